@@ -37,6 +37,16 @@ from neftune_cli.records import (
     TrialRecord,
     TrialStatus,
 )
+from neftune_cli.store.manifest import (
+    CostEstimate,
+    Fingerprints,
+    GitState,
+    Hardware,
+    Manifest,
+    PlannedTrial,
+    TrialResources,
+    Workers,
+)
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference.md"
 
@@ -137,7 +147,7 @@ def _margin(margin: Margin) -> str:
 
 def _files() -> Iterator[str]:
     yield "## Files of a trial\n"
-    for file, record in (
+    yield from _records(
         ("record.json", TrialRecord),
         ("`loss` in record.json", LossMetrics),
         ("`eval` and `probe_eval` in record.json", EvalMetrics),
@@ -147,8 +157,23 @@ def _files() -> Iterator[str]:
         ("metrics.jsonl", CurvePoint),
         ("examples.parquet", ExampleLoss),
         ("generations.jsonl", Generation),
-        ("metric_scores.json of the sweep", MetricScores),
-    ):
+    )
+    yield "## Files of a sweep\n"
+    yield from _records(
+        ("manifest.json", Manifest),
+        ("`git` in manifest.json", GitState),
+        ("`hardware` in manifest.json", Hardware),
+        ("`workers` in manifest.json", Workers),
+        ("`fingerprints` in manifest.json", Fingerprints),
+        ("Entries of `plan` in manifest.json", PlannedTrial),
+        ("`estimate` and `truth` in manifest.json", CostEstimate),
+        ("Values of `trials` in manifest.json", TrialResources),
+        ("metric_scores.json", MetricScores),
+    )
+
+
+def _records(*records: tuple[str, type[BaseModel]]) -> Iterator[str]:
+    for file, record in records:
         yield f"### {file}\n"
         yield f"{inspect.cleandoc(record.__doc__ or '')}\n"
         yield from _fields(record)

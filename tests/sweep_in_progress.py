@@ -10,9 +10,11 @@ from typing import Any
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.records import CurvePoint, TrialRecord, TrialState
 from neftune_cli.store import LeasedTrial, SweepFolder
+from neftune_cli.store.manifest import Manifest
 from neftune_cli.sweeps.progress.status import StatusReader
 from neftune_cli.sweeps.progress.views import SweepStatus
 from tests.finished_trials import start_trial, trial_record
+from tests.manifests import cost_estimate, planned_trial
 
 STEPS = 120
 COMMAND = ("neftune", "sweep", "--alphas", "0,5", "--output", "results/bios noise")
@@ -27,13 +29,12 @@ class FakeSweep:
         self.planned = [("base", None), *((arm, seed) for seed in range(seeds) for arm in arms)]
         trials = [trial_id(arm, seed) for arm, seed in self.planned]
         plan = [
-            {"trial": trial, "arm": arm, "seed": seed, "steps": 0 if seed is None else STEPS}
+            planned_trial(trial, arm, seed, 0 if seed is None else STEPS)
             for trial, (arm, seed) in zip(trials, self.planned, strict=True)
         ]
-        estimated = None if estimate is None else {"trials": dict.fromkeys(trials, estimate)}
-        self.folder.write_manifest(
-            {"started": "2026-01-01T10:00:00+00:00", "command": list(COMMAND), "plan": plan, "estimate": estimated}
-        )
+        estimated = None if estimate is None else cost_estimate(dict.fromkeys(trials, estimate), estimate * len(trials))
+        started = "2026-01-01T10:00:00+00:00"
+        self.folder.write_manifest(Manifest(started=started, command=COMMAND, plan=tuple(plan), estimate=estimated))
         self._held = ExitStack()
 
     def __enter__(self) -> "FakeSweep":

@@ -13,8 +13,9 @@ from neftune_cli.commands.executable_plan import ExecutablePlan, executable_plan
 from neftune_cli.commands.run_plan import check_pause
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import TrialSpec
+from neftune_cli.store.manifest import CostEstimate
 from neftune_cli.sweeps.cost_table import TO_RESUME, TO_RUN, CostedPlan, costed_plan, print_costs, states_of
-from neftune_cli.sweeps.estimate import CostEstimate, PlannedCost, estimate_cost
+from neftune_cli.sweeps.estimate import PlannedCost, estimate_cost
 from neftune_cli.sweeps.inspection import Preparation
 from neftune_cli.sweeps.measurement_cache import remember_preparation, remembered_inspection, remembered_preparation
 from neftune_cli.sweeps.resources import allocate_workers, plannable_memory

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from neftune_cli.analysis.comparison import ComparedEvidence
     from neftune_cli.records import TrialRecord
     from neftune_cli.store import SweepFolder, TrialFolder
+    from neftune_cli.store.manifest import Manifest
 
     FinishedTrial = tuple[TrialFolder, TrialRecord]
 
@@ -189,11 +190,11 @@ def _comparison(sweep: "SweepFolder", arm: str) -> "ComparedEvidence":
     return next((one for one in compared if any(arm == known.name for known in one.comparison.arms)), compared[0])
 
 
-def _hub_id(name: Any, manifest: Mapping[str, Any]) -> str | None:
+def _hub_id(name: Any, manifest: "Manifest") -> str | None:
     """Return a name of the form OWNER/NAME that is no folder or file here, nor where the sweep was started."""
     if not isinstance(name, str) or not _REPOSITORY.fullmatch(name):
         return None
-    places = (Path(name), Path(str(manifest.get("directory", "."))) / name)
+    places = (Path(name), Path(manifest.directory) / name)
     return None if any(place.exists() for place in places) else name
 
 

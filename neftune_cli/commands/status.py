@@ -31,7 +31,7 @@ def status(
     """Show the progress of sweeps: running and failed trials, the time left, and the command that resumes.
 
     The command only reads. It works in another terminal, and on another machine with the same disk.
-    The exit code is 1 if a trial has failed.
+    The exit code is 1 if a trial has failed, and 2 if a manifest is damaged.
     """
     from rich.console import Console
 
@@ -47,6 +47,8 @@ def status(
         typer.echo(json.dumps({"sweeps": [as_data(one) for one in statuses]}, indent=2, default=str))
     else:
         print_statuses(statuses, console)
+    if problems := [problem for one in statuses for problem in one.problems]:
+        raise UsageError(*problems)
     if any(one.failures for one in statuses):
         raise typer.Exit(ExitCode.TRIAL_FAILED)
 
@@ -99,10 +101,10 @@ def _trial_as_data(trial: "TrialView") -> dict[str, Any]:
 
 
 def _next_steps(status: "SweepStatus") -> Iterator[str]:
-    """Yield the command that resumes or retries, if no trial runs."""
+    """Yield the command that resumes or retries, if no trial runs and the sweep can be resumed."""
     from neftune_cli.sweeps.progress.views import ObservedState
 
-    if status.of(ObservedState.RUNNING):
+    if status.problems or status.of(ObservedState.RUNNING):
         return
     command = _command(status)
     if not status.is_over:

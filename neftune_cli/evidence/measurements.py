@@ -3,7 +3,6 @@
 Also groups runs by their settings, and states the differences between groups.
 """
 
-import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from neftune_cli.config.spec import BASE_ARM, NOISE_DETAILS
 from neftune_cli.formatting import listed_at_most
 from neftune_cli.metrics import Margin, Metric
 from neftune_cli.records import Attestation, CurvePoint
+from neftune_cli.store.manifest import manifest_of
 
 Floats = NDArray[np.float64]
 REFERENCE_LENGTH = "reference_chars"
@@ -226,13 +226,11 @@ def joined_manifests(manifests: Sequence[str]) -> str:
 
 def _measured_cost(manifests: Sequence[str], trials: Set[str]) -> tuple[float | None, int]:
     """Return the mean seconds of these trials and the number of workers; None and 1 if there is no single manifest."""
-    try:
-        (manifest,) = manifests
-        content = json.loads(manifest)
-        timed = [cost["seconds"] for trial, cost in content["trials"].items() if trial in trials]
-        return (float(np.mean(timed)) if timed else None), max(1, int(content["workers"]["number"]))
-    except (ValueError, KeyError, TypeError, AttributeError):  # none, several, or one without these numbers
+    manifest = manifest_of(manifests[0]) if len(manifests) == 1 else None
+    if manifest is None or not manifest.workers.number:
         return None, 1
+    timed = [one.seconds for trial, one in manifest.trials.items() if trial in trials and one.seconds is not None]
+    return (float(np.mean(timed)) if timed else None), manifest.workers.number
 
 
 RunType = TypeVar("RunType")

@@ -252,7 +252,7 @@ def _plan(folder: SweepFolder, names: Mapping[str, str]) -> AnalysisPlan | None:
     declared = spec.analysis
     if declared == AnalysisSpec() and not controls:
         return None
-    seen = max(folder.looks(), default=0)
+    seen = max(folder.manifest().looks, default=0)
     return AnalysisPlan(
         metric=declared.metric,
         margin=Margin.parse(declared.margin) if declared.margin else None,
@@ -267,7 +267,7 @@ def _plan(folder: SweepFolder, names: Mapping[str, str]) -> AnalysisPlan | None:
 def _added_seeds(sweeps: Sequence[SweepFolder]) -> Iterator[str]:
     """Yield a note for each sweep with a fixed number of seeds that was compared with fewer seeds before."""
     for folder in sweeps:
-        spec, looks = folder.spec(), folder.looks()
+        spec, looks = folder.spec(), folder.manifest().looks
         if spec and not spec.analysis.looks and len(set(looks)) > 1:
             yield (
                 f"{folder.name} was compared with {listed([str(one) for one in sorted(set(looks))])} seeds. If seeds "

@@ -12,6 +12,7 @@ from neftune_cli.analysis.comparison import ComparedEvidence
 from neftune_cli.records import TrialRecord
 from neftune_cli.reporting.markdown import comparison_tables
 from neftune_cli.reporting.sanitizing import markdown_text
+from neftune_cli.store.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class CardFacts:
     record: TrialRecord
     spec: Mapping[str, Any]
     """Content of the trial's `spec.json`, without the version of the format."""
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     compared: ComparedEvidence
     base_model: str | None
     """Id of the base model on the Hub, None if the base model is a local one."""
@@ -94,16 +95,17 @@ def _loading(name: str | None) -> str:
 
 def _origin(facts: CardFacts) -> Iterator[tuple[str, str]]:
     manifest, identity = facts.manifest, facts.record.identity
-    yield "command", f"`{shared_command(manifest['command'])}`" if manifest.get("command") else "unknown"
+    yield "command", f"`{shared_command(manifest.command)}`" if manifest.command else "unknown"
     yield "trial", f"`{facts.record.trial}`"
     yield "fingerprint of the base model", f"`{identity.get('model')}`"
     yield "fingerprint of the data", f"`{identity.get('data')}`"
-    if started := manifest.get("started"):
-        yield "started", str(started)
-    if versions := manifest.get("versions"):
-        yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
-    if hardware := manifest.get("hardware"):
-        yield "hardware", ", ".join(f"{name} {hardware[name]}" for name in ("device", "precision") if name in hardware)
+    if manifest.started:
+        yield "started", manifest.started
+    if manifest.versions:
+        yield "versions", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    if hardware := manifest.hardware:
+        known = {"device": hardware.device, "precision": hardware.precision}
+        yield "hardware", ", ".join(f"{name} {value}" for name, value in known.items() if value)
 
 
 def shared_command(arguments: Sequence[str]) -> str:

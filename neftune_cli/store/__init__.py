@@ -6,7 +6,6 @@ Records, states, tables and checkpoints are written atomically. Logs and metrics
 from neftune_cli.store.checkpoints import KEPT_CHECKPOINTS, Checkpoint
 from neftune_cli.store.files import check_writable, write_atomically, write_files
 from neftune_cli.store.sweeps import (
-    ACTUAL_COST,
     SWEEP_FILE,
     SweepFolder,
     find_sweeps,
@@ -22,7 +21,6 @@ from neftune_cli.store.trials import (
 )
 
 __all__ = [
-    "ACTUAL_COST",
     "KEPT_CHECKPOINTS",
     "RECORD_FILE",
     "SWEEP_FILE",

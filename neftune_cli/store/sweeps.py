@@ -31,12 +31,11 @@ from neftune_cli.store.files import (
     write_atomically,
 )
 from neftune_cli.store.leases import HeartbeatMonitor
+from neftune_cli.store.manifest import Manifest
 from neftune_cli.store.temporary_files import is_temporary, remove_abandoned_files, require_posix
 from neftune_cli.store.trials import TrialFolder
 
 SWEEP_FILE, MANIFEST_FILE, METRIC_SCORES_FILE = "sweep.yaml", "manifest.json", "metric_scores.json"
-ACTUAL_COST = "truth"
-"""Key of the manifest for the measured cost, beside `estimate`. The name stays, because earlier manifests have it."""
 JOBS_FOLDER, _JOB_LIST = "jobs", "jobs.json"
 
 
@@ -97,7 +96,7 @@ class SweepFolder:
         content = (path for path in self.path.iterdir() if not is_temporary(path))
         return any(path.name != "trials" or not path.is_dir() or any(path.iterdir()) for path in content)
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """Return the manifest, empty if there is none.
 
         Raises:
@@ -105,31 +104,19 @@ class SweepFolder:
         """
         path = self.path / MANIFEST_FILE
         try:
-            content = path.read_bytes()
+            return Manifest.model_validate(parse_json(path.read_bytes(), path))
         except (FileNotFoundError, NotADirectoryError):
-            return {}
+            return Manifest()
         except OSError as error:
             fix = "Check the disk and the permissions of the file, and run the command again."
             raise UsageError(Problem(f"{path} cannot be read ({first_line(error)}).", fix)) from None
-        if (manifest := parse_json(content, path)) is None:
-            raise _damaged_manifest(path)
-        return manifest
-
-    def looks(self) -> list[int]:
-        """Return the numbers of seeds with which the sweep was compared at the end of a run.
-
-        Raises:
-            UsageError: the manifest is damaged, or a newer version of neftune wrote it.
-        """
-        looks = self.manifest().get("looks", [])
-        if not (isinstance(looks, list) and all(isinstance(seeds, int) for seeds in looks)):
-            raise _damaged_manifest(self.path / MANIFEST_FILE)
-        return looks
+        except ValueError:
+            raise _damaged_manifest(path) from None
 
     def add_look(self, seeds: int) -> None:
         """Note in the manifest that the sweep was compared with this number of seeds."""
-        if seeds not in (looks := self.looks()):
-            self.write_manifest({**self.manifest(), "looks": [*looks, seeds]})
+        if seeds not in (looks := (manifest := self.manifest()).looks):
+            self.write_manifest(manifest.model_copy(update={"looks": (*looks, seeds)}))
 
     def spec_text(self) -> str:
         """Return the text of `sweep.yaml`."""
@@ -141,11 +128,14 @@ class SweepFolder:
         Raises:
             UsageError: the file is damaged, or a newer version of neftune wrote it.
         """
-        return (self.path / MANIFEST_FILE).read_text(encoding="utf-8") if self.manifest() else None
+        path = self.path / MANIFEST_FILE
+        self.manifest()  # refuses a damaged file
+        return path.read_text(encoding="utf-8") if path.exists() else None
 
-    def write_manifest(self, manifest: dict[str, Any]) -> None:
+    def write_manifest(self, manifest: Manifest) -> None:
         """Write `manifest.json`."""
-        write_atomically(self.path / MANIFEST_FILE, pretty_json({**manifest, "schema_version": SCHEMA_VERSION}))
+        current = manifest.model_copy(update={"schema_version": SCHEMA_VERSION})
+        write_atomically(self.path / MANIFEST_FILE, pretty_json(current.model_dump(exclude_unset=True)))
         sys.audit("neftune.manifest-written", str(self.path))
 
     def trial(self, trial_id: str, arm: str, seed: int | None) -> TrialFolder:

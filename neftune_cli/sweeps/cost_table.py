@@ -11,7 +11,8 @@ from rich.text import Text
 
 from neftune_cli.formatting import PLAIN_WIDTH, counted, duration, local_time, printable, rough_duration
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.estimate import CALIBRATION, EARLIER, CostEstimate, machine_cost
+from neftune_cli.store.manifest import CostEstimate
+from neftune_cli.sweeps.estimate import CALIBRATION, EARLIER, machine_cost
 from neftune_cli.sweeps.plan import Plan, missing_in_words, missing_trials, steps_of, trial_folder
 from neftune_cli.sweeps.resources import GIB, memory_warning
 from neftune_cli.training.trial import Trial
@@ -88,7 +89,7 @@ class CostedPlan:
             "without_estimate": self.without_estimate,
             "steps": sum(line.steps for line in self.to_run),
             "tokens": self.tokens,
-            "estimate": self.estimate.as_json() if self.estimate else None,
+            "estimate": self.estimate.model_dump() if self.estimate else None,
             "available_memory": self.available_memory,
             "hourly_rate": self.hourly_rate,
             "price": self.cost,

@@ -2,18 +2,18 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
 from operator import mul, truediv
 from statistics import fmean
 from time import monotonic
-from typing import Any, Self
 
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import SweepFolder
+from neftune_cli.store.manifest import CostEstimate
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.measurement_cache import CalibratedRecipe, Remembered, calibration_key, recall, remember
 from neftune_cli.sweeps.plan import Plan, trial_folder
@@ -25,67 +25,6 @@ CALIBRATION, EARLIER, OWN_TRIALS = "calibration", "earlier trials", "measured"
 """Sources of a cost: a calibration, other finished trials of the sweep, or the trials themselves."""
 SHORTEST_CALIBRATION = 7.5
 """Least seconds for a calibration. If there are fewer, a recipe is estimated from the calibrated ones."""
-
-
-@dataclass(frozen=True)
-class CostEstimate:
-    """Estimated or measured cost of trials."""
-
-    trials: dict[str, float]
-    """Seconds of each trial by id, without trials that have no estimate."""
-    seconds: float
-    """Seconds from the start of the command to the end of the last trial."""
-    peak_memory: int | None
-    """Peak memory of one worker in bytes: main memory, or GPU memory on a GPU."""
-    workers: int
-    source: str
-    tokens: dict[str, int]
-    """Training tokens of each trial in all epochs, without padding."""
-    lowest_seconds: float | None = None
-    highest_seconds: float | None = None
-    """Range of `seconds`; None if everything was measured to the end."""
-    calibrated: str = ""
-    """Time of the oldest calibration that an earlier command has made, ISO 8601; empty if there is none."""
-
-    def after(self, seconds: float) -> Self:
-        """Return the estimate for trials that begin later by this time."""
-        low, high = self.lowest_seconds, self.highest_seconds
-        return replace(
-            self,
-            seconds=seconds + self.seconds,
-            lowest_seconds=None if low is None else seconds + low,
-            highest_seconds=None if high is None else seconds + high,
-        )
-
-    def joined(self, later: Self) -> Self:
-        """Return the sum with the estimate of further trials, which run after these."""
-        return replace(
-            self,
-            trials={**self.trials, **later.trials},
-            seconds=self.seconds + later.seconds,
-            peak_memory=max((one for one in (self.peak_memory, later.peak_memory) if one), default=None),
-            source=" and ".join(dict.fromkeys((self.source, later.source))),
-            tokens={**self.tokens, **later.tokens},
-            lowest_seconds=_sum(self.lowest_seconds, later.lowest_seconds, self.seconds, later.seconds),
-            highest_seconds=_sum(self.highest_seconds, later.highest_seconds, self.seconds, later.seconds),
-            calibrated=min(filter(None, (self.calibrated, later.calibrated)), default=""),
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values for the manifest."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the estimate of a manifest, without fields of other versions."""
-        return cls(**{one.name: values[one.name] for one in fields(cls) if one.name in values})
-
-
-def _sum(one: float | None, other: float | None, instead_of_one: float, instead_of_other: float) -> float | None:
-    """Return the sum of two ends of ranges, or of the values if one has no range; None if neither has."""
-    if one is None and other is None:
-        return None
-    return (instead_of_one if one is None else one) + (instead_of_other if other is None else other)
 
 
 @dataclass(frozen=True)
@@ -134,8 +73,9 @@ def estimate_cost(
     peaks = [one.peak_memory for one in found.calibrations if one.peak_memory]
     fitting = first.fitting(max(peaks, default=None))
     cost = combined_estimate(missing, plan.trials, folder, found.calibrations, workers=fitting.workers)
+    oldest = min((one.written for one in found.remembered), default="")
     return PlannedCost(
-        cost=replace(cost, calibrated=min((one.written for one in found.remembered), default="")),
+        cost=cost.model_copy(update={"calibrated": oldest}),
         allocation=fitting,
         startup=max((one.value.startup for one in found.remembered), default=0.0),
         notes=[*found.notes, *allocation.notes_on_fewer_workers(fitting, cost.peak_memory)],
@@ -273,6 +213,9 @@ def measured_cost(trials: Sequence[Trial], folder: SweepFolder, *, workers: int,
         workers=workers,
         source=OWN_TRIALS,
         tokens={trial: one.tokens for trial, one in costs.items()},
+        lowest_seconds=None,  # the manifest has every field that is set
+        highest_seconds=None,
+        calibrated="",
     )
 
 

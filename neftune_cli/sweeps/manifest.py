@@ -1,4 +1,4 @@
-"""Manifest of a sweep: versions, hardware, fingerprints, times, estimated and actual cost."""
+"""Writing of the manifest of a sweep: versions, hardware, fingerprints, times, estimated and actual cost."""
 
 import os
 import platform
@@ -6,13 +6,21 @@ import subprocess
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from neftune_cli.config.process import typed_command
 from neftune_cli.formatting import utc_now
 from neftune_cli.records import TrialState
-from neftune_cli.store import ACTUAL_COST, SweepFolder
-from neftune_cli.sweeps.estimate import CostEstimate
+from neftune_cli.store import SweepFolder
+from neftune_cli.store.manifest import (
+    CostEstimate,
+    Fingerprints,
+    GitState,
+    Hardware,
+    Manifest,
+    PlannedTrial,
+    TrialResources,
+    Workers,
+)
 from neftune_cli.sweeps.plan import Plan, steps_of
 from neftune_cli.training.trial import Trial
 
@@ -28,85 +36,72 @@ _PACKAGES = (
     "numpy",
     "pandas",
 )
-_STATUS_FIELDS = ("seconds", "peak_memory", "attempts", "parameters", "trained_parameters")
-"""Fields of the status of a finished trial that the manifest keeps."""
 
 
-def new_manifest(
-    plan: Plan,
-    folder: Path,
-    before: dict[str, Any],
-    notes: Sequence[str],
-    *,
-    workers: dict[str, int],
-) -> dict[str, Any]:
-    """Return the manifest of a sweep that starts or resumes, with earlier values of start, times and trials."""
+def new_manifest(plan: Plan, folder: Path, before: Manifest, notes: Sequence[str], *, workers: Workers) -> Manifest:
+    """Return the manifest of a sweep that starts or resumes, with earlier values of start, costs, looks and trials."""
     environment = plan.inspection.environment
-    return {
-        "started": before.get("started", utc_now()),
-        "ended": None,
-        "command": list(typed_command()),
-        "directory": str(Path.cwd()),
-        "folder": str(folder),
-        "versions": {"python": platform.python_version(), **_versions()},
-        "git": _git_state(),
-        "hardware": {
-            **{name: environment[name] for name in ("device", "precision") if name in environment},
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "system": platform.platform(),
-        },
-        "workers": workers,
-        "model": plan.spec.model,
-        "data": plan.data.name,
-        "fingerprints": {"model": plan.model.fingerprint, "data": plan.data.fingerprint},
-        "notes": list(notes),
-        "plan": [
-            {"trial": trial.id, "arm": trial.arm, "seed": trial.seed, "steps": steps_of(trial, plan.data.train)}
-            for trial in plan.trials
-        ],
-        "estimate": before.get("estimate"),
-        ACTUAL_COST: before.get(ACTUAL_COST),
-        "trials": before.get("trials", {}),
-        "looks": before.get("looks", []),
-    }
+    return Manifest(
+        started=before.started or utc_now(),
+        ended=None,
+        command=tuple(typed_command()),
+        directory=str(Path.cwd()),
+        folder=str(folder),
+        versions={"python": platform.python_version(), **_versions()},
+        git=_git_state(),
+        hardware=Hardware(
+            device=environment.get("device"),
+            precision=environment.get("precision"),
+            processor=platform.processor() or platform.machine(),
+            cores=os.cpu_count(),
+            system=platform.platform(),
+        ),
+        workers=workers,
+        model=plan.spec.model,
+        data=plan.data.name,
+        fingerprints=Fingerprints(model=plan.model.fingerprint, data=plan.data.fingerprint),
+        notes=tuple(notes),
+        plan=tuple(
+            PlannedTrial(trial=one.id, arm=one.arm, seed=one.seed, steps=steps_of(one, plan.data.train))
+            for one in plan.trials
+        ),
+        estimate=before.estimate,
+        truth=before.truth,
+        trials=before.trials,
+        looks=before.looks,
+        **(before.model_extra or {}),
+    )
 
 
-def with_estimate(manifest: dict[str, Any], estimate: CostEstimate) -> dict[str, Any]:
+def with_estimate(manifest: Manifest, estimate: CostEstimate) -> Manifest:
     """Return the manifest with an estimate of trials, added to the one of earlier trials."""
-    before = manifest.get("estimate")
-    whole = CostEstimate.from_json(before).joined(estimate) if before else estimate
-    return {**manifest, "estimate": whole.as_json()}
+    whole = manifest.estimate.joined(estimate) if manifest.estimate else estimate
+    return manifest.model_copy(update={"estimate": whole})
 
 
-def unestimated(manifest: dict[str, Any], trials: Sequence[Trial]) -> list[Trial]:
+def unestimated(manifest: Manifest, trials: Sequence[Trial]) -> list[Trial]:
     """Return the trials without an estimate in the manifest."""
-    known = (manifest.get("estimate") or {}).get("trials", {})
-    return [trial for trial in trials if trial.id not in known]
+    return [trial for trial in trials if trial.id not in manifest.estimated_seconds]
 
 
-def seconds_until_now(manifest: dict[str, Any]) -> float:
-    """Return the run time in seconds of all commands of the sweep until now."""
-    return float((manifest.get(ACTUAL_COST) or {}).get("seconds", 0.0))
-
-
-def with_times(manifest: dict[str, Any], folder: SweepFolder, actual: CostEstimate, *, ended: bool) -> dict[str, Any]:
-    """Return the manifest with time, peak memory, attempts and numbers of parameters of each finished trial.
+def with_times(manifest: Manifest, folder: SweepFolder, actual: CostEstimate, *, ended: bool) -> Manifest:
+    """Return the manifest with the measured cost of the sweep, and the resources of each finished trial.
 
     Args:
         manifest: the current manifest.
         folder: the sweep.
-        actual: measured cost of the plan until now, which the key `truth` has beside `estimate`.
+        actual: measured cost of the plan until now.
         ended: whether the sweep has ended, for now.
     """
+    kept = set(TrialResources.model_fields)
     statuses = [status for place in folder.trials() if (status := place.status())]
     timed = {
-        status.trial: status.model_dump(include=set(_STATUS_FIELDS))
+        status.trial: TrialResources(**status.model_dump(include=kept))
         for status in statuses
         if status.state is TrialState.DONE and status.seconds is not None
     }
-    trials = {**manifest.get("trials", {}), **timed}
-    return {**manifest, "ended": utc_now() if ended else None, ACTUAL_COST: actual.as_json(), "trials": trials}
+    trials = {**manifest.trials, **timed}
+    return manifest.model_copy(update={"ended": utc_now() if ended else None, "truth": actual, "trials": trials})
 
 
 def _versions() -> dict[str, str]:
@@ -119,7 +114,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _git_state() -> dict[str, Any] | None:
+def _git_state() -> GitState | None:
     """Return commit and dirty flag of the git checkout of this package, None without a checkout."""
     root = Path(__file__).parents[2]
 
@@ -130,6 +125,6 @@ def _git_state() -> dict[str, Any] | None:
     try:
         if Path(git("rev-parse", "--show-toplevel")) != root:
             return None  # installed into an environment inside the checkout of another project
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+        return GitState(commit=git("rev-parse", "HEAD"), dirty=bool(git("status", "--porcelain")))
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -140,8 +140,7 @@ def _memory_need_of(trial: Trial, preparation: Preparation, device: str) -> int:
 
 def _threads_before(folder: SweepFolder) -> int | None:
     """Return the threads of a worker when the sweep was started, None if it was not started before."""
-    threads: int | None = (folder.manifest().get("workers") or {}).get("threads")
-    return threads
+    return folder.manifest().workers.threads
 
 
 def _allocate_slots(

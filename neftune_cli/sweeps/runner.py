@@ -9,13 +9,14 @@ from neftune_cli.config.run_settings import Keep, SweepSettings
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.formatting import counted, local_time, size
 from neftune_cli.store import SweepFolder
+from neftune_cli.store.manifest import CostEstimate, Workers
 from neftune_cli.sweeps.dispatch import Dispatcher, DispatchResult
-from neftune_cli.sweeps.estimate import CostEstimate, PlannedCost, estimate_cost, measured_cost, peak_of_finished
+from neftune_cli.sweeps.estimate import PlannedCost, estimate_cost, measured_cost, peak_of_finished
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Preparation
 from neftune_cli.sweeps.interrupts import Interrupts
-from neftune_cli.sweeps.manifest import new_manifest, seconds_until_now, unestimated, with_estimate, with_times
+from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_times
 from neftune_cli.sweeps.measurement_cache import remember_preparation, remembered_preparation
 from neftune_cli.sweeps.plan import Plan, done_trials, failed_trials, missing_trials, trial_folder
 from neftune_cli.sweeps.progress import Observer
@@ -181,7 +182,8 @@ def _start_workers(
     Returns:
         the workers, of which there may be fewer than allocated, and notes for the user.
     """
-    peak = peak_of_finished(plan.trials, folder) or (folder.manifest().get("estimate") or {}).get("peak_memory")
+    earlier = folder.manifest().estimate
+    peak = peak_of_finished(plan.trials, folder) or (earlier.peak_memory if earlier else None)
     given, allocation = allocation, allocation.fitting(peak)
     notes = [
         *plan.notes,
@@ -200,7 +202,7 @@ def _start_workers(
         notes += [*planned.notes, *_memory_notes(planned)]
         if planned.cost.calibrated:
             observer.note(f"Time and memory are those of a calibration of {local_time(planned.cost.calibrated)}.")
-        complete = {**manifest, "notes": notes, "workers": _workers(allocation)}
+        complete = manifest.model_copy(update={"notes": tuple(notes), "workers": _workers(allocation)})
         folder.write_manifest(with_estimate(complete, planned.cost))
     return allocation, notes
 
@@ -212,8 +214,8 @@ def _memory_notes(planned: PlannedCost) -> Iterator[str]:
         yield f"{counted(allocation.workers, 'worker')} of {peak / GIB:.1f} GiB each: {warning}"
 
 
-def _workers(allocation: WorkerAllocation) -> dict[str, int]:
-    return {"number": allocation.workers, "threads": allocation.threads}
+def _workers(allocation: WorkerAllocation) -> Workers:
+    return Workers(number=allocation.workers, threads=allocation.threads)
 
 
 class _FolderUpdates:
@@ -222,7 +224,8 @@ class _FolderUpdates:
     def __init__(self, plan: Plan, folder: SweepFolder, keep: Keep, *, workers: int) -> None:
         self._plan, self._folder, self._keep, self._workers = plan, folder, keep, workers
         self._started = time.monotonic()
-        self._seconds_before = seconds_until_now(folder.manifest())
+        before = folder.manifest().truth
+        self._seconds_before = before.seconds if before else 0.0
         self._not_before = 0.0
 
     def update(self) -> None:

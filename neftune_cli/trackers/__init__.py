@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from neftune_cli.config.run_settings import WANDB_OFFLINE, LiveTracker, Tracking
 from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.store.manifest import Manifest
 
 Parameters = Mapping[str, str | int | float]
 """Values by dotted name."""
@@ -102,16 +103,22 @@ def _prepare(name: str, folder: Path, group: str) -> None:
 
 
 def trial_parameters(
-    arm: str, alpha: float | None, seed: int | None, identity: Mapping[str, Any], manifest: Mapping[str, Any]
+    arm: str, alpha: float | None, seed: int | None, identity: Mapping[str, Any], manifest: Manifest
 ) -> Parameters:
     """Return the arm, the seed, everything that identifies the trial, and the circumstances of its sweep."""
     return {**dict(_flat({"arm": arm, "alpha": alpha, "seed": seed, **identity})), **circumstances(manifest)}
 
 
-def circumstances(manifest: Mapping[str, Any]) -> Parameters:
+def circumstances(manifest: Manifest) -> Parameters:
     """Return model, data, versions, hardware and commit of a sweep."""
-    kept = ("model", "data", "versions", "hardware", "git")
-    return dict(_flat({name: manifest[name] for name in kept if name in manifest}))
+    parts = {
+        "model": manifest.model,
+        "data": manifest.data,
+        "versions": manifest.versions,
+        "hardware": dict(manifest.hardware or ()),
+        "git": dict(manifest.git or ()),
+    }
+    return dict(_flat(parts))
 
 
 def final(scores: Mapping[str, float]) -> dict[str, float]:

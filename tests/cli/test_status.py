@@ -250,7 +250,7 @@ class _Watch:
 
 def test_a_moved_sweep_resumes_from_its_own_file(fresh: FakeSweep, tmp_path: Path) -> None:
     fresh.stop("alpha=0", 0, 10)
-    fresh.folder.write_manifest({**fresh.folder.manifest(), "folder": str(tmp_path / "old")})
+    fresh.folder.write_manifest(fresh.folder.manifest().model_copy(update={"folder": str(tmp_path / "old")}))
     last = _status(fresh.folder.path).stdout.splitlines()[-1]
     folder = str(fresh.folder.path)
     assert shlex.split(last) == ["neftune", "sweep", f"{folder}/sweep.yaml", "--output", folder]
@@ -260,3 +260,33 @@ def test_a_damaged_record_is_reported(fresh: FakeSweep) -> None:
     fresh.finish("alpha=0", 0, 1.5)
     next(fresh.folder.path.glob("trials/alpha=0*/record.json")).write_text("{")
     assert "alpha=0, seed 0 cannot be used: its record.json is damaged" in _status(fresh.folder.path).stdout
+
+
+def test_a_damaged_manifest_does_not_hide_the_trials_of_any_sweep(sweep: FakeSweep, fresh: FakeSweep) -> None:
+    fresh.finish("alpha=0", 0, 1.5)
+    manifest = fresh.folder.path / "manifest.json"
+    manifest.write_text('{"looks": [3')
+    result = _status(sweep.folder.path.parent)
+    of_bios, of_fresh = result.stdout.split("\nfresh  ")
+
+    assert of_bios.startswith("bios  3 of 10 done")
+    assert of_fresh.startswith("1 of 1 done\n")
+    assert "alpha=0  1.5000" in of_fresh
+    assert "resume with" not in of_fresh
+    assert isinstance(result.exception, UsageError)
+    assert result.exception.exit_code == 2
+    assert str(result.exception) == (
+        f"{manifest} is damaged. Restore it from a backup. If seeds were never added to the sweep, it can be removed "
+        "instead."
+    )
+
+
+def test_json_has_the_trials_of_a_sweep_with_a_damaged_manifest(fresh: FakeSweep) -> None:
+    fresh.stop("alpha=0", 0, 10)
+    (fresh.folder.path / "manifest.json").write_text("[]")
+    result = _status(fresh.folder.path, "--json")
+    (shown,) = json.loads(result.stdout)["sweeps"]
+
+    assert isinstance(result.exception, UsageError)
+    assert [(trial["label"], trial["state"]) for trial in shown["trials"]] == [("alpha=0, seed 0", "stopped")]
+    assert shown["command"] == []

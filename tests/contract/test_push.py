@@ -78,7 +78,9 @@ def test_the_folder_has_the_model_and_a_card(sweep: SweepFolder, neftune: Neftun
         "tags": ["neftune", "sft", "lora"],
     }
     manifest = sweep.manifest()
-    facts = [record.trial, *manifest["fingerprints"].values(), f"transformers {manifest['versions']['transformers']}"]
+    assert manifest.fingerprints is not None
+    facts = [record.trial, manifest.fingerprints.model, manifest.fingerprints.data]
+    facts += [f"transformers {manifest.versions['transformers']}"]
     facts += ["neftune sweep --alphas 0,5 --seeds 3,4", f"{record.loss.eval_loss:.4f}", "NO VERDICT", "lora_rank: 2"]
     assert not [fact for fact in facts if fact not in card]
 
@@ -86,7 +88,8 @@ def test_the_folder_has_the_model_and_a_card(sweep: SweepFolder, neftune: Neftun
 def test_no_folder_of_this_machine_is_shared(sweep: SweepFolder, neftune: Neftune) -> None:
     _on_the_hub(sweep)
     manifest = sweep.manifest()
-    sweep.write_manifest({**manifest, "command": [*manifest["command"], "--dataset", "/home/ada/secret/mine.jsonl"]})
+    command = (*manifest.command, "--dataset", "/home/ada/secret/mine.jsonl")
+    sweep.write_manifest(manifest.model_copy(update={"command": command}))
     neftune("push", "out", "--arm", "5", "--output", "shared")
     text = "".join(
         path.read_text(encoding="utf-8") for path in Path("shared").iterdir() if path.suffix != ".safetensors"

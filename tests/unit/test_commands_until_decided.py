@@ -79,7 +79,7 @@ def test_a_decided_arm_gets_no_further_seeds(tmp_path: Path, monkeypatch: pytest
     seeds = seeds_of(tmp_path / "out")
     assert seeds["alpha=0"] == seeds["alpha=10"] == list(range(8))
     assert seeds["alpha=5"] in (list(range(3)), list(range(5)))
-    assert SweepFolder(tmp_path / "out").looks() == [3, 5, 8]
+    assert SweepFolder(tmp_path / "out").manifest().looks == (3, 5, 8)
     assert outcome.run_now == 1 + sum(map(len, seeds.values()))
     assert lines[-1] == "Look 3 of 3, 8 seeds: not decided: alpha=10."
     (compared,) = compare_sweep(SweepFolder(tmp_path / "out"))
@@ -99,7 +99,7 @@ def test_a_paused_sweep_continues_with_the_same_trials(tmp_path: Path, monkeypat
     run(tmp_path / "whole", one_better, monkeypatch)
     _, lines = run(tmp_path / "paused", one_better, monkeypatch, pause_at=5)
     assert lines[-1].startswith("Look 2 of 3")
-    assert SweepFolder(tmp_path / "paused").looks() == [3, 5]
+    assert SweepFolder(tmp_path / "paused").manifest().looks == (3, 5)
     before = len(SweepFolder(tmp_path / "paused").records())
     outcome, _ = run(tmp_path / "paused", one_better, monkeypatch)
     after = len(SweepFolder(tmp_path / "paused").records())
@@ -110,7 +110,7 @@ def test_a_paused_sweep_continues_with_the_same_trials(tmp_path: Path, monkeypat
 def test_before_the_first_look_there_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path / "out", one_better, monkeypatch, pause_at=3)
     folder = SweepFolder(tmp_path / "out")
-    folder.write_manifest({**folder.manifest(), "looks": []})
+    folder.write_manifest(folder.manifest().model_copy(update={"looks": ()}))
     (compared,) = compare_sweep(folder)
     assessment = compared.comparison.assessment("alpha=5", "eval_loss")
     assert assessment is not None

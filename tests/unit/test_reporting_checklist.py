@@ -37,7 +37,7 @@ MANIFEST = {
     "workers": {"number": 2},
     "fingerprints": {"model": "b85e", "data": "ff51"},
     "notes": ["400 examples for training and 200 held out."],
-    "truth": {"seconds": 75.0},
+    "truth": {"trials": {}, "seconds": 75.0, "peak_memory": None, "workers": 2, "source": "measured", "tokens": {}},
     "trials": {
         "a": {"seconds": 60.0, "peak_memory": 2_000_000_000, "parameters": 1_000, "trained_parameters": None},
         "b": {"seconds": 75.5, "peak_memory": 3_000_000_000, "parameters": 1_064, "trained_parameters": 64},
@@ -230,9 +230,9 @@ def test_a_damaged_file_does_not_hide_those_of_other_sweeps() -> None:
     files = RunFiles.read([SPEC, SPEC, "arms: ["], [json.dumps(MANIFEST), "{", json.dumps(other)])
 
     assert len(files.specs) == len(files.manifests) == 2
-    assert files.known("git", "commit") == ["d59f943"]
-    assert files.known("hardware", "device") == ["cuda", "cpu"]
-    assert files.numbers("seconds") == [60.0, 75.5, 4.5]
+    assert files.known(lambda one: one.git and one.git.commit) == ["d59f943"]
+    assert files.known(lambda one: one.hardware and one.hardware.device) == ["cuda", "cpu"]
+    assert files.numbers(lambda one: one.seconds) == [60.0, 75.5, 4.5]
 
 
 @pytest.mark.parametrize("text", DAMAGED)

@@ -133,17 +133,27 @@ def test_incomplete_last_line_is_ignored(folder: SweepFolder) -> None:
     assert [point.step for point in place.curve()] == [1]
 
 
-DAMAGED_MANIFESTS = [b"", b'{"looks": [3', b"[]", b"\xff\xfe", b'{"looks": 3}', b'{"looks": ["three"]}']
+DAMAGED_MANIFESTS = [
+    b"",
+    b'{"looks": [3',
+    b"[]",
+    b"\xff\xfe",
+    b'{"looks": 3}',
+    b'{"looks": ["three"]}',
+    b'{"looks": ["3"]}',
+    b'{"looks": [3.0]}',
+    b'{"looks": null}',
+    b'{"plan": [{"trial": "a"}]}',
+    b'{"trials": []}',
+]
 
 
 @pytest.mark.parametrize("content", DAMAGED_MANIFESTS)
-def test_the_looks_of_a_damaged_manifest_are_refused_and_it_is_not_replaced(
-    folder: SweepFolder, content: bytes
-) -> None:
+def test_a_damaged_manifest_is_refused_and_not_replaced(folder: SweepFolder, content: bytes) -> None:
     path = folder.path / "manifest.json"
     path.write_bytes(content)
 
-    for use in (folder.looks, lambda: folder.add_look(5)):
+    for use in (folder.manifest, folder.manifest_text, lambda: folder.add_look(5)):
         with pytest.raises(UsageError) as raised:
             use()
 
@@ -157,15 +167,15 @@ def test_the_looks_of_a_damaged_manifest_are_refused_and_it_is_not_replaced(
 def test_a_manifest_that_cannot_be_read_is_not_called_damaged(folder: SweepFolder) -> None:
     (folder.path / "manifest.json").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"manifest\.json cannot be read \(.*directory"):
-        folder.looks()
+        folder.manifest()
 
 
 def test_a_missing_manifest_has_no_looks_and_gets_the_first_one(folder: SweepFolder) -> None:
-    assert folder.looks() == []
+    assert folder.manifest().looks == ()
 
     folder.add_look(3)
 
-    assert folder.looks() == [3]
+    assert folder.manifest().looks == (3,)
 
 
 def test_record_of_newer_version_raises_usage_error(folder: SweepFolder) -> None:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from neftune_cli.sweeps.cost_table import CostedPlan, PlannedTrialCost, cost_table, print_costs, total_lines
-from neftune_cli.sweeps.estimate import CostEstimate
+from tests.manifests import cost_estimate
 
 GIB = 1 << 30
 LONG = "alpha=5,noise=gaussian,per_device_train_batch_size=8,weight_decay=0.1"
@@ -29,7 +29,7 @@ class Terminal(io.StringIO):
 def plan(
     *lines: PlannedTrialCost, seconds: float | None = 20.0, rate: float | None = None, notes: Sequence[str] = ()
 ) -> CostedPlan:
-    estimate = None if seconds is None else CostEstimate({}, seconds, GIB, 2, "calibration", {})
+    estimate = None if seconds is None else cost_estimate({}, seconds, peak_memory=GIB)
     return CostedPlan("results/bios", lines, estimate, 4 * GIB, rate, tuple(notes))
 
 
@@ -96,7 +96,7 @@ def test_with_partial_estimates_the_totals_are_lower_bounds() -> None:
 def test_a_calibration_that_ended_early_gives_ranges() -> None:
     one = plan(ZERO, FIVE, rate=180.0)
     assert one.estimate is not None
-    wide = replace(one, estimate=replace(one.estimate, lowest_seconds=10.0, highest_seconds=130.0))
+    wide = replace(one, estimate=one.estimate.model_copy(update={"lowest_seconds": 10.0, "highest_seconds": 130.0}))
     lines = list(total_lines(wide))
     assert lines[2:4] == [
         "Time: 10 s to 2 min with 2 workers, including startup.",
@@ -127,7 +127,8 @@ def test_the_last_line_names_the_source(
     time.tzset()
     one = plan(ZERO)
     assert one.estimate is not None
-    named = replace(one, estimate=replace(one.estimate, source=source, calibrated=calibrated))
+    update = {"source": source, "calibrated": calibrated}
+    named = replace(one, estimate=one.estimate.model_copy(update=update))
     assert list(total_lines(named))[-1] == f"Source of the estimates: {expected}."
 
 

@@ -1,11 +1,9 @@
 """Cost estimates from calibrations and finished trials, compared with values computed by hand."""
 
-import json
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,9 @@ from neftune_cli.config.spec import BASE_ARM, ArmSpec, SweepSpec
 from neftune_cli.data.examples import GenerationDefaults
 from neftune_cli.records import CurvePoint, TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
+from neftune_cli.store.manifest import CostEstimate, Manifest
 from neftune_cli.sweeps.cost_table import CostedPlan, costed_plan, states_of, total_lines
 from neftune_cli.sweeps.estimate import (
-    CostEstimate,
     combined_estimate,
     machine_cost,
     makespan,
@@ -31,6 +29,7 @@ from neftune_cli.sweeps.plan import Plan, trial_folder
 from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.trial import Trial
 from tests.finished_trials import start_trial, trial_record, write_trial
+from tests.manifests import cost_estimate
 
 GENERATION = GenerationDefaults(max_new_tokens=16, repetition_penalty=1.0)
 GIB = 1 << 30
@@ -141,7 +140,8 @@ def test_finished_trials_of_the_same_kind_take_precedence(tmp_path: Path) -> Non
     assert recipes_to_calibrate(missing, trials, folder, workers=2) == []
     found = combined_estimate(missing, trials, folder, [calibration(trials[1])], workers=2)
     whole = dict.fromkeys([one.id for one in missing], 25.0)
-    assert found == CostEstimate(whole, 25.0, 7, 2, "earlier trials", dict.fromkeys(whole, 999))
+    tokens = dict.fromkeys(whole, 999)
+    assert found == cost_estimate(whole, 25.0, peak_memory=7, source="earlier trials", tokens=tokens)
     longer = [Trial("longer", "x", trials[1].spec.model_copy(update={"train": _epochs(trials[1], 6.0)}), {})]
     assert [one.train.epochs for one in recipes_to_calibrate(longer, [*trials, *longer], folder, workers=2)] == [6.0]
 
@@ -187,21 +187,20 @@ def test_the_measured_cost_has_the_fields_of_the_estimate(tmp_path: Path) -> Non
     write(folder, trials[1], TrialState.DONE, seconds=20.0, peak_memory=5)
     write(folder, trials[2], TrialState.RUNNING, seconds=1.0)
     truth = measured_cost(trials, folder, workers=2, seconds=33.0)
-    assert truth == CostEstimate({trials[1].id: 20.0}, 33.0, 5, 2, "measured", {trials[1].id: 999})
-    assert CostEstimate.from_json(json.loads(json.dumps({**truth.as_json(), "later": 1}))) == truth
+    trial = trials[1].id
+    assert truth == cost_estimate({trial: 20.0}, 33.0, peak_memory=5, source="measured", tokens={trial: 999})
+    assert truth.model_fields_set == set(CostEstimate.model_fields)
 
 
 def test_an_estimate_with_a_range_is_joined_and_delayed() -> None:
-    certain = CostEstimate({"a": 5.0}, 5.0, GIB, 2, "calibration", {})
-    wide = CostEstimate({"b": 4.0}, 4.0, None, 2, "calibration", {}, lowest_seconds=2.0, highest_seconds=8.0)
+    certain = cost_estimate({"a": 5.0}, 5.0, peak_memory=GIB)
+    wide = cost_estimate({"b": 4.0}, 4.0, lowest_seconds=2.0, highest_seconds=8.0)
     both = certain.joined(wide)
     assert (both.seconds, both.lowest_seconds, both.highest_seconds) == (9.0, 7.0, 13.0)
-    assert both == replace(wide.joined(certain), trials=both.trials)
+    assert both == wide.joined(certain)
     later = both.after(10.0)
     assert (later.seconds, later.lowest_seconds, later.highest_seconds) == (19.0, 17.0, 23.0)
     assert certain.after(10.0).highest_seconds is None
-    older = {name: value for name, value in certain.as_json().items() if name in ("trials", "seconds", "peak_memory")}
-    assert CostEstimate.from_json({**older, "workers": 2, "source": "calibration", "tokens": {}}) == certain
 
 
 def test_the_manifest_joins_estimates_of_successive_commands(tmp_path: Path) -> None:
@@ -210,13 +209,14 @@ def test_the_manifest_joins_estimates_of_successive_commands(tmp_path: Path) -> 
         combined_estimate(some, trials, folder, [calibration(trials[1], peak_memory=peak)], workers=1)
         for some, peak in ((trials[:3], 2 * GIB), (trials[3:], GIB))
     )
-    manifest = with_estimate({"trials": {}}, first)
+    manifest = with_estimate(Manifest(), first)
     assert unestimated(manifest, trials) == trials[3:]
-    joined = with_estimate(json.loads(json.dumps(manifest)), later)["estimate"]
-    assert list(joined["trials"]) == [trial.id for trial in trials]
-    assert joined["seconds"] == first.seconds + later.seconds
-    assert (joined["peak_memory"], joined["source"]) == (2 * GIB, "calibration")
-    assert unestimated({"estimate": joined}, trials) == []
+    joined = with_estimate(manifest, later).estimate
+    assert joined is not None
+    assert list(joined.trials) == [trial.id for trial in trials]
+    assert joined.seconds == first.seconds + later.seconds
+    assert (joined.peak_memory, joined.source) == (2 * GIB, "calibration")
+    assert unestimated(Manifest(estimate=joined), trials) == []
 
 
 def test_the_rate_is_per_hour() -> None:

@@ -140,7 +140,7 @@ def test_the_second_command_does_not_calibrate(tmp_path: Path, cache: Path) -> N
     again = FixedExecutor()
     second = cost_of(planned(), again, tmp_path)
     assert again.limits == []
-    assert second.cost == replace(first.cost, calibrated=second.cost.calibrated)
+    assert second.cost == first.cost.model_copy(update={"calibrated": second.cost.calibrated})
     written = json.loads(of_kind(cache, "CalibratedRecipe").read_text())["written"]
     assert (first.cost.calibrated, second.cost.calibrated) == ("", written)
     assert (first.startup, second.startup) == (0.0, TWO_WORKERS.startup)

@@ -14,6 +14,7 @@ import pytest
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.store import SweepFolder
+from neftune_cli.store.manifest import Manifest, Workers
 from neftune_cli.sweeps import resources
 from neftune_cli.sweeps.inspection import Preparation, Slots
 from neftune_cli.sweeps.resources import (
@@ -57,7 +58,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepFolder:
 
 
 def write_threads(folder: SweepFolder, threads: int) -> None:
-    folder.write_manifest({"workers": {"number": 1, "threads": threads}})
+    folder.write_manifest(Manifest(workers=Workers(number=1, threads=threads)))
 
 
 @pytest.mark.parametrize("workers", [None, 1, 2])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.store.following import FollowedTrial
+from neftune_cli.store.manifest import Manifest
 from neftune_cli.sweeps.progress.status import StatusReader
 from neftune_cli.sweeps.progress.views import ObservedState, SweepStatus, TrialView
 from tests.sweep_in_progress import STEPS, FakeSweep, falling_losses, point, sweep_in_every_state, trial_id
@@ -126,16 +127,17 @@ def test_a_damaged_record_affects_one_trial(sweep: FakeSweep) -> None:
 
 
 def test_without_a_plan_the_started_trials_are_shown(sweep: FakeSweep) -> None:
-    sweep.folder.write_manifest({})
+    sweep.folder.write_manifest(Manifest())
     status = sweep.status()
 
     assert len(status.trials) == 8
+    assert status.trials[0].arm == "base"
     assert view(status, "base", None).state is ObservedState.DONE
     assert view(status, "alpha=10", 1).state is ObservedState.STOPPED
 
 
 def test_an_empty_folder_has_no_trials(fresh: FakeSweep) -> None:
-    fresh.folder.write_manifest({})
+    fresh.folder.write_manifest(Manifest())
 
     assert fresh.status().trials == ()
 

@@ -5,13 +5,13 @@ import pytest
 from neftune_cli.sweeps.progress.status import (
     ExpectedDurations,
     PaceTracker,
-    PlannedTrial,
     ProgressSample,
     TrialDuration,
     sweep_seconds,
 )
+from tests.manifests import planned_trial
 
-ONE = PlannedTrial("a", "alpha=0", 0, 100)
+ONE = planned_trial("a", "alpha=0", 0, 100)
 
 
 def at(step: int, seconds: float, phase: str = "training", attempt: int = 1) -> ProgressSample:
@@ -19,10 +19,10 @@ def at(step: int, seconds: float, phase: str = "training", attempt: int = 1) -> 
 
 
 def test_expected_durations_use_the_same_arm_then_the_estimate_then_the_steps() -> None:
-    long = PlannedTrial("b", "long", 0, 300)
+    long = planned_trial("b", "long", 0, 300)
     taken = [
-        TrialDuration(PlannedTrial("c", "alpha=0", 1, 100), 20.0),
-        TrialDuration(PlannedTrial("d", "alpha=0", 2, 100), 22.0),
+        TrialDuration(planned_trial("c", "alpha=0", 1, 100), 20.0),
+        TrialDuration(planned_trial("d", "alpha=0", 2, 100), 22.0),
     ]
 
     assert ExpectedDurations(taken, {"a": 5.0}).of(ONE) == 21.0

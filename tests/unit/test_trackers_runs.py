@@ -8,6 +8,7 @@ from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.run_settings import LiveTracker
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
+from neftune_cli.store.manifest import GitState, Hardware, Manifest
 from neftune_cli.trackers.runs import tracked_runs
 from tests.finished_trials import write_trial
 
@@ -40,6 +41,34 @@ def test_each_comparison_of_a_folder_is_a_run(tmp_path: Path, hand_made_records:
     )
     gains = [run.scores["eval_loss/alpha=5/difference"] for run in (first, second)]
     assert gains[0] != gains[1]
+
+
+def test_runs_have_the_circumstances_of_their_sweep(tmp_path: Path, hand_made_records: Records) -> None:
+    sweep = _sweep(tmp_path / "one", hand_made_records)
+    of_sweep = Manifest(
+        started="2026-01-01T10:00:00+00:00",
+        model="tiny",
+        data="bios",
+        versions={"torch": "2.13.0"},
+        hardware=Hardware(device="cpu", cores=2),
+        git=GitState(commit="60a43880", dirty=True),
+    )
+    sweep.write_manifest(of_sweep)
+
+    *_, comparison = tracked_runs(sweep)
+
+    known = {name: value for name, value in comparison.parameters.items() if "/" not in name}
+    assert known == {
+        "baseline": "alpha=0",
+        "primary": "eval_loss",
+        "model": "tiny",
+        "data": "bios",
+        "versions.torch": "2.13.0",
+        "hardware.device": "cpu",
+        "hardware.cores": 2,
+        "git.commit": "60a43880",
+        "git.dirty": True,
+    }
 
 
 def _with_small_batches(record: TrialRecord) -> TrialRecord:

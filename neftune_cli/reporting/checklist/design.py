@@ -192,23 +192,22 @@ def _fields(recipe: Mapping[str, Any]) -> Iterator[str]:
 def model_and_data(comparison: Comparison, files: RunFiles) -> Answer:
     """Return the answer about model and data."""
     setting = comparison.setting
-    fingerprints = [
-        f"Fingerprint of the {part}: {', '.join(map(str, found))}."
-        for part in ("model", "data")
-        if (found := files.known("fingerprints", part))
-    ]
+    parameters = list(_parameters(files))
+    known = files.known(lambda one: one.fingerprints)
+    by_part = {"model": [one.model for one in known], "data": [one.data for one in known]}
+    fingerprints = [f"Fingerprint of the {part}: {', '.join(dict.fromkeys(of))}." for part, of in by_part.items() if of]
     return Answer(
         "Which model and data were used, and how large are they?",
         "ACL B6 and C1; NeurIPS: experimental setting, licenses",
         (
             f"Model: {setting.model or 'unknown'}. Data: {setting.data or 'unknown'}.",
-            *_parameters(files),
+            *parameters,
             *fingerprints,
             *_held_out(comparison),
             *_notes_of(files),
         ),
         (
-            *(() if files.numbers("trained_parameters") else ("the number of parameters, all and trained",)),
+            *(() if parameters else ("the number of parameters, all and trained",)),
             *(() if len(fingerprints) == 2 else ("the exact versions of the model and of the data",)),
             "the licenses, the sources and the languages of the data",
         ),
@@ -217,9 +216,11 @@ def model_and_data(comparison: Comparison, files: RunFiles) -> Answer:
 
 def _parameters(files: RunFiles) -> Iterator[str]:
     """Yield a sentence with the numbers of parameters; several numbers if the arms differ in them."""
-    pairs = sorted(set(files.rows("parameters", "trained_parameters")))
+    pairs = sorted(
+        {(one.parameters, one.trained_parameters) for one in files.trials if one.parameters and one.trained_parameters}
+    )
     if pairs:
-        every, trained = (listed([f"{int(one):,}" for one in dict.fromkeys(of)]) for of in zip(*pairs, strict=True))
+        every, trained = (listed([f"{one:,}" for one in dict.fromkeys(of)]) for of in zip(*pairs, strict=True))
         yield f"Parameters: {every}, adapters included. Trained: {trained}."
 
 
@@ -234,8 +235,8 @@ def _held_out(comparison: Comparison) -> Iterator[str]:
 
 def _notes_of(files: RunFiles) -> Iterator[str]:
     """Yield the sentences on the data that the sweep wrote into the manifest."""
-    for notes in files.known("notes"):
-        yield from map(str, notes[:MOST_NOTES] if isinstance(notes, list) else ())
+    for notes in files.known(lambda one: one.notes):
+        yield from notes[:MOST_NOTES]
 
 
 def shared_draws(files: RunFiles) -> Answer:

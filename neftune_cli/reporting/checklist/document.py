@@ -5,7 +5,7 @@ what the files show. What they do not show is listed under `missing`, for the au
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from neftune_cli.analysis.results import Comparison
@@ -17,7 +17,6 @@ from neftune_cli.reporting.checklist.design import Answer
 from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.sanitizing import markdown_text
 from neftune_cli.reporting.sections import title
-from neftune_cli.store import ACTUAL_COST
 
 TITLE = "Checklist for papers"
 INTRODUCTION = (
@@ -106,14 +105,14 @@ def _seed_lines(table: SeedTable) -> str:
 
 def _compute(files: RunFiles) -> Answer:
     """Return the answer about hardware and run time."""
-    statements = [*_hardware(files), *_times(files)]
-    known = {"the hardware": files.known("hardware"), "the run time": files.numbers("seconds")}
+    seconds = files.numbers(lambda one: one.seconds)
     return Answer(
         "Which hardware was used, and how long did the runs take?",
         "ACL C1; NeurIPS: compute resources",
-        tuple(statements),
+        (*_hardware(files), *_times(files, seconds)),
         (
-            *(name for name, values in known.items() if not values),
+            *(() if files.known(lambda one: one.hardware) else ("the hardware",)),
+            *(() if seconds else ("the run time",)),
             "the product name and the memory of the accelerators, if any",
             "the total compute of the project, with preliminary and failed experiments",
         ),
@@ -121,35 +120,34 @@ def _compute(files: RunFiles) -> Answer:
 
 
 def _hardware(files: RunFiles) -> Iterator[str]:
-    for one in files.known("hardware"):
-        if isinstance(one, Mapping):
-            yield f"Hardware: {', '.join(f'{part} {value}' for part, value in one.items())}."
-    if workers := [str(one) for one in files.known("workers", "number")]:
+    for one in files.known(lambda manifest: manifest.hardware):
+        yield f"Hardware: {', '.join(f'{part} {value}' for part, value in one if value is not None)}."
+    if workers := list(map(str, files.known(lambda one: one.workers.number))):
         yield f"Trials that ran at the same time: {' or '.join(workers)}."
 
 
-def _times(files: RunFiles) -> Iterator[str]:
-    seconds, peaks = files.numbers("seconds"), files.numbers("peak_memory")
+def _times(files: RunFiles, seconds: Sequence[float]) -> Iterator[str]:
     if not seconds:
         return
     yield (
         f"Run time of {counted(len(seconds), 'trial')} (one of them evaluates the model before fine-tuning): "
         f"{duration(sum(seconds))} in total, {duration(min(seconds))} to {duration(max(seconds))} each."
     )
-    elapsed = [one for one in files.known(ACTUAL_COST, "seconds") if isinstance(one, int | float)]
+    elapsed = [one.seconds for one in files.known(lambda manifest: manifest.truth)]
     if elapsed:
         yield f"Elapsed time, with trials side by side: {duration(sum(elapsed))}."
-    if peaks:
+    if peaks := files.numbers(lambda one: one.peak_memory):
         yield f"Peak memory of a trial: {size(int(max(peaks)))}."
 
 
 def _software(files: RunFiles) -> Answer:
     """Return the answer about versions and reproduction."""
-    versions = [one for one in files.known("versions") if isinstance(one, Mapping)]
+    versions, git = files.known(lambda one: one.versions), files.known(lambda one: one.git)
     statements = [f"Versions: {', '.join(f'{name} {value}' for name, value in one.items())}." for one in versions]
-    if commits := files.known("git", "commit"):
-        changed = " with uncommitted changes" if any(files.known("git", "dirty")) else ""
-        statements.append(f"Git commit of neftune: {listed([str(one) for one in commits])}{changed}.")
+    if git:
+        changed = " with uncommitted changes" if any(one.dirty for one in git) else ""
+        commits = list(dict.fromkeys(one.commit for one in git))
+        statements.append(f"Git commit of neftune: {listed(commits)}{changed}.")
     return Answer(
         "Which software was used, and can the runs be repeated?",
         "ACL C4; NeurIPS: reproducibility, open access to code",

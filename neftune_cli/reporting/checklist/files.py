@@ -1,12 +1,15 @@
 """Content of `sweep.yaml` and `manifest.json`, read for the checklist: what is missing or damaged is unknown."""
 
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+
+from neftune_cli.store.manifest import Manifest, TrialResources, manifest_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -14,22 +17,20 @@ class RunFiles:
     """Content of the files of the compared sweeps; empty for runs of other tools, and where a file is damaged."""
 
     specs: tuple[Mapping[str, Any], ...] = ()
-    manifests: tuple[Mapping[str, Any], ...] = ()
+    manifests: tuple[Manifest, ...] = ()
 
     @classmethod
     def read(cls, specs: Sequence[str] = (), manifests: Sequence[str] = ()) -> "RunFiles":
         """Return the content of the texts of `sweep.yaml` and of `manifest.json`."""
-        return cls(tuple(_mappings(specs, _of_yaml)), tuple(_mappings(manifests, _of_json)))
+        declared = tuple(one for one in map(_of_yaml, specs) if isinstance(one, Mapping))
+        return cls(declared, tuple(one for text in manifests if (one := manifest_of(text))))
 
-    def known(self, *path: str) -> list[Any]:
-        """Return the different values at a path in the manifests, in their order."""
-        found: list[Any] = []
-        for manifest in self.manifests:
-            value: Any = manifest
-            for key in path:
-                value = value.get(key) if isinstance(value, Mapping) else None
-            if value is not None and value not in found:
-                found.append(value)
+    def known(self, value: Callable[[Manifest], T | None]) -> list[T]:
+        """Return the different values of the manifests, in their order, without empty ones."""
+        found: list[T] = []
+        for one in map(value, self.manifests):
+            if one and one not in found:
+                found.append(one)
         return found
 
     @property
@@ -42,34 +43,18 @@ class RunFiles:
         """Return the names of the declared arms that override a field."""
         return [str(arm.get("name")) for arm in self.arms if arm.get(field)]
 
-    def numbers(self, key: str) -> list[float]:
-        """Return a finite number of each finished trial in the manifests, such as `seconds`."""
-        return [value for (value,) in self.rows(key)]
+    @property
+    def trials(self) -> list[TrialResources]:
+        """Return the resources of the finished trials in the manifests."""
+        return [one for trials in self.known(lambda manifest: manifest.trials) for one in trials.values()]
 
-    def rows(self, *keys: str) -> list[tuple[float, ...]]:
-        """Return finite numbers of each finished trial in the manifests that has all of them."""
-        trials = [one for found in self.known("trials") if isinstance(found, Mapping) for one in found.values()]
-        rows = []
-        for trial in (one for one in trials if isinstance(one, Mapping)):
-            values = [trial.get(key) for key in keys]
-            row = tuple(value for value in values if isinstance(value, int | float) and math.isfinite(value))
-            rows += [row] if len(row) == len(keys) else []
-        return rows
-
-
-def _mappings(texts: Iterable[str], parse: Callable[[str], Any]) -> Iterator[Mapping[str, Any]]:
-    yield from (one for one in map(parse, texts) if isinstance(one, Mapping))
+    def numbers(self, value: Callable[[TrialResources], float | None]) -> list[float]:
+        """Return the finite numbers of the finished trials, such as their seconds."""
+        return [one for one in map(value, self.trials) if one is not None and math.isfinite(one)]
 
 
 def _of_yaml(text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):
-        return None
-
-
-def _of_json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
         return None

@@ -118,7 +118,7 @@ class CopiedTrial:
     def _submit(self, leased: LeasedTrial) -> Iterator[list[FilePiece] | WorkerMessage]:
         """Start the task, and yield what it sends."""
         ray = ray_library()
-        folder, request = leased.folder, {**self._task.request, "manifest": self._sweep.manifest()}
+        folder, request = leased.folder, {**self._task.request, "manifest": self._sweep.manifest_text()}
         files = [ray.put(batch) for batch in batches(files_to_resume(folder))]
         stream = {"num_returns": "streaming", "_generator_backpressure_num_objects": QUEUED_BATCHES}
         remote = ray.remote(answer_with_copies).options(**self._options, **stream)

@@ -9,6 +9,7 @@ from typing import Any
 
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.store.copies import ChangedFiles, FilePiece, batches, work_folder, write_copy
+from neftune_cli.store.sweeps import MANIFEST_FILE
 from neftune_cli.sweeps.executors.messages import WorkerMessage, failure_in, to_json
 from neftune_cli.sweeps.executors.node import NodeWorker, threads_of_node
 from neftune_cli.sweeps.failures import DISK_KINDS, Failure
@@ -60,7 +61,7 @@ def answer_with_copies(
         copy = TrialFolder(sweep.path / "trials" / name)
         write_copy(copy, (piece for reference in files for piece in ray_library().get(reference)))
         if manifest := request.get("manifest"):
-            sweep.write_manifest(manifest)
+            sweep.write_text(MANIFEST_FILE, manifest)
         changed = ChangedFiles(copy, work / "sending")
         with _Answering({**request, "folder": str(sweep.path)}, threads, directory) as answering:
             while not answering.is_done(COPY_SECONDS):

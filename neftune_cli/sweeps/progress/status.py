@@ -6,14 +6,17 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import starmap
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.errors import Problems
 from neftune_cli.records import Phase, TrialState, TrialStatus
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.store.following import FollowedTrial, TrialSnapshot
+from neftune_cli.store.manifest import Manifest, PlannedTrial
 from neftune_cli.sweeps.progress.views import ObservedState, SweepStatus, TrialView, seconds_since, updated_view
 
 _RECENT_SECONDS = 15.0
@@ -44,47 +47,45 @@ class StatusReader:
             self._failed_before = {trial: folders[trial].status() for trial in trials if trial in folders}
 
     def read(self) -> SweepStatus:
-        """Return the current status.
-
-        Raises:
-            UsageError: a newer version of this program wrote the manifest.
-        """
+        """Return the current status, with the trials that have a folder if the manifest cannot be used."""
         with self._lock:
             return self._read()
 
     def _read(self) -> SweepStatus:
-        manifest = self._folder.manifest()
+        found = Problems()
+        manifest = found.attempt(self._folder.manifest) or Manifest()
         folders = self._trial_folders()
-        planned = _planned(manifest) or [_planned_by_name(trial, folder) for trial, folder in folders.items()]
-        views = [self._view(one, folders.get(one.id)) for one in planned]
+        named = starmap(_planned_by_name, folders.items())
+        planned = manifest.plan or sorted(named, key=lambda one: one.seed is not None)
+        views = [self._view(one, folders.get(one.trial)) for one in planned]
         status = SweepStatus(
             self._folder.name,
             self._folder.path,
             tuple(views),
-            self._workers(sum(view.state is ObservedState.RUNNING for view in views), manifest),
-            started=str(manifest.get("started") or ""),
+            self._workers(sum(view.state is ObservedState.RUNNING for view in views), manifest.workers.number),
+            started=manifest.started,
             command=self._command(manifest),
-            directory=str(manifest.get("directory") or ""),
+            directory=manifest.directory,
+            problems=found.found,
         )
-        return self._with_times_left(status, planned, _estimate(manifest))
+        return self._with_times_left(status, planned, manifest.estimated_seconds)
 
-    def _command(self, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    def _command(self, manifest: Manifest) -> tuple[str, ...]:
         """Return the last command of the sweep, or nothing if the folder has been moved since."""
-        original = manifest.get("folder")
-        is_unmoved = original is None or Path(original).resolve() == self._folder.path.resolve()
-        return tuple(map(str, manifest.get("command") or ())) if is_unmoved else ()
+        is_unmoved = not manifest.folder or Path(manifest.folder).resolve() == self._folder.path.resolve()
+        return manifest.command if is_unmoved else ()
 
     def _trial_folders(self) -> dict[str, TrialFolder]:
         return {folder.id: folder for folder in self._folder.trials()}
 
-    def _view(self, planned: "PlannedTrial", folder: TrialFolder | None) -> TrialView:
-        view = TrialView(planned.id, planned.arm, planned.seed, steps=planned.steps)
+    def _view(self, planned: PlannedTrial, folder: TrialFolder | None) -> TrialView:
+        view = TrialView(planned.trial, planned.arm, planned.seed, steps=planned.steps)
         if folder is None:
             return view
         snapshot = self._followed.setdefault(folder.path, FollowedTrial(folder)).read()
         if snapshot.damage:
             return replace(view, state=ObservedState.FAILED, reason=snapshot.damage)
-        if snapshot.record is None and snapshot.holder is None and self._is_retried(planned.id, snapshot):
+        if snapshot.record is None and snapshot.holder is None and self._is_retried(planned.trial, snapshot):
             return view
         return updated_view(view, snapshot)
 
@@ -92,17 +93,17 @@ class StatusReader:
         failed = snapshot.status is not None and snapshot.status.state is TrialState.FAILED
         return failed and self._failed_before.get(trial_id) == snapshot.status
 
-    def _workers(self, running: int, manifest: Mapping[str, Any]) -> int:
+    def _workers(self, running: int, allocated: int) -> int:
         """Return the number of trials that run in parallel. A worker between two trials counts for a short time."""
         now = time.monotonic()
         self._recently_running.append((now, running))
         while self._recently_running[0][0] < now - _RECENT_SECONDS:
             self._recently_running.popleft()
         recently = max(number for _, number in self._recently_running)
-        return max(recently, (manifest.get("workers") or {}).get("number", 0)) if recently else 0
+        return max(recently, allocated) if recently else 0
 
     def _with_times_left(
-        self, status: SweepStatus, planned: Sequence["PlannedTrial"], estimate: Mapping[str, float]
+        self, status: SweepStatus, planned: Sequence[PlannedTrial], estimate: Mapping[str, float]
     ) -> SweepStatus:
         views = _by_running_trials(planned, self._by_finished_trials(planned, status.trials, estimate))
         running = [view.seconds_left for view in views if view.state is ObservedState.RUNNING]
@@ -111,7 +112,7 @@ class StatusReader:
         return replace(status, trials=tuple(views), seconds_left=left, work_left=work)
 
     def _by_finished_trials(
-        self, planned: Sequence["PlannedTrial"], views: Sequence[TrialView], estimate: Mapping[str, float]
+        self, planned: Sequence[PlannedTrial], views: Sequence[TrialView], estimate: Mapping[str, float]
     ) -> list[TrialView]:
         """Add the times left by the durations of finished trials, the cost estimate and the observed pace."""
         rows = list(zip(planned, views, strict=True))
@@ -119,7 +120,7 @@ class StatusReader:
             TrialDuration(one, view.seconds) for one, view in rows if view.state is ObservedState.DONE and view.seconds
         ]
         for one in finished:
-            self._pace.finished(one.planned.id, one.seconds)
+            self._pace.finished(one.planned.trial, one.seconds)
         expected = ExpectedDurations(finished, estimate)
         return [self._with_time_left(view, expected.of(one)) for one, view in rows]
 
@@ -133,16 +134,6 @@ class StatusReader:
         age = _seconds_since_report(view)
         left = None if left is None else max(0.0, left - age)
         return replace(view, seconds=view.seconds + age, seconds_left=left)
-
-
-@dataclass(frozen=True)
-class PlannedTrial:
-    """One trial of the plan in a manifest."""
-
-    id: str
-    arm: str
-    seed: int | None
-    steps: int = 0
 
 
 class TrialDuration(NamedTuple):
@@ -163,15 +154,15 @@ class ExpectedDurations:
 
     def __init__(self, finished: Sequence[TrialDuration], estimate: Mapping[str, float]) -> None:
         self._finished, self._estimate = finished, estimate
-        known = [one for one in finished if one.planned.steps and estimate.get(one.planned.id)]
-        estimated = sum(estimate[one.planned.id] for one in known)
+        known = [one for one in finished if one.planned.steps and estimate.get(one.planned.trial)]
+        estimated = sum(estimate[one.planned.trial] for one in known)
         self._correction = sum(one.seconds for one in known) / estimated if estimated else 1.0
 
     def of(self, planned: PlannedTrial) -> float | None:
         """Return the expected duration of a trial in seconds, or None if nothing is known."""
         if same_arm := [one.seconds for one in self._finished if one.planned.arm == planned.arm]:
             return fmean(same_arm)
-        if (estimated := self._estimate.get(planned.id)) is not None:
+        if (estimated := self._estimate.get(planned.trial)) is not None:
             return estimated * (self._correction if planned.steps else 1.0)
         rates = [one.seconds / one.planned.steps for one in self._finished if one.planned.steps]
         return fmean(rates) * planned.steps if rates and planned.steps else None
@@ -296,18 +287,12 @@ def _totals(
     return sweep_seconds(run, wait, workers), sum(run) + sum(wait)
 
 
-def _planned(manifest: Mapping[str, Any]) -> list[PlannedTrial]:
-    return [PlannedTrial(one["trial"], one["arm"], one["seed"], one["steps"]) for one in manifest.get("plan") or ()]
-
-
 def _planned_by_name(trial_id: str, folder: TrialFolder) -> PlannedTrial:
-    """Return the trial that a folder's name describes, for manifests of older versions without a plan."""
+    """Return the trial that a folder's name describes, for a manifest that is damaged or has no plan."""
     arm, separator, seed = folder.folder_label.rpartition(",seed=")
-    return PlannedTrial(trial_id, arm, int(seed)) if separator else PlannedTrial(trial_id, BASE_ARM, None)
-
-
-def _estimate(manifest: Mapping[str, Any]) -> dict[str, float]:
-    return (manifest.get("estimate") or {}).get("trials") or {}
+    if not separator:
+        return PlannedTrial(trial=trial_id, arm=BASE_ARM, seed=None)
+    return PlannedTrial(trial=trial_id, arm=arm, seed=int(seed))
 
 
 def _seconds_since_report(view: TrialView) -> float:

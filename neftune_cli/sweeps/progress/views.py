@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from neftune_cli.config.arms import trial_label
+from neftune_cli.errors import Problem
 from neftune_cli.formatting import condensed
 from neftune_cli.records import Phase, TrialState, TrialStatus
 from neftune_cli.store.following import TrialSnapshot
@@ -89,6 +90,8 @@ class SweepStatus:
     """Last command of the sweep."""
     directory: str = ""
     """Working directory of that command."""
+    problems: tuple[Problem, ...] = ()
+    """Why the manifest cannot be used, with the fix. The trials are then those that have a folder."""
 
     def of(self, *states: ObservedState) -> list[TrialView]:
         """Return the trials in any of these states."""
