@@ -106,7 +106,7 @@ def test_the_noise_scale_hf_uses_the_padded_length_of_the_whole_batch(tokens: in
     callback = NEFTuneCallback(alpha=5.0, noise="bernoulli", noise_scale="hf")
     rows = examples(SMALLEST_BATCH)
     trainer = build_trainer(loaded.model, loaded.tokenizer, rows, config, train=train, callbacks=[callback])
-    embedding = cast(nn.Module, loaded.model.get_input_embeddings())
+    embedding = loaded.model.get_input_embeddings()
     clean: list[Tensor] = []
     sizes: list[Tensor] = []
     embedding.register_forward_hook(lambda _, __, output: clean.append(output.detach()))
@@ -116,7 +116,7 @@ def test_the_noise_scale_hf_uses_the_padded_length_of_the_whole_batch(tokens: in
     trainer.train()
 
     longest = max(len(one.input_ids) for one in rows)
-    coordinate = 5.0 / math.sqrt(3 * longest * embedding.weight.shape[1])
+    coordinate = 5.0 / math.sqrt(3 * longest * loaded.model.config.hidden_size)
     assert len(sizes) > 1 or not tokens
     for one in sizes:
         torch.testing.assert_close(one, torch.full_like(one, coordinate), rtol=1e-3, atol=1e-7)
