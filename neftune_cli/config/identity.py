@@ -8,11 +8,11 @@ import json
 import math
 from typing import Any
 
-from neftune_cli.config.spec import NoiseSpec, ResolvedEvaluation, Spec, TrainSpec, TrialSpec
+from neftune_cli.config.spec import ResolvedEvaluation, Spec, TrainSpec, TrialSpec
 
 ID_DIGITS = 12
 
-METHOD_VERSION = 4
+METHOD_VERSION = 5
 """Raise this number with a change that alters the numbers of trials. Older records then have other ids."""
 
 ORIGINAL_FIELDS = frozenset(
@@ -39,7 +39,7 @@ def trial_identity(
     """
     return {
         **_shared_identity(spec, model_fingerprint, data_fingerprint, environment),
-        "noise": _noise_identity(spec.noise) if spec.noise.alpha > 0 else None,
+        "noise": identifying_fields(spec.noise) if spec.noise.alpha > 0 else None,
         "train": recipe_identity(spec.train),
         "seed": spec.seed,
         **({"repeat": spec.repeat} if spec.repeat else {}),
@@ -60,15 +60,6 @@ def identifying_fields(spec: Spec) -> dict[str, Any]:
     defaults = {name: field.get_default(call_default_factory=True) for name, field in type(spec).model_fields.items()}
     values = spec.model_dump()
     return {name: value for name, value in values.items() if name in ORIGINAL_FIELDS or value != defaults[name]}
-
-
-def _noise_identity(noise: NoiseSpec) -> dict[str, Any]:
-    """Return the fields of the noise that belong to the identity.
-
-    Records with the noise scale `hf` once used the padded length of the micro-batch. Their ids have no `padded_length`.
-    """
-    by_batch = {"padded_length": "batch"} if noise.noise_scale == "hf" else {}
-    return {**identifying_fields(noise), **by_batch}
 
 
 def _shared_identity(spec: TrialSpec, model: str, data: str, environment: dict[str, str]) -> dict[str, Any]:
