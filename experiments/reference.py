@@ -95,7 +95,7 @@ def _experiment_file() -> Iterator[str]:
     yield "## Experiment files\n"
     yield (
         "`neftune sweep FILE.yaml` reads these fields. Options on the command line override them. "
-        "A field with the default *filled in* gets the default of its option. "
+        "A field with the default *filled in*, or null, gets the default of its option if it has one. "
         "`sweep.yaml` in a results folder has the same fields, with every default written out.\n"
     )
     for title, spec in (

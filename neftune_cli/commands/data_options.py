@@ -57,8 +57,8 @@ EvalExamples = Annotated[
     int | None,
     Option(
         "--eval-examples",
-        "Maximum number of held-out examples, chosen by content hash (default 200; without a test split, one fifth of "
-        "the prompts, at most 200).",
+        "Maximum number of held-out examples, chosen by content hash (default 200; without a test, "
+        "validation or eval split, one fifth of the prompts, at most 200).",
         DATA,
         _SPEC,
         field="eval_examples",
@@ -96,7 +96,7 @@ EvalSplit = Annotated[
     str | None,
     Option(
         "--eval-split",
-        "Split of the held-out examples (default: the test split, if there is one).",
+        "Split of the held-out examples (default: the test, validation or eval split, if there is one).",
         DATA,
         _SPEC,
         field="eval_split",

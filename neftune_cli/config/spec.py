@@ -54,7 +54,7 @@ class InputSpec(Spec):
     eval_dataset: str | None = None
     """Data set of the held-out examples; null holds out a part of the data set."""
     eval_split: str | None = None
-    """Split of the held-out examples; null is the test split if there is one."""
+    """Split of the held-out examples; null is the test, validation or eval split if there is one."""
     raw: bool = False
     """Whether prompt and completion are trained as they are, without a chat template."""
     loss: LearnedTurns = "last"
@@ -94,7 +94,7 @@ class TrainSpec(Spec):
     lora_rank: int | None = Field(default=None, gt=0, examples=[16])
     """Rank of LoRA adapters; null trains all weights."""
     precision: Precision = "auto"
-    """Arithmetic of training; `auto` is bfloat16 where the hardware has it."""
+    """Arithmetic of training; `auto` is bfloat16 where the hardware has it. The default for `tiny` is float32."""
     micro_batch_tokens: int | None = Field(default=None, ge=0, examples=[512])
     """Tokens of a micro-batch, padding included; 0 computes batches whole. Default: 512 on a CPU, 16384 on a GPU."""
     sft: dict[str, Any] = Field(default_factory=dict)
