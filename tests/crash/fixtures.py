@@ -9,8 +9,8 @@ from tests.crash.forks import ONE_TRAINING, Forks, forking_process, results
 
 
 @pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
-    """Return the process whose forks run commands."""
+def forks(small_model: str) -> Iterator[Forks]:
+    """Return the process whose forks run commands, some of them with the small model."""
     with forking_process() as process:
         yield process
 

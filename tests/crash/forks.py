@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from tests.small_model import WITH_SMALL_MODEL
+
 KILLED = -signal.SIGKILL
 SMALL = ("--train-examples", "16", "--batch-size", "8", "--eval-examples", "4", "--max-new-tokens", "8")
-ONE_TRAINING = (
-    *("sweep", "--workers", "0", "--quiet", "--alphas", "5", "--seeds", "1", "--epochs", "2", *SMALL),
+SWEEP = (
+    *("sweep", "--workers", "0", "--quiet", "--alphas", "0,5", "--seeds", "1", "--epochs", "2", *SMALL),
     *("--checkpoint-steps", "1", "--no-estimate", "--output", "sweep"),
 )
-"""Two trials: the base model, and a training of four steps in two epochs, with a checkpoint after each step."""
-SWEEP = (*ONE_TRAINING, "--alphas", "0,5")
-"""Three trials: the base model, and two such trainings."""
+"""Three trials: the base model, and two trainings of four steps in two epochs, with a checkpoint after each step."""
+ONE_TRAINING = (*SWEEP, "--alphas", "5", *WITH_SMALL_MODEL)
+"""Two trials of the small model: the base model, and one such training."""
 MILESTONES_FILE = "milestones.txt"
 
 

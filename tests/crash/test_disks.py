@@ -78,7 +78,7 @@ def check_full_disk(
 def test_full_disk_stops_sweep_and_larger_disk_lets_it_finish(
     forks: Forks, small_disk: Path, one_training: dict[str, bytes]
 ) -> None:
-    text = check_full_disk(forks, small_disk, "48m", one_training, ONE_TRAINING)
+    text = check_full_disk(forks, small_disk, "2m", one_training, ONE_TRAINING)
     assert "for checkpoints and models during the run" in text
 
 
