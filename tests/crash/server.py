@@ -23,7 +23,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from neftune_cli.data.embedded import bios
 from neftune_cli.reporting import reports
+from neftune_cli.reporting.page import report
 
 PRELOADED = (
     "neftune_cli.commands.execution",
@@ -45,11 +47,19 @@ def main() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
     setattr(reports, "draw_plots", lambda _: {})  # noqa: B010
+    fill_caches()
     gc.freeze()  # forks collect garbage without traversing the imported modules
     print("ready", flush=True)
     for line in sys.stdin:
         ((kind, request),) = json.loads(line).items()
         print(HANDLERS[kind](request), flush=True)
+
+
+def fill_caches() -> None:
+    """Compile the templates of reports and make the bundled data, so that no fork needs to."""
+    for template in (Path(report.__file__).parent / "templates").iterdir():
+        report._environment().get_template(template.name)
+    bios.split_by_person(train_examples=1, eval_examples=1)
 
 
 def _start(request: dict[str, Any]) -> int:
