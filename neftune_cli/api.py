@@ -12,7 +12,7 @@ from pathlib import Path
 from types import NoneType, TracebackType, UnionType
 from typing import TYPE_CHECKING, Any, Self, get_args, get_origin, get_type_hints
 
-from neftune_cli.commands.executable_plan import executable_plan
+from neftune_cli.commands.executable_plan import executable_plan, say_nothing
 from neftune_cli.commands.request import raise_any_with_spec_problems
 from neftune_cli.commands.routing import Destination, options_of, values_for
 from neftune_cli.commands.run_plan import run_plan
@@ -149,7 +149,7 @@ def sweep(
         from neftune_cli.sweeps.progress import NullObserver
 
         observe = ProgressBar if progress else lambda: nullcontext(NullObserver())
-        outcome = run_plan(executable, running, observe, lambda _line: None, pause_at=pause_at)
+        outcome = run_plan(executable, running, observe, say_nothing, pause_at=pause_at)
     if outcome.interrupted:
         raise KeyboardInterrupt
     is_complete = not (outcome.left or outcome.was_cut_short)

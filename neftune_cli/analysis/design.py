@@ -84,10 +84,6 @@ class Design:
             return "arm"
         return "primary" if arm == plan.primary_arm else "exploratory"
 
-    def family(self, arm: str) -> tuple[str, ...]:
-        """Return the family of an arm's tests."""
-        return family_of(arm, self.role(arm))
-
     def looks_taken(self, metric: Metric, margin: float) -> dict[str, int]:
         """Return the number of looks at each arm: until the first look at which the arm is decided on this metric."""
         if self.plan is None or not self.has_planned_looks:
@@ -110,7 +106,7 @@ class Design:
         gates = dict.fromkeys(noise_test.arms, noise_test.p_value) if noise_test else {}
         families: dict[tuple[str, ...], dict[str, ComparisonsByLook]] = {}
         for arm, comparisons in compared.items():
-            families.setdefault(self.family(arm), {})[arm] = comparisons
+            families.setdefault(family_of(arm, self.role(arm)), {})[arm] = comparisons
         found: dict[str, Assessment] = {}
         for members in families.values():
             found |= assess(members, metric, margin, test=self.test, gates=gates)

@@ -16,6 +16,7 @@ from neftune_cli.evaluation.batches import batches_by_length, padded_tokens
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.noise import NEFTuneCallback, attach_noise
+from neftune_cli.training.checkpointing import ResumableTrainer
 from neftune_cli.training.micro_batches import MicroBatchTrainer, micro_batches
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
 from tests.small_model import SMALL_MODEL
@@ -60,7 +61,9 @@ class Gradients(TrainerCallback):
             self.tokens.append(logs["num_tokens"])
 
 
-def trained(work: Path, *, tokens: int, own_loss: bool = True, alpha: float = 0.0, **fields: Any) -> Gradients:
+def trainer_of(
+    work: Path, rows: list[TokenizedExample], callback: TrainerCallback, *, tokens: int, **fields: Any
+) -> ResumableTrainer:
     loaded = load_model(find_model(SMALL_MODEL))
     train = TrainSpec(
         epochs=1,
@@ -71,8 +74,12 @@ def trained(work: Path, *, tokens: int, own_loss: bool = True, alpha: float = 0.
         **{"precision": "float32", "max_grad_norm": 1e9, **fields},
     )
     config = sft_config(train, seed=0, device="cpu", work=work)
+    return build_trainer(loaded.model, loaded.tokenizer, rows, config, train=train, callbacks=[callback])
+
+
+def trained(work: Path, *, tokens: int, own_loss: bool = True, alpha: float = 0.0, **fields: Any) -> Gradients:
     recorded = Gradients()
-    trainer = build_trainer(loaded.model, loaded.tokenizer, examples(), config, train=train, callbacks=[recorded])
+    trainer = trainer_of(work, examples(), recorded, tokens=tokens, **fields)
     if not own_loss:
         trainer.compute_loss = lambda *given, **named: SFTTrainer.compute_loss(trainer, *given, **named)  # type: ignore[method-assign,no-untyped-call]
     with attach_noise(cast(nn.Module, trainer.model), alpha=alpha, seed=3):
@@ -92,31 +99,21 @@ def assert_same_gradients(found: Gradients, expected: Gradients, tolerance: floa
 
 @pytest.mark.parametrize("tokens", [0, 64])
 def test_the_noise_scale_hf_uses_the_padded_length_of_the_whole_batch(tokens: int, tmp_path: Path) -> None:
-    loaded = load_model(find_model(SMALL_MODEL))
-    train = TrainSpec(
-        epochs=1,
-        learning_rate=1e-3,
-        batch_size=SMALLEST_BATCH,
-        max_length=64,
-        max_steps=1,
-        micro_batch_tokens=tokens,
-        precision="float32",
-    )
-    config = sft_config(train, seed=0, device="cpu", work=tmp_path)
     callback = NEFTuneCallback(alpha=5.0, noise="bernoulli", noise_scale="hf")
     rows = examples(SMALLEST_BATCH)
-    trainer = build_trainer(loaded.model, loaded.tokenizer, rows, config, train=train, callbacks=[callback])
-    embedding = loaded.model.get_input_embeddings()
+    trainer = trainer_of(tmp_path, rows, callback, tokens=tokens, max_steps=1)
+    model = cast(Any, trainer.model)
     clean: list[Tensor] = []
     sizes: list[Tensor] = []
-    embedding.register_forward_hook(lambda _, __, output: clean.append(output.detach()))
-    first_layer = cast(Any, loaded.model).model.layers[0]
-    first_layer.register_forward_pre_hook(lambda _, given: sizes.append((given[0].detach() - clean[-1]).abs()))
+    model.get_input_embeddings().register_forward_hook(lambda _, __, output: clean.append(output.detach()))
+    model.model.layers[0].register_forward_pre_hook(
+        lambda _, given: sizes.append((given[0].detach() - clean[-1]).abs())
+    )
 
     trainer.train()
 
     longest = max(len(one.input_ids) for one in rows)
-    coordinate = 5.0 / math.sqrt(3 * longest * loaded.model.config.hidden_size)
+    coordinate = 5.0 / math.sqrt(3 * longest * model.config.hidden_size)
     assert len(sizes) > 1 or not tokens
     for one in sizes:
         torch.testing.assert_close(one, torch.full_like(one, coordinate), rtol=1e-3, atol=1e-7)
