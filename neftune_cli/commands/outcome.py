@@ -41,8 +41,8 @@ def print_results(planned: PlannedSweep, outcome: SweepOutcome, *, as_json: bool
     elif compared:
         _print_first_screens(planned, comparisons, single_trial=single_trial)
         _say(*_training_amounts(planned), *_counts(planned, outcome))
-    elif outcome.submitted:
-        _say(_submitted(outcome), *_counts(planned, outcome))
+    elif outcome.was_cut_short:
+        _say(*([_submitted(outcome)] if outcome.submitted else []), *_counts(planned, outcome))
 
 
 def _print_first_screens(planned: PlannedSweep, comparisons: Sequence[Comparison], *, single_trial: bool) -> None:

@@ -16,6 +16,7 @@ from neftune_cli.sweeps.plan import at_look, done_trials
 from neftune_cli.trackers import prepare_trackers
 
 if TYPE_CHECKING:
+    from neftune_cli.sweeps.plan import Plan
     from neftune_cli.sweeps.progress import Observer
     from neftune_cli.sweeps.runner import SweepOutcome
 
@@ -101,10 +102,11 @@ def _run_looks(
     plan, folder = executable.planned.plan, executable.planned.folder
     undecided = tuple(arm.name for arm in plan.spec.arms[1:])
     done_before = len(done_trials(plan, folder))
+    part: Plan | None = None
     total: SweepOutcome | None = None
     for number, seeds in enumerate(plan.spec.analysis.looks, start=1):
         with observe() as observer:
-            part = at_look(plan, seeds, undecided)
+            part = at_look(plan, seeds, undecided, part)
             outcome = run_sweep(part, folder, executable.executor, observer, executable.interrupts, running)
         # each look counts the trials of earlier looks as done before
         total = replace(_joined(total, outcome), already_done=done_before)
@@ -141,14 +143,13 @@ def _undecided(executable: ExecutablePlan) -> tuple[str, ...]:
 
 
 def _joined(before: "SweepOutcome | None", outcome: "SweepOutcome") -> "SweepOutcome":
-    """Return the outcome of all looks together: the last one, with the trials that earlier ones ran."""
+    """Return the outcome of all looks together: the last one, with the counts of trials that earlier ones ran."""
     if before is None:
         return outcome
     return replace(
         outcome,
         run_now=before.run_now + outcome.run_now,
         run_elsewhere=before.run_elsewhere + outcome.run_elsewhere,
-        failed={**before.failed, **outcome.failed},
     )
 
 

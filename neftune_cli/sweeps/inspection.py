@@ -195,7 +195,7 @@ def with_alphas(
         prepared = prepared_data_of(spec.trial(without_noise, spec.seeds[0], evaluation))
         arms.append(_with_alpha(arm, _alpha(arm.snr, prepared)))
         notes.append(_alpha_note(arm, arms[-1], prepared))
-    return _revalidated(spec, arms), tuple(notes)
+    return _with_arms(spec, arms), tuple(notes)
 
 
 def _check_ratio(spec: SweepSpec, arm: ArmSpec) -> None:
@@ -227,11 +227,17 @@ def _alpha_note(requested: ArmSpec, found: ArmSpec, prepared: "PreparedData") ->
     )
 
 
-def _revalidated(spec: SweepSpec, arms: list[ArmSpec]) -> SweepSpec:
+def _with_arms(spec: SweepSpec, arms: list[ArmSpec]) -> SweepSpec:
+    """Return the spec with other arms in place of its own, in the same order. The primary arm may have a new name."""
+    names = {before.name: arm.name for before, arm in zip(spec.arms, arms, strict=True)}
+    fields = spec.model_dump(by_alias=True)
+    if primary := spec.analysis.primary_arm:
+        fields["analysis"]["primary_arm"] = names.get(primary, primary)
     if all(arm.varies_only_alpha for arm in arms):
-        arms.sort(key=lambda arm: arm.alpha or 0.0)
+        arms = sorted(arms, key=lambda arm: arm.alpha or 0.0)
     try:
-        return SweepSpec.model_validate({**spec.model_dump(by_alias=True), "arms": [arm.model_dump() for arm in arms]})
+        return SweepSpec.model_validate({**fields, "arms": [arm.model_dump() for arm in arms]})
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise UsageError(Problem(f"--snr: {message}.", "Leave out the ratio or the equal alpha.")) from None
+        what = f"After each signal-to-noise ratio is replaced by its alpha, {message}."
+        raise UsageError(Problem(what, "Leave out the ratio or the equal alpha.")) from None

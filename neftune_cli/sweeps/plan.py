@@ -32,6 +32,8 @@ class Plan:
     inspection: Inspection
     notes: tuple[str, ...] = ()
     """Notes for the user."""
+    earlier: frozenset[str] = frozenset()
+    """Ids of the trials of earlier looks, which this command has run."""
 
 
 def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec], Inspection]) -> Plan:
@@ -49,7 +51,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     found = replace(inspect(spec), seconds=time.monotonic() - begin)
     problems.add(found.problems)
     if not problems.found:  # an invalid option would also look like a different sweep in the folder
-        there = problems.attempt(lambda: _existing_spec(folder, spec))
+        there = problems.attempt(lambda: _existing_spec(folder, found.spec))
     problems.attempt(folder.manifest)  # refused here if it is damaged, before anything is written
     problems.add(analysis_problems(spec, found.lm_eval))
     if found.data is not None:
@@ -71,18 +73,26 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     return Plan(whole, found.model, found.data, trials, found, notes)
 
 
-def at_look(plan: Plan, seeds: int, arms: Collection[str]) -> Plan:
-    """Return the plan of a look: the base model, and the first seeds of the baseline and of some other arms.
+def at_look(plan: Plan, seeds: int, arms: Collection[str], before: Plan | None = None) -> Plan:
+    """Return the plan up to a look: the trials of the earlier looks, and those that this look adds to them.
+
+    A look needs the base model, and the first seeds of the baseline and of some other arms.
 
     Args:
         plan: the whole plan.
         seeds: number of seeds.
         arms: names of the other arms.
+        before: the plan up to the look before; None at the first look.
 
     """
     first, used = plan.spec.seeds[:seeds], {plan.spec.arms[0].name, *arms}
-    trials = [trial for trial in plan.trials if trial.is_base or (trial.arm in used and trial.seed in first)]
-    return replace(plan, trials=tuple(trials))
+    earlier = frozenset(trial.id for trial in before.trials) if before else frozenset()
+    trials = [
+        trial
+        for trial in plan.trials
+        if trial.id in earlier or trial.is_base or (trial.arm in used and trial.seed in first)
+    ]
+    return replace(plan, trials=tuple(trials), earlier=earlier)
 
 
 def steps_of(trial: Trial, examples: int) -> int:
@@ -107,8 +117,12 @@ def trial_folder(folder: SweepFolder, trial: Trial) -> TrialFolder:
 
 
 def missing_trials(plan: Plan, folder: SweepFolder, *, retry_failed: bool = False) -> list[Trial]:
-    """Return the trials to run: those without a record, and without a failure unless failed trials are retried."""
-    without = [trial for trial in plan.trials if trial_folder(folder, trial).record() is None]
+    """Return the trials to run: those without a record, and without a failure unless failed trials are retried.
+
+    Trials of earlier looks are not run again.
+    """
+    new = [trial for trial in plan.trials if trial.id not in plan.earlier]
+    without = [trial for trial in new if trial_folder(folder, trial).record() is None]
     return [trial for trial in without if retry_failed or failure_reason(trial_folder(folder, trial)) is None]
 
 
@@ -259,6 +273,9 @@ def _existing_spec(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
     if spec.analysis.looks and {arm.name for arm in there.arms} != {arm.name for arm in spec.arms}:
         what = f"{folder.path} has planned looks for other arms: {', '.join(arm.name for arm in there.arms)}."
         raise UsageError(Problem(what, "Use the same arms, or --output with another folder."))
+    if spec.analysis.looks and set(there.seeds) != set(spec.seeds):
+        what = f"{folder.path} has planned looks for other seeds: {', '.join(map(str, there.seeds))}."
+        raise UsageError(Problem(what, "Use the same seeds, or --output with another folder."))
     return there
 
 

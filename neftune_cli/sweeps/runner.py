@@ -43,6 +43,8 @@ class SweepOutcome:
     """Folders of kept models."""
     halted: str = ""
     """Reason why no further trial could run; empty if there is none."""
+    stopped: bool = False
+    """Whether the remaining trials were stopped: by the user, by a failure with --fail-fast, or by a full disk."""
     interrupted: bool = False
     submitted: int = 0
     """Trials that go on after the end of the command, with --detach."""
@@ -50,7 +52,7 @@ class SweepOutcome:
     @property
     def was_cut_short(self) -> bool:
         """Return whether trials may be left that did not run."""
-        return self.interrupted or bool(self.halted) or self.submitted > 0
+        return self.stopped or self.interrupted or self.submitted > 0
 
 
 def run_sweep(
@@ -85,7 +87,7 @@ def run_sweep(
         allocation, notes = _start_workers(
             plan, missing, folder, executor, allocation, observer, estimate=settings.estimate
         )
-    workers = allocation.workers if allocation else 1
+    workers = allocation.workers if allocation else max(1, folder.manifest().workers.number)
     notes += _notes_on_missing_models(plan, folder, settings.keep, done_before)
     observer.sweep_started(plan.trials, missing, notes)
     updates = _FolderUpdates(plan, folder, settings.keep, workers=workers)
@@ -95,8 +97,10 @@ def run_sweep(
     )
     with interrupts.graceful(executor.interrupt):
         ran = dispatcher.run(missing, lambda: interrupts.requested, detach=settings.detach)
-    if not ran.halted:
-        updates.finish(changed=bool(missing) and not ran.submitted)
+    if ran.submitted:
+        folder.write_tables()
+    elif not ran.halted:
+        updates.finish(changed=bool(missing))
     outcome = _outcome(plan, folder, ran, done_before)
     need = _disk_need(settings.keep, missing, allocation)
     return replace(outcome, halted=_halt_reason(ran.halted, need), interrupted=interrupts.requested)
@@ -115,6 +119,7 @@ def _outcome(plan: Plan, folder: SweepFolder, ran: DispatchResult, done_before: 
         failed=failed,
         left=len(plan.trials) - len(done) - len(failed),
         models=_models(plan, folder),
+        stopped=ran.stopped,
         submitted=len(ran.submitted - done),
     )
 
@@ -236,7 +241,9 @@ class _FolderUpdates:
         self._not_before = time.monotonic() + (time.monotonic() - started) / LARGEST_TABLES_SHARE
 
     def finish(self, *, changed: bool) -> None:
-        if changed:
+        """Update everything if a trial was run, or if an earlier command did not come to its end."""
+        manifest = self._folder.manifest()
+        if changed or (manifest.started and manifest.ended is None):
             self._write(ended=True)
         else:
             self._folder.write_tables()

@@ -1,78 +1,38 @@
 """Reactions of the dispatcher to each way a trial or its worker can end, tested with a scripted executor."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.run_settings import TrialSettings
-from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.data.examples import GenerationDefaults
 from neftune_cli.records import TrialRecord, TrialState
 from neftune_cli.store import LeasedTrial, SweepFolder
 from neftune_cli.sweeps import dispatch
 from neftune_cli.sweeps.dispatch import Dispatcher, DispatchResult
-from neftune_cli.sweeps.executors import MAX_MACHINE_LOSSES, Event, Finished, Job, LeasedElsewhere, Started, WorkerDied
+from neftune_cli.sweeps.executors import MAX_MACHINE_LOSSES, Event, Job, LeasedElsewhere, WorkerDied
 from neftune_cli.sweeps.failures import Failure
-from neftune_cli.sweeps.inspection import Inspection, Preparation, resolved_evaluation
+from neftune_cli.sweeps.inspection import resolved_evaluation
 from neftune_cli.sweeps.progress import NullObserver, TrialOutcome
-from neftune_cli.training.cost import Calibration
 from neftune_cli.training.trial import Trial
-from tests.finished_trials import trial_record, write_failed_trial, write_trial
-
-Act = Callable[[Job, SweepFolder], Event]
-"""The end of a job after it has started."""
-KILLED = "was killed by the system, probably because memory ran out"
-
-
-@dataclass
-class ScriptedExecutor:
-    """An executor with one worker, which ends each job by the next act in a list, and otherwise finishes it."""
-
-    acts: list[Act] = field(default_factory=list)
-    jobs: list[Job] = field(default_factory=list)
-    stopped: bool = False
-    _events: list[Event] = field(default_factory=list)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-    def inspect(self, spec: SweepSpec) -> Inspection:
-        raise NotImplementedError
-
-    def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
-        raise NotImplementedError
-
-    def calibrate(self, trial: TrialSpec, seconds: float) -> list[Calibration]:
-        raise NotImplementedError
-
-    def start(self, workers: int, threads: int, gpus: int) -> None: ...
-
-    def capacity(self) -> int:
-        return 0 if self._events else 1
-
-    def submit(self, job: Job, folder: SweepFolder) -> None:
-        self.jobs.append(job)
-        self._events = [Started(job.trial), (self.acts.pop(0) if self.acts else finish)(job, folder)]
-
-    def wait(self, seconds: float) -> list[Event]:
-        events, self._events = self._events, []
-        return events
-
-    def interrupt(self) -> None: ...
-
-    def stop(self) -> None:
-        self.stopped = True
-
-    def kill(self) -> None: ...
+from tests.scripted_executor import (
+    KILLED,
+    Act,
+    ScriptedExecutor,
+    be_killed,
+    be_stopped,
+    die,
+    fail,
+    find_leased,
+    finish,
+    finish_elsewhere,
+    lose_lease,
+    lose_node,
+    meet_full_disk,
+)
 
 
 @dataclass
@@ -87,50 +47,6 @@ class RecordingObserver(NullObserver):
 
     def trial_ended(self, outcome: TrialOutcome) -> None:
         self.ended.append(outcome)
-
-
-def finish(job: Job, folder: SweepFolder) -> Event:
-    done = trial_record(job.trial.id, job.trial.arm, job.trial.seed)
-    write_trial(folder.trial(job.trial.id, job.trial.arm, job.trial.seed), done)
-    return Finished(job.trial, done, None, 1.0)
-
-
-def fail(job: Job, folder: SweepFolder) -> Event:
-    write_failed_trial(folder.trial(job.trial.id, job.trial.arm, job.trial.seed), job.trial.id, "It broke.")
-    return Finished(job.trial, None, Failure("failed", "It broke."), 1.0)
-
-
-def die(job: Job, _: SweepFolder) -> Event:
-    return WorkerDied(job.trial, "crashed (SIGSEGV)", "Fatal Python error: Segmentation fault\n  in matmul")
-
-
-def be_killed(job: Job, _: SweepFolder) -> Event:
-    return WorkerDied(job.trial, KILLED, out_of_memory=True)
-
-
-def lose_node(job: Job, _: SweepFolder) -> Event:
-    return WorkerDied(job.trial, "or its node was lost", machine_lost=True)
-
-
-def meet_full_disk(job: Job, _: SweepFolder) -> Event:
-    return Finished(job.trial, None, Failure("disk-full", "No space is left."), 1.0)
-
-
-def be_stopped(job: Job, _: SweepFolder) -> Event:
-    return Finished(job.trial, None, Failure("stopped", "The trial was asked to stop."), 1.0)
-
-
-def lose_lease(job: Job, _: SweepFolder) -> Event:
-    return Finished(job.trial, None, Failure("lease-lost", "Another process has taken over the lease."), 1.0)
-
-
-def find_leased(job: Job, _: SweepFolder) -> Event:
-    return LeasedElsewhere(job.trial)
-
-
-def finish_elsewhere(job: Job, folder: SweepFolder) -> Event:
-    finish(job, folder)
-    return LeasedElsewhere(job.trial)
 
 
 @dataclass

@@ -91,6 +91,25 @@ def test_a_folder_with_other_planned_looks_is_refused(tmp_path: Path) -> None:
             planned(sweep.path, alphas="0,5", **options)
     with pytest.raises(UsageError, match="planned looks for other arms"):
         planned(sweep.path, alphas="0,5,10", until_decided=True, looks="3,4")
+    with pytest.raises(UsageError, match="planned looks for other seeds: 0, 1, 2, 3"):
+        planned(sweep.path, alphas="0,5", until_decided=True, looks="3,4", seeds="4,5,6,7")
+    in_other_order = planned(sweep.path, alphas="0,5", until_decided=True, looks="3,4", seeds="3,2,1,0")
+    assert in_other_order.spec.seeds == (0, 1, 2, 3)
+
+
+def test_planned_looks_of_a_ratio_continue_with_its_alpha(tmp_path: Path) -> None:
+    options = {"alphas": "0", "snr": "20", "until_decided": True, "looks": "3,4", "analysis.primary_arm": "snr=20"}
+    sweep = finished(tmp_path / "out", **options)
+    again = planned(sweep.path, **options)
+    assert missing_trials(again, sweep) == []
+    (_, arm) = again.spec.arms
+    assert arm.name == again.spec.analysis.primary_arm == f"alpha={arm.alpha:g}"
+
+
+def test_a_ratio_with_the_alpha_of_another_arm_is_refused(tmp_path: Path) -> None:
+    (_, arm) = planned(tmp_path / "out", alphas="0", snr="20").spec.arms
+    with pytest.raises(UsageError, match="signal-to-noise ratio is replaced by its alpha, two arms have the same name"):
+        planned(tmp_path / "out", alphas=f"0,{arm.alpha}", snr="20")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""Runs of a sweep: the looks of a plan, the end of an interrupted sweep, and kept models, with a scripted executor."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neftune_cli.commands.executable_plan import ExecutablePlan
+from neftune_cli.commands.request import plan_sweep
+from neftune_cli.commands.run_plan import run_plan
+from neftune_cli.config.run_settings import Keep, SweepSettings
+from neftune_cli.config.spec import SweepSpec, TrialSpec
+from neftune_cli.records import LossMetrics
+from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps.executors import Event, Finished, Job
+from neftune_cli.sweeps.inspection import Inspection, Preparation
+from neftune_cli.sweeps.interrupts import Interrupts
+from neftune_cli.sweeps.progress import NullObserver
+from neftune_cli.sweeps.runner import SweepOutcome
+from neftune_cli.sweeps.trial_runner import TrialRunner
+from tests.finished_trials import trial_record, write_trial
+from tests.scripted_executor import Act, ScriptedExecutor, fail
+
+LOOKS: dict[str, Any] = {"until_decided": True, "looks": "3,5", "analysis.margin": "0.02"}
+SIZES = Preparation(notes=(), trainable=10, weight_bytes=40, vocabulary=10, width=2, layers=1, longest=8)
+
+
+@dataclass
+class OfflineExecutor(ScriptedExecutor):
+    """A scripted executor that plans with the bundled model and data. Alpha 5 is better than the other arms."""
+
+    def inspect(self, spec: SweepSpec) -> Inspection:
+        return TrialRunner().inspect(spec)
+
+    def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
+        return SIZES
+
+
+def finish_with_model(job: Job, folder: SweepFolder) -> Event:
+    """Finish a trial with its identity, a made-up loss and a kept model."""
+    trial = job.trial
+    spread = (0.010, -0.004, 0.007, -0.011, 0.002)[trial.seed or 0]
+    level = {"alpha=5": 0.5 + 0.4 * spread}.get(trial.arm, 1.0 + spread if trial.arm == "alpha=0" else 1 - 15 * spread)
+    loss = LossMetrics(train_loss=None, train_loss_clean=1.0, eval_loss=level, eval_perplexity=2.0)
+    record = trial_record(trial.id, trial.arm, trial.seed, identity=trial.identity, alpha=trial.alpha, loss=loss)
+    place = folder.trial(trial.id, trial.arm, trial.seed)
+    write_trial(place, record, seconds=1.0)
+    if not trial.is_base:
+        place.model_path.mkdir()
+    return Finished(trial, record, None, 1.0)
+
+
+def run(
+    folder: Path, *acts: Act, settings: SweepSettings | None = None, **options: object
+) -> tuple[SweepOutcome, ScriptedExecutor]:
+    """Run a sweep of three arms whose trials end by the given acts, and otherwise finish."""
+    fields = {"train_examples": 16, "eval_examples": 4, "alphas": "0,5,10", **options}
+    executor = OfflineExecutor([*acts, *[finish_with_model] * 40])
+    planned = plan_sweep(None, fields, folder, executor.inspect)
+    executable = ExecutablePlan(planned, executor, Interrupts())
+    return run_plan(
+        executable, settings or SweepSettings(), lambda: nullcontext(NullObserver()), lambda _: None
+    ), executor
+
+
+def arms_and_seeds(folder: Path) -> list[tuple[str, int]]:
+    return [(one.arm, one.seed) for one in SweepFolder(folder).records() if one.seed is not None]
+
+
+def forget_end(folder: Path) -> None:
+    """Leave the folder as a process does that was killed after its last record."""
+    sweep = SweepFolder(folder)
+    sweep.write_manifest(sweep.manifest().model_copy(update={"ended": None, "truth": None, "trials": {}}))
+
+
+def test_fail_fast_takes_no_look_and_runs_no_later_one(tmp_path: Path) -> None:
+    outcome, executor = run(tmp_path, finish_with_model, fail, settings=SweepSettings(fail_fast=True), **LOOKS)
+    assert len(executor.jobs) == 2
+    assert (outcome.was_cut_short, len(outcome.failed), outcome.left) == (True, 1, 8)
+    assert SweepFolder(tmp_path).manifest().looks == ()
+
+
+def test_fail_fast_at_the_last_trial_of_a_look_runs_no_later_look(tmp_path: Path) -> None:
+    acts = [*[finish_with_model] * 9, fail]
+    outcome, executor = run(tmp_path, *acts, settings=SweepSettings(fail_fast=True), **LOOKS)
+    assert len(executor.jobs) == 10
+    assert (outcome.was_cut_short, outcome.left) == (True, 0)
+
+
+def test_outcome_and_manifest_have_the_trials_of_all_looks(tmp_path: Path) -> None:
+    outcome, executor = run(tmp_path, settings=SweepSettings(keep=Keep.ALL), **LOOKS)
+    trained = arms_and_seeds(tmp_path)
+    assert [seed for arm, seed in trained if arm == "alpha=5"] == [0, 1, 2]  # decided at the first look
+    assert len(outcome.models) == len(trained) == 13
+    manifest = SweepFolder(tmp_path).manifest()
+    ids = {job.trial.id for job in executor.jobs}
+    assert {one.trial for one in manifest.plan} == ids
+    assert manifest.truth is not None
+    assert (outcome.run_now, outcome.already_done) == (len(ids), 0)
+
+
+def test_a_failed_trial_is_retried_once_per_command(tmp_path: Path) -> None:
+    run(tmp_path, finish_with_model, fail, **LOOKS)
+    _, executor = run(tmp_path, fail, settings=SweepSettings(retry_failed=True), **LOOKS)
+    assert [(job.trial.arm, job.trial.seed) for job in executor.jobs] == [("alpha=0", 0)]
+
+
+def test_a_sweep_that_was_killed_after_its_last_record_is_ended(tmp_path: Path) -> None:
+    run(tmp_path, seeds="3")
+    forget_end(tmp_path)
+    outcome, executor = run(tmp_path, seeds="3")
+    manifest = SweepFolder(tmp_path).manifest()
+    assert (outcome.run_now, executor.jobs) == (0, [])
+    assert manifest.ended is not None
+    assert manifest.truth is not None
+    assert manifest.trials.keys() == {one.trial for one in SweepFolder(tmp_path).records()}
+
+
+def test_only_the_best_model_is_kept_after_a_kill_at_the_end(tmp_path: Path) -> None:
+    run(tmp_path, seeds="3", settings=SweepSettings(keep=Keep.ALL))
+    forget_end(tmp_path)
+    outcome, _ = run(tmp_path, seeds="3", settings=SweepSettings(keep=Keep.BEST))
+    (model,) = outcome.models
+    assert model.parent.name.startswith("alpha=5,seed=1-")
