@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
-from neftune_cli.config.executors import INLINE, LOCAL, make_executor
+from neftune_cli.config.executors import INLINE, make_executor
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import Problem, UsageError
@@ -81,9 +81,6 @@ def say_nothing(line: str) -> None:
 
 
 def _executor(running: SweepSettings) -> Executor:
-    if running.workers != 0:
-        return make_executor(running.executor, running.executor_settings)
-    if running.executor not in (LOCAL, INLINE):
-        what = f"--workers 0 selects --executor inline, but --executor {running.executor} is given."
-        raise UsageError(Problem(what, "Remove one of them."))
-    return make_executor(INLINE)
+    if running.workers == 0:
+        return make_executor(INLINE)
+    return make_executor(running.executor, running.executor_settings)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.config.executors import EXECUTORS, LOCAL, missing_library, settings_without_effect
+from neftune_cli.config.executors import EXECUTORS, INLINE, LOCAL, missing_library, settings_without_effect
 from neftune_cli.config.slurm_settings import parse_slurm
 from neftune_cli.errors import Problem, Problems, UsageError
 
@@ -146,6 +146,7 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
     )
     processes, executor = unread.pop("nproc", 1), unread.pop("executor", LOCAL)
     problems.add(_problems_of_processes(processes, workers, executor))
+    problems.add(_problems_of_main_process(workers, executor))
     executor_settings = problems.attempt(partial(_executor_settings, executor, unread))
     tracking = problems.attempt(partial(_tracking, unread.pop("track", None)))
     problems.raise_any()
@@ -238,6 +239,13 @@ def _problems_of_processes(processes: int, workers: int | None, executor: str) -
         yield Problem(what, "Use --workers 1, or remove one of them.")
     if processes > 1 and executor != LOCAL:
         yield Problem(f"--nproc {processes} needs --executor local; {executor} was given.", "Remove one of them.")
+
+
+def _problems_of_main_process(workers: int | None, executor: str) -> Iterator[Problem]:
+    """Yield the executor that contradicts `--workers 0`."""
+    if workers == 0 and executor not in (LOCAL, INLINE):
+        what = f"--workers 0 selects --executor inline, but --executor {executor} is given."
+        yield Problem(what, "Remove one of them.")
 
 
 _ABOVE_0 = {
