@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from neftune_cli.commands.executable_plan import ExecutablePlan, executable_plan, say_line
-from neftune_cli.commands.run_plan import check_pause
+from neftune_cli.commands.run_plan import after_taken_looks, check_pause
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.store.manifest import CostEstimate
@@ -52,10 +52,11 @@ def dry_run(
 
 
 def _costed(executable: ExecutablePlan, running: SweepSettings, hourly_rate: float | None, begin: float) -> CostedPlan:
-    plan, folder = executable.planned.plan, executable.planned.folder
+    folder = executable.planned.folder
+    plan, last_look = after_taken_looks(executable.planned)
     states = states_of(plan, folder, retry_failed=running.retry_failed)
     missing = [trial for trial in plan.trials if states[trial.id] in (TO_RUN, TO_RESUME)]
-    notes = [*plan.notes, *plan.data.notes]
+    notes = [*plan.notes, *([last_look] if last_look else []), *plan.data.notes]
     estimate: CostEstimate | None = None
     memory = None if plan.inspection.device == "cuda" else plannable_memory()
     if missing:

@@ -6,17 +6,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from neftune_cli.commands.executable_plan import ExecutablePlan
+from neftune_cli.commands.request import PlannedSweep
 from neftune_cli.config.run_settings import SweepSettings, Tracking
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import names_function
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.plan import at_look, done_trials
+from neftune_cli.sweeps.plan import Plan, at_look, done_trials, missing_trials
 from neftune_cli.trackers import prepare_trackers
 
 if TYPE_CHECKING:
-    from neftune_cli.sweeps.plan import Plan
     from neftune_cli.sweeps.progress import Observer
     from neftune_cli.sweeps.runner import SweepOutcome
 
@@ -114,7 +114,7 @@ def _run_looks(
             return total
         folder.add_look(seeds)
         score_declared_metric(plan.spec, folder)
-        undecided = _undecided(executable)
+        undecided = _undecided(executable.planned)
         say(_look_line(number, len(plan.spec.analysis.looks), seeds, undecided))
         if not undecided or seeds == pause_at:
             break
@@ -122,7 +122,25 @@ def _run_looks(
     return total
 
 
-def _undecided(executable: ExecutablePlan) -> tuple[str, ...]:
+def after_taken_looks(planned: PlannedSweep) -> tuple[Plan, str]:
+    """Return the plan without the trials that the taken looks make unnecessary, and the line on the last look.
+
+    Decided arms get no further seeds, and neither does the baseline if no arm is left. Without a taken look, the plan
+    is the same and the line is empty.
+    """
+    plan, folder = planned.plan, planned.folder
+    looks = plan.spec.analysis.looks
+    taken = [seeds for seeds in looks if seeds <= max(folder.manifest().looks, default=0)]
+    if not taken:
+        return plan, ""
+    undecided = _undecided(planned)
+    continued = {plan.spec.arms[0].name, *undecided} if undecided else set()
+    missing = {trial.id for trial in missing_trials(plan, folder)}
+    trials = [trial for trial in plan.trials if trial.id not in missing or trial.is_base or trial.arm in continued]
+    return replace(plan, trials=tuple(trials)), _look_line(len(taken), len(looks), taken[-1], undecided)
+
+
+def _undecided(planned: PlannedSweep) -> tuple[str, ...]:
     """Return the arms that get further seeds: those without a decision, unless only controls are left among them.
 
     An arm without an assessment gets no further seeds: a trial diverged, or all trials failed.
@@ -131,7 +149,7 @@ def _undecided(executable: ExecutablePlan) -> tuple[str, ...]:
     from neftune_cli.analysis.design import DECIDED
 
     try:
-        (compared, *_) = compare_sweep(executable.planned.folder)
+        (compared, *_) = compare_sweep(planned.folder)
     except NothingToCompareError:  # all trials failed
         return ()
     comparison = compared.comparison
@@ -139,7 +157,7 @@ def _undecided(executable: ExecutablePlan) -> tuple[str, ...]:
     undecided = {arm for arm, one in assessed.items() if one.verdict not in DECIDED}
     if not undecided & {arm.name for arm in comparison.studied}:
         return ()
-    return tuple(arm.name for arm in executable.planned.plan.spec.arms if arm.name in undecided)
+    return tuple(arm.name for arm in planned.plan.spec.arms if arm.name in undecided)
 
 
 def _joined(before: "SweepOutcome | None", outcome: "SweepOutcome") -> "SweepOutcome":

@@ -10,7 +10,7 @@ import pytest
 from neftune_cli.analysis.comparison import compare_sweep
 from neftune_cli.commands.executable_plan import ExecutablePlan
 from neftune_cli.commands.request import plan_sweep
-from neftune_cli.commands.run_plan import check_pause, run_plan
+from neftune_cli.commands.run_plan import after_taken_looks, check_pause, run_plan
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.errors import UsageError
 from neftune_cli.store import SweepFolder
@@ -42,6 +42,10 @@ def one_better(arm: str, seed: int) -> float:
         "alpha=5": 0.5 + 0.4 * spread(seed),
         "alpha=10": 1.0 - 15 * spread(seed),
     }[arm]
+
+
+def all_better(arm: str, seed: int) -> float:
+    return 1.0 + spread(seed) if arm == "alpha=0" else 0.5 + 0.3 * spread(seed)
 
 
 def run(
@@ -87,9 +91,6 @@ def test_a_decided_arm_gets_no_further_seeds(tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_sweep_ends_when_every_arm_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def all_better(arm: str, seed: int) -> float:
-        return 1.0 + spread(seed) if arm == "alpha=0" else 0.5 + 0.3 * spread(seed)
-
     _, lines = run(tmp_path / "out", all_better, monkeypatch)
     assert lines[-1].endswith("every arm is decided.")
     assert len(seeds_of(tmp_path / "out")["alpha=0"]) < 8
@@ -105,6 +106,34 @@ def test_a_paused_sweep_continues_with_the_same_trials(tmp_path: Path, monkeypat
     after = len(SweepFolder(tmp_path / "paused").records())
     assert (outcome.already_done, outcome.run_now) == (before, after - before)
     assert seeds_of(tmp_path / "paused") == seeds_of(tmp_path / "whole")
+
+
+def test_the_trials_that_are_left_are_those_of_arms_that_are_not_decided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def left() -> tuple[dict[str, list[int]], str]:
+        planned = plan_sweep(None, FIELDS, tmp_path, TrialRunner().inspect)
+        plan, line = after_taken_looks(planned)
+        found: dict[str, list[int]] = {}
+        for trial in missing_trials(plan, planned.folder):
+            if trial.seed is not None:
+                found.setdefault(trial.arm, []).append(trial.seed)
+        return found, line
+
+    assert left() == ({arm: list(range(8)) for arm in ("alpha=0", "alpha=5", "alpha=10")}, "")
+    run(tmp_path, one_better, monkeypatch, pause_at=5)
+    assert left() == (
+        {arm: [5, 6, 7] for arm in ("alpha=0", "alpha=10")},
+        "Look 2 of 3, 5 seeds: not decided: alpha=10.",
+    )
+
+
+def test_nothing_is_left_if_every_arm_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, all_better, monkeypatch)
+    planned = plan_sweep(None, FIELDS, tmp_path, TrialRunner().inspect)
+    plan, line = after_taken_looks(planned)
+    assert missing_trials(plan, planned.folder) == []
+    assert line.endswith("every arm is decided.")
 
 
 def test_before_the_first_look_there_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
