@@ -385,6 +385,35 @@ def test_workers_of_a_killed_main_process_write_checkpoints_and_end(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("forked")
+def test_expected_workers_start_during_the_inspection(sweep: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neftune_cli.sweeps.executors.local.available_cores", lambda: 3)
+    with LocalExecutor(workers=5) as executor:
+        base, *_ = trials_of(executor, sweep)
+        first = pids(executor)
+        assert len(first) == 2  # the plan has two trials
+        executor.start(2, 1, 0)
+        assert pids(executor) == first
+        executor.start(2, 1, 2)
+        assert pids(executor)[0] == first[0]  # it sees all GPUs, and uses the first one
+        assert pids(executor)[1] != first[1]
+        assert isinstance(run(executor, sweep, base), Finished)
+
+
+def test_a_worker_that_is_importing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neftune_cli.sweeps.executors.local.EXIT_SECONDS_IDLE", 600.0)
+    (tmp_path / "sitecustomize.py").write_text("import time; time.sleep(600)")
+    with LocalExecutor({**os.environ, "PYTHONPATH": str(tmp_path)}) as executor:
+        executor.start(2, 1, 0)
+        (one, other) = pids(executor)
+    assert not is_alive(one)
+    assert not is_alive(other)
+
+
+def pids(executor: LocalExecutor) -> list[int]:
+    return [slot.worker.pid for slot in executor._slots if slot.worker]
+
+
+@pytest.mark.usefixtures("forked")
 def test_a_keyboard_interrupt_kills_busy_workers(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         RUN_AT_MILESTONE.format(

@@ -27,7 +27,7 @@ from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation
 from neftune_cli.sweeps.interrupts import SignalPipe
 from neftune_cli.sweeps.plan import trial_folder
-from neftune_cli.sweeps.resources import available_cores
+from neftune_cli.sweeps.resources import LIBRARY_BYTES, available_cores, available_memory
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.trial_log import log_tail
 
@@ -37,6 +37,8 @@ POLL_SECONDS = 0.5
 """Interval of the check for dead workers. A dead worker's pipe stays open if one of its child processes holds it."""
 EXIT_SECONDS_IDLE, EXIT_SECONDS_BUSY = 5.0, 25.0
 """Time that workers have to exit. A running trial writes its checkpoint first."""
+MAX_STARTED_AHEAD = 8
+"""Largest number of workers that start before it is known how many are needed."""
 MAX_FAILED_STARTS = 2
 """Number of times in a row that a worker may die before it is ready. After one more death the executor gives up."""
 
@@ -72,13 +74,17 @@ class LocalExecutor:
     """Run trials in worker processes of this machine. The first request starts the first worker.
 
     Args:
+        workers: number of workers that `start` is expected to ask for. The imports of a worker take seconds, so up to
+            MAX_STARTED_AHEAD of them begin while the first worker inspects model and data.
         environment: environment variables of the workers; those of this process if None. Variables that depend on the
             worker, such as the number of threads, are added.
         directory: working directory of the workers; that of this process if None.
     """
 
-    def __init__(self, environment: Mapping[str, str] | None = None, directory: Path | None = None) -> None:
-        self._directory = directory
+    def __init__(
+        self, environment: Mapping[str, str] | None = None, directory: Path | None = None, *, workers: int = 1
+    ) -> None:
+        self._directory, self._expected_workers = directory, workers
         self._environment = dict(os.environ if environment is None else environment)
         self._events: list[Event] = []
         self._answers: dict[int, WorkerMessage] = {}
@@ -112,7 +118,9 @@ class LocalExecutor:
             shutil.rmtree(self._logs, ignore_errors=True)
 
     def inspect(self, spec: SweepSpec) -> Inspection:
-        """Inspect device, model and data in the first worker."""
+        """Inspect device, model and data in the first worker, and start further ones meanwhile."""
+        self._started_worker(self._slots[0])
+        self._start_ahead(len(spec.arms) * len(spec.seeds) + 1)
         (inspection,) = self._ask(self._slots[:1], {"request": "inspect", "spec": to_json(spec)}, Inspection)
         return inspection
 
@@ -150,7 +158,11 @@ class LocalExecutor:
             if slot.worker and slot.threads != threads:
                 slot.worker.send({"request": "threads", "count": threads})
             slot.threads = threads
-            slot.gpu = slot.number % gpus if gpus > 1 else None
+            gpu = slot.number % gpus if gpus > 1 else None
+            if slot.worker and slot.number and gpu != slot.gpu:  # the environment of a process has its GPU
+                slot.worker.kill()
+                self._remove_worker(slot)
+            slot.gpu = gpu
             self._started_worker(slot)
 
     def capacity(self) -> int:
@@ -207,6 +219,14 @@ class LocalExecutor:
                 raise NeftuneError(f"The system cannot start a worker process ({error.strerror}). {fix}") from error
             self._selector.register(slot.worker, EVENT_READ, slot)
         return slot.worker
+
+    def _start_ahead(self, trials: int) -> None:
+        """Start workers that `start` will probably ask for, given the number of trials."""
+        most = min(self._expected_workers, MAX_STARTED_AHEAD, trials, available_cores())
+        for number in range(len(self._slots), min(most, available_memory() // LIBRARY_BYTES)):
+            slot = _WorkerSlot(number, self._logs / f"worker-{number}.txt")
+            self._started_worker(slot).send({"request": "imports"})
+            self._slots.append(slot)
 
     def _send(self, slot: _WorkerSlot, request: WorkerMessage) -> int:
         self._last_id += 1
@@ -288,6 +308,9 @@ class LocalExecutor:
     def _shut_down(self, slots: Sequence[_WorkerSlot]) -> None:
         """Ask workers to exit, and wait for all of them at the same time."""
         workers = [slot.worker for slot in slots if slot.worker]
+        for slot in slots:
+            if slot.worker and not slot.is_ready and slot.job is None:  # it would not end before its imports have
+                slot.worker.kill()
         for worker in workers:
             worker.request_exit()
         seconds = EXIT_SECONDS_BUSY if any(slot.job for slot in slots) else EXIT_SECONDS_IDLE

@@ -116,6 +116,7 @@ class _RequestHandler:
         self._folders: dict[str, SweepFolder] = {}
         """Kept between trials, because each remembers the last heartbeats of leases on other machines."""
         self._handlers: dict[str, Callable[[WorkerMessage], None]] = {
+            "imports": lambda _: _import_trainer(),
             "inspect": self._inspect,
             "prepare": self._prepare,
             "calibrate": self._calibrate,
