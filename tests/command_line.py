@@ -28,7 +28,7 @@ def neftune_fixture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     from neftune_cli.sweeps.executors.inline import InlineExecutor  # imports torch: not in pytest-xdist's controller
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("neftune_cli.sweeps.executors.local.LocalExecutor", InlineExecutor)
+    monkeypatch.setattr("neftune_cli.sweeps.executors.local.LocalExecutor", lambda **_: InlineExecutor())
     monkeypatch.setattr("neftune_cli.reporting.reports.draw_plots", lambda _: {})  # drawing takes longer than training
 
     def run(*arguments: str) -> CommandResult:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
-from neftune_cli.config.executors import INLINE, LOCAL, make_executor
+from neftune_cli.config.executors import EXECUTORS, INLINE, make_executor
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import Problem, UsageError
@@ -83,6 +83,7 @@ def say_nothing(line: str) -> None:
 def _executor(running: SweepSettings) -> Executor:
     if running.workers == 0:
         return make_executor(INLINE)
-    if running.executor == LOCAL:
-        return make_executor(LOCAL, {"workers": running.workers or available_cores()})
-    return make_executor(running.executor, running.executor_settings)
+    settings = dict(running.executor_settings)
+    if EXECUTORS[running.executor].starts_ahead:
+        settings["workers"] = running.workers or available_cores()
+    return make_executor(running.executor, settings)

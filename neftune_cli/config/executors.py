@@ -35,6 +35,8 @@ class ExecutorDeclaration:
     """Extra of neftune that installs the package; empty for an executor of another package."""
     most_workers: int | None = None
     """Largest number of trials that run in parallel; None if any number can."""
+    starts_ahead: bool = False
+    """Whether `make` receives the expected number of workers, as `workers`, to start them before the plan is known."""
     on_this_machine: bool = True
     """Whether trials run on this machine, so that its cores and memory, and calibrations on it, apply to them."""
 
@@ -93,7 +95,12 @@ def settings_without_effect(name: str, settings: Mapping[str, Any]) -> Iterator[
 
 
 register_executor(
-    ExecutorDeclaration(LOCAL, "worker processes on this machine", "neftune_cli.sweeps.executors.local:LocalExecutor")
+    ExecutorDeclaration(
+        LOCAL,
+        "worker processes on this machine",
+        "neftune_cli.sweeps.executors.local:LocalExecutor",
+        starts_ahead=True,
+    )
 )
 register_executor(
     ExecutorDeclaration(
