@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
 
@@ -18,7 +18,7 @@ PROBE_EXAMPLES = 120
 
 @dataclass(frozen=True)
 class Split:
-    """Training and held-out examples. No prompt occurs in both."""
+    """Training and held-out examples. No prompt occurs in both, and no conversation continues in the other."""
 
     train: tuple[Example, ...]
     held_out: tuple[Example, ...]
@@ -37,9 +37,9 @@ def split_by_prompt(
 ) -> Split:
     """Hold out the prompts with the lowest hashes, and train on the others.
 
-    Prompts that differ only in white space count as the same. Examples of the same prompt share a cluster. By default
-    the examples of a fifth of the prompts, at most 200 examples, are held out, and those of all other prompts are used
-    for training.
+    Prompts that differ only in white space count as the same, and so does the prompt of an example that continues the
+    conversation of another one. Examples of the same prompt share a cluster. By default the examples of a fifth of the
+    prompts, at most 200 examples, are held out, and those of all other prompts are used for training.
 
     Args:
         source: name of the data set, for messages.
@@ -50,7 +50,7 @@ def split_by_prompt(
     Raises:
         UsageError: fewer than 2 training or 2 held-out examples would remain.
     """
-    groups = _groups_in_hash_order(examples)
+    groups = _groups_in_hash_order(examples, _conversations(examples))
     default = _default_size(groups)
     split = _cut(groups, default if eval_examples is None else eval_examples, train_examples)
     if _is_large_enough(split):
@@ -67,7 +67,7 @@ class GivenSplit:
 
     split: Split
     in_training: int
-    """Number of held-out examples that are left out because their prompt occurs in training."""
+    """Number of held-out examples that are left out because their prompt, or a part of it, occurs in training."""
 
 
 def split_as_given(
@@ -78,7 +78,7 @@ def split_as_given(
     train_examples: int | None,
     eval_examples: int | None,
 ) -> GivenSplit:
-    """Keep two sets of examples apart. Held-out prompts that also occur in training are left out.
+    """Keep two sets of examples apart. Held-out prompts that count as the same as one in training are left out.
 
     Args:
         source: name of the held-out examples, for messages.
@@ -90,10 +90,12 @@ def split_as_given(
     Raises:
         UsageError: fewer than 2 training or 2 held-out examples would remain.
     """
-    prompts = {_prompt_hash(example) for example in training}
-    groups = _groups_in_hash_order([example for example in held_out if _prompt_hash(example) not in prompts])
-    kept = tuple(chain.from_iterable(groups))
-    train = choose_by_hash(list(chain.from_iterable(_groups_in_hash_order(training))), "train", train_examples)
+    conversations = _conversations([*training, *held_out])
+    groups = _groups_in_hash_order(training, conversations)
+    keys = {_group_key(example, conversations) for example in training}
+    train = choose_by_hash(list(chain.from_iterable(groups)), "train", train_examples)
+    others = [example for example in held_out if _group_key(example, conversations) not in keys]
+    kept = tuple(chain.from_iterable(_groups_in_hash_order(others, conversations)))
     split = Split(train, kept[: MAX_HELD_OUT if eval_examples is None else eval_examples])
     if not _is_large_enough(split):
         what = f"{source} leaves {len(split.train)} training and {len(split.held_out)} held-out examples"
@@ -135,11 +137,24 @@ def check_example_counts(train_examples: int | None, eval_examples: int | None) 
         raise UsageError(*problems)
 
 
-def _groups_in_hash_order(examples: Sequence[Example]) -> list[list[Example]]:
-    """Group the examples by prompt, and make each group one cluster."""
+def _groups_in_hash_order(examples: Sequence[Example], conversations: Set[str]) -> list[list[Example]]:
+    """Group the examples by prompt and by the conversation that they continue, and make each group one cluster."""
     by_id = sorted(examples, key=lambda example: example.id)
-    in_order = sorted(by_id, key=_prompt_hash)
-    return [_as_cluster(list(group)) for _, group in groupby(in_order, key=_prompt_hash)]
+    keys = {example.id: _group_key(example, conversations) for example in examples}
+    in_order = sorted(by_id, key=lambda example: keys[example.id])
+    return [_as_cluster(list(group)) for _, group in groupby(in_order, key=lambda example: keys[example.id])]
+
+
+def _conversations(examples: Sequence[Example]) -> frozenset[str]:
+    """Return the hashes of the whole conversations of the examples, completions included."""
+    return frozenset(_turns_hash(example.turns) for example in examples if example.turns)
+
+
+def _group_key(example: Example, conversations: Set[str]) -> str:
+    """Return the hash of the prompt; for an example that continues others, that of the shortest one's prompt."""
+    ends = (place for place, message in enumerate(example.prompt) if message["role"] == "assistant")
+    first = next((end for end in ends if _turns_hash(example.prompt[: end + 1]) in conversations), None)
+    return _prompt_hash(example) if first is None else _turns_hash(example.prompt[:first])
 
 
 def _as_cluster(group: Sequence[Example]) -> list[Example]:
@@ -175,7 +190,10 @@ def _size(groups: Sequence[Sequence[Example]]) -> str:
 
 
 def _prompt_hash(example: Example) -> str:
-    messages = example.prompt or (Message(role="text", content=example.raw_prompt or example.completion),)
+    return _turns_hash(example.prompt or (Message(role="text", content=example.raw_prompt or example.completion),))
+
+
+def _turns_hash(messages: Sequence[Message]) -> str:
     turns = [[message["role"], " ".join(message["content"].split())] for message in messages]
     return _hash("held-out", json.dumps(turns))
 

@@ -196,7 +196,7 @@ def _keep_apart(
     }
     held_out_counts = {
         _DUPLICATES: len(held_out.examples) - len(kept),
-        "left out because the prompt is also in training": given.in_training,
+        "left out because the prompt, or an earlier turn of it, is also in training": given.in_training,
         f"not used{limit}": not_used,
     }
     notes = [

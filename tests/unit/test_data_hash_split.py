@@ -17,6 +17,7 @@ from neftune_cli.data.hash_split import (
     choose_probe,
     drop_duplicates,
     probe_notes,
+    split_as_given,
     split_by_prompt,
 )
 from neftune_cli.errors import UsageError
@@ -130,6 +131,40 @@ def test_examples_of_one_prompt_share_a_cluster_and_a_split() -> None:
     ]
     assert len(sides) == 1
     assert len({example.cluster for example in sides[0] if example.prompt[0]["content"] == "Why?"}) == 1
+
+
+def unrolled(*turns: str) -> list[Example]:
+    """Return one example for each answer of a conversation, with all turns before it as the prompt."""
+    messages = [
+        Message(role="user" if not place % 2 else "assistant", content=turn) for place, turn in enumerate(turns)
+    ]
+    return [
+        Example(
+            id=content_id(prompt := tuple(messages[:end]), turns[end]), prompt=prompt, completion=turns[end], cluster=""
+        )
+        for end in range(1, len(turns), 2)
+    ]
+
+
+def test_examples_that_continue_a_conversation_are_on_its_side() -> None:
+    talks = [unrolled(f"Hello {number}", "Hi.", "And?", " Nothing. ", "Bye", "Bye.") for number in range(12)]
+    shortened = [talk if number % 2 else [talk[0], talk[2]] for number, talk in enumerate(talks)]
+    split = split_of([example for talk in shortened for example in talk])
+    sides = [ids_of(split.train), ids_of(split.held_out)]
+    for talk in shortened:
+        assert any(ids_of(talk) <= side for side in sides)
+    assert len({example.cluster for example in (*split.train, *split.held_out)}) == len(talks)
+
+
+def test_held_out_examples_that_continue_or_begin_a_conversation_in_training_are_left_out() -> None:
+    first, second, third = unrolled("Hello", "Hi.", "And?", "Nothing.", "Bye", "Bye.")
+    (another,) = unrolled("Hello", "Good morning.")
+    for trained, left_out in ((second, [first, another, third]), (first, [second, third, another])):
+        given = split_as_given(
+            "t", [trained, *questions(3)], [*left_out, *questions(9)[5:]], train_examples=None, eval_examples=None
+        )
+        assert given.in_training == len(ids_of(left_out) - ids_of(given.split.held_out))
+        assert not ids_of(left_out) & ids_of(given.split.held_out)
 
 
 def test_plain_texts_are_split_by_their_text() -> None:

@@ -284,7 +284,7 @@ def test_held_out_data_set() -> None:
     assert data.notes[-3:] == (
         "40 examples for training and 10 held out: other.jsonl.",
         "1 held-out example dropped as duplicates (same prompt and completion).",
-        "2 held-out examples left out because the prompt is also in training.",
+        "2 held-out examples left out because the prompt, or an earlier turn of it, is also in training.",
     )
     assert len(load(train, eval_dataset="other.jsonl", eval_examples=4).held_out) == 4
 
