@@ -261,9 +261,10 @@ def folder_label(arm: str, seed: int | None) -> str:
 
 
 def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
-    """Return the sweeps at or below the paths, sorted by path."""
-    found = {file.parent for path in paths for file in path.rglob(SWEEP_FILE)}
-    return [SweepFolder(path) for path in sorted(found) if is_sweep(path)]
+    """Return the sweeps at or below the paths, sorted by path. Several paths or links to one folder count once."""
+    found = sorted({file.parent for path in paths for file in path.rglob(SWEEP_FILE)}, reverse=True)
+    by_folder = {path.resolve(): path for path in found}
+    return [SweepFolder(path) for path in sorted(by_folder.values()) if is_sweep(path)]
 
 
 def is_sweep(folder: Path) -> bool:

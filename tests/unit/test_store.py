@@ -245,6 +245,15 @@ def test_find_sweeps_finds_sweeps_below_a_folder(folder: SweepFolder, tmp_path: 
     assert [sweep.path for sweep in find_sweeps([folder.path])] == [folder.path]
 
 
+def test_a_sweep_that_several_paths_name_is_found_once(
+    folder: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a link").symlink_to(folder.path)
+    monkeypatch.chdir(tmp_path)
+    paths = [folder.path, Path("sweep"), tmp_path / "a link", Path()]
+    assert [sweep.path for sweep in find_sweeps(paths)] == [tmp_path / "a link"]
+
+
 def test_folder_with_sweep_yaml_of_another_program_is_no_sweep(folder: SweepFolder, tmp_path: Path) -> None:
     other = tmp_path / "other program"
     other.mkdir()
