@@ -15,8 +15,9 @@ from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 def advice(comparison: Comparison) -> str:
     """Return one paragraph with the statements that the data support."""
-    if not comparison.treated:
-        return f"{comparison.baseline} is the only finished arm, so there is no comparison."
+    if not comparison.studied:
+        besides = " besides the checks of the sweep" if comparison.treated else ""
+        return f"{comparison.baseline} is the only finished arm{besides}, so there is no comparison."
     decision = decide(comparison)
     return " ".join(
         [

@@ -20,7 +20,7 @@ Word = Literal["DECIDED", "PARTLY DECIDED", "NOT DECIDED", "NO VERDICT", "NOTHIN
 - `NOT DECIDED`: neither a difference nor equivalence is shown.
 - `NO VERDICT`: there are too few seeds for a test, or no values to test.
 - `NOTHING LEARNED`: fine-tuning without noise does not improve on the base model.
-- `NOTHING TO COMPARE`: only one arm has finished.
+- `NOTHING TO COMPARE`: only one arm has finished; checks of the sweep do not count.
 """
 MOST_NAMED_ARMS = 6
 """Largest number of arms to name for one verdict."""
@@ -41,10 +41,10 @@ class Headline:
 
 def headline(comparison: Comparison) -> Headline:
     """Return the state of the decision on the primary metric."""
-    if not comparison.treated:
-        return Headline(
-            "NOTHING TO COMPARE", f"{capitalized(comparison.spoken(comparison.baseline))} is the only finished arm."
-        )
+    if not comparison.studied:
+        besides = " besides the checks of the sweep" if comparison.treated else ""
+        only = f"{capitalized(comparison.spoken(comparison.baseline))} is the only finished arm{besides}."
+        return Headline("NOTHING TO COMPARE", only)
     decision = decide(comparison)
     if decision.action == "not learned":
         baseline = comparison.arm(comparison.baseline)

@@ -41,7 +41,7 @@ def next_step(comparison: Comparison) -> NextStep | None:
     origin = comparison.origin
     if not origin.is_sweep or len(origin.folders) != 1 or comparison.learning.has_learned is False:
         return None
-    if not comparison.treated:
+    if not comparison.studied:
         return _with_seeds(
             comparison, len(DEFAULT_ALPHAS), ("--alphas", ",".join(f"{one:g}" for one in DEFAULT_ALPHAS))
         )

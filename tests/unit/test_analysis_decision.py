@@ -8,6 +8,7 @@ import pytest
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.decision import Action, decide
+from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
@@ -51,6 +52,14 @@ def test_controls_do_not_decide() -> None:
 
     assert decision.action == "undecided"
     assert set(decision.with_verdict) == {"alpha=5"}
+
+
+def test_controls_alone_are_nothing_to_compare() -> None:
+    comparison = compared({300: WORSE}, AnalysisPlan(controls=("alpha=300",)))
+
+    only = "is the only finished arm besides the checks of the sweep"
+    assert headline(comparison).text == f"Nothing to compare: Alpha 0 {only}."
+    assert advice(comparison).startswith(f"alpha=0 {only}, so")
 
 
 def test_sweep_that_learned_nothing_has_no_other_decision() -> None:
