@@ -131,7 +131,7 @@ def _stated(
     variance = float(found.error**2 * seeds)
     mean = CrossedMean(float(found.mean), variance, 0.0, seeds, 1, seeds - 1, 1.0)
     test = SequentialTest(DEFAULT_LOOKS)
-    chances = outlook(mean, effect, margin=margin, test=test, alpha=LEVEL, looks=looks, arms=arms)
+    chances = outlook(mean, effect, margin=margin, test=test, significance=LEVEL, looks=looks, arms=arms)
     return chances[0], chances[-1]
 
 

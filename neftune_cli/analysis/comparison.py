@@ -193,7 +193,7 @@ def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tu
                 *(one.comparison.mean, effect),
                 margin=one.margin,
                 test=test,
-                alpha=1 - design.confidence,
+                significance=1 - design.confidence,
                 looks=looks,
                 arms=tests[family_of(arm, one.role)],
             )

@@ -40,7 +40,7 @@ def outlook(
     *,
     margin: float,
     test: SequentialTest,
-    alpha: float,
+    significance: float,
     looks: Sequence[int],
     arms: int = 1,
 ) -> list[Outlook]:
@@ -57,16 +57,16 @@ def outlook(
         effect: assumed true difference, in the metric's unit.
         margin: equivalence margin, in the same unit.
         test: the planned looks.
-        alpha: level of each of the two families of tests.
+        significance: significance level of each of the two families of tests.
         looks: numbers of seeds, each one of `test.looks`, larger than the measured number.
-        arms: number of arms of a family. Hommel's method tests an arm at the level alpha if all others are
-            significant, too, and at alpha / arms if none is. The chance is between those of both levels, as if all arms
-            had the same true difference and were independent.
+        arms: number of arms of a family. Hommel's method tests an arm at the whole level if all others are significant,
+            too, and at the level divided by `arms` if none is. The chance is between those of both levels, as if all
+            arms had the same true difference and were independent.
     """
     if not mean.is_measured or mean.seed_degrees < 1:
         return []
     variances = [_variance(mean, effect, quantile) for quantile in (0.5, (1 - SPREAD) / 2, (1 + SPREAD) / 2)]
-    decided = [_decided_of_several(mean, effect, variance, margin, test, alpha, arms) for variance in variances]
+    decided = [_decided_of_several(mean, effect, variance, margin, test, significance, arms) for variance in variances]
     return [Outlook(seeds, effect, *_chance_with_range(*(one[seeds] for one in decided))) for seeds in looks]
 
 
@@ -103,13 +103,13 @@ def _decided_of_several(
     variance: float,
     margin: float,
     test: SequentialTest,
-    alpha: float,
+    significance: float,
     arms: int,
 ) -> dict[int, float]:
     """Return the chance of a decision until each look to come, by its number of seeds, for one of several arms."""
     if arms == 1:
-        return _decided(mean, effect, variance, margin, test, alpha)
-    high, low = (_decided(mean, effect, variance, margin, test, level) for level in (alpha, alpha / arms))
+        return _decided(mean, effect, variance, margin, test, significance)
+    high, low = (_decided(mean, effect, variance, margin, test, level) for level in (significance, significance / arms))
     return {seeds: low[seeds] + (high[seeds] - low[seeds]) * high[seeds] ** (arms - 1) for seeds in high}
 
 
@@ -119,7 +119,7 @@ def _decided(
     variance: float,
     margin: float,
     test: SequentialTest,
-    alpha: float,
+    significance: float,
 ) -> dict[int, float]:
     """Return the share of paths with a decision until each look to come, by its number of seeds."""
     draws = np.random.default_rng(1)
@@ -140,7 +140,7 @@ def _decided(
         within = variance * (draws.chisquare(new - 1, PATHS) if new > 1 else 0.0)
         sums, squares, seen = sums + added, squares + added**2 / new + within, seeds
         seed_part = np.maximum(squares - sums**2 / seeds, 0) / (seeds - 1) / seeds  # of the squared standard error
-        levels = test.level(alpha, look), test.level(2 * alpha, look)
+        levels = test.level(significance, look), test.level(2 * significance, look)
         decided |= _is_decided(mean, np.abs(sums) / seeds, seed_part, seeds, margin, levels)
         shares[seeds] = float(decided.mean())
     return shares
@@ -162,7 +162,7 @@ def _is_decided(
     return np.asarray((sizes > different) | (margin - sizes > equivalent))
 
 
-def seeds_for_equivalence(mean: CrossedMean, margin: float, alpha: float, power: float = 0.8) -> int | None:
+def seeds_for_equivalence(mean: CrossedMean, margin: float, significance: float, power: float = 0.8) -> int | None:
     """Return the seeds with which equivalence is shown with this power if the true difference is 0.
 
     This is the normal approximation of two one-sided tests, with the measured variances as the true ones. Return None
@@ -170,6 +170,6 @@ def seeds_for_equivalence(mean: CrossedMean, margin: float, alpha: float, power:
     """
     if not mean.is_measured or margin <= 0:
         return None
-    needed = float(ndtri(1 - alpha) + ndtri((1 + power) / 2))
+    needed = float(ndtri(1 - significance) + ndtri((1 + power) / 2))
     left = (margin / needed) ** 2 - mean.item_variance
     return max(2, math.ceil(mean.seed_variance / left)) if left > 0 else None

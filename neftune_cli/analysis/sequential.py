@@ -44,17 +44,17 @@ class SequentialTest:
         smallest = self._smallest(p_values)
         return self._distribution(2 * smallest) / 2 if smallest < 0.5 else min(1.0, smallest)
 
-    def level(self, alpha: float, look: int) -> float:
-        """Return the two-sided p-value at a look that has the sequential p-value `alpha`.
+    def level(self, significance: float, look: int) -> float:
+        """Return the two-sided p-value at a look that has the sequential p-value `significance`.
 
         Args:
-            alpha: level of the sequential test.
+            significance: level of the sequential test.
             look: index of the look, from 0. After the last look, the level is that of the last look.
         """
         look = min(look, len(self.looks) - 1)
         if len(self.looks) == 1:
-            return alpha
-        return _quantile(null_minima(self.looks), alpha) * self.looks[look] / self.looks[-1]
+            return significance
+        return _quantile(null_minima(self.looks), significance) * self.looks[look] / self.looks[-1]
 
     def _smallest(self, p_values: Sequence[float]) -> float:
         known = ((p, seeds) for p, seeds in zip(p_values, self.looks, strict=False) if not math.isnan(p))

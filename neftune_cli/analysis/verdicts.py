@@ -65,13 +65,13 @@ def equivalence_p_value(comparison: PairedComparison, margin: float) -> float:
 
 
 def simultaneous_interval(
-    comparison: PairedComparison, alpha: float, *, tests: int, test: SequentialTest, look: int
+    comparison: PairedComparison, significance: float, *, tests: int, test: SequentialTest, look: int
 ) -> Interval:
     """Return the interval of one of several differences at one of several looks (Bonferroni over the differences).
 
-    With the probability 1 - alpha all intervals, at all looks, contain their true differences.
+    With the probability 1 - significance all intervals, at all looks, contain their true differences.
     """
-    level = test.level(alpha / max(1, tests), look)
+    level = test.level(significance / max(1, tests), look)
     return Interval(*comparison.mean.interval(1 - level))
 
 
@@ -97,22 +97,22 @@ def _assessment(
     last = max(index for index, one in enumerate(looks) if one)
     comparison = looks[last]
     assert comparison is not None
-    alpha = 1 - comparison.confidence
+    significance = 1 - comparison.confidence
     verdict = (
-        _verdict(comparison, metric, different=p_adjusted <= alpha, equivalent=p_equivalent <= alpha)
+        _verdict(comparison, metric, different=p_adjusted <= significance, equivalent=p_equivalent <= significance)
         if is_testable(comparison)
         else None
     )
-    of_difference = simultaneous_interval(comparison, alpha, tests=tests, test=test, look=last)
-    of_equivalence = simultaneous_interval(comparison, 2 * alpha, tests=tests, test=test, look=last)
+    of_difference = simultaneous_interval(comparison, significance, tests=tests, test=test, look=last)
+    of_equivalence = simultaneous_interval(comparison, 2 * significance, tests=tests, test=test, look=last)
     return Assessment(
         comparison=comparison,
         p_adjusted=p_adjusted,
         p_equivalent=p_equivalent,
         margin=margin,
         verdict=verdict,
-        interval=_agreeing(of_difference, comparison.difference, is_different=p_adjusted <= alpha),
-        equivalence_interval=of_equivalence.within(margin) if p_equivalent <= alpha else of_equivalence,
+        interval=_agreeing(of_difference, comparison.difference, is_different=p_adjusted <= significance),
+        equivalence_interval=of_equivalence.within(margin) if p_equivalent <= significance else of_equivalence,
         looks=last + 1,
     )
 

@@ -53,9 +53,9 @@ def _beside_the_seeds(comparison: Comparison, arm: str, assessment: Assessment) 
     share = f"{margin / math.sqrt(mean.seed_variance):.2g}"
     start = f"For {comparison.spoken(arm)} it is {share} of the standard deviation of the difference of one seed"
     tests = tests_by_family(comparison.assessments(comparison.primary))[family_of(arm, assessment.role)]
-    alpha = (1 - comparison.confidence) / tests
+    significance = (1 - comparison.confidence) / tests
     variances = (mean.seed_variance, *seed_variance_range(mean))
-    needed = [seeds_for_equivalence(replace(mean, seed_variance=one), margin, alpha) for one in variances]
+    needed = [seeds_for_equivalence(replace(mean, seed_variance=one), margin, significance) for one in variances]
     known = [seeds for seeds in needed if seeds is not None]
     if len(known) < len(needed):
         return f"{start}. No number of seeds is enough to show equivalence with these {comparison.metric.item}s."

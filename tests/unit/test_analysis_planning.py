@@ -22,7 +22,7 @@ def measured(mean: float = 0.3, variance: float = 1.0, seeds: int = 5, items: fl
 
 def chances(mean: CrossedMean, effect: float, margin: float = 0.5, arms: int = 1) -> list[Outlook]:
     looks = [seeds for seeds in FIVE_TO_TWENTY.looks if seeds > mean.seeds]
-    return outlook(mean, effect, margin=margin, test=FIVE_TO_TWENTY, alpha=0.05, looks=looks, arms=arms)
+    return outlook(mean, effect, margin=margin, test=FIVE_TO_TWENTY, significance=0.05, looks=looks, arms=arms)
 
 
 def test_chances_rise_with_the_seeds_and_lie_in_their_ranges() -> None:
@@ -38,7 +38,7 @@ def test_many_seeds_of_one_look_have_the_power_of_the_t_test() -> None:
     """With three measured seeds of one hundred, the chance is nearly that of a fixed design."""
     mean = measured(0.3, variance=1.0, seeds=3)
     test = SequentialTest((100,))
-    (found,) = outlook(mean, 0.3, margin=1e-9, test=test, alpha=0.05, looks=[100])
+    (found,) = outlook(mean, 0.3, margin=1e-9, test=test, significance=0.05, looks=[100])
     variance = 2 * 1.0 / chi2.ppf(0.5, 3)  # the sum of squares of three seeds around 0.3 is 2
     power = TTestPower().power(0.3 / math.sqrt(variance), 100, 0.05)
     assert found.chance == pytest.approx(power, abs=0.03)
@@ -46,7 +46,7 @@ def test_many_seeds_of_one_look_have_the_power_of_the_t_test() -> None:
 
 def test_range_is_that_of_the_variance() -> None:
     mean, test = measured(0.3, variance=1.0, seeds=3), SequentialTest((60,))
-    (found,) = outlook(mean, 0.3, margin=1e-9, test=test, alpha=0.05, looks=[60])
+    (found,) = outlook(mean, 0.3, margin=1e-9, test=test, significance=0.05, looks=[60])
     ends = [0.3 / math.sqrt(2 / chi2.ppf(share, 3) / 60) for share in (0.1, 0.9)]
     powers = [nct.sf(t.isf(0.025, 59), 59, end) for end in ends]
     assert (found.low, found.high) == pytest.approx(tuple(powers), abs=0.04)
@@ -77,7 +77,7 @@ def test_no_chance_without_a_variance() -> None:
 
 @pytest.mark.parametrize("margin", [0.3, 0.5, 1.0])
 def test_seeds_for_equivalence_have_the_power(margin: float) -> None:
-    seeds = seeds_for_equivalence(measured(), margin, alpha=0.05)
+    seeds = seeds_for_equivalence(measured(), margin, significance=0.05)
     assert seeds is not None
     draws = np.random.default_rng(0)
     values = draws.normal(size=(20_000, seeds))
@@ -88,5 +88,5 @@ def test_seeds_for_equivalence_have_the_power(margin: float) -> None:
 
 
 def test_no_number_of_seeds_is_enough_if_items_limit_the_precision() -> None:
-    assert seeds_for_equivalence(measured(items=0.09), 0.5, alpha=0.05) is None
-    assert seeds_for_equivalence(measured(), 0.0, alpha=0.05) is None
+    assert seeds_for_equivalence(measured(items=0.09), 0.5, significance=0.05) is None
+    assert seeds_for_equivalence(measured(), 0.0, significance=0.05) is None

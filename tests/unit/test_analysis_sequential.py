@@ -58,10 +58,10 @@ def test_p_value_rises_with_the_p_values_of_the_test() -> None:
 
 
 def test_levels_and_p_values_agree() -> None:
-    for alpha in (0.01, 0.05, 0.1):
+    for significance in (0.01, 0.05, 0.1):
         for look in range(len(LOOKS)):
-            p_values = [1.0] * look + [PLANNED.level(alpha, look)]
-            assert PLANNED.p_value(p_values) == pytest.approx(alpha, abs=1e-5)
+            p_values = [1.0] * look + [PLANNED.level(significance, look)]
+            assert PLANNED.p_value(p_values) == pytest.approx(significance, abs=1e-5)
     assert PLANNED.level(0.05, 9) == PLANNED.level(0.05, 3)
 
 
