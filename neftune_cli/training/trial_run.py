@@ -11,7 +11,13 @@ from neftune_cli.evaluation.harness_tasks import LoadedTasks, harness_randomness
 from neftune_cli.evaluation.language_model import LanguageModel, parameter_counts
 from neftune_cli.models.loading import LoadedModel, place
 from neftune_cli.records import CurvePoint, ExampleLoss, Phase, TrialRecord
-from neftune_cli.store import TASK_DOCUMENTS_FILE, TASK_SCORES_FILE, LeasedTrial, TrialFolder
+from neftune_cli.store import (
+    TASK_DOCUMENTS_FILE,
+    TASK_SCORES_FILE,
+    LeasedTrial,
+    TrialFolder,
+    finished_in_another_sweep,
+)
 from neftune_cli.training.fine_tuning import FineTuned, fine_tune
 from neftune_cli.training.lora import name_task_and_base
 from neftune_cli.training.prepared_data import PreparedData
@@ -57,7 +63,7 @@ def run_trial(
         LeaseLost: this process has lost the lease.
     """
     folder = output.folder
-    if trial.is_base and (earlier := folder.folder.finished_elsewhere()):
+    if trial.is_base and (earlier := finished_in_another_sweep(folder.folder)):
         return _copied(earlier, output)
     outcome = (
         _measured_base(loaded, prepared, folder, stop)
@@ -101,6 +107,7 @@ def _copied(earlier: TrialFolder, output: TrialOutput) -> TrialRecord:
     assert record is not None
     assert table is not None
     print(f"The base model was measured before. Its results are copied from {earlier.path}.")
+    output.folder.report_time_of(earlier)  # the time of copying is not the price of a measurement
     output.folder.rewrite_metrics(earlier.curve())
     losses = [ExampleLoss.model_validate(row) for row in table.to_pylist()]
     task_files = {name: path.read_text("utf-8") for name, path in earlier.task_files().items()}
