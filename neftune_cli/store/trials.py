@@ -274,7 +274,7 @@ class LeasedTrial:
         self._write(METRICS_FILE, json_lines(points, exclude_none=True))
 
     def new_checkpoint(self, step: int, about: Mapping[str, Any] | None = None) -> AbstractContextManager[Path]:
-        """Yield a folder for the files of a checkpoint, which appears atomically and durably after the block.
+        """Yield a folder for the files of a checkpoint, which appears as a whole and durably after the block.
 
         Only the last two checkpoints are kept.
         """
@@ -282,7 +282,7 @@ class LeasedTrial:
         return self._checkpoints.new(step, self.seconds, about or {}, self._held.check)
 
     def new_model(self) -> AbstractContextManager[Path]:
-        """Yield a folder for the trained model, which appears atomically and durably after the block."""
+        """Yield a folder for the trained model, which appears as a whole and durably after the block."""
         self._held.check()
         return atomic_folder(self.folder.model_path, self._held.check)
 
