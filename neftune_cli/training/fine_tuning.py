@@ -22,7 +22,7 @@ from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation, CurvePoint, ExampleLoss, Phase
 from neftune_cli.store import Checkpoint, LeasedTrial
 from neftune_cli.training.checkpointing import CheckpointCallback, RankCallback, ResumableTrainer
-from neftune_cli.training.data_parallel import broadcast_from_rank_0, data_parallel
+from neftune_cli.training.data_parallel import broadcast_from_rank_0, data_parallel, raise_on_every_rank
 from neftune_cli.training.learning_curve import LearningCurveCallback
 from neftune_cli.training.model_settings import trainer_settings_undone, unwrapped
 from neftune_cli.training.prepared_data import PreparedData
@@ -72,7 +72,8 @@ def fine_tune(
 
     Raises:
         TrialStopped: a stop was requested; training can be resumed from its checkpoint.
-        TrialError: a loss is not finite, or the applied noise does not match the formula.
+        TrialError: a loss is not finite, the applied noise does not match the formula, or another process of the trial
+            has failed.
     """
     folder = output.folder
     checkpoints = folder.checkpoints()
@@ -119,15 +120,20 @@ def train_as_other_rank(
         halvings: number of times to halve the batch size.
 
     Raises:
-        UnreadableCheckpoint: this process cannot read the checkpoint. Rank 0 fails too, as this process ends.
+        TrialError: a rank cannot read the checkpoint. Rank 0 raises the same error.
     """
     callback = RankCallback()
     trainer = _trainer(spec, loaded, prepared, work, settings, halvings, [callback, noise_callback(spec)])
     if (checkpoint := broadcast_from_rank_0(None)) is None:
         trainer.train()
         return
-    snapshot = read_snapshot(Path(checkpoint), cast(nn.Module, trainer.model))
-    callback.restore(snapshot)
+    try:
+        snapshot = read_snapshot(Path(checkpoint), cast(nn.Module, trainer.model))
+        callback.restore(snapshot)
+    except UnreadableCheckpoint as error:
+        raise_on_every_rank(f"Another process of the trial cannot resume. {error}")
+        raise
+    raise_on_every_rank(None)
     trainer.resume(snapshot, Path(checkpoint))
 
 
@@ -197,6 +203,7 @@ def _train(callback: CheckpointCallback, folder: LeasedTrial, checkpoints: list[
         folder.rewrite_metrics(callback.curve.points)
         print(f"Resuming after step {checkpoint.step}.", file=sys.stderr)
         broadcast_from_rank_0(str(checkpoint.path.absolute()))
+        raise_on_every_rank(None)
         trainer.resume(snapshot, checkpoint.path)
         return
     folder.drop_checkpoints()
