@@ -34,15 +34,14 @@ from neftune_cli.training.trial_metrics import curve_subset, measure_losses
 
 
 @dataclass(frozen=True)
-class FineTuned:
-    """A trained model with its measurements; for the base trial, the model before fine-tuning."""
+class MeasuredModel:
+    """A model with its noise-off losses, after fine-tuning or before (the base model)."""
 
     model: LanguageModel
     losses: list[ExampleLoss]
     train_loss: float | None = None
     """Mean training loss over the last epoch, in nats per completion token, noise on."""
     attestation: Attestation | None = None
-    halvings: int = 0
     write_checkpoint: Callable[[], None] = lambda: None
     """Write a checkpoint of the finished training, unless there is one. A trial that resumes from it does not train."""
 
@@ -56,7 +55,7 @@ def fine_tune(
     settings: TrialSettings,
     stop: StopRequest,
     halvings: int = 0,
-) -> FineTuned:
+) -> MeasuredModel:
     """Train under the trial's noise. Optimizer, data order and dropout are TRL's and do not depend on the noise.
 
     Args:
@@ -67,8 +66,8 @@ def fine_tune(
             folder.
         settings: checkpoint intervals, and the reaction to a loss that is not finite.
         stop: ends training after the current step, with a checkpoint.
-        halvings: number of times to halve the batch size. Checkpoints with fewer halvings are ignored; one with more
-            overrides the number.
+        halvings: number of times to halve the batch size (`halvings_to_resume`). Checkpoints with another number are
+            ignored.
 
     Raises:
         TrialStopped: a stop was requested; training can be resumed from its checkpoint.
@@ -76,8 +75,7 @@ def fine_tune(
             has failed.
     """
     folder = output.folder
-    checkpoints = folder.checkpoints()
-    halvings = max(halvings, halvings_of(next(iter(checkpoints), None)))
+    checkpoints = [one for one in folder.checkpoints() if halvings_of(one) == halvings]
     curve, noise = _curve(trial, prepared, output, settings), noise_callback(trial.spec)
     callback = CheckpointCallback(folder, settings, stop, curve=curve, noise=noise, halvings=halvings)
     others = data_parallel(settings.processes, _job(trial, halvings, settings), folder.folder.log_path)
@@ -86,9 +84,9 @@ def fine_tune(
             callbacks = [curve, callback, noise, *([output.live] if output.live else [])]
             callback.trainer = _trainer(trial.spec, loaded, prepared, Path(work), settings, halvings, callbacks)
         sys.audit("neftune.model-loaded", trial.id)
-        _train(callback, folder, [one for one in checkpoints if halvings_of(one) == halvings])
+        _train(callback, folder, checkpoints)
     sys.audit("neftune.training-ended", trial.id)
-    return _fine_tuned(callback, stop)
+    return _measured_model(callback, stop)
 
 
 def _job(trial: Trial, halvings: int, settings: TrialSettings) -> dict[str, Any]:
@@ -212,7 +210,7 @@ def _train(callback: CheckpointCallback, folder: LeasedTrial, checkpoints: list[
     trainer.train()
 
 
-def _fine_tuned(callback: CheckpointCallback, stop: StopRequest) -> FineTuned:
+def _measured_model(callback: CheckpointCallback, stop: StopRequest) -> MeasuredModel:
     """Return the outcome of a finished training; write its checkpoint first if one is due or a stop was requested."""
     curve, noise, saved = callback.curve, callback.noise, callback.attestation
     if saved is None and noise.deviations:
@@ -223,12 +221,11 @@ def _fine_tuned(callback: CheckpointCallback, stop: StopRequest) -> FineTuned:
     if stop.requested or callback.is_due_at_end:
         write_checkpoint()
     stop.raise_if_requested()
-    return FineTuned(
+    return MeasuredModel(
         model=cast(LanguageModel, unwrapped(cast(nn.Module, callback.trainer.model))),
         train_loss=curve.last_epoch_loss,
         losses=curve.example_losses,
         attestation=attestation,
-        halvings=callback.halvings,
         write_checkpoint=write_checkpoint,
     )
 
