@@ -75,11 +75,12 @@ class TrialStatus(Record):
     tokens_per_second: float | None = None
     """Training speed in tokens per second, without padding."""
     seconds: float | None = None
-    """Time in seconds of all attempts, without work that was lost in a crash."""
+    """Time in seconds of all attempts, without work that was lost in a crash; for a base model whose results are copied
+    from another sweep, the time in that sweep."""
     seconds_in_all: float | None = None
     """Time in seconds of all attempts, with work that was lost in a crash."""
     side_by_side: int | None = None
-    """Number of trials that shared the machine, this one included."""
+    """Number of trials that shared the machine during `seconds`, this one included."""
     peak_memory: int | None = None
     """Peak memory of the process in bytes; on a GPU, memory of the device."""
     parameters: int | None = None

@@ -21,7 +21,7 @@ from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import LeasedTrial, TrialFolder
 from neftune_cli.training.prepared_data import PreparedData, prepare_data
 from neftune_cli.training.stop_request import StopRequest
-from neftune_cli.training.trial import Trial, TrialOutput, TrialProgress
+from neftune_cli.training.trial import Trial, TrialOutput, TrialProgress, halvings_to_resume
 from neftune_cli.training.trial_run import run_trial
 from tests.small_model import SMALL_MODEL
 
@@ -89,7 +89,7 @@ class Attempt:
             TrialOutput(place, self._watch),
             settings=self.settings,
             stop=self.stop,
-            halvings=self.halvings,
+            halvings=halvings_to_resume(self.folder, self.halvings),
         )
 
     def _watch(self, progress: TrialProgress) -> None:

@@ -9,6 +9,7 @@ from neftune_cli.store.sweeps import (
     SWEEP_FILE,
     SweepFolder,
     find_sweeps,
+    finished_in_another_sweep,
     folder_label,
     is_sweep,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "TrialFolder",
     "check_writable",
     "find_sweeps",
+    "finished_in_another_sweep",
     "folder_label",
     "is_sweep",
     "write_atomically",

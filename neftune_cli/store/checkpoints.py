@@ -60,7 +60,7 @@ class Checkpoints:
 
     @contextmanager
     def new(self, step: int, seconds: float, about: Mapping[str, Any], check: Callable[[], None]) -> Iterator[Path]:
-        """Yield a folder for the files of a checkpoint, which appears atomically and durably after the block.
+        """Yield a folder for the files of a checkpoint, which appears as a whole and durably after the block.
 
         `check` is called before the checkpoint appears, and before older ones are removed. It raises to prevent that.
         """

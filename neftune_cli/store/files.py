@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,9 +54,15 @@ def create_exclusively(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def atomic_folder(folder: Path, check: Callable[[], None]) -> Iterator[Path]:
-    """Yield a temporary folder, which replaces `folder` atomically and durably after the block.
+    """Yield a temporary folder, which takes the name `folder` durably after the block.
 
-    `check` is called before the replacement and raises to prevent it. After an exception nothing has changed.
+    Under that name there is a complete folder or none at any time. A new name appears atomically. An existing folder is
+    first moved away: a process that is killed between the two renames leaves no folder under the name. After an
+    exception nothing has changed.
+
+    Args:
+        folder: the name, which may exist.
+        check: called before the replacement; raises to prevent it.
     """
     temporary = temporary_path(folder)
     temporary.mkdir()
@@ -66,12 +72,25 @@ def atomic_folder(folder: Path, check: Callable[[], None]) -> Iterator[Path]:
             (sync_folder if path.is_dir() else sync_file)(path)
         sync_folder(temporary)
         check()
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
+        _replace_folder(folder, temporary)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _replace_folder(folder: Path, new: Path) -> None:
+    """Give a folder the name of another one, which is removed last. If that fails, the other one keeps its name."""
+    old = temporary_path(folder)
+    try:
+        with suppress(FileNotFoundError):
+            folder.rename(old)
+        new.rename(folder)
+    except BaseException:
+        with suppress(OSError):
+            old.rename(folder)
+        raise
     sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def link(existing: Path, path: Path) -> None:

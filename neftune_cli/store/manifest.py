@@ -126,7 +126,8 @@ class TrialResources(ManifestPart):
     attempts: int | None = None
     """Attempts, resumes included."""
     seconds: float | None = None
-    """Time in seconds of all attempts, without work that was lost in a crash."""
+    """Time in seconds of all attempts, without work that was lost in a crash; for a base model whose results are copied
+    from another sweep, the time in that sweep."""
     peak_memory: int | None = None
     """Peak memory of the process in bytes; on a GPU, memory of the device."""
     parameters: int | None = None

@@ -4,6 +4,7 @@ import re
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,16 @@ def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
     found = sorted({file.parent for path in paths for file in path.rglob(SWEEP_FILE)}, reverse=True)
     by_folder = {path.resolve(): path for path in found}
     return [SweepFolder(path) for path in sorted(by_folder.values()) if is_sweep(path)]
+
+
+def finished_in_another_sweep(trial: TrialFolder) -> TrialFolder | None:
+    """Return the finished trial with the same id in a sweep beside the trial's own, None if there is none."""
+    for path in sorted(trial.path.parents[2].glob(f"*/{trial.path.parent.name}/*-{trial.id}")):
+        other = TrialFolder(path)
+        with suppress(UsageError):  # a damaged record is reported by the commands that read its sweep
+            if path != trial.path and other.record() and other.example_losses() is not None:
+                return other
+    return None
 
 
 def is_sweep(folder: Path) -> bool:

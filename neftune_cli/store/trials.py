@@ -3,15 +3,15 @@
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
-from neftune_cli.errors import LeaseLost, UsageError
+from neftune_cli.errors import LeaseLost
 from neftune_cli.formatting import utc_now
 from neftune_cli.records import (
     SCHEMA_VERSION,
@@ -140,15 +140,6 @@ class TrialFolder:
             raise damaged_file(path) from None
         return None if self._first_changed_file(record) else record
 
-    def finished_elsewhere(self) -> "TrialFolder | None":
-        """Return the finished trial with the same id in another sweep beside this one, None if there is none."""
-        for path in sorted(self.path.parents[2].glob(f"*/{self.path.parent.name}/*-{self.id}")):
-            other = TrialFolder(path)
-            with suppress(UsageError):  # a damaged record is reported by the commands that read its sweep
-                if path != self.path and other.record() and other.example_losses() is not None:
-                    return other
-        return None
-
     def why_without_record(self) -> str:
         """Return the reason why there is no valid record, as the end of a sentence about the trial."""
         if (self.path / RECORD_FILE).exists():
@@ -219,6 +210,7 @@ class LeasedTrial:
         self._status: TrialStatus | None = None
         self._acquired = time.monotonic()
         self._seconds_in_checkpoint = self._seconds_before = 0.0
+        self._time_of_original: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -262,6 +254,12 @@ class LeasedTrial:
         """Add the training time of a checkpoint from which the trial resumes."""
         self._seconds_in_checkpoint = checkpoint.seconds
 
+    def report_time_of(self, original: TrialFolder) -> None:
+        """Write the time of another trial into the state in place of the own time: this one copies its results."""
+        fields = {"seconds", "side_by_side"}
+        status = original.status()
+        self._time_of_original = status.model_dump(include=fields) if status else dict.fromkeys(fields)
+
     def report(self, status: TrialStatus) -> None:
         """Write the progress of the trial."""
         self._set(status, durable=False)
@@ -276,19 +274,17 @@ class LeasedTrial:
         self._write(METRICS_FILE, json_lines(points, exclude_none=True))
 
     def new_checkpoint(self, step: int, about: Mapping[str, Any] | None = None) -> AbstractContextManager[Path]:
-        """Yield a folder for the files of a checkpoint, which appears atomically and durably after the block.
+        """Yield a folder for the files of a checkpoint, which appears as a whole and durably after the block.
 
         Only the last two checkpoints are kept.
         """
         self._held.check()
         return self._checkpoints.new(step, self.seconds, about or {}, self._held.check)
 
-    @contextmanager
-    def new_model(self) -> Iterator[Path]:
-        """Yield a folder for the trained model, which appears atomically and durably after the block."""
+    def new_model(self) -> AbstractContextManager[Path]:
+        """Yield a folder for the trained model, which appears as a whole and durably after the block."""
         self._held.check()
-        with atomic_folder(self.folder.model_path, self._held.check) as folder:
-            yield folder
+        return atomic_folder(self.folder.model_path, self._held.check)
 
     def checkpoints(self) -> list[Checkpoint]:
         """Return the intact checkpoints, newest first."""
@@ -384,7 +380,7 @@ class LeasedTrial:
     def _set(self, status: TrialStatus, *, durable: bool) -> None:
         now = utc_now()
         started = status.started or (self._status.started if self._status else now)
-        self._status = status.model_copy(update={"updated": now, "started": started})
+        self._status = status.model_copy(update={"updated": now, "started": started, **self._time_of_original})
         self._write(STATE_FILE, pretty_json(self._status.model_dump(mode="json")), durable=durable)
 
     def _write(self, name: str, content: str | bytes, *, durable: bool = True) -> None:

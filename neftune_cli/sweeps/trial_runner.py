@@ -30,7 +30,7 @@ from neftune_cli.training.cost import Calibration
 from neftune_cli.training.hardware import device_name, environment, gpu_count, release_memory, restore_torch_settings
 from neftune_cli.training.sft_trainer import check_recipe
 from neftune_cli.training.stop_request import StopRequest
-from neftune_cli.training.trial import ReportProgress, Trial, TrialOutput, TrialProgress, halvings_of
+from neftune_cli.training.trial import ReportProgress, Trial, TrialOutput, TrialProgress, halvings_to_resume
 from neftune_cli.training.trial_log import Redirect, redirect_library_output
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class TrialRunner:
         self, job: Job, sweep: SweepFolder, leased: LeasedTrial, report: ReportProgress, stop: StopRequest
     ) -> TrialRecord:
         """Run a trial. If it runs out of memory and the settings allow it, restart it with half the batch size."""
-        halvings = max(job.halvings, halvings_of(leased.folder.newest_checkpoint()))
+        halvings = halvings_to_resume(leased.folder, job.halvings)
         while True:
             try:
                 return self._run_once(job, sweep, leased, report, stop, halvings)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from neftune_cli.errors import Problem, TrialError, UsageError
 COMMAND = (sys.executable, "-P", "-m", "neftune_cli.sweeps.rank")
 EXIT_SECONDS = 20.0
 """Time that the other ranks have to end after the last step."""
+CONNECTION_SECONDS = 2.0
+"""Time that a rank has to end after its connection was closed."""
 TIMEOUT_SECONDS = 7 * 86400
 """Longest wait of a rank for another one. The other ranks wait while rank 0 measures."""
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -100,6 +102,23 @@ def broadcast_from_rank_0(text: str | None) -> str | None:
     return None if received is None else str(received)
 
 
+def raise_on_every_rank(problem: str | None) -> None:
+    """Wait until every rank has called this, and raise the same error on all of them if one has a problem.
+
+    Without it, the ranks without a problem would wait for one that has ended.
+
+    Args:
+        problem: why this rank cannot train, None if it can.
+
+    Raises:
+        TrialError: a rank has a problem; with the problem of the first one.
+    """
+    from accelerate.utils import gather_object
+
+    if first := next(filter(None, gather_object([problem])), None):
+        raise TrialError(first)
+
+
 @contextmanager
 def _as_rank_0(processes: int, address: Mapping[str, str], threads: int) -> Iterator[None]:
     """Give this process the variables of rank 0 and its share of the threads; restore both at the end."""
@@ -125,9 +144,11 @@ def _other_ranks(processes: int, variables: Mapping[str, str], job: Mapping[str,
     others = [_started(rank, processes, variables, job, log) for rank in range(1, processes)]
     try:
         yield
-        _wait(others)
+        _wait(others, log)
+    except TrialError:
+        raise
     except Exception as error:
-        if failed := [one for one in others if one.poll()]:
+        if failed := [one for one in others if _has_failed(one, error)]:
             raise TrialError(f"{len(failed)} of {processes} processes of the trial ended. See {log}.") from error
         raise
     finally:
@@ -181,11 +202,19 @@ def _started(
     return process
 
 
-def _wait(others: "list[subprocess.Popen[bytes]]") -> None:
+def _has_failed(other: "subprocess.Popen[bytes]", error: Exception) -> bool:
+    """Return whether another rank has failed, which may be why this one has: its connection closes before it ends."""
+    if isinstance(error, RuntimeError):
+        with suppress(subprocess.TimeoutExpired):
+            other.wait(CONNECTION_SECONDS)
+    return bool(other.poll())
+
+
+def _wait(others: "list[subprocess.Popen[bytes]]", log: Path) -> None:
     for one in others:
         try:
             code = one.wait(EXIT_SECONDS)
         except subprocess.TimeoutExpired:
             continue
         if code:
-            raise TrialError(f"A process of the trial ended with exit code {code} after the last step.")
+            raise TrialError(f"A process of the trial ended with exit code {code} after the last step. See {log}.")

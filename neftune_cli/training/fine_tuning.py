@@ -22,7 +22,7 @@ from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation, CurvePoint, ExampleLoss, Phase
 from neftune_cli.store import Checkpoint, LeasedTrial
 from neftune_cli.training.checkpointing import CheckpointCallback, RankCallback, ResumableTrainer
-from neftune_cli.training.data_parallel import broadcast_from_rank_0, data_parallel
+from neftune_cli.training.data_parallel import broadcast_from_rank_0, data_parallel, raise_on_every_rank
 from neftune_cli.training.learning_curve import LearningCurveCallback
 from neftune_cli.training.model_settings import trainer_settings_undone, unwrapped
 from neftune_cli.training.prepared_data import PreparedData
@@ -34,15 +34,14 @@ from neftune_cli.training.trial_metrics import curve_subset, measure_losses
 
 
 @dataclass(frozen=True)
-class FineTuned:
-    """A trained model with its measurements; for the base trial, the model before fine-tuning."""
+class MeasuredModel:
+    """A model with its noise-off losses, after fine-tuning or before (the base model)."""
 
     model: LanguageModel
     losses: list[ExampleLoss]
     train_loss: float | None = None
     """Mean training loss over the last epoch, in nats per completion token, noise on."""
     attestation: Attestation | None = None
-    halvings: int = 0
     write_checkpoint: Callable[[], None] = lambda: None
     """Write a checkpoint of the finished training, unless there is one. A trial that resumes from it does not train."""
 
@@ -56,7 +55,7 @@ def fine_tune(
     settings: TrialSettings,
     stop: StopRequest,
     halvings: int = 0,
-) -> FineTuned:
+) -> MeasuredModel:
     """Train under the trial's noise. Optimizer, data order and dropout are TRL's and do not depend on the noise.
 
     Args:
@@ -67,16 +66,16 @@ def fine_tune(
             folder.
         settings: checkpoint intervals, and the reaction to a loss that is not finite.
         stop: ends training after the current step, with a checkpoint.
-        halvings: number of times to halve the batch size. Checkpoints with fewer halvings are ignored; one with more
-            overrides the number.
+        halvings: number of times to halve the batch size (`halvings_to_resume`). Checkpoints with another number are
+            ignored.
 
     Raises:
         TrialStopped: a stop was requested; training can be resumed from its checkpoint.
-        TrialError: a loss is not finite, or the applied noise does not match the formula.
+        TrialError: a loss is not finite, the applied noise does not match the formula, or another process of the trial
+            has failed.
     """
     folder = output.folder
-    checkpoints = folder.checkpoints()
-    halvings = max(halvings, halvings_of(next(iter(checkpoints), None)))
+    checkpoints = [one for one in folder.checkpoints() if halvings_of(one) == halvings]
     curve, noise = _curve(trial, prepared, output, settings), noise_callback(trial.spec)
     callback = CheckpointCallback(folder, settings, stop, curve=curve, noise=noise, halvings=halvings)
     others = data_parallel(settings.processes, _job(trial, halvings, settings), folder.folder.log_path)
@@ -85,9 +84,9 @@ def fine_tune(
             callbacks = [curve, callback, noise, *([output.live] if output.live else [])]
             callback.trainer = _trainer(trial.spec, loaded, prepared, Path(work), settings, halvings, callbacks)
         sys.audit("neftune.model-loaded", trial.id)
-        _train(callback, folder, [one for one in checkpoints if halvings_of(one) == halvings])
+        _train(callback, folder, checkpoints)
     sys.audit("neftune.training-ended", trial.id)
-    return _fine_tuned(callback, stop)
+    return _measured_model(callback, stop)
 
 
 def _job(trial: Trial, halvings: int, settings: TrialSettings) -> dict[str, Any]:
@@ -119,15 +118,20 @@ def train_as_other_rank(
         halvings: number of times to halve the batch size.
 
     Raises:
-        UnreadableCheckpoint: this process cannot read the checkpoint. Rank 0 fails too, as this process ends.
+        TrialError: a rank cannot read the checkpoint. Rank 0 raises the same error.
     """
     callback = RankCallback()
     trainer = _trainer(spec, loaded, prepared, work, settings, halvings, [callback, noise_callback(spec)])
     if (checkpoint := broadcast_from_rank_0(None)) is None:
         trainer.train()
         return
-    snapshot = read_snapshot(Path(checkpoint), cast(nn.Module, trainer.model))
-    callback.restore(snapshot)
+    try:
+        snapshot = read_snapshot(Path(checkpoint), cast(nn.Module, trainer.model))
+        callback.restore(snapshot)
+    except UnreadableCheckpoint as error:
+        raise_on_every_rank(f"Another process of the trial cannot resume. {error}")
+        raise
+    raise_on_every_rank(None)
     trainer.resume(snapshot, Path(checkpoint))
 
 
@@ -197,6 +201,7 @@ def _train(callback: CheckpointCallback, folder: LeasedTrial, checkpoints: list[
         folder.rewrite_metrics(callback.curve.points)
         print(f"Resuming after step {checkpoint.step}.", file=sys.stderr)
         broadcast_from_rank_0(str(checkpoint.path.absolute()))
+        raise_on_every_rank(None)
         trainer.resume(snapshot, checkpoint.path)
         return
     folder.drop_checkpoints()
@@ -205,7 +210,7 @@ def _train(callback: CheckpointCallback, folder: LeasedTrial, checkpoints: list[
     trainer.train()
 
 
-def _fine_tuned(callback: CheckpointCallback, stop: StopRequest) -> FineTuned:
+def _measured_model(callback: CheckpointCallback, stop: StopRequest) -> MeasuredModel:
     """Return the outcome of a finished training; write its checkpoint first if one is due or a stop was requested."""
     curve, noise, saved = callback.curve, callback.noise, callback.attestation
     if saved is None and noise.deviations:
@@ -216,12 +221,11 @@ def _fine_tuned(callback: CheckpointCallback, stop: StopRequest) -> FineTuned:
     if stop.requested or callback.is_due_at_end:
         write_checkpoint()
     stop.raise_if_requested()
-    return FineTuned(
+    return MeasuredModel(
         model=cast(LanguageModel, unwrapped(cast(nn.Module, callback.trainer.model))),
         train_loss=curve.last_epoch_loss,
         losses=curve.example_losses,
         attestation=attestation,
-        halvings=callback.halvings,
         write_checkpoint=write_checkpoint,
     )
 

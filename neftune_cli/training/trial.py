@@ -8,7 +8,7 @@ from neftune_cli.config.arms import trial_label
 from neftune_cli.config.spec import BASE_ARM, TrainSpec, TrialSpec
 from neftune_cli.errors import TrialError
 from neftune_cli.records import CurvePoint, ExampleLoss, Generation, Phase, TrialRecord
-from neftune_cli.store import Checkpoint, LeasedTrial
+from neftune_cli.store import Checkpoint, LeasedTrial, TrialFolder
 
 if TYPE_CHECKING:
     from neftune_cli.trackers.live import LiveRuns
@@ -35,6 +35,11 @@ def halved_batch(train: TrainSpec, halvings: int) -> tuple[int, int]:
 def halvings_of(checkpoint: Checkpoint | None) -> int:
     """Return how often the batch size had been halved when a checkpoint was written; 0 without a checkpoint."""
     return int(checkpoint.about.get(HALVINGS, 0)) if checkpoint else 0
+
+
+def halvings_to_resume(folder: TrialFolder, least: int = 0) -> int:
+    """Return the number of times to halve the batch size: that of the newest checkpoint, but not less than `least`."""
+    return max(least, halvings_of(folder.newest_checkpoint()))
 
 
 @dataclass(frozen=True)

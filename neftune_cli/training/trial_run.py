@@ -11,8 +11,14 @@ from neftune_cli.evaluation.harness_tasks import LoadedTasks, harness_randomness
 from neftune_cli.evaluation.language_model import LanguageModel, parameter_counts
 from neftune_cli.models.loading import LoadedModel, place
 from neftune_cli.records import CurvePoint, ExampleLoss, Phase, TrialRecord
-from neftune_cli.store import TASK_DOCUMENTS_FILE, TASK_SCORES_FILE, LeasedTrial, TrialFolder
-from neftune_cli.training.fine_tuning import FineTuned, fine_tune
+from neftune_cli.store import (
+    TASK_DOCUMENTS_FILE,
+    TASK_SCORES_FILE,
+    LeasedTrial,
+    TrialFolder,
+    finished_in_another_sweep,
+)
+from neftune_cli.training.fine_tuning import MeasuredModel, fine_tune
 from neftune_cli.training.lora import name_task_and_base
 from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.stop_request import StopRequest
@@ -47,8 +53,7 @@ def run_trial(
         output: destinations of the results.
         settings: how the trial is run.
         stop: ends the trial, with a checkpoint if training has finished or is under way.
-        halvings: number of times to halve the batch size to fit in memory; a checkpoint with more halvings overrides
-            it.
+        halvings: number of times to halve the batch size to fit in memory; checkpoints with another number are ignored.
         tasks: tasks of lm-evaluation-harness, or None.
 
     Raises:
@@ -57,7 +62,7 @@ def run_trial(
         LeaseLost: this process has lost the lease.
     """
     folder = output.folder
-    if trial.is_base and (earlier := folder.folder.finished_elsewhere()):
+    if trial.is_base and (earlier := finished_in_another_sweep(folder.folder)):
         return _copied(earlier, output)
     outcome = (
         _measured_base(loaded, prepared, folder, stop)
@@ -69,12 +74,14 @@ def run_trial(
     task_files = _evaluated(outcome, loaded, output, tasks, stop) if tasks else {}
     if settings.keep_model and not trial.is_base:
         _save(outcome.model, loaded, folder)
-    record = _record(trial, prepared, outcome, responses)
+    record = _record(trial, prepared, outcome, responses, halvings)
     output.finish(record, outcome.losses, responses.generations, task_files)
     return record
 
 
-def _record(trial: Trial, prepared: PreparedData, outcome: FineTuned, responses: MeasuredResponses) -> TrialRecord:
+def _record(
+    trial: Trial, prepared: PreparedData, outcome: MeasuredModel, responses: MeasuredResponses, halvings: int
+) -> TrialRecord:
     return TrialRecord(
         trial=trial.id,
         arm=trial.arm,
@@ -90,7 +97,7 @@ def _record(trial: Trial, prepared: PreparedData, outcome: FineTuned, responses:
             f"Measured on {len(prepared.probe)} training and {len(prepared.held_out)} held-out examples.",
             *_curve_notes(trial, prepared),
             *_noise_notes(trial),
-            *_memory_notes(trial, outcome.halvings),
+            *_memory_notes(trial, halvings),
         ),
     )
 
@@ -101,6 +108,7 @@ def _copied(earlier: TrialFolder, output: TrialOutput) -> TrialRecord:
     assert record is not None
     assert table is not None
     print(f"The base model was measured before. Its results are copied from {earlier.path}.")
+    output.folder.report_time_of(earlier)  # the time of copying is not the price of a measurement
     output.folder.rewrite_metrics(earlier.curve())
     losses = [ExampleLoss.model_validate(row) for row in table.to_pylist()]
     task_files = {name: path.read_text("utf-8") for name, path in earlier.task_files().items()}
@@ -108,7 +116,9 @@ def _copied(earlier: TrialFolder, output: TrialOutput) -> TrialRecord:
     return record
 
 
-def _measured_base(loaded: LoadedModel, prepared: PreparedData, folder: LeasedTrial, stop: StopRequest) -> FineTuned:
+def _measured_base(
+    loaded: LoadedModel, prepared: PreparedData, folder: LeasedTrial, stop: StopRequest
+) -> MeasuredModel:
     folder.rewrite_metrics([])
     with stop.interruptible():
         place(loaded.model, prepared.device)
@@ -120,7 +130,7 @@ def _measured_base(loaded: LoadedModel, prepared: PreparedData, folder: LeasedTr
     folder.append_metrics(
         CurvePoint(step=0, epoch=0.0, eval_loss=mean.eval_loss, train_loss_clean=mean.train_loss_clean)
     )
-    return FineTuned(loaded.model, losses)
+    return MeasuredModel(loaded.model, losses)
 
 
 def _generating(model: LanguageModel, *, is_base: bool) -> TrialProgress:
@@ -130,7 +140,7 @@ def _generating(model: LanguageModel, *, is_base: bool) -> TrialProgress:
 
 
 def _generated(
-    outcome: FineTuned, trial: Trial, loaded: LoadedModel, prepared: PreparedData, stop: StopRequest
+    outcome: MeasuredModel, trial: Trial, loaded: LoadedModel, prepared: PreparedData, stop: StopRequest
 ) -> MeasuredResponses:
     """Generate and score the responses."""
     with _resumable(outcome, stop):
@@ -140,7 +150,7 @@ def _generated(
 
 
 def _evaluated(
-    outcome: FineTuned, loaded: LoadedModel, output: TrialOutput, tasks: LoadedTasks, stop: StopRequest
+    outcome: MeasuredModel, loaded: LoadedModel, output: TrialOutput, tasks: LoadedTasks, stop: StopRequest
 ) -> dict[str, str]:
     """Return the files of lm-evaluation-harness."""
     output.report(TrialProgress(Phase.EVALUATING))
@@ -153,7 +163,7 @@ def _evaluated(
 
 
 @contextmanager
-def _resumable(outcome: FineTuned, stop: StopRequest) -> Iterator[None]:
+def _resumable(outcome: MeasuredModel, stop: StopRequest) -> Iterator[None]:
     """Write a checkpoint of the trained model if a stop is requested during the block."""
     try:
         with stop.interruptible():

@@ -13,12 +13,13 @@ import torch
 
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.config.spec import TrainSpec
-from neftune_cli.errors import TrialStopped, UsageError
+from neftune_cli.errors import TrialError, TrialStopped, UsageError
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.noise.draws import NoiseStream
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.store.checkpoints import INDEX_FILE
+from neftune_cli.training import data_parallel
 from neftune_cli.training.data_parallel import batch_problem, check_devices, divided_batch
 from tests.command_line import Neftune
 from tests.small_model import SMALL_MODEL
@@ -90,6 +91,36 @@ def test_all_ranks_resume_from_the_checkpoint_of_rank_0(tmp_path: Path, capfd: p
 
     assert f"Resuming after step {earlier.step}." in capfd.readouterr().err
     assert [point.step for point in folder.curve() if point.train_loss is not None] == list(range(1, 9))
+
+
+_RANK_THAT_CANNOT_READ = """
+from neftune_cli.sweeps.rank import main
+from neftune_cli.training import fine_tuning
+
+def fail(*_):
+    raise fine_tuning.UnreadableCheckpoint("The checkpoint cannot be read here.")
+
+fine_tuning.read_snapshot = fail
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+@pytest.mark.usefixtures("small_model")
+def test_a_rank_that_cannot_read_the_checkpoint_fails_the_trial_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = TrialFolder(tmp_path / "trial")
+    with pytest.raises(TrialStopped):
+        Attempt(
+            trial_of(), folder, TrialSettings(checkpoint_steps=2), at=4, loaded=load_model(find_model(SMALL_MODEL))
+        ).run()
+    monkeypatch.setattr(data_parallel, "COMMAND", (sys.executable, "-c", _RANK_THAT_CANNOT_READ))
+    loaded = load_model(find_model(SMALL_MODEL))
+    with pytest.raises(TrialError, match=r"The checkpoint cannot be read here\."):
+        Attempt(trial_of(), folder, TrialSettings(processes=2), loaded=loaded).run()
+    assert folder.newest_checkpoint() is not None
 
 
 def _remove_curve(checkpoint: Path) -> None:

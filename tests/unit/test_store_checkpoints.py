@@ -1,5 +1,6 @@
 """Checkpoints on disk: written atomically; the last two are kept; damaged ones are skipped."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,35 @@ def test_temporary_folder_of_killed_process_is_ignored_and_removed_later(trial: 
     assert [one.step for one in trial.checkpoints()] == [1]
     write_checkpoint(trial, 3)
     assert not left.exists()
+
+
+def test_a_replaced_checkpoint_is_complete_until_the_new_one_has_its_name(
+    trial: LeasedTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final, removed, remove = write_checkpoint(trial, 1), [], shutil.rmtree
+
+    def watched(path: Path, **options: bool) -> None:
+        removed.append(path)
+        assert (final / "model").read_bytes() == b"other"
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    write_checkpoint(trial, 1, b"other")
+    assert removed
+    assert removed[0] != final
+
+
+def test_a_checkpoint_that_cannot_be_replaced_is_kept(trial: LeasedTrial, monkeypatch: pytest.MonkeyPatch) -> None:
+    final, rename = write_checkpoint(trial, 1), Path.rename
+    failures = [OSError("no such device")]
+
+    def fail_once(path: Path, target: Path) -> Path:
+        if target == final and failures:
+            raise failures.pop()
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail_once)
+    with pytest.raises(OSError, match="no such device"):
+        write_checkpoint(trial, 1, b"other")
+    assert [(one.path, (one.path / "model").read_bytes()) for one in trial.checkpoints()] == [(final, b"weights")]
+    assert [path.name for path in final.parent.iterdir()] == [final.name]

@@ -120,7 +120,7 @@ def test_every_write_raises_after_takeover(folder: TrialFolder) -> None:
         lambda: loser.finish(record("alpha=5", 5.0, 0), [], []),
         lambda: loser.end(TrialState.FAILED, "It broke."),
         loser.remove_leftovers,
-        loser.new_model().__enter__,
+        loser.new_model,
     ):
         with pytest.raises(LeaseLost, match="taken over"):
             write()

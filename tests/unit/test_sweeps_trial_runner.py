@@ -17,11 +17,12 @@ from neftune_cli.records import Phase, TrialState, TrialStatus
 from neftune_cli.store import LeasedTrial, SweepFolder
 from neftune_cli.sweeps import trial_report
 from neftune_cli.sweeps.executors import Job
-from neftune_cli.sweeps.plan import make_plan
+from neftune_cli.sweeps.plan import make_plan, trial_folder
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from neftune_cli.training import trial_run
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial import Trial, TrialOutput, TrialProgress
+from tests.finished_trials import trial_record, write_trial
 
 SMALL = {"train_examples": 16, "eval_examples": 4, "alphas": [5.0], "seeds": [0]}
 FakeTrial = Callable[..., Any]
@@ -185,6 +186,25 @@ def test_lost_work_counts_for_the_total_time_only(case: RunnerCase, monkeypatch:
     third = run_for(5.0)  # resumed from the checkpoint after 20 s
     assert (third.attempts, third.seconds, third.seconds_in_all) == (3, 25.0, 105.0)
     assert third.started <= third.updated
+
+
+def test_a_copied_base_model_reports_the_time_of_its_measurement(tmp_path: Path) -> None:
+    runner = TrialRunner()
+    sweeps = [SweepFolder(tmp_path / name) for name in ("first", "second")]
+    plan = make_plan(resolve_sweep(None, SMALL), sweeps[1], runner.inspect)
+    for sweep in sweeps:
+        sweep.open(plan.spec)
+    base = plan.trials[0]
+    measured = trial_record(base.id, base.arm, None)
+    write_trial(trial_folder(sweeps[0], base), measured, seconds=90.0, side_by_side=3)
+
+    runner.run(Job(base, TrialSettings(side_by_side=1)), sweeps[1], StopRequest())
+
+    status = trial_folder(sweeps[1], base).status()
+    assert status is not None
+    assert (status.seconds, status.side_by_side) == (90.0, 3)  # the price of a measurement, not of a copy
+    assert status.seconds_in_all is not None
+    assert status.seconds_in_all < 90.0
 
 
 def test_a_stop_before_the_trial_writes_nothing(case: RunnerCase) -> None:
