@@ -5,6 +5,7 @@ The pass of an example for its loss contains the pass of its prompt, so its keys
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -59,7 +60,7 @@ def losses_and_responses(
     with_response = [examples[index] for index in prompted]
     shared = shares_prompts(model, with_response, evaluation)
     require_loss_tokens(examples)
-    loss_pass = _LossPass(model, with_response, pad_token_id, tokens, not_finite)
+    loss_pass = LossPass(model, with_response, pad_token_id, tokens, not_finite)
     first = sorted(set(range(len(examples))) - set(prompted)) if shared else range(len(examples))
     known = example_losses(model, [examples[index] for index in first], pad_token_id=pad_token_id, tokens=tokens)
     _require_finite(known, not_finite)
@@ -80,7 +81,7 @@ def shares_prompts(model: LanguageModel, examples: Sequence[TokenizedExample], e
     return preallocated and all(one.prompt_length < len(one.input_ids) for one in examples)
 
 
-class _LossPass:
+class LossPass:
     """The pass of examples through a model in evaluation mode for their losses, which computes their prompts."""
 
     def __init__(
@@ -101,12 +102,12 @@ class _LossPass:
         lengths = [len(self._examples[index].input_ids) for index in indices]
         tokens = min(self._tokens, most_tokens(self._model), most_cached_tokens(self._model))
         for part in batches_by_length(lengths, tokens):
-            losses, cache, logits = self._measured([self._examples[indices[row]] for row in part])
+            losses, cache, logits = self.measured([self._examples[indices[row]] for row in part])
             _require_finite(losses, self._not_finite)
             self.losses |= zip((indices[row] for row in part), losses, strict=True)
             yield ComputedPrompts(part, cache, logits)
 
-    def _measured(self, examples: Sequence[TokenizedExample]) -> tuple[list[float], DynamicCache, Tensor]:
+    def measured(self, examples: Sequence[TokenizedExample]) -> tuple[list[float], DynamicCache, Tensor]:
         """Return the losses, the keys and values of the prompts, and the logits after the prompts: (rows, vocab)."""
         cache = DynamicCache(config=causal_model(self._model).config)
         batch = padded(examples, self._pad_token_id, self._model.device)
@@ -126,7 +127,7 @@ def _keep_prompts(cache: DynamicCache, ends: Tensor) -> None:
     """
     width = int(ends.max())
     columns = (ends[:, None] - width + torch.arange(width, device=ends.device)).clamp(min=0)
-    for layer in cache.layers:
+    for layer in cast(Sequence[Any], cache.layers):
         layer.keys, layer.values = (
             each.gather(2, columns[:, None, :, None].expand(-1, each.shape[1], -1, each.shape[3]))
             for each in (layer.keys, layer.values)

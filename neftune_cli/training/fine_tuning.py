@@ -4,7 +4,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from neftune_cli.records import Attestation, CurvePoint, ExampleLoss, Phase
 from neftune_cli.store import Checkpoint, LeasedTrial
 from neftune_cli.training.checkpointing import CheckpointCallback, RankCallback, ResumableTrainer
 from neftune_cli.training.data_parallel import broadcast_from_rank_0, data_parallel
-from neftune_cli.training.learning_curve import LearningCurveCallback
+from neftune_cli.training.learning_curve import LearningCurveCallback, loss_not_finite
 from neftune_cli.training.model_settings import trainer_settings_undone, unwrapped
 from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
@@ -35,12 +35,18 @@ from neftune_cli.training.trial_metrics import curve_subset, measure_losses
 
 @dataclass(frozen=True)
 class FineTuned:
-    """A trained model with its measurements; for the base trial, the model before fine-tuning."""
+    """A trained model with the measurements of its training; for the base trial, the model before fine-tuning."""
 
     model: LanguageModel
-    losses: list[ExampleLoss]
-    train_loss: float | None = None
-    """Mean training loss over the last epoch, in nats per completion token, noise on."""
+    not_finite: str
+    """Message of the error if a noise-off loss of the model is not finite."""
+    step: int = 0
+    epoch: float = 0.0
+    losses: Sequence[ExampleLoss] = ()
+    """Noise-off losses after the epochs before the last one."""
+    train_loss: Callable[[], float | None] = lambda: None
+    """Return the mean training loss over the last epoch, in nats per completion token, noise on. It raises a
+    `TrialError` if the loss is undefined; a noise-off loss that is not finite explains the reason better."""
     attestation: Attestation | None = None
     halvings: int = 0
     write_checkpoint: Callable[[], None] = lambda: None
@@ -218,8 +224,11 @@ def _fine_tuned(callback: CheckpointCallback, stop: StopRequest) -> FineTuned:
     stop.raise_if_requested()
     return FineTuned(
         model=cast(LanguageModel, unwrapped(cast(nn.Module, callback.trainer.model))),
-        train_loss=curve.last_epoch_loss,
+        not_finite=loss_not_finite(curve.points[-1].step),
+        step=curve.points[-1].step,
+        epoch=curve.points[-1].epoch,
         losses=curve.example_losses,
+        train_loss=lambda: curve.last_epoch_loss,
         attestation=attestation,
         halvings=callback.halvings,
         write_checkpoint=write_checkpoint,

@@ -2,17 +2,18 @@
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from neftune_cli.config.run_settings import TrialSettings
-from neftune_cli.errors import TrialError, TrialStopped
+from neftune_cli.errors import TrialStopped
 from neftune_cli.evaluation.harness_tasks import LoadedTasks, harness_randomness
 from neftune_cli.evaluation.language_model import LanguageModel, parameter_counts
 from neftune_cli.models.loading import LoadedModel, place
-from neftune_cli.records import CurvePoint, ExampleLoss, Phase, TrialRecord
+from neftune_cli.records import ExampleLoss, Phase, TrialRecord
 from neftune_cli.store import TASK_DOCUMENTS_FILE, TASK_SCORES_FILE, LeasedTrial, TrialFolder
 from neftune_cli.training.fine_tuning import FineTuned, fine_tune
+from neftune_cli.training.learning_curve import loss_points
 from neftune_cli.training.lora import name_task_and_base
 from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.stop_request import StopRequest
@@ -21,9 +22,8 @@ from neftune_cli.training.trial_metrics import (
     MeasuredResponses,
     curve_subset,
     loss_metrics,
-    measure_losses,
+    measure_losses_and_responses,
     measure_noise,
-    measure_responses,
 )
 
 
@@ -60,27 +60,34 @@ def run_trial(
     if trial.is_base and (earlier := folder.folder.finished_elsewhere()):
         return _copied(earlier, output)
     outcome = (
-        _measured_base(loaded, prepared, folder, stop)
+        _untrained(loaded, prepared, folder, stop)
         if trial.is_base
         else fine_tune(trial, loaded, prepared, output, settings=settings, stop=stop, halvings=halvings)
     )
     output.report(_generating(outcome.model, is_base=trial.is_base))
-    responses = _generated(outcome, trial, loaded, prepared, stop)
+    last_losses, responses = _measured(outcome, trial, loaded, prepared, output, stop)
+    losses = [*outcome.losses, *last_losses]
     task_files = _evaluated(outcome, loaded, output, tasks, stop) if tasks else {}
     if settings.keep_model and not trial.is_base:
         _save(outcome.model, loaded, folder)
-    record = _record(trial, prepared, outcome, responses)
-    output.finish(record, outcome.losses, responses.generations, task_files)
+    record = _record(trial, prepared, outcome, losses, responses)
+    output.finish(record, losses, responses.generations, task_files)
     return record
 
 
-def _record(trial: Trial, prepared: PreparedData, outcome: FineTuned, responses: MeasuredResponses) -> TrialRecord:
+def _record(
+    trial: Trial,
+    prepared: PreparedData,
+    outcome: FineTuned,
+    losses: Sequence[ExampleLoss],
+    responses: MeasuredResponses,
+) -> TrialRecord:
     return TrialRecord(
         trial=trial.id,
         arm=trial.arm,
         alpha=trial.alpha,
         seed=trial.seed,
-        loss=loss_metrics(outcome.losses, train_loss=outcome.train_loss),
+        loss=loss_metrics(losses, train_loss=outcome.train_loss()),
         eval=responses.held_out,
         probe_eval=responses.probe,
         noise=None if trial.is_base else measure_noise(trial.spec.noise, prepared),
@@ -108,35 +115,40 @@ def _copied(earlier: TrialFolder, output: TrialOutput) -> TrialRecord:
     return record
 
 
-def _measured_base(loaded: LoadedModel, prepared: PreparedData, folder: LeasedTrial, stop: StopRequest) -> FineTuned:
+def _untrained(loaded: LoadedModel, prepared: PreparedData, folder: LeasedTrial, stop: StopRequest) -> FineTuned:
     folder.rewrite_metrics([])
     with stop.interruptible():
         place(loaded.model, prepared.device)
         sys.audit("neftune.model-loaded")
-        losses = measure_losses(loaded.model, prepared, epoch=0)
-    if not all(math.isfinite(row.loss) for row in losses):
-        raise TrialError("A loss of the base model is not finite. Check the weights of the model.")
-    mean = loss_metrics(losses, train_loss=None)
-    folder.append_metrics(
-        CurvePoint(step=0, epoch=0.0, eval_loss=mean.eval_loss, train_loss_clean=mean.train_loss_clean)
-    )
-    return FineTuned(loaded.model, losses)
+    return FineTuned(loaded.model, "A loss of the base model is not finite. Check the weights of the model.")
 
 
 def _generating(model: LanguageModel, *, is_base: bool) -> TrialProgress:
-    """Return the progress at the start of the responses, with the numbers of parameters."""
+    """Return the progress at the start of the last losses and the responses, with the numbers of parameters."""
     count, trained = parameter_counts(model)
     return TrialProgress(Phase.GENERATING, parameters=count, trained_parameters=None if is_base else trained)
 
 
-def _generated(
-    outcome: FineTuned, trial: Trial, loaded: LoadedModel, prepared: PreparedData, stop: StopRequest
-) -> MeasuredResponses:
-    """Generate and score the responses."""
+def _measured(
+    outcome: FineTuned,
+    trial: Trial,
+    loaded: LoadedModel,
+    prepared: PreparedData,
+    output: TrialOutput,
+    stop: StopRequest,
+) -> tuple[list[ExampleLoss], MeasuredResponses]:
+    """Measure the losses of the model, add them to its learning curve, and generate and score its responses."""
+    epoch, evaluation = math.ceil(outcome.epoch), trial.spec.evaluation
     with _resumable(outcome, stop):
-        responses = measure_responses(outcome.model, loaded.tokenizer, prepared, trial.spec.evaluation)
+        losses, responses = measure_losses_and_responses(
+            outcome.model, loaded.tokenizer, prepared, evaluation, epoch=epoch, not_finite=outcome.not_finite
+        )
+    subset = None if trial.is_base else curve_subset(prepared, evaluation.curve_examples)
+    for point in loss_points(losses, subset, step=outcome.step, epoch=outcome.epoch):
+        output.append(point)
+    sys.audit("neftune.epoch-measured", epoch)
     sys.audit("neftune.responses-generated", trial.id)
-    return responses
+    return losses, responses
 
 
 def _evaluated(

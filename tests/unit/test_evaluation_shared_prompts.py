@@ -193,7 +193,7 @@ def test_decoding_of_transformers_gives_the_same() -> None:
 
 @pytest.mark.parametrize("chosen", ["preallocated", "transformers"])
 def test_no_response_follows_a_loss_that_is_not_finite(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = llama()
+    model: Any = llama()
     with torch.no_grad():
         model.get_input_embeddings().weight[given_token()] = float("nan")
     monkeypatch.setattr(decoding._PromptBatch, "_next_tokens", lambda _: pytest.fail("decoded"))
