@@ -57,18 +57,23 @@ def losses_and_responses(
     Raises:
         TrialError: a loss is not finite; an example has no token that carries loss; a prompt fills the model's context.
     """
-    with_response = [examples[index] for index in prompted]
-    shared = shares_prompts(model, with_response, evaluation)
     require_loss_tokens(examples)
+    with_response = [examples[index] for index in prompted]
+    if not shares_prompts(model, with_response, evaluation):
+        losses = example_losses(model, examples, pad_token_id=pad_token_id, tokens=tokens)
+        _require_finite(losses, not_finite)
+        return losses, scored_responses(model, tokenizer, with_response, evaluation)
+    others = sorted(set(range(len(examples))) - set(prompted))
+    of_others = example_losses(model, [examples[one] for one in others], pad_token_id=pad_token_id, tokens=tokens)
+    _require_finite(of_others, not_finite)
     loss_pass = LossPass(model, with_response, pad_token_id, tokens, not_finite)
-    first = sorted(set(range(len(examples))) - set(prompted)) if shared else range(len(examples))
-    known = example_losses(model, [examples[index] for index in first], pad_token_id=pad_token_id, tokens=tokens)
-    _require_finite(known, not_finite)
     generations = scored_responses(
-        model, tokenizer, with_response, evaluation, compute_prompts=loss_pass.computed_prompts if shared else None
+        model, tokenizer, with_response, evaluation, compute_prompts=loss_pass.computed_prompts
     )
-    losses = dict(zip(first, known, strict=True)) | {prompted[row]: loss for row, loss in loss_pass.losses.items()}
-    return [losses[index] for index in range(len(examples))], generations
+    by_index = {prompted[row]: loss for row, loss in loss_pass.losses.items()} | dict(
+        zip(others, of_others, strict=True)
+    )
+    return [by_index[index] for index in range(len(examples))], generations
 
 
 def shares_prompts(model: LanguageModel, examples: Sequence[TokenizedExample], evaluation: ResolvedEvaluation) -> bool:
