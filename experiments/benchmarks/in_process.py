@@ -101,15 +101,19 @@ class PhaseTimer:
 @contextmanager
 def _timed_functions(timer: PhaseTimer) -> Iterator[None]:
     """Time the functions of a trial; the times at the end are those of the last trial."""
+    from neftune_cli.evaluation.losses import example_losses
+    from neftune_cli.evaluation.shared_prompts import LossPass
     from neftune_cli.sweeps.trial_runner import TrialRunner
     from neftune_cli.training.checkpointing import ResumableTrainer
-    from neftune_cli.training.trial_metrics import measure_losses, measure_responses
+    from neftune_cli.training.trial_metrics import measure_losses_and_responses as measure
 
     with (
         patch.object(TrialRunner, "run", timer.timed("setup", TrialRunner.run)),
         patch.object(ResumableTrainer, "train", timer.timed("training", ResumableTrainer.train)),
-        patch("neftune_cli.training.fine_tuning.measure_losses", timer.timed("losses", measure_losses)),
-        patch("neftune_cli.training.trial_run.measure_responses", timer.timed("responses", measure_responses)),
+        patch("neftune_cli.training.trial_metrics.example_losses", timer.timed("losses", example_losses)),
+        patch("neftune_cli.evaluation.shared_prompts.example_losses", timer.timed("losses", example_losses)),
+        patch.object(LossPass, "measured", timer.timed("losses", LossPass.measured)),
+        patch("neftune_cli.training.trial_run.measure_losses_and_responses", timer.timed("responses", measure)),
     ):
         yield
 

@@ -12,7 +12,7 @@ from neftune_cli.config.spec import ResolvedEvaluation, Spec, TrainSpec, TrialSp
 
 ID_DIGITS = 12
 
-METHOD_VERSION = 5
+METHOD_VERSION = 6
 """Raise this number with a change that alters the numbers of trials. Older records then have other ids."""
 
 ORIGINAL_FIELDS = frozenset(

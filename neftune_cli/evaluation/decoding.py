@@ -1,7 +1,7 @@
 """Greedy decoding of prompts in batches: a preallocated cache, without finished rows and with little padding."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any, cast
@@ -31,6 +31,21 @@ class Decoding:
     """False: decode with transformers' `generate`."""
 
 
+@dataclass(frozen=True)
+class ComputedPrompts:
+    """The result of the pass of some prompts through a model."""
+
+    rows: Sequence[int]
+    """Positions of the prompts in their batch."""
+    cache: DynamicCache
+    """Keys and values of the prompts, which end in the same column."""
+    logits: Tensor  # (rows, vocab), after the last token of each prompt
+
+
+ComputePrompts = Callable[[Sequence[int]], Iterable[ComputedPrompts]]
+"""Compute the prompts with these indices, which are decoded together, in parts. Each prompt is in one part."""
+
+
 def greedy_tokens(
     model: LanguageModel,
     prompts: Sequence[tuple[int, ...]],
@@ -38,6 +53,7 @@ def greedy_tokens(
     decoding: Decoding,
     *,
     batch_size: int = MOST_PROMPTS,
+    compute_prompts: ComputePrompts | None = None,
 ) -> list[list[int]]:
     """Return the generated tokens of each prompt, up to and with its first end token, or up to its limit.
 
@@ -50,16 +66,17 @@ def greedy_tokens(
         limits: largest number of generated tokens of each prompt.
         decoding: settings.
         batch_size: largest number of prompts that are decoded together.
+        compute_prompts: compute the prompts of a batch, if the model is decoded with a preallocated cache.
     """
     generated: dict[int, list[int]] = {}
     preallocated = is_preallocated(model, wanted=decoding.preallocated)
     for batch in decoding_batches(model, [len(one) for one in prompts], limits, batch_size, preallocated=preallocated):
         batch_prompts, batch_limits = [prompts[index] for index in batch], [limits[index] for index in batch]
-        tokens = (
-            _PromptBatch(causal_model(model), batch_prompts, batch_limits, decoding).decode()
-            if preallocated
-            else _library_tokens(model, batch_prompts, batch_limits[0], decoding)
-        )
+        if preallocated:
+            together = _PromptBatch(causal_model(model), batch_prompts, batch_limits, decoding)
+            tokens = together.decode(compute_prompts(batch) if compute_prompts else together.computed_prompts())
+        else:
+            tokens = _library_tokens(model, batch_prompts, batch_limits[0], decoding)
         generated |= zip(batch, tokens, strict=True)
     return [generated[index] for index in range(len(prompts))]
 
@@ -82,7 +99,7 @@ def decoding_batches(
         preallocated: limit the size of the cache to CACHE_BYTES, unless it is one prompt. If false, prompts
             with different limits are decoded apart.
     """
-    most_tokens = CACHE_BYTES // _cache_bytes_per_token(causal_model(model)) if preallocated else math.inf
+    most_tokens = most_cached_tokens(model) if preallocated else math.inf
     most_rows = batch_size if preallocated else min(batch_size, _PROMPTS_OF_LIBRARY)
     batch: list[int] = []
     limit = 0
@@ -110,6 +127,11 @@ def _has_plain_cache(model: PreTrainedModel) -> bool:
         return False
     layers = DynamicCache(config=model.config).layers
     return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+
+
+def most_cached_tokens(model: LanguageModel) -> int:
+    """Return the number of tokens whose keys and values fit into CACHE_BYTES."""
+    return CACHE_BYTES // _cache_bytes_per_token(causal_model(model))
 
 
 def _cache_bytes_per_token(model: PreTrainedModel) -> int:
@@ -141,23 +163,34 @@ class _PromptBatch:
         self._cache = DynamicCache(config=model.config)
         self._generated: list[list[int]] = [[] for _ in prompts]
 
-    def decode(self) -> list[list[int]]:
-        """Return the generated tokens of each prompt."""
-        tokens = self._first_tokens()
+    def decode(self, computed: Iterable[ComputedPrompts]) -> list[list[int]]:
+        """Return the generated tokens of each prompt, from the computed prompts in their parts."""
+        tokens = self._first_tokens(computed)
         while self._append(tokens):
             tokens = self._next_tokens()
         return self._generated
 
-    def _first_tokens(self) -> Tensor:
-        """Fill the cache with the prompts, in parts of similar length, and return the first token of each: (rows,)."""
-        parts: list[tuple[Tensor, DynamicCache]] = []
-        first_tokens = self._ids[:, 0].clone()
-        columns, lengths = self._ids.shape[1], [self._end - start for start in self._starts]
+    def computed_prompts(self) -> Iterator[ComputedPrompts]:
+        """Compute the prompts in parts of similar length."""
+        lengths = self._lengths
         for part in batches_by_length(lengths, tokens_at_once(self._model.device.type)):
             rows, cache = torch.tensor(part, device=self._ids.device), DynamicCache(config=self._model.config)
-            first_tokens[rows] = self._tokens_after(rows, self._end - lengths[part[0]], cache)
-            parts.append((rows, cache))
-        _require_full_cache(parts[0][1], max(lengths), self._model)
+            yield ComputedPrompts(part, cache, self._logits_after(rows, self._end - lengths[part[0]], cache))
+
+    @property
+    def _lengths(self) -> list[int]:
+        return [self._end - start for start in self._starts]
+
+    def _first_tokens(self, computed: Iterable[ComputedPrompts]) -> Tensor:
+        """Fill the cache with the prompts, and return the first token of each: (rows,)."""
+        parts: list[tuple[Tensor, DynamicCache]] = []
+        first_tokens, lengths = self._ids[:, 0].clone(), self._lengths
+        for part in computed:
+            rows = torch.tensor(part.rows, device=self._ids.device)
+            first_tokens[rows] = self._best_tokens(part.logits, self._ids[rows, : self._end])
+            _require_full_cache(part.cache, max(lengths[row] for row in part.rows), self._model)
+            parts.append((rows, part.cache))
+        columns = self._ids.shape[1]
         self._layers = [
             _PreallocatedLayer([(rows, cache.layers[at]) for rows, cache in parts], len(lengths), columns, self._end)
             for at in range(len(self._cache.layers))
@@ -170,22 +203,28 @@ class _PromptBatch:
         start = min(self._starts)
         for layer in self._layers:
             layer.show(len(self._rows), start, self._end - 1)
-        return self._tokens_after(slice(0, len(self._rows)), start, self._cache)
+        rows = slice(0, len(self._rows))
+        logits = self._logits_after(rows, start, self._cache)
+        return self._best_tokens(logits, self._ids[rows, start : self._end])
 
-    def _tokens_after(self, rows: Tensor | slice, start: int, cache: DynamicCache) -> Tensor:
-        """Add the columns from `start` that a cache lacks to it, and return the token after each row: (rows,)."""
+    def _best_tokens(self, logits: Tensor, ids: Tensor) -> Tensor:
+        """Return the token of the largest logit of each row, with the penalty for its tokens: (rows,)."""
+        return _penalized(logits.float(), ids, self._decoding.repetition_penalty).argmax(dim=1)
+
+    def _logits_after(self, rows: Tensor | slice, start: int, cache: DynamicCache) -> Tensor:
+        """Add the columns from `start` that a cache lacks to it, and return the logits after them: (rows, vocab)."""
         ids, mask = self._ids[rows, start : self._end], self._mask[rows, start : self._end]
         cached = cache.get_seq_length()
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, cached:]
         optional = {"position_ids": positions, "logits_to_keep": 1}
-        logits = self._model(
+        logits: Tensor = self._model(
             input_ids=ids[:, cached:],
             attention_mask=mask,
             past_key_values=cache,
             use_cache=True,
             **{name: value for name, value in optional.items() if name in self._accepted},
         ).logits[:, -1]
-        return _penalized(logits.float(), ids, self._decoding.repetition_penalty).argmax(dim=1)
+        return logits
 
     def _append(self, tokens: Tensor) -> bool:
         """Append a token to each row, remove the finished rows, and return whether rows are left."""

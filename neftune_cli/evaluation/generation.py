@@ -11,7 +11,7 @@ from neftune_cli.config.spec import ResolvedEvaluation
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.batches import MOST_PROMPTS
-from neftune_cli.evaluation.decoding import Decoding, greedy_tokens
+from neftune_cli.evaluation.decoding import ComputePrompts, Decoding, greedy_tokens
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model, context_length, evaluation_mode
 from neftune_cli.evaluation.text_metrics import exact_match
 from neftune_cli.metrics import TRUNCATED, Metric, response_metrics
@@ -39,6 +39,7 @@ def generate_responses(
     repetition_penalty: float = 1.0,
     batch_size: int = MOST_PROMPTS,
     preallocated: bool = True,
+    compute_prompts: ComputePrompts | None = None,
 ) -> list[Response]:
     """Return the greedy response to each example's prompt, in input order.
 
@@ -47,6 +48,8 @@ def generate_responses(
 
     The repetition penalty (1: off; the NEFTune paper, appendix A.2, uses 1.2) divides the positive and multiplies the
     negative logits of all tokens in prompt and response, as in transformers.
+
+    `compute_prompts` computes the prompts with some indices, if they have to be computed for another purpose as well.
 
     Raises:
         TrialError: a prompt is empty, or fills the model's context.
@@ -58,7 +61,9 @@ def generate_responses(
     limits = response_limits(model, examples, max_new_tokens)
     decoding = Decoding(_end_tokens(model, tokenizer), repetition_penalty, preallocated=preallocated)
     with evaluation_mode(model):
-        generated = greedy_tokens(model, prompts, limits, decoding, batch_size=batch_size)
+        generated = greedy_tokens(
+            model, prompts, limits, decoding, batch_size=batch_size, compute_prompts=compute_prompts
+        )
     return [_response(tokens, decoding.end_tokens, tokenizer) for tokens in generated]
 
 
@@ -106,10 +111,13 @@ def scored_responses(
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[TokenizedExample],
     evaluation: ResolvedEvaluation,
+    *,
+    compute_prompts: ComputePrompts | None = None,
 ) -> list[Generation]:
     """Return the greedy responses with their per-item metrics, in the order of their examples.
 
-    Examples without a prompt (plain texts) are skipped. `evaluation` has the settings of decoding.
+    Examples without a prompt (plain texts) are skipped. `evaluation` has the settings of decoding. The indices of
+    `compute_prompts` are those of the examples with a prompt.
 
     Raises:
         TrialError: a prompt fills the model's context.
@@ -123,6 +131,7 @@ def scored_responses(
         max_new_tokens=evaluation.max_new_tokens,
         repetition_penalty=evaluation.repetition_penalty,
         preallocated=evaluation.decoding == "preallocated",
+        compute_prompts=compute_prompts,
     )
     return [_generation(one, response, tokenizer) for one, response in zip(examples, responses, strict=True)]
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache
 
 from neftune_cli.config.choices import IGNORED_LABEL
 from neftune_cli.data.examples import TokenizedExample
@@ -44,12 +45,12 @@ def example_losses(
         TrialError: an example has no token that carries loss, so its mean is undefined.
 
     """
-    _require_loss_tokens(examples)
+    require_loss_tokens(examples)
     losses = [math.nan] * len(examples)
     with evaluation_mode(model):
-        for indices in batches_by_length([len(one.input_ids) for one in examples], min(tokens, _most_tokens(model))):
-            batch = _padded([examples[index] for index in indices], pad_token_id, model.device)
-            for index, loss in zip(indices, _mean_losses(model, batch).tolist(), strict=True):
+        for indices in batches_by_length([len(one.input_ids) for one in examples], min(tokens, most_tokens(model))):
+            batch = padded([examples[index] for index in indices], pad_token_id, model.device)
+            for index, loss in zip(indices, mean_losses(labelled_logits(model, batch), batch), strict=True):
                 losses[index] = loss
     return losses
 
@@ -71,7 +72,7 @@ def mean_loss(losses: Sequence[float], tokens: Sequence[int]) -> float:
 
 
 @dataclass(frozen=True)
-class _LossBatch:
+class LossBatch:
     """Right-padded examples."""
 
     input_ids: Tensor  # (examples, length)
@@ -84,7 +85,8 @@ class _LossBatch:
         return self.targets != IGNORED_LABEL
 
 
-def _require_loss_tokens(examples: Sequence[TokenizedExample]) -> None:
+def require_loss_tokens(examples: Sequence[TokenizedExample]) -> None:
+    """Raise a `TrialError` if an example has no token that carries loss."""
     for row, tokenized in enumerate(examples):
         if not tokenized.loss_tokens:
             raise TrialError(
@@ -94,37 +96,46 @@ def _require_loss_tokens(examples: Sequence[TokenizedExample]) -> None:
             )
 
 
-def _most_tokens(model: LanguageModel) -> int:
+def most_tokens(model: LanguageModel) -> int:
+    """Return the number of tokens whose logits are LOGITS_AT_ONCE."""
     vocabulary: int = causal_model(model).config.get_text_config().vocab_size
     return LOGITS_AT_ONCE // vocabulary
 
 
-def _padded(examples: Sequence[TokenizedExample], pad_token_id: int, device: torch.device) -> _LossBatch:
+def padded(examples: Sequence[TokenizedExample], pad_token_id: int, device: torch.device) -> LossBatch:
+    """Return a batch of examples."""
     ids = [torch.tensor(example.input_ids) for example in examples]
     # each position predicts the next token; the last position predicts none
     targets = [torch.tensor([*example.labels[1:], IGNORED_LABEL]) for example in examples]
-    return _LossBatch(
+    return LossBatch(
         input_ids=pad_sequence(ids, batch_first=True, padding_value=pad_token_id).to(device),
         attention_mask=pad_sequence([torch.ones_like(row) for row in ids], batch_first=True).to(device),
         targets=pad_sequence(targets, batch_first=True, padding_value=IGNORED_LABEL).to(device),
     )
 
 
-def _mean_losses(model: LanguageModel, batch: _LossBatch) -> Tensor:
-    """Return the mean loss of each example: (examples,), in nats."""
-    logits = _labelled_logits(model, batch).float()
-    token_losses = cross_entropy(logits, batch.targets[batch.labelled], reduction="none")
-    by_position = torch.zeros_like(batch.targets, dtype=torch.float32).masked_scatter(batch.labelled, token_losses)
-    return by_position.sum(dim=1) / batch.labelled.sum(dim=1)
+def labelled_logits(model: LanguageModel, batch: LossBatch, cache: DynamicCache | None = None) -> Tensor:
+    """Return the logits of all labelled positions, in the order of the examples: (tokens, vocab).
 
-
-def _labelled_logits(model: LanguageModel, batch: _LossBatch) -> Tensor:
-    """Return the logits of all labelled positions, in the order of the examples: (tokens, vocab)."""
+    Args:
+        model: a model in evaluation mode.
+        batch: the examples.
+        cache: receives the keys and values of all tokens, padding included.
+    """
     only_labelled = computes_chosen_positions(model)
     logits: Tensor = model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
-        use_cache=False,
+        use_cache=cache is not None,
+        **({} if cache is None else {"past_key_values": cache}),
         **({"logits_to_keep": batch.labelled} if only_labelled else {}),
     ).logits
     return logits if only_labelled else logits[batch.labelled]
+
+
+def mean_losses(logits: Tensor, batch: LossBatch) -> list[float]:
+    """Return the mean loss of each example in nats, from the logits of the labelled positions: (tokens, vocab)."""
+    token_losses = cross_entropy(logits.float(), batch.targets[batch.labelled], reduction="none")
+    by_position = torch.zeros_like(batch.targets, dtype=torch.float32).masked_scatter(batch.labelled, token_losses)
+    means: list[float] = (by_position.sum(dim=1) / batch.labelled.sum(dim=1)).tolist()
+    return means

@@ -17,6 +17,7 @@ from neftune_cli.evaluation.decoding import decoding_batches, is_preallocated
 from neftune_cli.evaluation.generation import response_limits, scored_responses, with_prompt
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
 from neftune_cli.evaluation.losses import example_losses
+from neftune_cli.evaluation.shared_prompts import shares_prompts
 from neftune_cli.models.loading import LoadedModel, place
 from neftune_cli.training.cost import (
     CALIBRATION_SECONDS,
@@ -211,7 +212,7 @@ class _ResponseTime:
 
         A response has the length of its reference, or the limit of new tokens if that is smaller or if `as_references`
         is false. The longest response of a batch determines its number of steps. Transformers' `generate` computes
-        every row until then.
+        every row until then. Prompts that are computed together with the losses have no time of their own.
         """
         prompts = with_prompt([*prepared.held_out, *prepared.probe[:PROBE_PROMPTS]])
         lengths = _prompt_lengths(prompts)
@@ -219,12 +220,13 @@ class _ResponseTime:
         references = [len(one.input_ids) - one.prompt_length for one in prompts]
         steps = [min(pair) for pair in zip(limits, references, strict=True)] if as_references else limits
         preallocated = _is_preallocated(model, evaluation)
+        per_prompt_token = 0.0 if shares_prompts(model, prompts, evaluation) else self.per_prompt_token
         total = self.per_score * len(prompts)
         for batch in decoding_batches(model, lengths, limits, preallocated=preallocated):
             further = [steps[index] - 1 for index in batch]  # the prompt yields the first token
             # a preallocated cache is computed without the rows that have finished
             passes = sum(further) if preallocated else len(further) * max(further)
-            total += self.per_prompt_token * _prompt_tokens([lengths[at] for at in batch], model, evaluation)
+            total += per_prompt_token * _prompt_tokens([lengths[at] for at in batch], model, evaluation)
             total += self.per_step * max(further) + self.per_row * passes
         return total
 

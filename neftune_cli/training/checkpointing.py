@@ -93,7 +93,7 @@ class CheckpointCallback(TrainerCallback):
             self.noise.resume_totals(totals)
 
     def write_trained(self, attestation: Attestation) -> None:
-        """Write a checkpoint of a finished training, unless there is one; a resumed trial only generates responses."""
+        """Write a checkpoint of a finished training, unless there is one; a resumed trial does not train."""
         if self.attestation is None:
             more = {"curve": self.curve.state(), "attestation": attestation.model_dump()}
             self._write(self.trainer.trained_snapshot(**more))

@@ -4,7 +4,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from neftune_cli.records import Attestation, CurvePoint, ExampleLoss, Phase
 from neftune_cli.store import Checkpoint, LeasedTrial
 from neftune_cli.training.checkpointing import CheckpointCallback, RankCallback, ResumableTrainer
 from neftune_cli.training.data_parallel import broadcast_from_rank_0, data_parallel, raise_on_every_rank
-from neftune_cli.training.learning_curve import LearningCurveCallback
+from neftune_cli.training.learning_curve import LearningCurveCallback, loss_not_finite
 from neftune_cli.training.model_settings import trainer_settings_undone, unwrapped
 from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
@@ -34,13 +34,19 @@ from neftune_cli.training.trial_metrics import curve_subset, measure_losses
 
 
 @dataclass(frozen=True)
-class MeasuredModel:
-    """A model with its noise-off losses, after fine-tuning or before (the base model)."""
+class FinalModel:
+    """The model of a trial before its last measurements: the trained model, or the base model."""
 
     model: LanguageModel
-    losses: list[ExampleLoss]
-    train_loss: float | None = None
-    """Mean training loss over the last epoch, in nats per completion token, noise on."""
+    not_finite: str
+    """Message of the error if a noise-off loss of the model is not finite."""
+    step: int = 0
+    epoch: float = 0.0
+    losses: Sequence[ExampleLoss] = ()
+    """Noise-off losses after the epochs before the last one."""
+    train_loss: Callable[[], float | None] = lambda: None
+    """Return the mean training loss over the last epoch, in nats per completion token, noise on. It raises a
+    `TrialError` if the loss is undefined; a noise-off loss that is not finite explains the reason better."""
     attestation: Attestation | None = None
     write_checkpoint: Callable[[], None] = lambda: None
     """Write a checkpoint of the finished training, unless there is one. A trial that resumes from it does not train."""
@@ -55,7 +61,7 @@ def fine_tune(
     settings: TrialSettings,
     stop: StopRequest,
     halvings: int = 0,
-) -> MeasuredModel:
+) -> FinalModel:
     """Train under the trial's noise. Optimizer, data order and dropout are TRL's and do not depend on the noise.
 
     Args:
@@ -86,7 +92,7 @@ def fine_tune(
         sys.audit("neftune.model-loaded", trial.id)
         _train(callback, folder, checkpoints)
     sys.audit("neftune.training-ended", trial.id)
-    return _measured_model(callback, stop)
+    return _final_model(callback, stop)
 
 
 def _job(trial: Trial, halvings: int, settings: TrialSettings) -> dict[str, Any]:
@@ -210,7 +216,7 @@ def _train(callback: CheckpointCallback, folder: LeasedTrial, checkpoints: list[
     trainer.train()
 
 
-def _measured_model(callback: CheckpointCallback, stop: StopRequest) -> MeasuredModel:
+def _final_model(callback: CheckpointCallback, stop: StopRequest) -> FinalModel:
     """Return the outcome of a finished training; write its checkpoint first if one is due or a stop was requested."""
     curve, noise, saved = callback.curve, callback.noise, callback.attestation
     if saved is None and noise.deviations:
@@ -221,10 +227,13 @@ def _measured_model(callback: CheckpointCallback, stop: StopRequest) -> Measured
     if stop.requested or callback.is_due_at_end:
         write_checkpoint()
     stop.raise_if_requested()
-    return MeasuredModel(
+    return FinalModel(
         model=cast(LanguageModel, unwrapped(cast(nn.Module, callback.trainer.model))),
-        train_loss=curve.last_epoch_loss,
+        not_finite=loss_not_finite(curve.points[-1].step),
+        step=curve.points[-1].step,
+        epoch=curve.points[-1].epoch,
         losses=curve.example_losses,
+        train_loss=lambda: curve.last_epoch_loss,
         attestation=attestation,
         write_checkpoint=write_checkpoint,
     )

@@ -1,4 +1,4 @@
-"""Trainer callback that records the learning curve: the loss of every step, and noise-off losses after every epoch."""
+"""Trainer callback that records the learning curve: the loss of every step, and noise-off losses after epochs."""
 
 import math
 import sys
@@ -20,10 +20,12 @@ Measure = Callable[[LanguageModel, int, Callable[[str], bool]], list[ExampleLoss
 
 
 class LearningCurveCallback(TrainerCallback):
-    """Collect the learning curve of one training run.
+    """Collect the learning curve of one training run, without the noise-off losses after the last epoch.
 
-    With a `subset` only its examples are measured after every epoch. All examples are measured after the last epoch,
-    and after each epoch whose held-out loss on the subset is the lowest so far, and so after the best one.
+    These are measured after training, together with the responses (`neftune_cli.training.trial_run`).
+
+    With a `subset` only its examples are measured after every epoch. All examples are measured after each epoch whose
+    held-out loss on the subset is the lowest so far, and so after the best one.
 
     Args:
         measure: return the noise-off losses of a model after an epoch.
@@ -117,28 +119,27 @@ class LearningCurveCallback(TrainerCallback):
         model: LanguageModel | None = None,
         **_: Any,
     ) -> None:
-        """Measure the noise-off losses.
+        """Measure the noise-off losses after an epoch other than the last.
 
         Raises:
             TrialError: one of them is not finite.
         """
         assert model is not None
+        if state.global_step >= state.max_steps:
+            return
         epoch = math.ceil(state.epoch or 0.0)
-        losses = self._measured(model, epoch, is_last=state.global_step >= state.max_steps)
+        losses = self._measured(model, epoch)
         if not all(math.isfinite(row.loss) for row in losses):
-            raise TrialError(f"A noise-off loss is not finite after step {state.global_step}. Lower --learning-rate.")
+            raise TrialError(loss_not_finite(state.global_step))
         self.example_losses += losses
-        in_subset = self._in_subset(losses)
-        # The last point of an epoch is drawn. It is that of the subset, whose points of all epochs are comparable.
-        if len(losses) > len(in_subset):
-            self._add_losses(state, losses)
-        self._add_losses(state, in_subset)
+        for point in loss_points(losses, self._subset, step=state.global_step, epoch=float(state.epoch or 0.0)):
+            self._add(point)
         sys.audit("neftune.epoch-measured", epoch)
 
-    def _measured(self, model: LanguageModel, epoch: int, *, is_last: bool) -> list[ExampleLoss]:
+    def _measured(self, model: LanguageModel, epoch: int) -> list[ExampleLoss]:
         """Return the losses after an epoch: those of the probe, followed by those of held-out examples."""
         subset = self._subset
-        if subset is None or is_last:
+        if subset is None:
             return self._measure(model, epoch, lambda _: True)
         losses = self._measure(model, epoch, lambda example: example in subset)
         if split_loss(losses, HELD_OUT_SPLIT) < self._lowest_loss:
@@ -148,23 +149,45 @@ class LearningCurveCallback(TrainerCallback):
     @property
     def _lowest_loss(self) -> float:
         """Return the lowest held-out loss on the subset after an earlier epoch."""
-        rows = groupby(self._in_subset(self.example_losses), key=lambda row: row.epoch)
+        rows = groupby(_in_subset(self.example_losses, self._subset), key=lambda row: row.epoch)
         return min((split_loss(list(of_epoch), HELD_OUT_SPLIT) for _, of_epoch in rows), default=math.inf)
-
-    def _in_subset(self, losses: Sequence[ExampleLoss]) -> list[ExampleLoss]:
-        return [row for row in losses if self._subset is None or row.example in self._subset]
-
-    def _add_losses(self, state: TrainerState, losses: Sequence[ExampleLoss]) -> None:
-        self._add(
-            CurvePoint(
-                step=state.global_step,
-                epoch=float(state.epoch or 0.0),
-                eval_loss=split_loss(losses, HELD_OUT_SPLIT),
-                train_loss_clean=split_loss(losses, PROBE_SPLIT),
-                eval_examples=sum(row.split == HELD_OUT_SPLIT for row in losses) if self._subset else None,
-            )
-        )
 
     def _add(self, point: CurvePoint) -> None:
         self.points.append(point)
         self._append(point)
+
+
+def loss_points(
+    losses: Sequence[ExampleLoss], subset: frozenset[str] | None, *, step: int, epoch: float
+) -> list[CurvePoint]:
+    """Return the points of the learning curve for the noise-off losses after an epoch.
+
+    The last point of an epoch is drawn. It is that of the subset, whose points of all epochs are comparable. If other
+    examples were measured as well, the point of all examples comes before it.
+
+    Args:
+        losses: the losses after the epoch.
+        subset: ids of the examples that are measured after every epoch; None for all.
+        step: the last step of the epoch.
+        epoch: the number of epochs so far.
+    """
+    in_subset = _in_subset(losses, subset)
+    return [
+        CurvePoint(
+            step=step,
+            epoch=epoch,
+            eval_loss=split_loss(rows, HELD_OUT_SPLIT),
+            train_loss_clean=split_loss(rows, PROBE_SPLIT),
+            eval_examples=sum(row.split == HELD_OUT_SPLIT for row in rows) if subset else None,
+        )
+        for rows in ([losses] if len(losses) > len(in_subset) else []) + [in_subset]
+    ]
+
+
+def _in_subset(losses: Sequence[ExampleLoss], subset: frozenset[str] | None) -> list[ExampleLoss]:
+    return [row for row in losses if subset is None or row.example in subset]
+
+
+def loss_not_finite(step: int) -> str:
+    """Return the message of the error for a noise-off loss that is not finite after a step."""
+    return f"A noise-off loss is not finite after step {step}. Lower --learning-rate."

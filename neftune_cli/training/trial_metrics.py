@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.config.spec import NoiseSpec, ResolvedEvaluation
+from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.data.hash_split import choose_by_hash
 from neftune_cli.evaluation.batches import tokens_at_once
-from neftune_cli.evaluation.generation import response_scores, scored_responses, with_prompt
+from neftune_cli.evaluation.generation import response_scores
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.evaluation.losses import example_losses, mean_loss
+from neftune_cli.evaluation.shared_prompts import losses_and_responses
 from neftune_cli.noise.lengths import token_noise_norm
 from neftune_cli.records import (
     HELD_OUT_SPLIT,
@@ -40,7 +42,7 @@ def curve_subset(prepared: PreparedData, examples: int | None) -> frozenset[str]
 def measure_losses(
     model: LanguageModel, prepared: PreparedData, *, epoch: int, is_measured: Callable[[str], bool] = lambda _: True
 ) -> list[ExampleLoss]:
-    """Return the noise-off loss of every probe and held-out example after an epoch (0: before training).
+    """Return the noise-off loss of every probe and held-out example after an epoch.
 
     Args:
         model: the model.
@@ -48,14 +50,24 @@ def measure_losses(
         epoch: the epoch.
         is_measured: whether the example with an id is measured.
     """
-    splits = [(PROBE_SPLIT, one) for one in prepared.probe] + [(HELD_OUT_SPLIT, one) for one in prepared.held_out]
-    splits = [(split, one) for split, one in splits if is_measured(one.example.id)]
+    measured = [(split, one) for split, one in _splits(prepared) if is_measured(one.example.id)]
     losses = example_losses(
         model,
-        [one for _, one in splits],
+        [one for _, one in measured],
         pad_token_id=prepared.pad_token_id,
         tokens=tokens_at_once(prepared.device),
     )
+    return _example_losses(measured, losses, epoch)
+
+
+def _splits(prepared: PreparedData) -> list[tuple[str, TokenizedExample]]:
+    """Return the measured examples with their splits: those of the probe, followed by held-out examples."""
+    return [(PROBE_SPLIT, one) for one in prepared.probe] + [(HELD_OUT_SPLIT, one) for one in prepared.held_out]
+
+
+def _example_losses(
+    measured: Sequence[tuple[str, TokenizedExample]], losses: Sequence[float], epoch: int
+) -> list[ExampleLoss]:
     return [
         ExampleLoss(
             split=split,
@@ -65,7 +77,7 @@ def measure_losses(
             loss=loss,
             tokens=one.loss_tokens,
         )
-        for (split, one), loss in zip(splits, losses, strict=True)
+        for (split, one), loss in zip(measured, losses, strict=True)
     ]
 
 
@@ -98,28 +110,62 @@ class MeasuredResponses:
     """Responses to the held-out prompts, followed by responses to the probe prompts."""
 
 
-def measure_responses(
-    model: LanguageModel, tokenizer: PreTrainedTokenizerBase, prepared: PreparedData, evaluation: ResolvedEvaluation
-) -> MeasuredResponses:
-    """Generate and score responses to all held-out prompts and to the first PROBE_PROMPTS probe prompts.
+def measure_losses_and_responses(
+    model: LanguageModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prepared: PreparedData,
+    evaluation: ResolvedEvaluation,
+    *,
+    epoch: int,
+    not_finite: str,
+) -> tuple[list[ExampleLoss], MeasuredResponses]:
+    """Measure a model: the losses as in `measure_losses`, and responses to held-out and probe prompts.
 
-    The similarity of responses on training prompts to the training completions measures how much of their wording the
-    model memorized (NEFTune paper, section 5.1).
+    The responses are those to all held-out prompts and to the first PROBE_PROMPTS probe prompts. The similarity of
+    responses on training prompts to the training completions measures how much of their wording the model memorized
+    (NEFTune paper, section 5.1).
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        prepared: the examples.
+        evaluation: settings of decoding.
+        epoch: the last epoch (0: before training).
+        not_finite: message of the error for a loss that is not finite.
 
     Raises:
-        TrialError: a prompt leaves no room for a response in the model's context.
+        TrialError: a loss is not finite, or a prompt leaves no room for a response in the model's context.
     """
-    held_out, probe = with_prompt(prepared.held_out), with_prompt(prepared.probe[:PROBE_PROMPTS])
-    generations = scored_responses(model, tokenizer, [*held_out, *probe], evaluation)
-    to_held_out, to_probe = generations[: len(held_out)], generations[len(held_out) :]
+    measured = _splits(prepared)
+    prompted = _prompted(prepared)
+    losses, generations = losses_and_responses(
+        model,
+        tokenizer,
+        [one for _, one in measured],
+        prompted,
+        evaluation,
+        pad_token_id=prepared.pad_token_id,
+        tokens=tokens_at_once(prepared.device),
+        not_finite=not_finite,
+    )
+    splits = [measured[index][0] for index in prompted]
+    return _example_losses(measured, losses, epoch), _measured_responses(generations, splits)
+
+
+def _prompted(prepared: PreparedData) -> list[int]:
+    """Return the indices in `_splits` of the examples with a response, held-out examples first."""
+    probe, held_out = len(prepared.probe), len(prepared.held_out)
+    examples = (*prepared.probe, *prepared.held_out)
+    order = (*range(probe, probe + held_out), *range(min(probe, PROBE_PROMPTS)))
+    return [index for index in order if examples[index].example.has_prompt]
+
+
+def _measured_responses(generations: Sequence[Generation], splits: Sequence[str]) -> MeasuredResponses:
+    """Score the responses to prompts of both splits."""
+    of_split = [one.model_copy(update={"split": split}) for one, split in zip(generations, splits, strict=True)]
+    held_out, probe = ([one for one in of_split if one.split == split] for split in (HELD_OUT_SPLIT, PROBE_SPLIT))
     return MeasuredResponses(
-        held_out=response_scores(to_held_out),
-        probe=response_scores(to_probe) if to_probe else None,
-        generations=[
-            one.model_copy(update={"split": split})
-            for split, generations in ((HELD_OUT_SPLIT, to_held_out), (PROBE_SPLIT, to_probe))
-            for one in generations
-        ],
+        held_out=response_scores(held_out), probe=response_scores(probe) if probe else None, generations=of_split
     )
 
 

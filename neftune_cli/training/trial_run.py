@@ -2,15 +2,15 @@
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from neftune_cli.config.run_settings import TrialSettings
-from neftune_cli.errors import TrialError, TrialStopped
+from neftune_cli.errors import TrialStopped
 from neftune_cli.evaluation.harness_tasks import LoadedTasks, harness_randomness
 from neftune_cli.evaluation.language_model import LanguageModel, parameter_counts
 from neftune_cli.models.loading import LoadedModel, place
-from neftune_cli.records import CurvePoint, ExampleLoss, Phase, TrialRecord
+from neftune_cli.records import ExampleLoss, Phase, TrialRecord
 from neftune_cli.store import (
     TASK_DOCUMENTS_FILE,
     TASK_SCORES_FILE,
@@ -18,7 +18,8 @@ from neftune_cli.store import (
     TrialFolder,
     finished_in_another_sweep,
 )
-from neftune_cli.training.fine_tuning import MeasuredModel, fine_tune
+from neftune_cli.training.fine_tuning import FinalModel, fine_tune
+from neftune_cli.training.learning_curve import loss_points
 from neftune_cli.training.lora import name_task_and_base
 from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.stop_request import StopRequest
@@ -27,9 +28,8 @@ from neftune_cli.training.trial_metrics import (
     MeasuredResponses,
     curve_subset,
     loss_metrics,
-    measure_losses,
+    measure_losses_and_responses,
     measure_noise,
-    measure_responses,
 )
 
 
@@ -65,29 +65,35 @@ def run_trial(
     if trial.is_base and (earlier := finished_in_another_sweep(folder.folder)):
         return _copied(earlier, output)
     outcome = (
-        _measured_base(loaded, prepared, folder, stop)
+        _untrained(loaded, prepared, folder, stop)
         if trial.is_base
         else fine_tune(trial, loaded, prepared, output, settings=settings, stop=stop, halvings=halvings)
     )
     output.report(_generating(outcome.model, is_base=trial.is_base))
-    responses = _generated(outcome, trial, loaded, prepared, stop)
+    last_losses, responses = _measured(outcome, trial, loaded, prepared, output, stop)
+    losses = [*outcome.losses, *last_losses]
     task_files = _evaluated(outcome, loaded, output, tasks, stop) if tasks else {}
     if settings.keep_model and not trial.is_base:
         _save(outcome.model, loaded, folder)
-    record = _record(trial, prepared, outcome, responses, halvings)
-    output.finish(record, outcome.losses, responses.generations, task_files)
+    record = _record(trial, prepared, outcome, losses, responses, halvings)
+    output.finish(record, losses, responses.generations, task_files)
     return record
 
 
 def _record(
-    trial: Trial, prepared: PreparedData, outcome: MeasuredModel, responses: MeasuredResponses, halvings: int
+    trial: Trial,
+    prepared: PreparedData,
+    outcome: FinalModel,
+    losses: Sequence[ExampleLoss],
+    responses: MeasuredResponses,
+    halvings: int,
 ) -> TrialRecord:
     return TrialRecord(
         trial=trial.id,
         arm=trial.arm,
         alpha=trial.alpha,
         seed=trial.seed,
-        loss=loss_metrics(outcome.losses, train_loss=outcome.train_loss),
+        loss=loss_metrics(losses, train_loss=outcome.train_loss()),
         eval=responses.held_out,
         probe_eval=responses.probe,
         noise=None if trial.is_base else measure_noise(trial.spec.noise, prepared),
@@ -116,41 +122,44 @@ def _copied(earlier: TrialFolder, output: TrialOutput) -> TrialRecord:
     return record
 
 
-def _measured_base(
-    loaded: LoadedModel, prepared: PreparedData, folder: LeasedTrial, stop: StopRequest
-) -> MeasuredModel:
+def _untrained(loaded: LoadedModel, prepared: PreparedData, folder: LeasedTrial, stop: StopRequest) -> FinalModel:
     folder.rewrite_metrics([])
     with stop.interruptible():
         place(loaded.model, prepared.device)
         sys.audit("neftune.model-loaded")
-        losses = measure_losses(loaded.model, prepared, epoch=0)
-    if not all(math.isfinite(row.loss) for row in losses):
-        raise TrialError("A loss of the base model is not finite. Check the weights of the model.")
-    mean = loss_metrics(losses, train_loss=None)
-    folder.append_metrics(
-        CurvePoint(step=0, epoch=0.0, eval_loss=mean.eval_loss, train_loss_clean=mean.train_loss_clean)
-    )
-    return MeasuredModel(loaded.model, losses)
+    return FinalModel(loaded.model, "A loss of the base model is not finite. Check the weights of the model.")
 
 
 def _generating(model: LanguageModel, *, is_base: bool) -> TrialProgress:
-    """Return the progress at the start of the responses, with the numbers of parameters."""
+    """Return the progress at the start of the last losses and the responses, with the numbers of parameters."""
     count, trained = parameter_counts(model)
     return TrialProgress(Phase.GENERATING, parameters=count, trained_parameters=None if is_base else trained)
 
 
-def _generated(
-    outcome: MeasuredModel, trial: Trial, loaded: LoadedModel, prepared: PreparedData, stop: StopRequest
-) -> MeasuredResponses:
-    """Generate and score the responses."""
+def _measured(
+    outcome: FinalModel,
+    trial: Trial,
+    loaded: LoadedModel,
+    prepared: PreparedData,
+    output: TrialOutput,
+    stop: StopRequest,
+) -> tuple[list[ExampleLoss], MeasuredResponses]:
+    """Measure the losses of the model, add them to its learning curve, and generate and score its responses."""
+    epoch, evaluation = math.ceil(outcome.epoch), trial.spec.evaluation
     with _resumable(outcome, stop):
-        responses = measure_responses(outcome.model, loaded.tokenizer, prepared, trial.spec.evaluation)
+        losses, responses = measure_losses_and_responses(
+            outcome.model, loaded.tokenizer, prepared, evaluation, epoch=epoch, not_finite=outcome.not_finite
+        )
+    subset = None if trial.is_base else curve_subset(prepared, evaluation.curve_examples)
+    for point in loss_points(losses, subset, step=outcome.step, epoch=outcome.epoch):
+        output.append(point)
+    sys.audit("neftune.epoch-measured", epoch)
     sys.audit("neftune.responses-generated", trial.id)
-    return responses
+    return losses, responses
 
 
 def _evaluated(
-    outcome: MeasuredModel, loaded: LoadedModel, output: TrialOutput, tasks: LoadedTasks, stop: StopRequest
+    outcome: FinalModel, loaded: LoadedModel, output: TrialOutput, tasks: LoadedTasks, stop: StopRequest
 ) -> dict[str, str]:
     """Return the files of lm-evaluation-harness."""
     output.report(TrialProgress(Phase.EVALUATING))
@@ -163,7 +172,7 @@ def _evaluated(
 
 
 @contextmanager
-def _resumable(outcome: MeasuredModel, stop: StopRequest) -> Iterator[None]:
+def _resumable(outcome: FinalModel, stop: StopRequest) -> Iterator[None]:
     """Write a checkpoint of the trained model if a stop is requested during the block."""
     try:
         with stop.interruptible():

@@ -1,13 +1,21 @@
-"""Tokens of the preallocated cache compared with transformers' `generate`, for tiny models of many architectures."""
+"""Tokens of the preallocated cache compared with transformers' `generate`, for tiny models of many architectures.
+
+The prompts are computed alone, or together with the losses of their examples.
+"""
 
 from pathlib import Path
 
 import pytest
 import torch
 
+from neftune_cli.config.spec import ResolvedEvaluation
+from neftune_cli.data.examples import Example, TokenizedExample
 from neftune_cli.evaluation import decoding
 from neftune_cli.evaluation.decoding import Decoding, greedy_tokens
+from neftune_cli.evaluation.generation import scored_responses
 from neftune_cli.evaluation.language_model import causal_model, evaluation_mode
+from neftune_cli.evaluation.losses import example_losses
+from neftune_cli.evaluation.shared_prompts import losses_and_responses
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
 from tests.tiny_architectures import ARCHITECTURES, Architecture
@@ -55,3 +63,32 @@ def test_tokens_equal_those_of_transformers(one: Architecture, tmp_path: Path, m
     assert len({len(tokens) for tokens in found}) >= 3
     if one.name in PREALLOCATED:
         assert decoding._has_plain_cache(causal_model(loaded.model))
+
+
+@pytest.mark.parametrize("one", TRAINED)
+def test_prompts_of_the_loss_pass_give_the_tokens_of_transformers(one: Architecture, tmp_path: Path) -> None:
+    loaded = load_model(find_model(str(one.save(tmp_path))))
+    examples = [
+        TokenizedExample(
+            Example(f"{row}", ({"role": "user", "content": "?"},), "", "id"),
+            (*prompt, *prompt[:2], *prompt),
+            len(prompt),
+        )
+        for row, prompt in enumerate(prompts())
+    ]
+    evaluation = ResolvedEvaluation(max_length=128, max_new_tokens=14, repetition_penalty=1.3)
+    losses, responses = losses_and_responses(
+        loaded.model,
+        loaded.tokenizer,
+        examples,
+        range(len(examples)),
+        evaluation,
+        pad_token_id=0,
+        tokens=100,  # several parts
+        not_finite="",
+    )
+    expected = [example_losses(loaded.model, [each], pad_token_id=0, tokens=1)[0] for each in examples]
+    assert losses == pytest.approx(expected, rel=1e-4)
+    library = evaluation.model_copy(update={"decoding": "transformers"})
+    singles = [scored_responses(loaded.model, loaded.tokenizer, [each], library)[0] for each in examples]
+    assert [(each.response, each.tokens) for each in responses] == [(each.response, each.tokens) for each in singles]

@@ -222,7 +222,7 @@ def test_the_base_model_of_a_sweep_beside_another_is_not_measured_again(
     def fail(*_: object) -> None:
         raise AssertionError("the base model is measured again")
 
-    monkeypatch.setattr(trial_run, "_measured_base", fail)
+    monkeypatch.setattr(trial_run, "_untrained", fail)
     other = swept.parent / "other"
     fewer: dict[str, Any] = {"alphas": "0", "seeds": "1", "train.max_steps": 1}
     run(other, **fewer)

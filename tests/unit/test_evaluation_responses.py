@@ -22,7 +22,7 @@ from neftune_cli.evaluation.generation import response_scores, scored_responses
 from neftune_cli.models.sources import ModelSource
 from neftune_cli.records import EVAL_METRICS
 from neftune_cli.training.prepared_data import PreparedData
-from neftune_cli.training.trial_metrics import MeasuredResponses, measure_responses
+from neftune_cli.training.trial_metrics import MeasuredResponses, measure_losses_and_responses
 
 WORDS = ["<unk>", "<end>", "<user>", "capital", "of", "Italy", "is", "Rome", "Paris", "lies", "there"]
 EVALUATION = ResolvedEvaluation(max_length=32, max_new_tokens=6, repetition_penalty=1.0)
@@ -171,7 +171,10 @@ def measured(held_out: list[TokenizedExample], probe: list[TokenizedExample]) ->
         notes=(),
     )
     evaluation = ResolvedEvaluation(max_length=32, max_new_tokens=6, repetition_penalty=1.0)
-    return measure_responses(chain(*BIGRAMS), tokenizer(), prepared, evaluation)
+    _, responses = measure_losses_and_responses(
+        chain(*BIGRAMS), tokenizer(), prepared, evaluation, epoch=1, not_finite=""
+    )
+    return responses
 
 
 def test_responses_to_all_held_out_prompts_and_to_the_first_64_probe_prompts_are_generated() -> None:

@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.spec import TrialSpec
+from neftune_cli.config.spec import ResolvedEvaluation, TrialSpec
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.data.loading import load_data
 from neftune_cli.evaluation import generation
@@ -27,7 +27,7 @@ from neftune_cli.training.cost import (
     recipe_key,
 )
 from neftune_cli.training.prepared_data import PreparedData, prepare_data
-from neftune_cli.training.trial_metrics import measure_losses, measure_responses
+from neftune_cli.training.trial_metrics import measure_losses, measure_losses_and_responses
 from tests.small_model import SMALL_MODEL
 
 pytestmark = pytest.mark.usefixtures("small_model")
@@ -106,6 +106,10 @@ def slow() -> Calibrated:
     return calibrated(*setting(), seconds=SLOW)
 
 
+def measure_all(loaded: LoadedModel, prepared: PreparedData, evaluation: ResolvedEvaluation) -> None:
+    measure_losses_and_responses(loaded.model, loaded.tokenizer, prepared, evaluation, epoch=1, not_finite="")
+
+
 def test_steps_tokens_and_padding_of_an_epoch(quick: Calibrated) -> None:
     lengths = [len(one.input_ids) for one in quick.prepared.train]
     assert quick.found.steps_per_epoch == TRAIN_EXAMPLES // 4
@@ -126,8 +130,8 @@ def test_generation_time_of_few_tokens_extrapolates_to_all(
 ) -> None:
     monkeypatch.setattr(generation, "_end_tokens", lambda *_: frozenset())  # every response reaches the limit
     before = quick.clock()
-    measure_responses(quick.loaded.model, quick.loaded.tokenizer, quick.prepared, quick.trial.evaluation)
-    assert quick.found.longest_responses == pytest.approx(quick.clock() - before)
+    measure_all(quick.loaded, quick.prepared, quick.trial.evaluation)
+    assert quick.found.measurement + quick.found.longest_responses == pytest.approx(quick.clock() - before)
     assert slow.found.longest_responses / SLOW == pytest.approx(quick.found.longest_responses / QUICK)
     assert 0 < quick.found.responses < quick.found.longest_responses
 
@@ -138,8 +142,8 @@ def test_generation_time_of_transformers_includes_finished_and_padded_rows(monke
     there = calibrated(loaded, prepared, trial.model_copy(update={"evaluation": evaluation}), seconds=QUICK)
     monkeypatch.setattr(generation, "_end_tokens", lambda *_: frozenset())
     before = there.clock()
-    measure_responses(loaded.model, loaded.tokenizer, prepared, evaluation)
-    assert there.found.longest_responses == pytest.approx(there.clock() - before)
+    measure_all(loaded, prepared, evaluation)
+    assert there.found.measurement + there.found.longest_responses == pytest.approx(there.clock() - before)
 
 
 def test_a_model_whose_steps_take_long_is_estimated_from_a_short_pass(slow: Calibrated) -> None:

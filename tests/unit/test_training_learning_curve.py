@@ -10,7 +10,7 @@ import pytest
 from neftune_cli.errors import TrialError
 from neftune_cli.records import CurvePoint, ExampleLoss
 from neftune_cli.training.fine_tuning import TokenRate
-from neftune_cli.training.learning_curve import LearningCurveCallback
+from neftune_cli.training.learning_curve import LearningCurveCallback, loss_points
 
 NAN = float("nan")
 
@@ -26,7 +26,7 @@ def curve(**options: Any) -> LearningCurveCallback:
 
 
 def train(callback: LearningCurveCallback, *epochs: list[float]) -> None:
-    """Log these losses, and measure after each epoch."""
+    """Log these losses, and end each epoch. The last one is not measured."""
     step, state = 0, SimpleNamespace(max_steps=sum(map(len, epochs)))
     for number, losses in enumerate(epochs):
         for index, loss in enumerate(losses):
@@ -40,7 +40,7 @@ def test_last_epoch_loss_is_the_mean_over_the_last_epoch() -> None:
     callback = curve()
     train(callback, [9.0, 9.0], [2.0, 4.0])
     assert callback.last_epoch_loss == 3.0
-    assert [point.tokens for point in callback.points] == [7, 14, None, 21, 28, None]
+    assert [point.tokens for point in callback.points] == [7, 14, None, 21, 28]
 
 
 def test_loss_that_is_not_finite_ends_the_trial() -> None:
@@ -51,7 +51,7 @@ def test_loss_that_is_not_finite_ends_the_trial() -> None:
 def test_loss_that_is_not_finite_leaves_a_gap_if_divergence_is_allowed() -> None:
     callback = curve(stop_on_divergence=False)
     train(callback, [1.0, NAN], [2.0, float("inf"), 4.0])
-    assert [point.train_loss for point in callback.points] == [1.0, None, None, 2.0, None, 4.0, None]
+    assert [point.train_loss for point in callback.points] == [1.0, None, None, 2.0, None, 4.0]
     assert callback.last_epoch_loss == 3.0
 
 
@@ -89,7 +89,7 @@ def test_token_rate_excludes_pauses() -> None:
     assert [rate.at(60), rate.at(90)] == [50.0, 30.0]
 
 
-def test_a_part_of_the_examples_is_measured_after_epochs_that_are_neither_best_nor_last() -> None:
+def test_a_part_of_the_examples_is_measured_after_epochs_that_are_not_the_best_so_far() -> None:
     held_out = {"a": [3.0, 2.0, 2.5, 1.0, 1.5], "b": [9.0, 9.0, 9.0, 9.0, 7.0]}
     """Losses after the five epochs; only a is in the part."""
     asked: list[tuple[int, str]] = []
@@ -118,9 +118,10 @@ def test_a_part_of_the_examples_is_measured_after_epochs_that_are_neither_best_n
     rows = [(row.epoch, row.split[0], row.example) for row in callback.example_losses]
     part = [("p", "p"), ("h", "a")]
     everything = [("p", "p"), ("p", "q"), ("h", "a"), ("h", "b")]
-    measured = {1: everything, 2: everything, 3: part, 4: everything, 5: everything}
+    measured = {1: everything, 2: everything, 3: part, 4: everything}
     assert rows == [(epoch, *row) for epoch, of_epoch in measured.items() for row in of_epoch]
-    points = [(point.epoch, point.eval_examples, point.eval_loss) for point in appended if point.eval_loss]
+    last = loss_points(measure(None, 5, lambda _: True), frozenset({"p", "a"}), step=5, epoch=5.0)
+    points = [(point.epoch, point.eval_examples, point.eval_loss) for point in appended + last if point.eval_loss]
     assert points == [
         (1.0, 2, 6.0),
         (1.0, 1, 3.0),  # the part comes last, so that it forms the plotted curve
