@@ -155,7 +155,7 @@ BatchSize = Annotated[
     int | None,
     Option(
         "--batch-size",
-        "Batch size per device (default 16 for tiny, 8 for others).",
+        "Batch size, before gradient accumulation (default 16 for tiny, 8 for others).",
         TRAINING,
         _SPEC,
         field="train.batch_size",

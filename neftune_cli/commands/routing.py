@@ -17,7 +17,7 @@ class Destination(StrEnum):
     SPEC = "spec"
     """A field of `SweepSpec`: part of the experiment."""
     RUN = "run"
-    """An argument of `sweep_settings`: how trials are run; not part of a trial's identity."""
+    """An argument of `sweep_settings`: how trials are run; only `--nproc` is part of a trial's identity."""
     COMMAND = "command"
     """The command itself, for example its output folder and format."""
 

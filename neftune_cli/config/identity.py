@@ -1,6 +1,6 @@
 """Identity of a trial: canonical JSON of the model, the data, the spec and the environment, and the id hashed from it.
 
-Run settings (`neftune_cli.config.run_settings`) are not part of it.
+Run settings (`neftune_cli.config.run_settings`) are not part of it, except `--nproc` if it is more than 1.
 """
 
 import hashlib
@@ -35,7 +35,8 @@ def trial_identity(
     """Return the identity of a trial: the model, the data, the spec and the environment.
 
     It contains fingerprints of model and data instead of names. With alpha 0 it contains no other noise field. Run
-    settings, such as the number of workers, are not part of it.
+    settings, such as the number of workers, are not part of it. With `--nproc` the environment has the number of
+    processes.
     """
     return {
         **_shared_identity(spec, model_fingerprint, data_fingerprint, environment),

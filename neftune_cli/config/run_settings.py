@@ -1,8 +1,10 @@
 """Run settings: workers, checkpoints, retries, kept models, and the reaction to failures.
 
-They are not part of a trial's identity, but three of them can change numbers. `--workers` determines the threads of a
-worker and so the order of sums, which can change last digits. `--on-oom halve-batch` changes the order of sums in a
-trial that ran out of memory. `--no-stop-on-divergence` completes trials that would otherwise fail.
+They are not part of a trial's identity, except the number of processes of a trial (`--nproc`): with more than one, the
+noise is another, and the environment in the identity has their number. Three others can change numbers. `--workers`
+determines the threads of a worker and so the order of sums, which can change last digits. `--on-oom halve-batch`
+changes the order of sums in a trial that ran out of memory. `--no-stop-on-divergence` completes trials that would
+otherwise fail.
 """
 
 import math

@@ -88,7 +88,7 @@ class TrainSpec(Spec):
     learning_rate: float = Field(gt=0, examples=[2e-5])
     """Peak learning rate of AdamW."""
     batch_size: int = Field(gt=0, examples=[8])
-    """Batch size per device, before gradient accumulation."""
+    """Batch size, before gradient accumulation; the processes of `--nproc` divide it."""
     max_length: int = Field(gt=1, examples=[512])
     """Maximum length of an example in tokens; longer examples are cut."""
     lora_rank: int | None = Field(default=None, gt=0, examples=[16])

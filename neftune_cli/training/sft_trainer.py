@@ -148,7 +148,7 @@ def sft_config(
         device: `cuda`, `mps` or `cpu`. With the precision `auto`, training uses bfloat16 autocast if the hardware
             supports it; weights and optimizer state stay float32.
         work: a folder that the trainer may write to.
-        halvings: number of times to halve the batch size per device. Gradient accumulation makes up for it.
+        halvings: number of times to halve the batch size. Gradient accumulation makes up for it.
         processes: number of processes that train together, which divide the examples of each step.
 
     Raises:

@@ -19,7 +19,7 @@ HALVINGS = "halvings"
 
 
 def halved_batch(train: TrainSpec, halvings: int) -> tuple[int, int]:
-    """Return the batch size per device and the number of gradient accumulation steps after halving the batch size.
+    """Return the batch size of all processes and the number of gradient accumulation steps after halvings.
 
     Raises:
         TrialError: the batch size cannot be halved this often.

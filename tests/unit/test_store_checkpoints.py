@@ -85,10 +85,10 @@ def test_a_replaced_checkpoint_is_complete_until_the_new_one_has_its_name(
 ) -> None:
     final, removed, remove = write_checkpoint(trial, 1), [], shutil.rmtree
 
-    def watched(path: Path, **options: bool) -> None:
+    def watched(path: Path, *, ignore_errors: bool = False) -> None:
         removed.append(path)
         assert (final / "model").read_bytes() == b"other"
-        remove(path, **options)
+        remove(path, ignore_errors=ignore_errors)
 
     monkeypatch.setattr(shutil, "rmtree", watched)
     write_checkpoint(trial, 1, b"other")
