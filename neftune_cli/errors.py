@@ -57,7 +57,7 @@ class TrialError(NeftuneError):
 
 
 class TrialStopped(NeftuneError):  # noqa: N818
-    """A trial stopped on request. Its checkpoint on disk contains everything to resume it."""
+    """A trial stopped on request. It resumes from its checkpoint, or starts again if there is none yet."""
 
     exit_code = ExitCode.INTERRUPTED
 

@@ -54,7 +54,7 @@ class Margin:
     of_gain: float | None = None
     """Share of the gain of fine-tuning, which replaces `size` if fine-tuning improved the metric."""
     stated: str = ""
-    """Text of the rule that gave `size`, set by `resolved`; empty for a margin as it was declared."""
+    """Text of the rule from which `resolved` computed `size`; empty for a margin as it was declared."""
 
     def at(self, baseline: float, gain: float | None = None) -> float:
         """Return the margin in the metric's unit.
@@ -96,6 +96,8 @@ class Margin:
         if self.of_gain is not None and not (gain is not None and gain > 0):
             rule = replace(self, of_gain=None).rule()
             return Margin(self.at(baseline, gain), stated=f"{rule}, because fine-tuning has no measured gain")
+        if not self.relative and self.of_gain is None:
+            return self
         return Margin(self.at(baseline, gain), stated=self.rule())
 
     def rule(self) -> str:

@@ -31,7 +31,7 @@ class TrialState(StrEnum):
 
     RUNNING = "running"
     STOPPED = "stopped"
-    """Interrupted. The sweep's command resumes it from its checkpoint."""
+    """Interrupted. The sweep's command resumes it from its checkpoint, if there is one."""
     DONE = "done"
     FAILED = "failed"
 

@@ -26,10 +26,10 @@ _LARGEST_VARIANCE_ERROR = 0.1
 
 
 class NoiseStream:
-    """Unit noise from a separate generator: seed, rank, shape and the index of the draw determine each draw.
+    """Unit noise from a separate generator.
 
-    The generator is reseeded for each draw. A checkpoint therefore stores `draws` alone, and a resumed training
-    continues at the right draw on any device.
+    Distribution, seed, rank, shape, index of the draw and kind of device determine each draw. The generator is reseeded
+    for each one. A checkpoint therefore stores `draws` alone, and a resumed training continues at the right draw.
 
     Args:
         noise: name of the distribution.

@@ -45,7 +45,8 @@ def margin_sentences(comparison: Comparison) -> Iterator[str]:
 
 def _margin(comparison: Comparison) -> str:
     margin, metric = comparison.margins[comparison.primary], comparison.metric
-    return f"The equivalence margin of {metric.name_within} is {metric.amount(margin.size)} ({margin.rule()})."
+    rule = f" ({margin.stated})" if margin.stated else ""
+    return f"The equivalence margin of {metric.name_within} is {metric.amount(margin.size)}{rule}."
 
 
 def _beside_the_seeds(comparison: Comparison, arm: str, assessment: Assessment) -> str:

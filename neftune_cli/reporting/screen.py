@@ -197,9 +197,9 @@ def _equivalent(comparison: Comparison) -> Iterator[Fact]:
     margins = {one.margin for one in assessed if one.verdict == "equivalent"}
     if margins:
         level = percent(2 * comparison.confidence - 1)
-        rule = comparison.margins[comparison.primary].rule()
-        margin = comparison.metric.amount(max(margins))
-        yield Fact("Equivalent", f"within {margin}, {rule}; {level} interval", rank=3)
+        rule = comparison.margins[comparison.primary].stated
+        margin = comparison.metric.amount(max(margins)) + (f", {rule}" if rule else "")
+        yield Fact("Equivalent", f"within {margin}; {level} interval", rank=3)
 
 
 def _any_noise(comparison: Comparison) -> Iterator[Fact]:

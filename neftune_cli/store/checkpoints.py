@@ -74,7 +74,7 @@ class Checkpoints:
     def new_with_index(self, name: str, check: Callable[[], None]) -> Iterator[Path]:
         """Yield a folder for the files of a checkpoint and its index, for example from a copy on another machine.
 
-        The arguments and the effects are those of `new`, which writes the index itself.
+        `name` is that of the checkpoint, and `check` is called as by `new`, which writes the index itself.
         """
         final = self._path / name
         self._path.mkdir(exist_ok=True)

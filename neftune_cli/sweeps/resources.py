@@ -232,7 +232,7 @@ def memory_need(preparation: Preparation, *, batch_size: int, max_length: int, a
 
     Args:
         preparation: properties of model and data.
-        batch_size: batch size per device, before gradient accumulation.
+        batch_size: examples of a batch, before gradient accumulation.
         max_length: maximum length of an example in tokens; a packed row has this length.
         at_once: tokens of a micro-batch; 0 if a batch is computed whole.
 

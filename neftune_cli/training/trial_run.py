@@ -57,7 +57,7 @@ def run_trial(
         tasks: tasks of lm-evaluation-harness, or None.
 
     Raises:
-        TrialStopped: a stop was requested, and the trial can be resumed from its checkpoint.
+        TrialStopped: a stop was requested. The trial resumes from its checkpoint, if there is one.
         TrialError: the loss is not finite, or the applied noise does not match the formula.
         LeaseLost: this process has lost the lease.
     """

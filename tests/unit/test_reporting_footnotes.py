@@ -71,7 +71,7 @@ def test_all_footnotes_in_order() -> None:
         "noisy training loss (train_loss) 0.0162, noise-off training loss (train_loss_clean) 0.0141, "
         "held-out loss (eval_loss) 0.01, held-out perplexity (eval_perplexity) 0.0453, exact match (exact_match) 0.02, "
         "response length (response_chars) 5.2, repetition (repetition_2gram) 1.",
-        "The equivalence margin of held-out loss is 0.0100 nats (0.01).",
+        "The equivalence margin of held-out loss is 0.0100 nats.",
         "These metrics have no per-item values, so their intervals are over seeds only: "
         "noisy training loss, repetition.",
         f"{NOISE_RATIO}0% (alpha=0), 9.7% (alpha=5).",
@@ -300,7 +300,7 @@ def test_the_margin_is_compared_with_the_variation_of_the_seeds() -> None:
     # The standard deviation is s = 0.02 / 4.3027 * sqrt(3) = 0.00805. With the margin of 0.01, the number of seeds is
     # (s * (1.645 + 1.282) / 0.01)^2 = 5.6, and 2.4 and 52.7 with s^2 * 2 / 4.605 and s^2 * 2 / 0.2107 (chi-squared).
     assert (
-        "The equivalence margin of held-out loss is 0.0100 nats (0.01). For 5 it is 1.2 of the standard deviation of "
+        "The equivalence margin of held-out loss is 0.0100 nats. For 5 it is 1.2 of the standard deviation of "
         "the difference of one seed. If the true difference is 0, showing equivalence with a fixed number of seeds "
         "takes about 6 (80% power): 3 to 53 within the 80% interval of this standard deviation."
     ) in notes
