@@ -20,7 +20,7 @@ Word = Literal["DECIDED", "PARTLY DECIDED", "NOT DECIDED", "NO VERDICT", "NOTHIN
 - `NOT DECIDED`: neither a difference nor equivalence is shown.
 - `NO VERDICT`: there are too few seeds for a test, or no values to test.
 - `NOTHING LEARNED`: fine-tuning without noise does not improve on the base model.
-- `NOTHING TO COMPARE`: only one arm has finished; checks of the sweep do not count.
+- `NOTHING TO COMPARE`: only one arm has finished, apart from controls.
 """
 MOST_NAMED_ARMS = 6
 """Largest number of arms to name for one verdict."""

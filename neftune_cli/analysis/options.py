@@ -1,6 +1,5 @@
 """Options of a comparison: baseline arm, primary metric, confidence level and equivalence margins."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -41,7 +40,7 @@ class ComparisonOptions:
             return Margin(0.0)
         before = (base or {}).get(metric.key)
         gain = None
-        if before is not None and math.isfinite(before):  # an infinite gain would be an infinite margin
+        if before is not None and are_finite(before):  # an infinite gain would be an infinite margin
             gain = (before - fmean(known)) * (1 if metric.goal == "lower" else -1)
         return self.margins.get(metric.key, metric.margin).resolved(fmean(known), gain)
 

@@ -119,9 +119,9 @@ class Executor(Protocol):
     """Run trials on workers, isolated from each other: a failed trial does not affect the others.
 
     An executor is a context manager. On exit it ends all workers, unless a scheduler keeps them (`--detach`); after a
-    `KeyboardInterrupt` it kills them. Until then, each submitted trial causes exactly one `LeasedElsewhere`, `Finished`
-    or `WorkerDied`. `Started` precedes `Finished` if the worker trained or measured anything. The progress of a trial is
-    in its folder, not in events.
+    `KeyboardInterrupt` it kills them. Until then, each submitted trial causes exactly one `LeasedElsewhere`,
+    `Finished` or `WorkerDied`. `Started` precedes `Finished` if the worker trained or measured anything. The progress
+    of a trial is in its folder, not in events.
     """
 
     def __enter__(self) -> Self: ...
