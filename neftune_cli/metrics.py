@@ -172,6 +172,10 @@ class Metric:
         """Return `value` as text, with a true minus sign."""
         return self._formatted(value, sign="-")
 
+    def gain(self, before: float, after: float) -> float:
+        """Return the improvement from one value to another, in the metric's unit; without a goal, the increase."""
+        return before - after if self.goal == "lower" else after - before
+
     def signed(self, value: float) -> str:
         """Return `value` as text, with a plus or minus sign."""
         return self._formatted(value, sign="+")

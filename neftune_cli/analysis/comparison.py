@@ -117,7 +117,9 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         noise_tests={key: one.noise_test for key, one in assessed.items() if one.noise_test},
         plan=plan,
         outlooks=dict(_outlooks(design, assessed[primary].arms)),
-        learning=check_learning(studied, baseline, base_scores, metrics, primary=primary, setting=evidence.setting),
+        learning=check_learning(
+            studied, baseline, base_scores, metrics, options.margins, primary=primary, setting=evidence.setting
+        ),
         best=_best(studied, design, looks, metrics[primary]),
         early_stopping=stopping,
         claims=examine_claims(studied, baseline, metrics, stopping, options),

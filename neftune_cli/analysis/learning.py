@@ -12,7 +12,7 @@ from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
 from neftune_cli.errors import alternatives
 from neftune_cli.evidence.measurements import ItemValues, Setting
 from neftune_cli.formatting import listed
-from neftune_cli.metrics import HELD_OUT_LOSS, Metric
+from neftune_cli.metrics import HELD_OUT_LOSS, Margin, Metric
 
 RESPONSE_METRICS = ("exact_match", "rouge_l")
 """Metrics, from 0 to 1, that can show learning although the held-out loss rises."""
@@ -35,6 +35,7 @@ def check_learning(
     baseline: str,
     base: Mapping[str, float | None] | None,
     metrics: Mapping[str, Metric],
+    margins: Mapping[str, Margin],
     *,
     primary: str = HELD_OUT_LOSS,
     setting: Setting | None = None,
@@ -49,12 +50,13 @@ def check_learning(
         baseline: arm without the treatment.
         base: scores of the base model, or None.
         metrics: measured metrics.
+        margins: their equivalence margins, in the unit of each.
         primary: key of the primary metric.
         setting: names of model and data.
     """
     means = {arm: {key: _mean(arms, arm, key) for key in metrics} for arm in arms}
     gains = dict(_gains(means[baseline], base or {}, metrics))
-    has_learned = any(_is_gain(key, gain, metrics) for key, gain in gains.items()) if gains else None
+    has_learned = any(_is_gain(key, gain, margins) for key, gain in gains.items()) if gains else None
     problems = [
         *_diverged(arms),
         *(_not_learned(arms, baseline, base or {}, gains, metrics) if has_learned is False else ()),
@@ -72,11 +74,11 @@ def _gains(
     for key in (HELD_OUT_LOSS, *RESPONSE_METRICS):
         before, after = base.get(key), means.get(key)
         if before is not None and after is not None and math.isfinite(before):
-            yield key, (before - after) * (1 if metrics[key].goal == "lower" else -1)
+            yield key, metrics[key].gain(before, after)
 
 
-def _is_gain(key: str, gain: float, metrics: Mapping[str, Metric]) -> bool:
-    return gain > (0.0 if key == HELD_OUT_LOSS else metrics[key].margin.size)
+def _is_gain(key: str, gain: float, margins: Mapping[str, Margin]) -> bool:
+    return gain > (0.0 if key == HELD_OUT_LOSS else margins[key].size)
 
 
 def _not_learned(

@@ -41,7 +41,7 @@ class ComparisonOptions:
         before = (base or {}).get(metric.key)
         gain = None
         if before is not None and are_finite(before):  # an infinite gain would be an infinite margin
-            gain = (before - fmean(known)) * (1 if metric.goal == "lower" else -1)
+            gain = metric.gain(before, fmean(known))
         return self.margins.get(metric.key, metric.margin).resolved(fmean(known), gain)
 
 

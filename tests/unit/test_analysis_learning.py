@@ -10,7 +10,7 @@ import pytest
 from neftune_cli.analysis.alignment import TrialsByArm
 from neftune_cli.analysis.learning import Learning, check_learning
 from neftune_cli.evidence.measurements import Setting
-from neftune_cli.metrics import METRICS
+from neftune_cli.metrics import METRICS, Margin
 from tests.unit.measured_trials import arm, item_values, joined
 
 KEYS = ("eval_loss", "exact_match", "rouge_l")
@@ -25,10 +25,16 @@ def arms(noisy: Sequence[float] = (), **baseline: float | Sequence[float]) -> Tr
 
 
 def check(
-    trials: TrialsByArm, base: Scores | None = BASE, *, primary: str = "eval_loss", setting: Setting | None = None
+    trials: TrialsByArm,
+    base: Scores | None = BASE,
+    *,
+    primary: str = "eval_loss",
+    setting: Setting | None = None,
+    margins: Mapping[str, Margin] | None = None,
 ) -> Learning:
     measured = {key: METRICS[key] for key in KEYS if any(key in one.scores for one in trials["alpha=0"].values())}
-    return check_learning(trials, "alpha=0", base, measured, primary=primary, setting=setting)
+    margins = {key: metric.margin for key, metric in measured.items()} | dict(margins or {})
+    return check_learning(trials, "alpha=0", base, measured, margins, primary=primary, setting=setting)
 
 
 def test_lower_loss_is_learning() -> None:
@@ -53,6 +59,12 @@ def test_sweep_that_learned_nothing_says_what_to_change() -> None:
 def test_responses_show_learning_only_beyond_their_margin(rouge: float, learned: bool) -> None:
     """The margin of ROUGE-L is 0.02."""
     assert check(arms(eval_loss=3.1, exact_match=0.0, rouge_l=rouge)).has_learned is learned
+
+
+def test_a_margin_of_the_user_is_the_margin_of_learning() -> None:
+    trials = arms(eval_loss=3.1, exact_match=0.0, rouge_l=0.14)
+    assert check(trials).has_learned
+    assert not check(trials, margins={"rouge_l": Margin(0.05)}).has_learned
 
 
 def test_loss_that_was_lower_after_an_earlier_epoch_asks_for_fewer_epochs() -> None:
