@@ -85,5 +85,5 @@ def _executor(running: SweepSettings) -> Executor:
         return make_executor(INLINE)
     settings = dict(running.executor_settings)
     if EXECUTORS[running.executor].starts_ahead:
-        settings["workers"] = running.workers or available_cores()
+        settings["workers"] = running.workers
     return make_executor(running.executor, settings)

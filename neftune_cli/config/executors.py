@@ -36,7 +36,7 @@ class ExecutorDeclaration:
     most_workers: int | None = None
     """Largest number of trials that run in parallel; None if any number can."""
     starts_ahead: bool = False
-    """Whether `make` receives the expected number of workers, as `workers`, to start them before the plan is known."""
+    """Whether `make` receives the value of `--workers`, as `workers`, to start workers before the plan is known."""
     on_this_machine: bool = True
     """Whether trials run on this machine, so that its cores and memory, and calibrations on it, apply to them."""
 

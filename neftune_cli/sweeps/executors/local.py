@@ -74,15 +74,15 @@ class LocalExecutor:
     """Run trials in worker processes of this machine. The first request starts the first worker.
 
     Args:
-        workers: number of workers that `start` is expected to ask for. The imports of a worker take seconds, so up to
-            MAX_STARTED_AHEAD of them begin while the first worker inspects model and data.
+        workers: number of workers that `start` is expected to ask for; None for one per core. The imports of a worker
+            take seconds, so up to MAX_STARTED_AHEAD of them begin while the first worker inspects model and data.
         environment: environment variables of the workers; those of this process if None. Variables that depend on the
             worker, such as the number of threads, are added.
         directory: working directory of the workers; that of this process if None.
     """
 
     def __init__(
-        self, environment: Mapping[str, str] | None = None, directory: Path | None = None, *, workers: int = 1
+        self, environment: Mapping[str, str] | None = None, directory: Path | None = None, *, workers: int | None = 1
     ) -> None:
         self._directory, self._expected_workers = directory, workers
         self._environment = dict(os.environ if environment is None else environment)
@@ -222,7 +222,8 @@ class LocalExecutor:
 
     def _start_ahead(self, trials: int) -> None:
         """Start workers that `start` will probably ask for, given the number of trials."""
-        most = min(self._expected_workers, MAX_STARTED_AHEAD, trials, available_cores())
+        cores = available_cores()
+        most = min(self._expected_workers or cores, cores, trials, MAX_STARTED_AHEAD)
         for number in range(len(self._slots), min(most, available_memory() // LIBRARY_BYTES)):
             slot = _WorkerSlot(number, self._logs / f"worker-{number}.txt")
             self._started_worker(slot).send({"request": "imports"})
