@@ -53,10 +53,10 @@ def dry_run(
 
 def _costed(executable: ExecutablePlan, running: SweepSettings, hourly_rate: float | None, begin: float) -> CostedPlan:
     folder = executable.planned.folder
-    plan, last_look = after_taken_looks(executable.planned)
+    plan = after_taken_looks(executable.planned)
     states = states_of(plan, folder, retry_failed=running.retry_failed)
     missing = [trial for trial in plan.trials if states[trial.id] in (TO_RUN, TO_RESUME)]
-    notes = [*plan.notes, *([last_look] if last_look else []), *plan.data.notes]
+    notes = [*plan.notes, *plan.data.notes]
     estimate: CostEstimate | None = None
     memory = None if plan.inspection.device == "cuda" else plannable_memory()
     if missing:

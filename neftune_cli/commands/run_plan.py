@@ -122,22 +122,23 @@ def _run_looks(
     return total
 
 
-def after_taken_looks(planned: PlannedSweep) -> tuple[Plan, str]:
-    """Return the plan without the trials that the taken looks make unnecessary, and the line on the last look.
+def after_taken_looks(planned: PlannedSweep) -> Plan:
+    """Return the plan without the trials that the taken looks make unnecessary, with a note on the last look.
 
     Decided arms get no further seeds, and neither does the baseline if no arm is left. Without a taken look, the plan
-    is the same and the line is empty.
+    is the same.
     """
     plan, folder = planned.plan, planned.folder
     looks = plan.spec.analysis.looks
-    taken = [seeds for seeds in looks if seeds <= max(folder.manifest().looks, default=0)]
+    taken = folder.manifest().taken(looks)
     if not taken:
-        return plan, ""
+        return plan
     undecided = _undecided(planned)
     continued = {plan.spec.arms[0].name, *undecided} if undecided else set()
     missing = {trial.id for trial in missing_trials(plan, folder)}
     trials = [trial for trial in plan.trials if trial.id not in missing or trial.is_base or trial.arm in continued]
-    return replace(plan, trials=tuple(trials)), _look_line(len(taken), len(looks), taken[-1], undecided)
+    note = _look_line(len(taken), len(looks), taken[-1], undecided)
+    return replace(plan, trials=tuple(trials), notes=(*plan.notes, note))
 
 
 def _undecided(planned: PlannedSweep) -> tuple[str, ...]:

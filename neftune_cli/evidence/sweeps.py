@@ -252,7 +252,6 @@ def _plan(folder: SweepFolder, names: Mapping[str, str]) -> AnalysisPlan | None:
     declared = spec.analysis
     if declared == AnalysisSpec() and not controls:
         return None
-    seen = max(folder.manifest().looks, default=0)
     return AnalysisPlan(
         metric=declared.metric,
         margin=Margin.parse(declared.margin) if declared.margin else None,
@@ -260,7 +259,7 @@ def _plan(folder: SweepFolder, names: Mapping[str, str]) -> AnalysisPlan | None:
         controls=controls,
         looks=declared.looks,
         seeds=spec.seeds,
-        taken=sum(seeds <= seen for seeds in declared.looks),
+        taken=len(folder.manifest().taken(declared.looks)),
     )
 
 

@@ -4,7 +4,7 @@ Every version of this program has written a part of these fields. Fields that ar
 written again, and unknown fields are kept.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from pydantic import ConfigDict, Field, StrictInt
@@ -177,6 +177,11 @@ class Manifest(ManifestPart):
     """Numbers of seeds with which the sweep was compared at the end of a run."""
     schema_version: int = SCHEMA_VERSION
     """Version of the file format."""
+
+    def taken(self, planned: Sequence[int]) -> tuple[int, ...]:
+        """Return the planned looks that were taken. `planned` has the number of seeds at each look, in order."""
+        last = max(self.looks, default=0)
+        return tuple(seeds for seeds in planned if seeds <= last)
 
     @property
     def estimated_seconds(self) -> Mapping[str, float]:

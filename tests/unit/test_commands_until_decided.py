@@ -111,29 +111,29 @@ def test_a_paused_sweep_continues_with_the_same_trials(tmp_path: Path, monkeypat
 def test_the_trials_that_are_left_are_those_of_arms_that_are_not_decided(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def left() -> tuple[dict[str, list[int]], str]:
+    def left() -> tuple[dict[str, list[int]], tuple[str, ...]]:
         planned = plan_sweep(None, FIELDS, tmp_path, TrialRunner().inspect)
-        plan, line = after_taken_looks(planned)
+        plan = after_taken_looks(planned)
         found: dict[str, list[int]] = {}
         for trial in missing_trials(plan, planned.folder):
             if trial.seed is not None:
                 found.setdefault(trial.arm, []).append(trial.seed)
-        return found, line
+        return found, plan.notes[len(planned.plan.notes) :]
 
-    assert left() == ({arm: list(range(8)) for arm in ("alpha=0", "alpha=5", "alpha=10")}, "")
+    assert left() == ({arm: list(range(8)) for arm in ("alpha=0", "alpha=5", "alpha=10")}, ())
     run(tmp_path, one_better, monkeypatch, pause_at=5)
     assert left() == (
         {arm: [5, 6, 7] for arm in ("alpha=0", "alpha=10")},
-        "Look 2 of 3, 5 seeds: not decided: alpha=10.",
+        ("Look 2 of 3, 5 seeds: not decided: alpha=10.",),
     )
 
 
 def test_nothing_is_left_if_every_arm_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path, all_better, monkeypatch)
     planned = plan_sweep(None, FIELDS, tmp_path, TrialRunner().inspect)
-    plan, line = after_taken_looks(planned)
+    plan = after_taken_looks(planned)
     assert missing_trials(plan, planned.folder) == []
-    assert line.endswith("every arm is decided.")
+    assert plan.notes[-1].endswith("every arm is decided.")
 
 
 def test_before_the_first_look_there_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
