@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from neftune_cli.analysis.decision import Action, Decision, decide, stopped_arm
-from neftune_cli.analysis.headline import MOST_NAMED_ARMS, headline
+from neftune_cli.analysis.headline import MOST_NAMED_ARMS, headline, only_finished
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import Assessment, Comparison, Interval, StoppedArm, Verdict
 from neftune_cli.analysis.verdicts import missing_verdict_reason
@@ -16,8 +16,7 @@ from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 def advice(comparison: Comparison) -> str:
     """Return one paragraph with the statements that the data support."""
     if not comparison.studied:
-        besides = " besides the checks of the sweep" if comparison.treated else ""
-        return f"{comparison.baseline} is the only finished arm{besides}, so there is no comparison."
+        return f"{only_finished(comparison, comparison.baseline)}, so there is no comparison."
     decision = decide(comparison)
     return " ".join(
         [

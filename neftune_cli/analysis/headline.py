@@ -42,9 +42,8 @@ class Headline:
 def headline(comparison: Comparison) -> Headline:
     """Return the state of the decision on the primary metric."""
     if not comparison.studied:
-        besides = " besides the checks of the sweep" if comparison.treated else ""
-        only = f"{capitalized(comparison.spoken(comparison.baseline))} is the only finished arm{besides}."
-        return Headline("NOTHING TO COMPARE", only)
+        only = only_finished(comparison, capitalized(comparison.spoken(comparison.baseline)))
+        return Headline("NOTHING TO COMPARE", f"{only}.")
     decision = decide(comparison)
     if decision.action == "not learned":
         baseline = comparison.arm(comparison.baseline)
@@ -59,6 +58,12 @@ def headline(comparison: Comparison) -> Headline:
     if decision.action == "choose later":
         return Headline("PARTLY DECIDED", _noise_matters(comparison))
     return Headline("NOT DECIDED", _not_decided(comparison, decision))
+
+
+def only_finished(comparison: Comparison, baseline: str) -> str:
+    """Return the statement about a comparison without studied arms, with a name for its baseline."""
+    besides = " besides the checks of the sweep" if comparison.treated else ""
+    return f"{baseline} is the only finished arm{besides}"
 
 
 def compatible_range(assessed: Mapping[str, Assessment], metric: Metric) -> str:
