@@ -146,7 +146,9 @@ def _groups_in_hash_order(examples: Sequence[Example], conversations: Set[str]) 
 
 
 def _conversations(examples: Sequence[Example]) -> frozenset[str]:
-    """Return the hashes of the whole conversations of the examples, completions included."""
+    """Return the hashes of the whole conversations of the examples; none if no example can continue another one."""
+    if not any(message["role"] == "assistant" for example in examples for message in example.prompt):
+        return frozenset()
     return frozenset(_turns_hash(example.turns) for example in examples if example.turns)
 
 
