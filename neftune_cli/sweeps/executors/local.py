@@ -94,7 +94,7 @@ class LocalExecutor:
 
     def __enter__(self) -> Self:
         self._logs = Path(tempfile.mkdtemp(prefix="neftune-workers-"))
-        self._slots = [_WorkerSlot(0, self._logs / "worker-0.txt")]
+        self._slots = [self._new_slot(0)]
         self._selector = DefaultSelector()
         self._signals = SignalPipe()
         self._selector.register(self._signals, EVENT_READ)
@@ -152,16 +152,14 @@ class LocalExecutor:
             self._remove_worker(slot)
         threads = limited_threads(threads, self._environment)
         kept = self._slots[:workers]
-        new = [_WorkerSlot(n, self._logs / f"worker-{n}.txt", threads) for n in range(len(kept), workers)]
-        self._slots = [*kept, *new]
+        self._slots = [*kept, *map(self._new_slot, range(len(kept), workers))]
         for slot in self._slots:
             if slot.worker and slot.threads != threads:
                 slot.worker.send({"request": "threads", "count": threads})
             slot.threads = threads
             gpu = slot.number % gpus if gpus > 1 else None
             if slot.worker and slot.number and gpu != slot.gpu:  # the environment of a process has its GPU
-                slot.worker.kill()
-                self._remove_worker(slot)
+                self._kill_worker(slot)
             slot.gpu = gpu
             self._started_worker(slot)
 
@@ -201,6 +199,9 @@ class LocalExecutor:
         for worker in self._workers():
             worker.kill()
 
+    def _new_slot(self, number: int) -> _WorkerSlot:
+        return _WorkerSlot(number, self._logs / f"worker-{number}.txt")
+
     def _free_slots(self) -> list[_WorkerSlot]:
         return [slot for slot in self._slots if slot.job is None]
 
@@ -225,7 +226,7 @@ class LocalExecutor:
         cores = available_cores()
         most = min(self._expected_workers or cores, cores, trials, MAX_STARTED_AHEAD)
         for number in range(len(self._slots), min(most, available_memory() // LIBRARY_BYTES)):
-            slot = _WorkerSlot(number, self._logs / f"worker-{number}.txt")
+            slot = self._new_slot(number)
             self._started_worker(slot).send({"request": "imports"})
             self._slots.append(slot)
 
@@ -280,9 +281,7 @@ class LocalExecutor:
         """Replace a worker that ran out of memory, as it may not release all of it, or that was asked to stop."""
         if failure is None or self._is_stopping or failure.kind not in ("out-of-memory", "stopped"):
             return
-        assert slot.worker is not None
-        slot.worker.kill()
-        self._remove_worker(slot)
+        self._kill_worker(slot)
         self._started_worker(slot)
 
     def _handle_death(self, slot: _WorkerSlot, status: ProcessExit) -> None:
@@ -318,6 +317,11 @@ class LocalExecutor:
         deadline = time.monotonic() + seconds
         for worker in workers:
             worker.wait(max(0.0, deadline - time.monotonic()))
+
+    def _kill_worker(self, slot: _WorkerSlot) -> None:
+        assert slot.worker is not None
+        slot.worker.kill()
+        self._remove_worker(slot)
 
     def _remove_worker(self, slot: _WorkerSlot) -> None:
         if slot.worker is not None:
