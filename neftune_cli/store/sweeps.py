@@ -263,9 +263,10 @@ def folder_label(arm: str, seed: int | None) -> str:
 
 def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
     """Return the sweeps at or below the paths, sorted by path. Several paths or links to one folder count once."""
-    found = sorted({file.parent for path in paths for file in path.rglob(SWEEP_FILE)}, reverse=True)
-    by_folder = {path.resolve(): path for path in found}
-    return [SweepFolder(path) for path in sorted(by_folder.values()) if is_sweep(path)]
+    found: dict[Path, Path] = {}
+    for folder in sorted(file.parent for path in paths for file in path.rglob(SWEEP_FILE)):
+        found.setdefault(folder.resolve(), folder)
+    return [SweepFolder(folder) for folder in found.values() if is_sweep(folder)]
 
 
 def finished_in_another_sweep(trial: TrialFolder) -> TrialFolder | None:

@@ -11,7 +11,6 @@ from neftune_cli.commands.request import plan_sweep
 from neftune_cli.commands.run_plan import run_plan
 from neftune_cli.config.run_settings import Keep, SweepSettings
 from neftune_cli.config.spec import SweepSpec, TrialSpec
-from neftune_cli.records import LossMetrics
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Finished, Job
 from neftune_cli.sweeps.inspection import Inspection, Preparation
@@ -42,8 +41,7 @@ def finish_with_model(job: Job, folder: SweepFolder) -> Event:
     trial = job.trial
     spread = (0.010, -0.004, 0.007, -0.011, 0.002)[trial.seed or 0]
     level = {"alpha=5": 0.5 + 0.4 * spread}.get(trial.arm, 1.0 + spread if trial.arm == "alpha=0" else 1 - 15 * spread)
-    loss = LossMetrics(train_loss=None, train_loss_clean=1.0, eval_loss=level, eval_perplexity=2.0)
-    record = trial_record(trial.id, trial.arm, trial.seed, identity=trial.identity, alpha=trial.alpha, loss=loss)
+    record = trial_record(trial.id, trial.arm, trial.seed, level, identity=trial.identity, alpha=trial.alpha)
     place = folder.trial(trial.id, trial.arm, trial.seed)
     write_trial(place, record, seconds=1.0)
     if not trial.is_base:
