@@ -81,7 +81,7 @@ def _no_direction(comparison: Comparison, decision: Decision) -> Iterator[str]:
 
 def _too_few_seeds(comparison: Comparison, decision: Decision) -> Iterator[str]:
     yield headline(comparison).text
-    yield from _differences(comparison, decision.checkpoints)
+    yield from _differences(comparison, decision.with_few_seeds)
 
 
 def _no_evidence(comparison: Comparison, decision: Decision) -> Iterator[str]:  # noqa: ARG001
@@ -103,10 +103,10 @@ _STATEMENTS: Mapping[Action, Callable[[Comparison, Decision], Iterator[str]]] = 
 
 def _arms_without_verdict(comparison: Comparison, decision: Decision) -> Iterator[str]:
     """Yield the arms without a verdict, with the reason."""
-    if decision.with_verdict and decision.checkpoints:
-        arms = listed([comparison.spoken(arm) for arm in decision.checkpoints])
+    if decision.with_verdict and decision.with_few_seeds:
+        arms = listed([comparison.spoken(arm) for arm in decision.with_few_seeds])
         yield f"With fewer than {MIN_SEEDS} seeds, the differences of {arms} describe these trained models only."
-        yield from _differences(comparison, decision.checkpoints)
+        yield from _differences(comparison, decision.with_few_seeds)
     for arm in decision.without_verdict:
         estimate = comparison.arm(arm).estimates.get(comparison.primary)
         reason = missing_verdict_reason(estimate, comparison.spoken(comparison.baseline))
@@ -175,7 +175,7 @@ def _changed(comparison: Comparison, metrics: Sequence[Metric], verdict: Verdict
 
 
 def _scope(comparison: Comparison, decision: Decision) -> str:
-    used = decision.with_verdict or decision.checkpoints
+    used = decision.with_verdict or decision.with_few_seeds
     seeds = {_tested_seeds(comparison, name, one) for name, one in used.items()}
     over = f", {_seed_words(seeds)}" if seeds else ""
     return f"Scope: {comparison.setting.description}{over}. Another model, data set or recipe needs its own sweep."
@@ -194,7 +194,7 @@ def _tested_seeds(comparison: Comparison, arm: str, assessment: Assessment) -> t
     """Return the seeds that an arm shares with the baseline, at planned looks those until the last look at it."""
     estimate, plan = comparison.arm(arm).estimates.get(comparison.primary), comparison.plan
     paired = estimate.difference.by_seed if estimate and estimate.difference else {}
-    tested = plan.seeds[: plan.looks[assessment.looks - 1]] if plan and plan.looks else paired
+    tested = plan.seeds[: plan.looks[assessment.looks - 1]] if plan and plan.has_looks else paired
     return tuple(seed for seed in paired if seed in tested)
 
 

@@ -23,9 +23,9 @@ from neftune_cli.analysis.results import (
     Assessment,
     BestArm,
     Comparison,
+    DifferenceBySeed,
     EarlyStopping,
     Estimate,
-    PairedDifference,
     family_of,
     tests_by_family,
 )
@@ -148,7 +148,7 @@ def _planned_metric(plan: AnalysisPlan | None, metrics: Mapping[str, Metric]) ->
 
 def _until_first_look(arms: TrialsByArm, plan: AnalysisPlan | None) -> TrialsByArm:
     """Return the trials until the first planned look. Their means determine margins, which must not change later."""
-    if plan is None or not plan.looks:
+    if plan is None or not plan.has_looks:
         return arms
     seeds = plan.seeds[: plan.looks[0]]
     return {arm: {seed: trials[seed] for seed in seeds if seed in trials} or trials for arm, trials in arms.items()}
@@ -352,7 +352,7 @@ def _estimate(
     if not values:
         return None
     differences = {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
-    paired = PairedDifference(differences, *_mean_and_sd(list(differences.values()))) if differences else None
+    paired = DifferenceBySeed(differences, *_mean_and_sd(list(differences.values()))) if differences else None
     return Estimate(values, *_mean_and_sd(list(values.values())), difference=paired, assessment=assessment)
 
 

@@ -40,7 +40,7 @@ class Decision:
     arm: str | None
     """The arm to use."""
     with_verdict: Mapping[str, Assessment]
-    checkpoints: Mapping[str, Assessment]
+    with_few_seeds: Mapping[str, Assessment]
     """Arms with too few seeds for a verdict on the method."""
     without_verdict: tuple[str, ...]
     """Other arms; `missing_verdict_reason` returns the reason."""
@@ -62,10 +62,10 @@ def decide(comparison: Comparison) -> Decision:
     arms = [arm.name for arm in comparison.studied]
     known = {arm: one for arm in arms if (one := comparison.assessment(arm, metric.key))}
     with_verdict = {arm: one for arm, one in known.items() if one.verdict}
-    checkpoints = {arm: one for arm, one in known.items() if one.comparison.about == "checkpoints"}
-    others = tuple(arm for arm in arms if arm not in {**with_verdict, **checkpoints})
-    action, arm = _action(comparison, metric, _confirmatory(with_verdict), checkpoints)
-    return Decision(action, arm, with_verdict, checkpoints, others)
+    with_few_seeds = {arm: one for arm, one in known.items() if not one.comparison.is_about_method}
+    others = tuple(arm for arm in arms if arm not in {**with_verdict, **with_few_seeds})
+    action, arm = _action(comparison, metric, _confirmatory(with_verdict), with_few_seeds)
+    return Decision(action, arm, with_verdict, with_few_seeds, others)
 
 
 def _confirmatory(assessed: Mapping[str, Assessment]) -> Mapping[str, Assessment]:
@@ -82,13 +82,13 @@ def _action(
     comparison: Comparison,
     metric: Metric,
     with_verdict: Mapping[str, Assessment],
-    checkpoints: Mapping[str, Assessment],
+    with_few_seeds: Mapping[str, Assessment],
 ) -> tuple[Action, str | None]:
     verdicts = {assessment.verdict for assessment in with_verdict.values()}
     if comparison.learning.has_learned is False:
         return "not learned", None
     if not with_verdict:
-        return ("too few seeds" if checkpoints else "no evidence"), None
+        return ("too few seeds" if with_few_seeds else "no evidence"), None
     if verdicts & {"higher", "lower"}:
         return "no direction", None
     if better := {arm: one for arm, one in with_verdict.items() if one.verdict == "better"}:

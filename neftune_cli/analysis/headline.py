@@ -83,12 +83,12 @@ def _question(comparison: Comparison) -> str:
 def _is_incomplete(comparison: Comparison, decision: Decision) -> bool:
     """Return whether an arm that the decision is about has no verdict. Exploratory arms do not count."""
     has_primary = any(one.role == "primary" for one in decision.with_verdict.values())
-    return not has_primary and bool({*decision.checkpoints, *decision.without_verdict} - {comparison.baseline})
+    return not has_primary and bool({*decision.with_few_seeds, *decision.without_verdict} - {comparison.baseline})
 
 
 def _no_verdict(comparison: Comparison, decision: Decision) -> str:
-    if decision.checkpoints:
-        seeds = max(one.comparison.seeds for one in decision.checkpoints.values())
+    if decision.with_few_seeds:
+        seeds = max(one.comparison.seeds for one in decision.with_few_seeds.values())
         return (
             f"With {counted(seeds, 'paired seed')} the differences describe these trained models, not the method. "
             f"A verdict needs at least {MIN_SEEDS} seeds."

@@ -7,7 +7,7 @@ from statistics import fmean
 
 import numpy as np
 
-from neftune_cli.analysis.alignment import TrialsByArm
+from neftune_cli.analysis.alignment import TrialsByArm, are_finite
 from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
 from neftune_cli.errors import alternatives
 from neftune_cli.evidence.measurements import ItemValues, Setting
@@ -73,7 +73,7 @@ def _gains(
     """Yield the improvement of the baseline over the base model in each metric that shows learning."""
     for key in (HELD_OUT_LOSS, *RESPONSE_METRICS):
         before, after = base.get(key), means.get(key)
-        if before is not None and after is not None and math.isfinite(before):
+        if before is not None and after is not None and are_finite(before):
             yield key, metrics[key].gain(before, after)
 
 

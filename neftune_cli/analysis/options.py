@@ -1,7 +1,7 @@
 """Options of a comparison: baseline arm, primary metric, confidence level and equivalence margins."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from neftune_cli.analysis.alignment import TrialsByArm, are_finite
@@ -42,7 +42,10 @@ class ComparisonOptions:
         gain = None
         if before is not None and are_finite(before):  # an infinite gain would be an infinite margin
             gain = metric.gain(before, fmean(known))
-        return self.margins.get(metric.key, metric.margin).resolved(fmean(known), gain)
+        margin = self.margins.get(metric.key, metric.margin)
+        if margin.of_gain is not None:  # without a gain, the metric's own margin applies
+            margin = replace(metric.margin, of_gain=margin.of_gain)
+        return margin.resolved(fmean(known), gain)
 
 
 DEFAULT_OPTIONS = ComparisonOptions()

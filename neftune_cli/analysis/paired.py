@@ -37,6 +37,11 @@ class PairedComparison:
     mean: CrossedMean
     """Standard error and degrees of freedom, for equivalence and planning."""
 
+    @property
+    def is_about_method(self) -> bool:
+        """Return whether the comparison generalizes to other seeds, and not only to other items."""
+        return self.about == "method"
+
 
 def paired_comparison(
     baseline: ArrayLike,  # (seeds, items)

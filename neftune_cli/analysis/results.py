@@ -37,7 +37,7 @@ def family_of(arm: str, role: Role) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class PairedDifference:
+class DifferenceBySeed:
     """Differences of an arm from the baseline arm by seed, over the seeds that both have."""
 
     by_seed: Mapping[int, float]
@@ -127,7 +127,7 @@ class Estimate:
     """NaN if the value of a seed is not finite."""
     sd: float | None
     """Standard deviation over seeds (ddof=1); None for one seed."""
-    difference: PairedDifference | None
+    difference: DifferenceBySeed | None
     """None for the baseline itself, and if the arm shares no seed with it."""
     assessment: Assessment | None
     """None without a difference, if it is not finite, or if the arm shares no item with the baseline."""
@@ -292,7 +292,7 @@ class Comparison:
     @property
     def has_planned_looks(self) -> bool:
         """Return whether the tests are adjusted for planned looks."""
-        return self.plan is not None and bool(self.plan.looks)
+        return self.plan is not None and self.plan.has_looks
 
     @property
     def treated(self) -> tuple[ArmSummary, ...]:

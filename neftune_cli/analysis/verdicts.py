@@ -56,7 +56,7 @@ def assess(
 
 def is_testable(comparison: PairedComparison | None) -> bool:
     """Return whether a comparison is about the method and has a p-value."""
-    return comparison is not None and comparison.about == "method" and math.isfinite(comparison.p_value)
+    return comparison is not None and comparison.is_about_method and math.isfinite(comparison.p_value)
 
 
 def equivalence_p_value(comparison: PairedComparison, margin: float) -> float:
@@ -159,4 +159,4 @@ def untested_reason(assessment: Assessment) -> str:
         return ""
     if not assessment.looks:
         return BEFORE_FIRST_LOOK
-    return "fewer than three paired seeds" if assessment.comparison.about == "checkpoints" else NO_VARIATION
+    return NO_VARIATION if assessment.comparison.is_about_method else "fewer than three paired seeds"

@@ -251,6 +251,11 @@ class AnalysisSpec(Spec):
     """Numbers of seeds at the planned looks. An arm that is decided at a look gets no further seeds. Empty: the number
     of seeds is fixed."""
 
+    @property
+    def has_looks(self) -> bool:
+        """Return whether the number of seeds depends on the results of planned looks."""
+        return bool(self.looks)
+
     @model_validator(mode="after")
     def _looks_rise(self) -> Self:
         if any(later <= sooner for sooner, later in zip(self.looks, self.looks[1:], strict=False)):
@@ -333,7 +338,7 @@ class SweepSpec(NoiseDetails, InputSpec):
         if any(arm.name == BASE_ARM for arm in self.arms):
             message = "the arm name {name} is reserved for the base model"
             raise PydanticCustomError("reserved_arm_name", message, {"name": repr(BASE_ARM)})
-        if self.analysis.looks and len(self.seeds) != self.analysis.looks[-1]:
+        if self.analysis.has_looks and len(self.seeds) != self.analysis.looks[-1]:
             counts = {"seeds": str(len(self.seeds)), "last": str(self.analysis.looks[-1])}
             message = "the planned looks need {last} seeds, and there are {seeds}"
             raise PydanticCustomError("seeds_of_looks", message, counts)

@@ -179,6 +179,11 @@ class AnalysisPlan:
     taken: int = 0
     """Number of looks that the sweep has taken."""
 
+    @property
+    def has_looks(self) -> bool:
+        """Return whether the number of seeds depends on the results of planned looks."""
+        return bool(self.looks)
+
 
 @dataclass(frozen=True)
 class Evidence:

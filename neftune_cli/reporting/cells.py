@@ -123,7 +123,7 @@ def arm_difference(arm: ArmSummary, metric: Metric, baseline: str) -> Difference
 def assessed_difference(assessment: Assessment, metric: Metric) -> Difference:
     """Return a difference with its interval and its verdict."""
     paired = assessment.comparison
-    about_method = paired.about == "method"
+    about_method = paired.is_about_method
     return Difference(
         metric.signed(paired.difference),
         _bounds(shown_interval(assessment), metric),
@@ -140,7 +140,7 @@ def interval_kind(comparison: Comparison) -> str:
     It is empty if one arm is tested once, because nothing is adjusted then.
     """
     assessed = comparison.assessments(comparison.primary)
-    if not any(one.comparison.about == "method" for one in assessed.values()):
+    if not any(one.comparison.is_about_method for one in assessed.values()):
         return "unadjusted"
     if comparison.has_planned_looks:
         return "repeated"
@@ -149,7 +149,7 @@ def interval_kind(comparison: Comparison) -> str:
 
 def shown_interval(assessment: Assessment) -> tuple[float, float]:
     """Return the interval that matches the verdict: simultaneous over arms and looks, unadjusted for checkpoints."""
-    if assessment.comparison.about == "checkpoints":
+    if not assessment.comparison.is_about_method:
         return assessment.comparison.ci_low, assessment.comparison.ci_high
     one = assessment.equivalence_interval if assessment.verdict == "equivalent" else assessment.interval
     return one.low, one.high

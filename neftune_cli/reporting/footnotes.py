@@ -74,11 +74,11 @@ def pairing(comparison: Comparison, keys: Sequence[str]) -> str:
 
 def few_seeds_sentence(comparison: Comparison) -> str:
     """Return the sentence on arms with fewer than three paired seeds; empty where there is no such arm."""
-    few = _arms_about_checkpoints(comparison)
+    few = _arms_with_few_seeds(comparison)
     if not few:
         return ""
     arms = ", ".join(few)
-    if _have_items(filter(_is_about_checkpoints, _assessments(comparison))):
+    if _have_items(one for one in _assessments(comparison) if not one.comparison.is_about_method):
         return (
             f"With fewer than three paired seeds ({arms}), intervals describe these trained models, not the method: "
             "they generalize to other items but not to other seeds."
@@ -102,7 +102,7 @@ def _method(comparison: Comparison, assessments: Sequence[Assessment]) -> str:
 
 
 def _random_factors(assessments: Iterable[Assessment]) -> str:
-    about_method = [one for one in assessments if not _is_about_checkpoints(one)]
+    about_method = [one for one in assessments if one.comparison.is_about_method]
     factors = "Seeds and items are crossed random factors" if _have_items(about_method) else "Seeds are a random factor"
     return f" {factors}." if about_method else ""
 
@@ -245,7 +245,7 @@ def _metrics_without_items(comparison: Comparison) -> Iterator[str]:
 def _name_without_items(comparison: Comparison, key: str) -> str:
     """Return a metric's name, with the arms if only some have no items; empty where all have items."""
     found = comparison.assessments(key)
-    about_method = {arm: one for arm, one in found.items() if not _is_about_checkpoints(one)}
+    about_method = {arm: one for arm, one in found.items() if one.comparison.is_about_method}
     arms = [arm for arm, one in about_method.items() if one.comparison.items == 1]
     name = comparison.metrics[key].name_within
     return name if len(arms) == len(about_method) and arms else f"{name} ({', '.join(arms)})" if arms else ""
@@ -267,7 +267,7 @@ def _dashes(comparison: Comparison) -> Iterator[str]:
 
 def _missing_interval_reason(assessment: Assessment) -> str:
     """Return the reason why a difference of few seeds has no interval; empty where it has one."""
-    if not _is_about_checkpoints(assessment) or math.isfinite(assessment.comparison.ci_low):
+    if assessment.comparison.is_about_method or math.isfinite(assessment.comparison.ci_low):
         return ""
     if assessment.comparison.items > 1:
         return NO_VARIATION
@@ -279,18 +279,14 @@ def _assessments(comparison: Comparison) -> Iterator[Assessment]:
         yield from comparison.assessments(metric).values()
 
 
-def _arms_about_checkpoints(comparison: Comparison) -> list[str]:
+def _arms_with_few_seeds(comparison: Comparison) -> list[str]:
     few = {
         arm
         for metric in comparison.metrics
         for arm, assessment in comparison.assessments(metric).items()
-        if _is_about_checkpoints(assessment)
+        if not assessment.comparison.is_about_method
     }
     return [arm.name for arm in comparison.treated if arm.name in few]
-
-
-def _is_about_checkpoints(assessment: Assessment) -> bool:
-    return assessment.comparison.about == "checkpoints"
 
 
 def _paired_by(assessments: Iterable[Assessment]) -> str:

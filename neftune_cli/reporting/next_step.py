@@ -50,10 +50,10 @@ def next_step(comparison: Comparison) -> NextStep | None:
         is_decided = decision.confirmatory and not decision.open_arms
         # further looks decide on the declared choices only
         return None if is_decided or comparison.departures else _of_plan(comparison)
-    arms = {*decision.open_arms, *decision.checkpoints}
+    arms = {*decision.open_arms, *decision.with_few_seeds}
     if not arms:
         return None
-    if not decision.checkpoints and not any(comparison.outlooks.get(arm) for arm in arms):
+    if not decision.with_few_seeds and not any(comparison.outlooks.get(arm) for arm in arms):
         return None  # the sweep has all seeds of the default looks already
     return _with_seeds(comparison, len(comparison.arms), ())
 

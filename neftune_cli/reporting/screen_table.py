@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from neftune_cli.analysis.learning import RESPONSE_METRICS
-from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison
+from neftune_cli.analysis.results import Assessment, Comparison
 from neftune_cli.formatting import percent
 from neftune_cli.metrics import Metric
-from neftune_cli.reporting.cells import DASH, interval_kind, noise_share, shown_interval, value_cell
+from neftune_cli.reporting.cells import arm_difference, interval_kind, noise_share, shown_interval, value_cell
 from neftune_cli.reporting.sanitizing import terminal_text
 from neftune_cli.reporting.tables import VERDICT_STYLES, aligned
 
@@ -162,16 +162,18 @@ def _columns(comparison: Comparison, *, has_spread: bool) -> Iterator[ScreenColu
 
 def _difference_columns(comparison: Comparison, metric: Metric) -> Iterator[ScreenColumn]:
     assessed = _assessments(comparison)
-    differences = [_difference(arm, metric, one) for arm, one in zip(comparison.arms, assessed, strict=True)]
-    yield ScreenColumn("difference", _against(comparison), tuple((text,) for text in differences))
+    differences = [arm_difference(arm, metric, comparison.baseline) for arm in comparison.arms]
+    yield ScreenColumn("difference", _against(comparison), tuple((one.number,) for one in differences))
     yield ScreenColumn(
         "interval",
         (interval_kind(comparison), f"{percent(comparison.confidence)} interval"),
-        tuple(_interval(one, metric) if one else ("",) for one in assessed),
+        tuple(one.interval_parts for one in differences),
     )
-    if any(one and math.isfinite(one.p_adjusted) and one.comparison.about == "method" for one in assessed):
-        yield ScreenColumn("p", ("adj.", "p"), tuple((_p_value(one),) for one in assessed))
-    verdicts = [_verdict(arm, comparison, one) for arm, one in zip(comparison.arms, assessed, strict=True)]
+    p_values = [p_value_text(one.p_adjusted) if one and _is_tested(one) else "" for one in assessed]
+    if any(p_values):
+        cells = tuple((p or one.p,) for p, one in zip(p_values, differences, strict=True))
+        yield ScreenColumn("p", ("adj.", "p"), cells)
+    verdicts = ["baseline" if not one.number else one.verdict or "no verdict" for one in differences]
     yield ScreenColumn("verdict", ("", "verdict"), tuple((text,) for text in verdicts), "left")
     if len({arm.seeds for arm in comparison.arms}) > 1:
         yield ScreenColumn("seeds", ("", "seeds"), tuple((str(len(arm.seeds)),) for arm in comparison.arms))
@@ -182,38 +184,13 @@ def _against(comparison: Comparison) -> tuple[str, str]:
     return ("", f"vs {name}") if len(name) <= WIDEST_BASELINE else ("vs", "baseline")
 
 
-def _difference(arm: ArmSummary, metric: Metric, assessment: Assessment | None) -> str:
-    if assessment:
-        return metric.signed(assessment.comparison.difference)
-    estimate = arm.estimates.get(metric.key)
-    if estimate and estimate.difference:
-        return metric.signed(estimate.difference.mean) if math.isfinite(estimate.difference.mean) else DASH
-    return ""
-
-
-def _interval(assessment: Assessment, metric: Metric) -> tuple[str, ...]:
-    low, high = shown_interval(assessment)
-    if not math.isfinite(low):
-        return (DASH,)
-    return ("[", metric.signed(low), ", ", metric.signed(high), "]")
-
-
-def _p_value(assessment: Assessment | None) -> str:
-    if assessment is None:
-        return ""
-    p = assessment.p_adjusted
-    return DASH if not math.isfinite(p) or assessment.comparison.about == "checkpoints" else p_value_text(p)
+def _is_tested(assessment: Assessment) -> bool:
+    return assessment.comparison.is_about_method and math.isfinite(assessment.p_adjusted)
 
 
 def p_value_text(p: float) -> str:
     """Return a p-value in at most five characters."""
     return "<.001" if p < 0.001 else f"{p:.2f}" if p >= 0.1 else f"{p:.3f}"
-
-
-def _verdict(arm: ArmSummary, comparison: Comparison, assessment: Assessment | None) -> str:
-    if arm.name == comparison.baseline:
-        return "baseline"
-    return assessment.verdict if assessment and assessment.verdict else "no verdict"
 
 
 def outside(column: ScreenColumn, names: Sequence[str]) -> str:

@@ -160,7 +160,8 @@ class Dispatcher:
             self._observer.note(f"{trial.label}: the worker {death.reason}. Retrying{halved}.")
             self._waiting.insert(0, retry)
             return
-        reason = f"Attempt {job.attempt}: the worker {death.reason}."
+        tried = f" The trial was tried {job.tries} times." if job.tries > 1 else ""
+        reason = f"The worker {death.reason}.{tried}"
         if death.last_log_line:
             reason += f" Last log line: {death.last_log_line}"
         leased = self._trial_folder(trial).acquire_lease(lease_seconds=self._settings.lease_seconds)

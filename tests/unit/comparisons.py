@@ -16,11 +16,11 @@ from neftune_cli.analysis.results import (
     ClaimResult,
     Comparison,
     Contrast,
+    DifferenceBySeed,
     EarlyStopping,
     Estimate,
     Interval,
     NoiseTest,
-    PairedDifference,
     Role,
     StoppedArm,
     Verdict,
@@ -110,7 +110,7 @@ def estimate(
     difference = None
     if baseline is not None:
         pairs = [value - other for value, other in zip(values, baseline, strict=False)]
-        difference = PairedDifference(dict(enumerate(pairs)), *_mean_and_sd(pairs))
+        difference = DifferenceBySeed(dict(enumerate(pairs)), *_mean_and_sd(pairs))
     return Estimate(dict(enumerate(values)), *_mean_and_sd(values), difference, assessed)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from neftune_cli.analysis.results import Assessment, Comparison, Estimate, Interval, PairedDifference
+from neftune_cli.analysis.results import Assessment, Comparison, DifferenceBySeed, Estimate, Interval
 from neftune_cli.reporting.page.report import report_page
 from tests.html_tree import Element, read
 from tests.page_contents import ALPHAS, comparison, content, values
@@ -118,7 +118,7 @@ def test_missing_and_not_finite_values_have_a_reason() -> None:
 
 
 def test_difference_without_assessment_is_shown() -> None:
-    without_verdict = {"difference": PairedDifference({0: 0.06}, 0.06, None), "assessment": None}
+    without_verdict = {"difference": DifferenceBySeed({0: 0.06}, 0.06, None), "assessment": None}
     page = read(report_page([content(comparison=_changed("alpha=15", **without_verdict))]))
     row = list(_primary(page).all("tr"))[6]
 

@@ -277,7 +277,7 @@ def test_a_value_that_is_not_finite_has_no_verdict() -> None:
     text = _printed(comparison(summary("alpha=0", 0.0, {"eval_loss": estimate(BASELINE)}), diverged), 80)
 
     assert "\nNO VERDICT  No arm has a verdict on held-out loss: a value is not finite.\n" in text
-    assert re.search("^ +5 +not finite +– +no verdict$", text, re.MULTILINE)
+    assert re.search("^ +5 +not finite +– +– +no verdict$", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ class DispatcherCase:
     @property
     def submitted(self) -> list[tuple[str, int, int]]:
         """Return trial, attempt and halvings of every submitted job, in order."""
-        return [(job.trial.id, job.attempt, job.halvings) for job in self.executor.jobs]
+        return [(job.trial.id, job.tries, job.halvings) for job in self.executor.jobs]
 
     def reason(self, trial: Trial) -> str:
         """Return the failure in the trial's folder, or an empty string."""
@@ -133,7 +133,7 @@ def test_the_trial_of_a_dead_worker_is_retried_once_at_once(case: DispatcherCase
 def test_a_second_death_is_recorded_with_the_last_log_line(case: DispatcherCase) -> None:
     case.run(die, die)
     reason = case.reason(case.trials[0])
-    assert reason.startswith("Attempt 2: the worker crashed (SIGSEGV).")
+    assert reason.startswith("The worker crashed (SIGSEGV). The trial was tried 2 times.")
     assert "Fatal Python error: Segmentation fault" in reason
     assert [(one.trial.id, one.reason) for one in case.observer.ended] == [("id0", reason), ("id1", "")]
     assert case.done() == ["id1"]
@@ -149,7 +149,7 @@ def test_the_loss_of_a_node_does_not_count_as_an_attempt(case: DispatcherCase) -
 def test_a_trial_whose_nodes_are_lost_again_and_again_fails(case: DispatcherCase) -> None:
     case.run(*[lose_node] * 30)
     assert len([trial for trial, *_ in case.submitted if trial == "id0"]) == MAX_MACHINE_LOSSES + 1
-    assert case.reason(case.trials[0]) == "Attempt 1: the worker or its node was lost."
+    assert case.reason(case.trials[0]) == "The worker or its node was lost."
 
 
 def test_after_an_out_of_memory_kill_the_batch_size_is_halved_on_request(case: DispatcherCase) -> None:
@@ -170,7 +170,7 @@ def test_a_batch_of_one_example_is_not_halved_and_the_trial_fails(case: Dispatch
     halvings = 4  # the batch size is 16
     case.run(*[be_killed] * (halvings + 1), settings=TrialSettings(halve_batch=True))
     assert case.submitted[halvings] == ("id0", halvings + 1, halvings)
-    assert case.reason(case.trials[0]) == f"Attempt 5: the worker {KILLED}."
+    assert case.reason(case.trials[0]) == f"The worker {KILLED}. The trial was tried 5 times."
     assert case.done() == ["id1"]
 
 
@@ -281,5 +281,5 @@ def test_a_second_death_is_recorded_when_the_lease_is_free(
 
     ran = case.run(die, die_and_leave_a_child, finish, die_when_it_is_free)
     assert [trial for trial, *_ in case.submitted] == ["id0", "id0", "id1", "id0"]
-    assert case.reason(case.trials[0]).startswith("Attempt 2: the worker crashed")
+    assert case.reason(case.trials[0]).startswith("The worker crashed (SIGSEGV). The trial was tried 2 times.")
     assert ran.ended == {"id0", "id1"}

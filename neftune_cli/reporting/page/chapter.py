@@ -203,7 +203,7 @@ class Chapter:
     @property
     def is_about_method(self) -> bool:
         """Return whether any arm has enough seeds for a verdict about the method."""
-        return any(one.comparison.about == "method" for one in self._assessments())
+        return any(one.comparison.is_about_method for one in self._assessments())
 
     @property
     def margin(self) -> str:

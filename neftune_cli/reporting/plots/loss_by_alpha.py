@@ -201,13 +201,13 @@ def _bars(comparison: Comparison, shown: list[PlottedArm]) -> str:
         return ""
     baseline = short_name(comparison.baseline, LONGEST_NAME)
     ragged = len({frozenset(one.estimate.by_seed) for one in shown}) > 1
-    checkpoints = any(one.comparison.about == "checkpoints" for one in found)
+    has_few_seeds = any(not one.comparison.is_about_method for one in found)
     return sentences(
         (
             f"A bar is the {interval_name(comparison)} of the paired difference from {baseline}, shifted by the "
             f"mean of {baseline}: the interval excludes 0 where the bar does not cross the line of {baseline}.",
             equivalence_interval_note(comparison, found),
-            "With fewer than three paired seeds, bars apply to these trained models only." if checkpoints else "",
+            "With fewer than three paired seeds, bars apply to these trained models only." if has_few_seeds else "",
             "Bars use the seeds that both arms have." if ragged else "",
         )
     )

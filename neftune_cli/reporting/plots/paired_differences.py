@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate, PairedDifference
+from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, DifferenceBySeed, Estimate
 from neftune_cli.metrics import Metric
 from neftune_cli.reporting.cells import shown_interval
 from neftune_cli.reporting.plots.canvas import FAINT, SMALL, WIDTH, Plot, PlotText, add_panel, render_plot
@@ -52,7 +52,7 @@ class PairedArm:
     style: ArmStyle
     baseline: Estimate
     treated: Estimate
-    difference: PairedDifference
+    difference: DifferenceBySeed
     assessment: Assessment | None
 
     @property

@@ -41,8 +41,8 @@ class Job:
 
     trial: Trial
     settings: TrialSettings
-    attempt: int = 1
-    """Number of times this command has submitted the trial, this time included."""
+    tries: int = 1
+    """Number of times this command has started the trial, this time included, without those that lost their machine."""
     halvings: int = 0
     """Number of times the batch size is halved before the trial starts."""
     machine_losses: int = 0
@@ -62,8 +62,8 @@ class Job:
                 else None
             )
         if out_of_memory and self.settings.halve_batch and self.trial.can_be_halved(self.halvings):
-            return replace(self, attempt=self.attempt + 1, halvings=self.halvings + 1)
-        return replace(self, attempt=2) if self.attempt == 1 else None
+            return replace(self, tries=self.tries + 1, halvings=self.halvings + 1)
+        return replace(self, tries=2) if self.tries == 1 else None
 
 
 @dataclass(frozen=True)
