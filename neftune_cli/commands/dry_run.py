@@ -56,7 +56,7 @@ def _costed(executable: ExecutablePlan, running: SweepSettings, hourly_rate: flo
     plan = after_taken_looks(executable.planned)
     states = states_of(plan, folder, retry_failed=running.retry_failed)
     missing = [trial for trial in plan.trials if states[trial.id] in (TO_RUN, TO_RESUME)]
-    notes = [*plan.notes, *plan.data.notes]
+    notes = list(plan.all_notes)
     estimate: CostEstimate | None = None
     memory = None if plan.inspection.device == "cuda" else plannable_memory()
     if missing:

@@ -35,6 +35,11 @@ class Plan:
     earlier: frozenset[str] = frozenset()
     """Ids of the trials of earlier looks, which this command has run."""
 
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """Return the notes of the plan and of its data."""
+        return (*self.notes, *self.data.notes)
+
 
 def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec], Inspection]) -> Plan:
     """Return the plan of a spec, merged with the sweep in the folder.

@@ -82,7 +82,7 @@ def run_sweep(
     allocation = _allocation(plan, missing, folder, executor, settings) if missing else None
     folder.open(plan.spec)
     folder.remove_leftovers(lease_seconds=settings.trial_settings.lease_seconds)
-    notes = [*plan.notes, *plan.data.notes]
+    notes = list(plan.all_notes)
     if allocation:
         allocation, notes = _start_workers(
             plan, missing, folder, executor, allocation, observer, estimate=settings.estimate
@@ -191,8 +191,7 @@ def _start_workers(
     peak = peak_of_finished(plan.trials, folder) or (earlier.peak_memory if earlier else None)
     given, allocation = allocation, allocation.fitting(peak)
     notes = [
-        *plan.notes,
-        *plan.data.notes,
+        *plan.all_notes,
         *allocation.preparation.notes,
         *given.notes_on_fewer_workers(allocation, peak),
     ]
