@@ -13,7 +13,8 @@ from neftune_cli.config.arms import ARM_FLAGS, arms_of, fields_in
 from neftune_cli.config.declared_analysis import LOOK_FLAGS, planned_looks, primary_arm, seeds_of_looks
 from neftune_cli.config.experiment_file import VERSION_FIELD, read_experiment
 from neftune_cli.config.field_problems import Details, Origin, independent
-from neftune_cli.config.spec import DEFAULT_MODEL, DEFAULT_SEEDS, SweepSpec, default_recipe
+from neftune_cli.config.recipes import default_recipe
+from neftune_cli.config.spec import DEFAULT_MODEL, DEFAULT_SEEDS, SweepSpec
 from neftune_cli.config.values import NumberDumper
 from neftune_cli.errors import Problems
 

@@ -328,16 +328,20 @@ class SweepSpec(NoiseDetails, InputSpec):
     """Analysis that is declared before the first trial."""
 
     @model_validator(mode="after")
-    def _arms_are_distinct(self) -> Self:
+    def _names_are_distinct(self) -> Self:
         if repeated_names := repeated(arm.name for arm in self.arms):
             shown = ", ".join(map(repr, repeated_names))
             raise PydanticCustomError("repeated_arm_name", "two arms have the same name: {names}", {"names": shown})
-        if repeated_seeds := repeated(self.seeds):
-            shown = ", ".join(map(str, repeated_seeds))
-            raise PydanticCustomError("repeated_seed", "these seeds are repeated: {seeds}", {"seeds": shown})
         if any(arm.name == BASE_ARM for arm in self.arms):
             message = "the arm name {name} is reserved for the base model"
             raise PydanticCustomError("reserved_arm_name", message, {"name": repr(BASE_ARM)})
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_are_those_of_the_looks(self) -> Self:
+        if repeated_seeds := repeated(self.seeds):
+            shown = ", ".join(map(str, repeated_seeds))
+            raise PydanticCustomError("repeated_seed", "these seeds are repeated: {seeds}", {"seeds": shown})
         if self.analysis.has_looks and len(self.seeds) != self.analysis.looks[-1]:
             counts = {"seeds": str(len(self.seeds)), "last": str(self.analysis.looks[-1])}
             message = "the planned looks need {last} seeds, and there are {seeds}"
@@ -375,29 +379,7 @@ class SweepSpec(NoiseDetails, InputSpec):
         )
 
 
-_TINY_RECIPE: dict[str, Any] = {
-    "epochs": 3,
-    "learning_rate": 1e-3,
-    "batch_size": 16,
-    "max_length": 256,
-    "precision": "float32",
-}
-_RECIPE: dict[str, Any] = {"epochs": 3, "learning_rate": 2e-5, "batch_size": 8, "max_length": 512}
-_LORA_LEARNING_RATE = 2e-4
-
 DEFAULT_ALPHAS = (0.0, 5.0, 10.0, 15.0)
 DEFAULT_SEEDS = (0, 1, 2)
 DEFAULT_LOOKS = (5, 8, 12, 20)
 """Numbers of seeds at the planned looks."""
-
-
-def default_recipe(model: str, *, lora: bool) -> dict[str, Any]:
-    """Return the default training recipe of a model.
-
-    The recipe of `tiny` was tuned without noise. It computes in float32, so that its numbers are the same on all
-    processors, apart from rounding. Other models get TRL's learning rate for full fine-tuning (2e-5), and
-    ten times that for LoRA, as TRL's documentation recommends.
-    """
-    if model == BUNDLED_MODEL:
-        return dict(_TINY_RECIPE)
-    return {**_RECIPE, "learning_rate": _LORA_LEARNING_RATE} if lora else dict(_RECIPE)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from neftune_cli.config.choices import NoiseScale, NoiseTarget
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.attestation import MeterTotals, NoiseMeter
-from neftune_cli.noise.batch import MISSING_LABELS, Batch
+from neftune_cli.noise.batch import Batch
 from neftune_cli.noise.conflicts import UPSTREAM_NOISE, has_upstream_noise, mark_noise_hook, noise_sources
 from neftune_cli.noise.draws import NoiseStream
 from neftune_cli.noise.lengths import check_alpha, check_choice
@@ -29,7 +29,7 @@ def attach_noise(
     target: NoiseTarget = "all",
     rank: int | None = None,
 ) -> "AttachedNoise":
-    """Add NEFTune noise to the model's input embeddings until the returned handle is closed or detached.
+    """Add NEFTune noise to the model's input embeddings until the returned handle is detached.
 
         with attach_noise(model, alpha=5.0, seed=0) as noise:
             trainer.train()
@@ -70,7 +70,7 @@ def attach_noise(
     stream = NoiseStream(noise, seed, _process_rank() if rank is None else rank)
     placement = Placement.of(model)
     if target != "all" and is_encoder_decoder(model):
-        raise UsageError(MISSING_LABELS)
+        raise UsageError(_TARGET_OF_ENCODER_DECODER)
     for problem in noise_sources(model):
         raise UsageError(problem)
     return AttachedNoise(model, placement, stream, alpha, noise_scale, target)
@@ -143,7 +143,7 @@ class AttachedNoise:
         self._switched_on = alpha > 0
 
     @property
-    def calls(self) -> int:
+    def draws(self) -> int:
         """Return the number of forwards that got noise, including those before a resume."""
         return self._stream.draws
 
@@ -308,6 +308,10 @@ def _process_rank() -> int:
 _SEVERAL_DEVICES = Problem(
     "DataParallel copied the model to several devices in one process, and the copies share one noise generator.",
     "Start one process per device (accelerate launch), or make one device visible (CUDA_VISIBLE_DEVICES=0).",
+)
+_TARGET_OF_ENCODER_DECODER = Problem(
+    "In an encoder-decoder model the labels are those of the decoder, and do not separate the input ids.",
+    "Use the noise target 'all'.",
 )
 _CALLED_DIRECTLY = Problem(
     "The embeddings were called in training, but not through the model that the noise is attached to.",

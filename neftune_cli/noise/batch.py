@@ -10,7 +10,7 @@ from neftune_cli.config.choices import IGNORED_LABEL, NoiseScale, NoiseTarget
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.lengths import token_noise_scale
 
-MISSING_LABELS = Problem(
+_MISSING_LABELS = Problem(
     "The model was called without one label per input id, which separate the prompt from the completion.",
     "Use the noise target 'all', or a trainer that passes labels to the model.",
 )
@@ -112,7 +112,7 @@ class Batch:
     def _targeted(self, target: NoiseTarget) -> Tensor:
         """Return the mask of the tokens that the target selects: (batch, length), bool."""
         if self.labels is None or self.input_ids is None or self.labels.shape != self.input_ids.shape:
-            raise UsageError(MISSING_LABELS)
+            raise UsageError(_MISSING_LABELS)
         in_loss = self.labels != IGNORED_LABEL
         return in_loss if target == "completion" else ~in_loss
 

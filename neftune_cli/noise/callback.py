@@ -143,7 +143,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         model: nn.Module | None = None,
         **_: Any,
     ) -> None:
-        """Attach the noise at the first draw, or at the draw after the resumed checkpoint."""
+        """Attach the noise once per training. After a resume, its draws continue where the checkpoint ended."""
         if not self._starting:
             return
         assert model is not None

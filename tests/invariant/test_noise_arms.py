@@ -71,7 +71,7 @@ def test_alpha_zero_returns_the_same_tensor_and_draws_nothing() -> None:
         embedding.register_forward_hook(lambda module, args, output: seen.append(output))
         model(input_ids=IDS)
     assert seen[0] is seen[1]
-    assert noise.calls == 0
+    assert noise.draws == 0
 
 
 def test_arms_share_the_unit_noise() -> None:

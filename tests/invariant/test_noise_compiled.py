@@ -82,7 +82,7 @@ def test_a_schedule_runs_in_one_graph_with_the_noise_of_an_uncompiled_model(
         assert counter.frame_count == 1
         with torch.no_grad():
             evaluated = running.eval()(**PADDED).loss
-        assert noise.calls == len(ALPHAS)
+        assert noise.draws == len(ALPHAS)
     for actual, expected in zip(figures, eager(build, PADDED), strict=True):
         torch.testing.assert_close(actual, expected)
     torch.testing.assert_close(evaluated, clean_loss(build))
@@ -144,7 +144,7 @@ def test_a_change_to_alpha_0_and_back_takes_effect() -> None:
         torch.testing.assert_close(running(**PADDED).loss.detach(), clean_loss(bigram))
         noise.alpha = 50.0
         noisy.append(running(**PADDED).loss.item())
-    assert noise.calls == 2
+    assert noise.draws == 2
     assert clean_loss(bigram).item() not in noisy
 
 

@@ -51,7 +51,7 @@ def trained(*, attach_inside: bool, seed: int) -> Outcome:
             optimizer.zero_grad()
         hook.remove()
     weights = nn.utils.parameters_to_vector(model.parameters()).detach()
-    return {"first noise": received[0] - clean, "weights": weights, "calls": noise.calls}
+    return {"first noise": received[0] - clean, "weights": weights, "calls": noise.draws}
 
 
 @pytest.fixture(scope="module")
@@ -117,4 +117,4 @@ def test_data_parallel_on_one_device_works() -> None:
     parallel: Any = nn.DataParallel(model)  # with at most one device, it calls the model directly
     with attach_noise(model) as noise:
         parallel(input_ids=IDS, attention_mask=MASK)
-    assert noise.calls == 1
+    assert noise.draws == 1

@@ -30,7 +30,7 @@ def test_evaluation_mode_has_no_noise() -> None:
     expected = model(input_ids=IDS).logits
     with attach_noise(model, alpha=50.0) as noise:
         assert torch.equal(model(input_ids=IDS).logits, expected)
-    assert noise.calls == 0
+    assert noise.draws == 0
 
 
 def test_generation_has_no_noise_in_training_mode() -> None:
@@ -39,7 +39,7 @@ def test_generation_has_no_noise_in_training_mode() -> None:
     with attach_noise(model, alpha=500.0) as noise:
         assert generate(model) == expected
     assert model.training
-    assert noise.calls == 0
+    assert noise.draws == 0
 
 
 def test_a_forward_without_gradients_has_no_noise() -> None:

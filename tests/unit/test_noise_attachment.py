@@ -111,7 +111,7 @@ def test_a_model_that_peft_wraps_later_keeps_its_noise() -> None:
     inner = zeroed_llama()
     with attach_noise(inner) as noise:
         get_peft_model(inner, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")).train()(IDS, MASK)
-    assert noise.calls == 1
+    assert noise.draws == 1
 
 
 def test_adapted_embeddings_get_noise() -> None:
@@ -125,7 +125,7 @@ def test_gradient_checkpointing_draws_once() -> None:
     model.enable_input_require_grads()
     with attach_noise(model) as noise:
         model(input_ids=IDS, attention_mask=MASK, labels=IDS).loss.backward()
-    assert noise.calls == 1
+    assert noise.draws == 1
 
 
 def test_noise_has_the_dtype_of_the_embeddings() -> None:
@@ -142,7 +142,7 @@ def test_the_encoder_gets_noise_and_the_decoder_does_not(build: Any) -> None:
     encoder, decoder = model.get_encoder().get_input_embeddings(), model.get_decoder().get_input_embeddings()
     with attach_noise(model) as noise, outputs_of(encoder) as encoded, outputs_of(decoder) as decoded:
         model(input_ids=IDS, attention_mask=MASK, labels=IDS)
-    assert noise.calls == 1
+    assert noise.draws == 1
     assert encoded[0][MASK == 1].all()
     assert not encoded[0][MASK == 0].any()
     assert not decoded[0].any()
@@ -159,7 +159,7 @@ def test_a_shared_embedding_gets_noise_in_the_encoder_call_only() -> None:
 def test_inputs_embeds_get_no_noise() -> None:
     with attach_noise(model := zeroed_llama()) as noise:
         model(inputs_embeds=torch.ones(1, 3, DIM))
-    assert noise.calls == 0
+    assert noise.draws == 0
 
 
 def test_calls_is_the_number_of_noisy_forwards() -> None:
@@ -167,7 +167,7 @@ def test_calls_is_the_number_of_noisy_forwards() -> None:
         model(input_ids=IDS)
         model.eval()(input_ids=IDS)
         model.train()(input_ids=IDS)
-    assert noise.calls == 2
+    assert noise.draws == 2
     assert noise.alpha == 5.0
 
 
@@ -192,7 +192,7 @@ def test_a_checkpoint_resumes_the_draws() -> None:
         model(input_ids=IDS)
     assert not torch.equal(whole[0], whole[1])
     assert torch.equal(resumed[0], whole[1])
-    assert noise.calls == 2
+    assert noise.draws == 2
 
 
 @pytest.mark.parametrize("alpha", [-5.0, float("nan"), float("inf")])

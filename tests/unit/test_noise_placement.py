@@ -140,7 +140,7 @@ def test_adapters_get_noise_on_real_tokens_only(adapter: PeftConfig) -> None:
         model(input_ids=IDS, attention_mask=MASK, labels=IDS).loss.backward()
     norms = 6.0 / (3 * MASK.sum(1, keepdim=True)).sqrt() * MASK  # alpha / sqrt(3 L), by the paper
     torch.testing.assert_close(outputs[0].norm(dim=-1), norms)
-    assert noise.calls == 1
+    assert noise.draws == 1
     assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
 
 
@@ -155,7 +155,7 @@ def test_a_quantized_model_gets_noise_in_its_compute_dtype() -> None:
     adapted = get_peft_model(model.cuda(), LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")).train()
     with attach_noise(adapted) as noise:
         adapted(input_ids=IDS.cuda(), attention_mask=MASK.cuda(), labels=IDS.cuda()).loss.backward()
-    assert noise.calls == 1
+    assert noise.draws == 1
     assert noise.deviations == ()
 
 
