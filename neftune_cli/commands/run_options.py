@@ -171,7 +171,8 @@ GpusPerTrial = Annotated[
     float | None,
     Option(
         "--gpus-per-trial",
-        "GPUs of each trial with --executor ray; 0.5 runs two trials on one GPU (default 1 if the cluster has GPUs).",
+        "GPUs of each trial with --executor ray, at most 1; 0.5 runs two trials on one GPU (default 1 if there are "
+        "GPUs).",
         CLUSTER,
         _RUN,
         metavar="N",

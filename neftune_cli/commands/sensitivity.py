@@ -45,7 +45,7 @@ def sensitivity(
     ] = None,
     as_json: run_options.Json = False,
 ) -> None:
-    """Measure the effect of noise on embeddings and next-token predictions, and find equivalents of the paper's alphas.
+    """Measure the effect of noise on embeddings and predictions, and find the alphas with the paper's noise ratios.
 
     The last line is the `neftune sweep` command with these alphas. Nothing is trained.
     """

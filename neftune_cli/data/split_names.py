@@ -21,6 +21,8 @@ _NAMES = {
 }
 _KINDS = {name: kind for kind, names in _NAMES.items() for name in names}
 _WORDS = re.compile(r"[a-z]+")
+_HELD_OUT = re.compile(r"held[ _-]out")
+"""Name of a split in a path that is not one word."""
 
 
 def is_split_name(name: str) -> bool:
@@ -40,7 +42,7 @@ def _plain(name: str) -> str:
 
 def kind_in_path(path: str) -> str | None:
     """Return the kind of the split that the file name or else a folder of a path names: `train-00000-of-00001`."""
-    for part in reversed(path.lower().split("/")):
+    for part in reversed(_HELD_OUT.sub("heldout", path.lower()).split("/")):
         kinds = [_KINDS[word] for word in _WORDS.findall(part) if word in _KINDS]
         if kinds:
             return kinds[-1]

@@ -248,7 +248,7 @@ def _early_stopping(comparison: Comparison) -> Iterator[Fact]:
     baseline, last = stopping.arms[0], max(stopping.epochs)
     spoken = comparison.spoken(comparison.baseline)
     if baseline.best_epoch == last:
-        yield Fact("Early stopping", f"{spoken} has its lowest loss after its last epoch, {last}", rank=2)
+        yield Fact("Early stopping", f"{spoken} has its lowest loss after its last epoch (epoch {last})", rank=2)
         return
     changed = []
     for arm in decide(comparison).with_verdict:

@@ -251,7 +251,7 @@ def test_early_stopping_is_one_sentence() -> None:
         r"\(best epoch of alpha 0: 2\.0 of 3\)",
         texts[0],
     )
-    assert re.search("Early stopping +alpha 0 has its lowest loss after its last epoch, 3", texts[1])
+    assert re.search("Early stopping +alpha 0 has its lowest loss after its last epoch [(]epoch 3[)]", texts[1])
 
 
 def test_a_single_arm_is_told_the_sweep_that_compares() -> None:
