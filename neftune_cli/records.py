@@ -44,9 +44,9 @@ class Phase(StrEnum):
     LOADING = "loading"
     """The trial loads the model and the data."""
     TRAINING = "training"
-    """The trial is fine-tuned; the noise-off losses after each epoch are part of this phase."""
+    """The trial is fine-tuned; the noise-off losses after each epoch but the last are part of this phase."""
     GENERATING = "generating"
-    """The trial writes responses to prompts and scores them."""
+    """The trial measures its last noise-off losses, writes responses to prompts and scores them."""
     EVALUATING = "evaluating"
     """lm-evaluation-harness evaluates the trained model."""
 

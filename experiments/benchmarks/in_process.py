@@ -25,7 +25,7 @@ from neftune_cli.store import SweepFolder
 
 if TYPE_CHECKING:
     from neftune_cli.sweeps.model_cache import ModelCache
-    from neftune_cli.training.checkpointing import ResumableTrainer
+    from neftune_cli.training.resumable_trainer import ResumableTrainer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -104,7 +104,7 @@ def _timed_functions(timer: PhaseTimer) -> Iterator[None]:
     from neftune_cli.evaluation.losses import example_losses
     from neftune_cli.evaluation.shared_prompts import LossPass
     from neftune_cli.sweeps.trial_runner import TrialRunner
-    from neftune_cli.training.checkpointing import ResumableTrainer
+    from neftune_cli.training.resumable_trainer import ResumableTrainer
     from neftune_cli.training.trial_metrics import measure_losses_and_responses as measure
 
     with (

@@ -74,7 +74,7 @@ def greedy_tokens(
         batch_prompts, batch_limits = [prompts[index] for index in batch], [limits[index] for index in batch]
         if preallocated:
             together = _PromptBatch(causal_model(model), batch_prompts, batch_limits, decoding)
-            tokens = together.decode(compute_prompts(batch) if compute_prompts else together.computed_prompts())
+            tokens = together.decode(compute_prompts(batch) if compute_prompts else together.compute_prompts())
         else:
             tokens = _library_tokens(model, batch_prompts, batch_limits[0], decoding)
         generated |= zip(batch, tokens, strict=True)
@@ -170,7 +170,7 @@ class _PromptBatch:
             tokens = self._next_tokens()
         return self._generated
 
-    def computed_prompts(self) -> Iterator[ComputedPrompts]:
+    def compute_prompts(self) -> Iterator[ComputedPrompts]:
         """Compute the prompts in parts of similar length."""
         lengths = self._lengths
         for part in batches_by_length(lengths, tokens_at_once(self._model.device.type)):

@@ -178,7 +178,7 @@ def item_scores(response: str, reference: str) -> dict[str, Any]:
     return {metric.key: metric.scoring_function()(response, reference) for metric in stored}
 
 
-def response_scores(generations: Sequence[Generation]) -> EvalMetrics:
+def aggregate_scores(generations: Sequence[Generation]) -> EvalMetrics:
     """Return every registered metric of responses; None if there are no responses or the metric is undefined."""
     scores = {metric.key: _score(metric, generations) if generations else None for metric in response_metrics()}
     return EvalMetrics.model_validate(scores)

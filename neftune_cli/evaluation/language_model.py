@@ -1,4 +1,4 @@
-"""Evaluation mode of language models: no dropout, noise, gradients or autocast, with the previous state restored."""
+"""Language models in evaluation: the mode without dropout, noise, gradients and autocast, and properties of models."""
 
 import sys
 from collections.abc import Iterator

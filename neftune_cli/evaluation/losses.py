@@ -50,7 +50,7 @@ def example_losses(
     with evaluation_mode(model):
         for indices in batches_by_length([len(one.input_ids) for one in examples], min(tokens, most_tokens(model))):
             batch = padded([examples[index] for index in indices], pad_token_id, model.device)
-            for index, loss in zip(indices, mean_losses(labelled_logits(model, batch), batch), strict=True):
+            for index, loss in zip(indices, losses_from_logits(labelled_logits(model, batch), batch), strict=True):
                 losses[index] = loss
     return losses
 
@@ -133,7 +133,7 @@ def labelled_logits(model: LanguageModel, batch: LossBatch, cache: DynamicCache 
     return logits if only_labelled else logits[batch.labelled]
 
 
-def mean_losses(logits: Tensor, batch: LossBatch) -> list[float]:
+def losses_from_logits(logits: Tensor, batch: LossBatch) -> list[float]:
     """Return the mean loss of each example in nats, from the logits of the labelled positions: (tokens, vocab)."""
     token_losses = cross_entropy(logits.float(), batch.targets[batch.labelled], reduction="none")
     by_position = torch.zeros_like(batch.targets, dtype=torch.float32).masked_scatter(batch.labelled, token_losses)

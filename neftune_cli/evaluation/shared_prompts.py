@@ -21,7 +21,7 @@ from neftune_cli.evaluation.language_model import LanguageModel, causal_model
 from neftune_cli.evaluation.losses import (
     example_losses,
     labelled_logits,
-    mean_losses,
+    losses_from_logits,
     most_tokens,
     padded,
     require_loss_tokens,
@@ -68,7 +68,7 @@ def losses_and_responses(
     _require_finite(of_others, not_finite)
     loss_pass = LossPass(model, with_response, pad_token_id, tokens, not_finite)
     generations = scored_responses(
-        model, tokenizer, with_response, evaluation, compute_prompts=loss_pass.computed_prompts
+        model, tokenizer, with_response, evaluation, compute_prompts=loss_pass.compute_prompts
     )
     by_index = {prompted[row]: loss for row, loss in loss_pass.losses.items()} | dict(
         zip(others, of_others, strict=True)
@@ -102,7 +102,7 @@ class LossPass:
         self._model, self._examples = model, examples
         self._pad_token_id, self._tokens, self._not_finite = pad_token_id, tokens, not_finite
 
-    def computed_prompts(self, indices: Sequence[int]) -> Iterator[ComputedPrompts]:
+    def compute_prompts(self, indices: Sequence[int]) -> Iterator[ComputedPrompts]:
         """Measure the losses of examples that are decoded together, and yield their prompts in parts."""
         lengths = [len(self._examples[index].input_ids) for index in indices]
         tokens = min(self._tokens, most_tokens(self._model), most_cached_tokens(self._model))
@@ -120,7 +120,7 @@ class LossPass:
         ends = torch.tensor([one.prompt_length for one in examples], device=logits.device)
         _keep_prompts(cache, ends)
         places = batch.labelled.flatten().cumsum(0).view_as(batch.labelled) - 1  # of labelled positions in the logits
-        return mean_losses(logits, batch), cache, logits[places.gather(1, ends[:, None] - 1)[:, 0]]
+        return losses_from_logits(logits, batch), cache, logits[places.gather(1, ends[:, None] - 1)[:, 0]]
 
 
 def _keep_prompts(cache: DynamicCache, ends: Tensor) -> None:

@@ -21,11 +21,12 @@ from neftune_cli.models.loading import LoadedModel
 from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation, CurvePoint, ExampleLoss, Phase
 from neftune_cli.store import Checkpoint, LeasedTrial
-from neftune_cli.training.checkpointing import CheckpointCallback, RankCallback, ResumableTrainer
+from neftune_cli.training.checkpointing import CheckpointCallback, RankCallback
 from neftune_cli.training.data_parallel import broadcast_from_rank_0, data_parallel, raise_on_every_rank
 from neftune_cli.training.learning_curve import LearningCurveCallback, loss_not_finite
 from neftune_cli.training.model_settings import trainer_settings_undone, unwrapped
 from neftune_cli.training.prepared_data import PreparedData
+from neftune_cli.training.resumable_trainer import ResumableTrainer
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
 from neftune_cli.training.snapshots import UnreadableCheckpoint, read_snapshot
 from neftune_cli.training.stop_request import StopRequest

@@ -1,4 +1,4 @@
-"""Settings of a model that a trainer changes: configurations, checkpointing of activations, hooks, wrapped `forward`.
+"""Restoration of what a trainer changes in a model: configurations, checkpointing of activations, hooks, `forward`.
 
 Transformers' Trainer, TRL and accelerate change them for training and leave them changed. A trained model must behave
 like the model before training, apart from its weights.

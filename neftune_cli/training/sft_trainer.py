@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
     from trl.trainer.sft_config import SFTConfig
 
-    from neftune_cli.training.checkpointing import ResumableTrainer
+    from neftune_cli.training.resumable_trainer import ResumableTrainer
 
 _REPLACEMENTS = {
     "num_train_epochs": "epochs (--epochs)",
@@ -229,9 +229,9 @@ def build_trainer(
     """
     from datasets import Dataset
 
-    from neftune_cli.training.checkpointing import ResumableTrainer
     from neftune_cli.training.lora import lora_config
     from neftune_cli.training.mixture_of_experts import name_number_of_experts
+    from neftune_cli.training.resumable_trainer import ResumableTrainer
 
     rows = [{"input_ids": list(example.input_ids), "labels": example.labels} for example in examples]
     name_number_of_experts(model)

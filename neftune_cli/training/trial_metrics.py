@@ -9,7 +9,7 @@ from neftune_cli.config.spec import NoiseSpec, ResolvedEvaluation
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.data.hash_split import choose_by_hash
 from neftune_cli.evaluation.batches import tokens_at_once
-from neftune_cli.evaluation.generation import response_scores
+from neftune_cli.evaluation.generation import aggregate_scores
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.evaluation.losses import example_losses, mean_loss
 from neftune_cli.evaluation.shared_prompts import losses_and_responses
@@ -165,7 +165,7 @@ def _measured_responses(generations: Sequence[Generation], splits: Sequence[str]
     of_split = [one.model_copy(update={"split": split}) for one, split in zip(generations, splits, strict=True)]
     held_out, probe = ([one for one in of_split if one.split == split] for split in (HELD_OUT_SPLIT, PROBE_SPLIT))
     return MeasuredResponses(
-        held_out=response_scores(held_out), probe=response_scores(probe) if probe else None, generations=of_split
+        held_out=aggregate_scores(held_out), probe=aggregate_scores(probe) if probe else None, generations=of_split
     )
 
 

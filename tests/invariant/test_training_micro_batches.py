@@ -16,8 +16,8 @@ from neftune_cli.evaluation.batches import batches_by_length, padded_tokens
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.noise import NEFTuneCallback, attach_noise
-from neftune_cli.training.checkpointing import ResumableTrainer
 from neftune_cli.training.micro_batches import MicroBatchTrainer, micro_batches
+from neftune_cli.training.resumable_trainer import ResumableTrainer
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
 from tests.small_model import SMALL_MODEL
 

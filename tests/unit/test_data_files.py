@@ -360,6 +360,7 @@ def test_a_file_name_may_have_a_comma() -> None:
         ("mine_train.jsonl.gz", "mine-valid.jsonl"),
         ("data/train-00000-of-00001.jsonl", "data/validation-00000-of-00001.jsonl"),
         ("train/a.jsonl", "dev/a.jsonl"),
+        ("train.jsonl", "held_out.jsonl"),
         ("x.training.ndjson", "x.eval.ndjson"),
     ],
 )

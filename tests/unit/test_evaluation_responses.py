@@ -18,7 +18,7 @@ from neftune_cli.data.formats import read_examples
 from neftune_cli.data.rows import Located, Table
 from neftune_cli.data.tokenization import tokenize
 from neftune_cli.evaluation import generation
-from neftune_cli.evaluation.generation import response_scores, scored_responses
+from neftune_cli.evaluation.generation import aggregate_scores, scored_responses
 from neftune_cli.models.sources import ModelSource
 from neftune_cli.records import EVAL_METRICS
 from neftune_cli.training.prepared_data import PreparedData
@@ -128,7 +128,7 @@ def test_a_response_of_the_learned_tokens_equals_the_reference(
 
 
 def test_metrics_of_responses_equal_values_computed_by_hand() -> None:
-    metrics = response_scores(scored_responses(chain(*BIGRAMS), tokenizer(), PROMPTED, EVALUATION))
+    metrics = aggregate_scores(scored_responses(chain(*BIGRAMS), tokenizer(), PROMPTED, EVALUATION))
     assert metrics.exact_match == 0.5
     assert metrics.rouge_l == pytest.approx((1 + 0.5) / 2)
     assert metrics.response_chars == (len("is Rome") + len("lies there lies there lies there")) / 2
@@ -138,13 +138,13 @@ def test_metrics_of_responses_equal_values_computed_by_hand() -> None:
 
 
 def test_repetition_is_undefined_if_all_responses_are_shorter_than_a_chunk() -> None:
-    metrics = response_scores(scored_responses(chain(*BIGRAMS), tokenizer(), PROMPTED, EVALUATION))
+    metrics = aggregate_scores(scored_responses(chain(*BIGRAMS), tokenizer(), PROMPTED, EVALUATION))
     assert metrics.repetition_2gram is None
     assert metrics.log_diversity is None
 
 
 def test_repetition_of_responses_longer_than_a_chunk() -> None:
-    metrics = response_scores(
+    metrics = aggregate_scores(
         scored_responses(chain(*BIGRAMS), tokenizer(), PROMPTED, EVALUATION.model_copy(update={"max_new_tokens": 10}))
     )
     # ten words, "lies there" five times: nine 2-grams, two of them unique
@@ -153,7 +153,7 @@ def test_repetition_of_responses_longer_than_a_chunk() -> None:
 
 def test_metrics_are_none_if_all_examples_are_plain_texts() -> None:
     generations = scored_responses(chain(*BIGRAMS), tokenizer(), PROMPTED[1:2], EVALUATION)
-    metrics = response_scores(generations)
+    metrics = aggregate_scores(generations)
     assert generations == []
     assert metrics.model_dump() == dict.fromkeys(EVAL_METRICS)
 

@@ -17,7 +17,7 @@ from neftune_cli.analysis.comparison import compare_all, compare_sweep
 from neftune_cli.analysis.options import ComparisonOptions, parse_margins
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import UsageError
-from neftune_cli.evaluation.generation import item_scores, response_scores
+from neftune_cli.evaluation.generation import aggregate_scores, item_scores
 from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.metrics import (
     HELD_OUT_RESPONSES,
@@ -111,7 +111,7 @@ def generations(alpha: float) -> list[Generation]:
 
 def record(template: TrialRecord, alpha: float, seed: int) -> TrialRecord:
     """Return a record with all registered metrics; the responses to probe prompts are those to held-out prompts."""
-    scores = response_scores(generations(alpha))
+    scores = aggregate_scores(generations(alpha))
     noise = {"alpha": alpha} if alpha else None
     identity = {**template.identity, "noise": noise, "seed": seed}
     return template.model_copy(
@@ -235,7 +235,7 @@ def test_a_record_keeps_a_metric_that_is_no_longer_registered(sweep: SweepFolder
 
 def test_records_without_registered_metrics_have_the_fields_of_the_schema() -> None:
     with unregistered(SHARED_WORDS), unregistered(DISTINCT_WORDS):
-        assert tuple(response_scores(generations(0.0)).model_dump()) == EVAL_METRICS
+        assert tuple(aggregate_scores(generations(0.0)).model_dump()) == EVAL_METRICS
         assert tuple(generations(0.0)[0].model_dump()) == tuple(Generation.model_fields)
 
 

@@ -13,8 +13,8 @@ from transformers import TrainerState
 
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
-from neftune_cli.training.checkpointing import generator_states, load_optimizer, restore_generators
 from neftune_cli.training.learning_curve import LearningCurveCallback
+from neftune_cli.training.resumable_trainer import generator_states, load_optimizer, restore_generators
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
 from neftune_cli.training.snapshots import Snapshot, changing_tensors, read_snapshot, write_snapshot
 from neftune_cli.training.trial import halved_batch
