@@ -308,11 +308,12 @@ def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
         noise_ratio=record.noise.ratio if record.noise else None,
         attestation=record.attestation,
         notes=record.notes,
-        seconds=_machine_seconds(folder.status()),
+        seconds=_seconds_of_sweep(folder.status()),
     )
 
 
-def _machine_seconds(status: TrialStatus | None) -> float | None:
+def _seconds_of_sweep(status: TrialStatus | None) -> float | None:
+    """Return the time that a trial added to its sweep, if as many trials as could run in parallel did so."""
     if status is None or status.seconds is None:
         return None
     return status.seconds / max(1, status.side_by_side or 1)
