@@ -16,9 +16,9 @@ from neftune_cli.config.spec import TrialSpec
 from neftune_cli.store.manifest import CostEstimate
 from neftune_cli.sweeps.cost_table import TO_RESUME, TO_RUN, CostedPlan, costed_plan, print_costs, states_of
 from neftune_cli.sweeps.estimate import PlannedCost, estimate_cost
-from neftune_cli.sweeps.inspection import Preparation
-from neftune_cli.sweeps.measurement_cache import remember_preparation, remembered_inspection, remembered_preparation
-from neftune_cli.sweeps.resources import allocate_workers, plannable_memory
+from neftune_cli.sweeps.inspection import LoadedSizes
+from neftune_cli.sweeps.measurement_cache import remember_sizes, remembered_inspection, remembered_sizes
+from neftune_cli.sweeps.resources import load_and_allocate, plannable_memory
 from neftune_cli.training.trial import Trial
 
 
@@ -64,7 +64,7 @@ def _costed(executable: ExecutablePlan, running: SweepSettings, hourly_rate: flo
         # the preparations are included, because a sweep makes them before its first trial too
         estimate = planned.cost.after(max(time.monotonic() - begin, planned.startup))
         memory = planned.allocation.memory
-        notes += [*planned.allocation.preparation.notes, *planned.notes]
+        notes += [*planned.allocation.sizes.notes, *planned.notes]
     return costed_plan(
         plan,
         folder,
@@ -80,10 +80,10 @@ def _planned(executable: ExecutablePlan, missing: Sequence[Trial], running: Swee
     """Return the cost of the missing trials with all workers busy. Workers start only if something is not known yet."""
     plan, folder, executor = executable.planned.plan, executable.planned.folder, executable.executor
 
-    def prepare(trials: Sequence[TrialSpec]) -> Preparation:
-        return remembered_preparation(plan, trials) or executor.prepare(trials)
+    def prepare(trials: Sequence[TrialSpec]) -> LoadedSizes:
+        return remembered_sizes(plan, trials) or executor.prepare(trials)
 
-    allocation = allocate_workers(plan, missing, folder, prepare, running.allowed_workers)
+    allocation = load_and_allocate(plan, missing, folder, prepare, running.allowed_workers)
     if running.estimate:
-        remember_preparation(plan, [trial.spec for trial in missing], allocation.preparation)
+        remember_sizes(plan, [trial.spec for trial in missing], allocation.sizes)
     return estimate_cost(plan, missing, folder, executor, allocation, say_line, calibrate=running.estimate)

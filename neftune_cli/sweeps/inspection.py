@@ -130,7 +130,7 @@ def data_facts(data: InstructionData) -> DataFacts:
 
 
 @dataclass(frozen=True)
-class Preparation:
+class LoadedSizes:
     """Sizes of the loaded model and the tokenized data."""
 
     notes: tuple[str, ...]

@@ -14,13 +14,13 @@ from neftune_cli.sweeps.dispatch import Dispatcher, DispatchResult
 from neftune_cli.sweeps.estimate import PlannedCost, estimate_cost, measured_cost, peak_of_finished
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import Failure
-from neftune_cli.sweeps.inspection import Preparation
+from neftune_cli.sweeps.inspection import LoadedSizes
 from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_times
-from neftune_cli.sweeps.measurement_cache import remember_preparation, remembered_preparation
+from neftune_cli.sweeps.measurement_cache import remember_sizes, remembered_sizes
 from neftune_cli.sweeps.plan import Plan, done_trials, failed_trials, missing_trials, trial_folder
 from neftune_cli.sweeps.progress import Observer
-from neftune_cli.sweeps.resources import GIB, WorkerAllocation, allocate_workers, memory_warning
+from neftune_cli.sweeps.resources import GIB, WorkerAllocation, load_and_allocate, memory_warning
 from neftune_cli.training.trial import Trial
 
 LARGEST_TABLES_SHARE = 0.05
@@ -129,12 +129,12 @@ def _allocation(
 ) -> WorkerAllocation:
     """Return the workers. The sizes of a model are remembered for executors that queue for another machine."""
 
-    def prepare(trials: Sequence[TrialSpec]) -> Preparation:
-        found = remembered_preparation(plan, trials) or executor.prepare(trials)
-        remember_preparation(plan, trials, found)
+    def prepare(trials: Sequence[TrialSpec]) -> LoadedSizes:
+        found = remembered_sizes(plan, trials) or executor.prepare(trials)
+        remember_sizes(plan, trials, found)
         return found
 
-    return allocate_workers(
+    return load_and_allocate(
         plan, missing, folder, executor.prepare if settings.on_this_machine else prepare, settings.allowed_workers
     )
 
@@ -192,14 +192,14 @@ def _start_workers(
     given, allocation = allocation, allocation.fitting(peak)
     notes = [
         *plan.all_notes,
-        *allocation.preparation.notes,
+        *allocation.sizes.notes,
         *given.notes_on_fewer_workers(allocation, peak),
     ]
     executor.start(allocation.workers, allocation.threads, allocation.gpus)
     manifest = new_manifest(plan, folder.path.absolute(), folder.manifest(), notes, workers=_workers(allocation))
     folder.write_manifest(manifest)
     if estimate and (new := unestimated(manifest, missing)):
-        remember_preparation(plan, [trial.spec for trial in missing], allocation.preparation)
+        remember_sizes(plan, [trial.spec for trial in missing], allocation.sizes)
         planned = estimate_cost(plan, new, folder, executor, allocation, observer.note)
         allocation = planned.allocation
         executor.start(allocation.workers, allocation.threads, allocation.gpus)

@@ -17,7 +17,7 @@ from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.failures import is_out_of_memory
 from neftune_cli.sweeps.inspection import (
     Inspection,
-    Preparation,
+    LoadedSizes,
     data_facts,
     model_facts,
     resolved_evaluation,
@@ -81,7 +81,7 @@ class TrialRunner:
             lm_eval=tasks.spec if tasks else None,
         )
 
-    def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
+    def prepare(self, trials: Sequence[TrialSpec]) -> LoadedSizes:
         """Load the model, tokenize the data for each maximum length of the trials, and return the sizes.
 
         Raises:

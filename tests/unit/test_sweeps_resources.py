@@ -16,14 +16,14 @@ from neftune_cli.config.spec import TrialSpec
 from neftune_cli.store import SweepFolder
 from neftune_cli.store.manifest import Manifest, Workers
 from neftune_cli.sweeps import resources
-from neftune_cli.sweeps.inspection import Preparation, Slots
+from neftune_cli.sweeps.inspection import LoadedSizes, Slots
 from neftune_cli.sweeps.resources import (
     WorkerAllocation,
-    allocate_workers,
     automatic_workers,
     available_cores,
     available_memory,
     held_memory,
+    load_and_allocate,
     memory_need,
     memory_warning,
 )
@@ -36,8 +36,8 @@ MANY_CORES, TWO_CORES = 8, 2
 class PreparingExecutor:
     """An executor that only prepares model and data."""
 
-    def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
-        return Preparation((), 1000, 4000, vocabulary=100, width=8, layers=1, longest=10)
+    def prepare(self, trials: Sequence[TrialSpec]) -> LoadedSizes:
+        return LoadedSizes((), 1000, 4000, vocabulary=100, width=8, layers=1, longest=10)
 
 
 def allocated(
@@ -47,7 +47,7 @@ def allocated(
     found = SimpleNamespace(gpus=0, device="cpu", seconds=0.0, slots=slots)
     plan = SimpleNamespace(trials=(trial,) * TRIALS, inspection=found)
     executor = PreparingExecutor()
-    return allocate_workers(cast(Any, plan), cast(Any, (trial,) * missing), folder, executor.prepare, workers)
+    return load_and_allocate(cast(Any, plan), cast(Any, (trial,) * missing), folder, executor.prepare, workers)
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_automatic_workers_by_trials_cores_memory_and_gpus(
 
 
 def test_the_memory_of_a_worker_is_that_of_its_weights_and_its_largest_batch() -> None:
-    million = Preparation((), 10**6, 4 * 10**6, vocabulary=1000, width=100, layers=10, longest=50)
+    million = LoadedSizes((), 10**6, 4 * 10**6, vocabulary=1000, width=100, layers=10, longest=50)
     # by hand: 1 GiB; 4 MB of weights twice, gradients and two moments; 8 x 50 tokens
     weights = GIB + 8 * 10**6 + 12 * 10**6
     expected = weights + 4000 * 68 * 100 * 10 + 4000 * 1000 * 12

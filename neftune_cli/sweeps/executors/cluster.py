@@ -20,7 +20,7 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Job, LeasedElsewhere, Started
 from neftune_cli.sweeps.executors.messages import WorkerMessage, answered_value, to_json, trial_event
 from neftune_cli.sweeps.failures import STOPPED
-from neftune_cli.sweeps.inspection import Inspection, Preparation, Slots
+from neftune_cli.sweeps.inspection import Inspection, LoadedSizes, Slots
 from neftune_cli.sweeps.measurement_cache import remember_machine, remembered_inspection
 from neftune_cli.sweeps.plan import trial_folder
 from neftune_cli.training.cost import Calibration
@@ -168,7 +168,7 @@ class ClusterExecutor:
                 remember_machine(found, node)
         return replace(found, slots=self._slots)
 
-    def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
+    def prepare(self, trials: Sequence[TrialSpec]) -> LoadedSizes:
         """Load model and data on a node."""
         values = [to_json(trial) for trial in trials]
         request = {
@@ -176,8 +176,8 @@ class ClusterExecutor:
             "trials": values,
             "inputs": [one for trial in trials[:1] for one in _local_inputs(trial)],
         }
-        (preparation,) = self._ask("prepare", request, Preparation)
-        return preparation
+        (sizes,) = self._ask("prepare", request, LoadedSizes)
+        return sizes
 
     def calibrate(self, trial: TrialSpec, seconds: float) -> list[Calibration]:
         """Measure the cost of a recipe in as many tasks at once as trials run in parallel."""
