@@ -84,7 +84,7 @@ def fine_tune(
     checkpoints = [one for one in folder.checkpoints() if halvings_of(one) == halvings]
     curve, noise = _curve(trial, prepared, output, settings), noise_callback(trial.spec)
     callback = CheckpointCallback(folder, settings, stop, curve=curve, noise=noise, halvings=halvings)
-    others = data_parallel(settings.processes, _job(trial, halvings, settings), folder.folder.log_path)
+    others = data_parallel(settings.processes, _rank_request(trial, halvings, settings), folder.folder.log_path)
     with tempfile.TemporaryDirectory(prefix="neftune-") as work, trainer_settings_undone(loaded.model), others:
         with stop.interruptible():
             callbacks = [curve, callback, noise, *([output.live] if output.live else [])]
@@ -95,8 +95,8 @@ def fine_tune(
     return _final_model(callback, stop)
 
 
-def _job(trial: Trial, halvings: int, settings: TrialSettings) -> dict[str, Any]:
-    """Return the job of the other ranks: the trial, and the number of halvings and of processes."""
+def _rank_request(trial: Trial, halvings: int, settings: TrialSettings) -> dict[str, Any]:
+    """Return the request to the other ranks: the trial, and the number of halvings and of processes."""
     return {
         "spec": trial.spec.model_dump(mode="json", by_alias=True),
         "halvings": halvings,
