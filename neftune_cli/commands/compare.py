@@ -139,7 +139,7 @@ def _print_compared(
         hypotheses: whether to print the claims of the paper.
         reported: folders that have a report of their comparison, which the screen names.
     """
-    from neftune_cli.commands.outcome import print_screens, screens
+    from neftune_cli.commands.printed_results import print_screens, screens
 
     comparisons = [one.comparison for one in compared]
     if file is None:

@@ -53,7 +53,9 @@ def run_and_report(
 
     """
     with executable_plan(file, fields, output, running, quiet=quiet, single_trial=single_trial) as executable:
-        from neftune_cli.commands.outcome import print_results  # before the run: an upgrade may replace the files
+        from neftune_cli.commands.printed_results import (
+            print_results,  # before the run: an upgrade may replace the files
+        )
 
         planned, say = executable.planned, say_nothing if quiet else say_line
         with _disk_errors_reported(planned.folder.path):

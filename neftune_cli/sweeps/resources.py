@@ -11,7 +11,7 @@ from neftune_cli.config.spec import TrialSpec
 from neftune_cli.evaluation.batches import CACHE_BYTES, MOST_PROMPTS, tokens_at_once
 from neftune_cli.formatting import counted
 from neftune_cli.store import KEPT_CHECKPOINTS, SweepFolder
-from neftune_cli.sweeps.inspection import LoadedSizes, Slots
+from neftune_cli.sweeps.inspection import ClusterSlots, LoadedSizes
 from neftune_cli.sweeps.plan import Plan
 from neftune_cli.training.trial import Trial
 
@@ -90,8 +90,8 @@ def load_and_allocate(
     begin = time.monotonic()
     sizes = prepare([trial.spec for trial in missing])
     startup = plan.inspection.seconds + time.monotonic() - begin
-    if slots := plan.inspection.slots:
-        return _allocate_slots(plan, missing, folder, sizes, slots, workers, startup)
+    if slots := plan.inspection.cluster_slots:
+        return _allocate_on_cluster(plan, missing, folder, sizes, slots, workers, startup)
     return _allocate_here(plan, missing, folder, sizes, workers, startup)
 
 
@@ -143,12 +143,12 @@ def _threads_before(folder: SweepFolder) -> int | None:
     return folder.manifest().workers.threads
 
 
-def _allocate_slots(
+def _allocate_on_cluster(
     plan: Plan,
     missing: Sequence[Trial],
     folder: SweepFolder,
     sizes: LoadedSizes,
-    slots: Slots,
+    slots: ClusterSlots,
     workers: int | None,
     startup: float,
 ) -> WorkerAllocation:
@@ -195,8 +195,8 @@ def automatic_workers(trials: int, *, cores: int, memory: int, need: int, gpus: 
         gpus: number of GPUs; each runs one trial at a time.
         device: `cuda`, `mps` or `cpu`.
     """
-    slots = {"cuda": max(1, gpus), "mps": 1}.get(device, cores)
-    return max(1, min(trials, slots, memory // max(1, need)))
+    in_parallel = {"cuda": max(1, gpus), "mps": 1}.get(device, cores)
+    return max(1, min(trials, in_parallel, memory // max(1, need)))
 
 
 def memory_warning(peak: int, workers: int, memory: int | None) -> str:

@@ -217,7 +217,7 @@ def _train(callback: CheckpointCallback, folder: LeasedTrial, checkpoints: list[
 
 
 def _final_model(callback: CheckpointCallback, stop: StopRequest) -> FinalModel:
-    """Return the outcome of a finished training; write its checkpoint first if one is due or a stop was requested."""
+    """Return the model of a finished training; write its checkpoint first if one is due or a stop was requested."""
     curve, noise, saved = callback.curve, callback.noise, callback.attestation
     if saved is None and noise.deviations:
         raise TrialError(f"The applied noise does not match the formula: {'; '.join(noise.deviations)}.")

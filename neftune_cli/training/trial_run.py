@@ -64,18 +64,18 @@ def run_trial(
     folder = output.folder
     if trial.is_base and (earlier := finished_in_another_sweep(folder.folder)):
         return _copied(earlier, output)
-    outcome = (
+    final = (
         _untrained(loaded, prepared, folder, stop)
         if trial.is_base
         else fine_tune(trial, loaded, prepared, output, settings=settings, stop=stop, halvings=halvings)
     )
-    output.report(_generating(outcome.model, is_base=trial.is_base))
-    last_losses, responses = _measured(outcome, trial, loaded, prepared, output, stop)
-    losses = [*outcome.losses, *last_losses]
-    task_files = _evaluated(outcome, loaded, output, tasks, stop) if tasks else {}
+    output.report(_generating(final.model, is_base=trial.is_base))
+    last_losses, responses = _measured(final, trial, loaded, prepared, output, stop)
+    losses = [*final.losses, *last_losses]
+    task_files = _evaluated(final, loaded, output, tasks, stop) if tasks else {}
     if settings.keep_model and not trial.is_base:
-        _save(outcome.model, loaded, folder)
-    record = _record(trial, prepared, outcome, losses, responses, halvings)
+        _save(final.model, loaded, folder)
+    record = _record(trial, prepared, final, losses, responses, halvings)
     output.finish(record, losses, responses.generations, task_files)
     return record
 
@@ -83,7 +83,7 @@ def run_trial(
 def _record(
     trial: Trial,
     prepared: PreparedData,
-    outcome: FinalModel,
+    final: FinalModel,
     losses: Sequence[ExampleLoss],
     responses: MeasuredResponses,
     halvings: int,
@@ -93,11 +93,11 @@ def _record(
         arm=trial.arm,
         alpha=trial.alpha,
         seed=trial.seed,
-        loss=loss_metrics(losses, train_loss=outcome.train_loss()),
+        loss=loss_metrics(losses, train_loss=final.train_loss()),
         eval=responses.held_out,
         probe_eval=responses.probe,
         noise=None if trial.is_base else measure_noise(trial.spec.noise, prepared),
-        attestation=outcome.attestation,
+        attestation=final.attestation,
         identity=trial.identity,
         notes=(
             f"Measured on {len(prepared.probe)} training and {len(prepared.held_out)} held-out examples.",
@@ -137,7 +137,7 @@ def _generating(model: LanguageModel, *, is_base: bool) -> TrialProgress:
 
 
 def _measured(
-    outcome: FinalModel,
+    final: FinalModel,
     trial: Trial,
     loaded: LoadedModel,
     prepared: PreparedData,
@@ -145,13 +145,13 @@ def _measured(
     stop: StopRequest,
 ) -> tuple[list[ExampleLoss], MeasuredResponses]:
     """Measure the losses of the model, add them to its learning curve, and generate and score its responses."""
-    epoch, evaluation = math.ceil(outcome.epoch), trial.spec.evaluation
-    with _resumable(outcome, stop):
+    epoch, evaluation = math.ceil(final.epoch), trial.spec.evaluation
+    with _resumable(final, stop):
         losses, responses = measure_losses_and_responses(
-            outcome.model, loaded.tokenizer, prepared, evaluation, epoch=epoch, not_finite=outcome.not_finite
+            final.model, loaded.tokenizer, prepared, evaluation, epoch=epoch, not_finite=final.not_finite
         )
     subset = None if trial.is_base else curve_subset(prepared, evaluation.curve_examples)
-    for point in loss_points(losses, subset, step=outcome.step, epoch=outcome.epoch):
+    for point in loss_points(losses, subset, step=final.step, epoch=final.epoch):
         output.append(point)
     sys.audit("neftune.epoch-measured", epoch)
     sys.audit("neftune.responses-generated", trial.id)
@@ -159,26 +159,26 @@ def _measured(
 
 
 def _evaluated(
-    outcome: FinalModel, loaded: LoadedModel, output: TrialOutput, tasks: LoadedTasks, stop: StopRequest
+    final: FinalModel, loaded: LoadedModel, output: TrialOutput, tasks: LoadedTasks, stop: StopRequest
 ) -> dict[str, str]:
     """Return the files of lm-evaluation-harness."""
     output.report(TrialProgress(Phase.EVALUATING))
     with harness_randomness():  # imports of the harness draw random numbers
         from neftune_cli.evaluation.harness import run_tasks
-    with _resumable(outcome, stop):
-        found = run_tasks(outcome.model, loaded.tokenizer, tasks)
+    with _resumable(final, stop):
+        found = run_tasks(final.model, loaded.tokenizer, tasks)
     sys.audit("neftune.tasks-evaluated")
     return {TASK_SCORES_FILE: found.scores_json(), TASK_DOCUMENTS_FILE: found.documents_json()}
 
 
 @contextmanager
-def _resumable(outcome: FinalModel, stop: StopRequest) -> Iterator[None]:
+def _resumable(final: FinalModel, stop: StopRequest) -> Iterator[None]:
     """Write a checkpoint of the trained model if a stop is requested during the block."""
     try:
         with stop.interruptible():
             yield
     except TrialStopped:
-        outcome.write_checkpoint()
+        final.write_checkpoint()
         raise
 
 

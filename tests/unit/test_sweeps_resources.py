@@ -16,7 +16,7 @@ from neftune_cli.config.spec import TrialSpec
 from neftune_cli.store import SweepFolder
 from neftune_cli.store.manifest import Manifest, Workers
 from neftune_cli.sweeps import resources
-from neftune_cli.sweeps.inspection import LoadedSizes, Slots
+from neftune_cli.sweeps.inspection import ClusterSlots, LoadedSizes
 from neftune_cli.sweeps.resources import (
     WorkerAllocation,
     automatic_workers,
@@ -41,10 +41,10 @@ class PreparingExecutor:
 
 
 def allocated(
-    folder: SweepFolder, *, missing: int, workers: int | None = None, slots: Slots | None = None
+    folder: SweepFolder, *, missing: int, workers: int | None = None, slots: ClusterSlots | None = None
 ) -> WorkerAllocation:
     trial = SimpleNamespace(spec=SimpleNamespace(train=resolve_sweep(None, {}).train))
-    found = SimpleNamespace(gpus=0, device="cpu", seconds=0.0, slots=slots)
+    found = SimpleNamespace(gpus=0, device="cpu", seconds=0.0, cluster_slots=slots)
     plan = SimpleNamespace(trials=(trial,) * TRIALS, inspection=found)
     executor = PreparingExecutor()
     return load_and_allocate(cast(Any, plan), cast(Any, (trial,) * missing), folder, executor.prepare, workers)
@@ -88,10 +88,10 @@ def test_workers_share_the_cores(folder: SweepFolder, monkeypatch: pytest.Monkey
 def test_the_slots_of_a_cluster_replace_the_cores_of_this_machine(
     folder: SweepFolder, workers: int | None, expected: int
 ) -> None:
-    found = allocated(folder, missing=TRIALS, workers=workers, slots=Slots(4, 8))
+    found = allocated(folder, missing=TRIALS, workers=workers, slots=ClusterSlots(4, 8))
     assert (found.workers, found.threads, found.memory) == (expected, 8, None)
     write_threads(folder, 2)
-    assert allocated(folder, missing=TRIALS, slots=Slots(4, 8)).threads == 2
+    assert allocated(folder, missing=TRIALS, slots=ClusterSlots(4, 8)).threads == 2
 
 
 def test_with_little_memory_there_are_fewer_workers_with_more_threads(

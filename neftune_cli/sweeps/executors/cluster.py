@@ -20,7 +20,7 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Job, LeasedElsewhere, Started
 from neftune_cli.sweeps.executors.messages import WorkerMessage, answered_value, to_json, trial_event
 from neftune_cli.sweeps.failures import STOPPED
-from neftune_cli.sweeps.inspection import Inspection, LoadedSizes, Slots
+from neftune_cli.sweeps.inspection import ClusterSlots, Inspection, LoadedSizes
 from neftune_cli.sweeps.measurement_cache import remember_machine, remembered_inspection
 from neftune_cli.sweeps.plan import trial_folder
 from neftune_cli.training.cost import Calibration
@@ -78,7 +78,7 @@ class Cluster(Protocol):
         """Return whether the scheduler has a queue for all trials, and limits those in parallel itself."""
         ...
 
-    def slots(self) -> Slots:
+    def slots(self) -> ClusterSlots:
         """Return the number of tasks in parallel, and the threads of each.
 
         Raises:
@@ -166,7 +166,7 @@ class ClusterExecutor:
             )
             if node:
                 remember_machine(found, node)
-        return replace(found, slots=self._slots)
+        return replace(found, cluster_slots=self._slots)
 
     def prepare(self, trials: Sequence[TrialSpec]) -> LoadedSizes:
         """Load model and data on a node."""
