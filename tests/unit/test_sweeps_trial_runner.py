@@ -15,7 +15,7 @@ from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import TrialError, TrialStopped
 from neftune_cli.records import Phase, TrialState, TrialStatus
 from neftune_cli.store import LeasedTrial, SweepFolder
-from neftune_cli.sweeps import trial_report
+from neftune_cli.sweeps import trial_state
 from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.plan import make_plan, trial_folder
 from neftune_cli.sweeps.trial_runner import TrialRunner
@@ -138,7 +138,7 @@ def test_every_trial_starts_from_the_base_weights(case: RunnerCase) -> None:
 def test_the_folder_has_phase_step_and_time_while_the_trial_runs(
     case: RunnerCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial_report, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(trial_state, "REPORT_SECONDS", 0.0)
     seen = []
 
     def report_twice(_: Trial, __: object, ___: object, output: TrialOutput, **____: object) -> None:
