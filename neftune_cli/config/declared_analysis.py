@@ -9,22 +9,22 @@ from neftune_cli.config.spec import DEFAULT_LOOKS, MIN_SEEDS
 from neftune_cli.errors import Problem, Problems, alternatives
 from neftune_cli.formatting import counted
 
-LOOK_FLAGS = ("until_decided", "looks", "max_seeds")
+LOOK_OPTIONS = ("until_decided", "looks", "max_seeds")
 """Options that define the planned looks."""
 _FIX = "Use for example --looks 5,8,12,20."
 
 
-def planned_looks(flags: Mapping[str, Any], written: Any, problems: Problems) -> list[int]:
+def planned_looks(options: Mapping[str, Any], written: Any, problems: Problems) -> list[int]:
     """Return the numbers of seeds at the planned looks; none if the number of seeds is fixed.
 
     Args:
-        flags: given options; those of `LOOK_FLAGS` are read.
+        options: given options; those of `LOOK_OPTIONS` are read.
         written: `analysis.looks` of the experiment.
         problems: receives the problems of the options.
 
     """
-    given, largest = flags.get("looks"), flags.get("max_seeds")
-    wanted, in_file = flags.get("until_decided"), list(written) if isinstance(written, list | tuple) else []
+    given, largest = options.get("looks"), options.get("max_seeds")
+    wanted, in_file = options.get("until_decided"), list(written) if isinstance(written, list | tuple) else []
     if wanted is False or not (wanted or in_file):
         problems.add(_without_flag(given, largest))
         return []
@@ -39,20 +39,20 @@ def planned_looks(flags: Mapping[str, Any], written: Any, problems: Problems) ->
     return [*(seeds for seeds in looks if seeds < largest), largest]
 
 
-def seeds_of_looks(looks: Sequence[int], seeds: Any, flags: Mapping[str, Any], problems: Problems) -> Any:
+def seeds_of_looks(looks: Sequence[int], seeds: Any, options: Mapping[str, Any], problems: Problems) -> Any:
     """Return the seeds for the planned looks: the given list if it has one for each seed of the last look.
 
     Args:
         looks: numbers of seeds at the looks.
         seeds: given by an option or by the experiment, or None.
-        flags: given options. Seeds of an option that do not fit are a problem; those of an experiment are replaced.
+        options: given options. Seeds of an option that do not fit are a problem; those of an experiment are replaced.
         problems: receives the problem.
 
     """
     if isinstance(seeds, Sequence) and len(seeds) == looks[-1]:
         return seeds
-    if "seeds" in flags:
-        count = len(flags["seeds"])
+    if "seeds" in options:
+        count = len(options["seeds"])
         what = f"--seeds gives {counted(count, 'seed')}, but the planned looks need {looks[-1]}."
         problems.add([Problem(what, f"Use --max-seeds {count}, or --fixed-seeds for a fixed number of seeds.")])
     return list(range(looks[-1]))

@@ -94,7 +94,7 @@ def with_times(manifest: Manifest, folder: SweepFolder, actual: CostEstimate, *,
         ended: whether the sweep has ended, for now.
     """
     kept = set(TrialResources.model_fields)
-    statuses = [status for place in folder.trials() if (status := place.status())]
+    statuses = [status for files in folder.trials() if (status := files.status())]
     timed = {
         status.trial: TrialResources(**status.model_dump(include=kept))
         for status in statuses

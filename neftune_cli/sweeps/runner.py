@@ -262,7 +262,7 @@ class _FolderUpdates:
 def keep_best_model(folder: SweepFolder) -> None:
     """Remove all kept models except the one with the lowest held-out loss."""
     kept = [
-        (record.loss.eval_loss, record.trial, place) for place, record in folder.finished() if place.model_path.is_dir()
+        (record.loss.eval_loss, record.trial, files) for files, record in folder.finished() if files.model_path.is_dir()
     ]
-    for *_, place in sorted(kept, key=lambda one: one[:2])[1:]:
-        place.remove_model()
+    for *_, files in sorted(kept, key=lambda one: one[:2])[1:]:
+        files.remove_model()

@@ -18,7 +18,7 @@ from neftune_cli.evaluation.generation import response_limits, scored_responses,
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
 from neftune_cli.evaluation.losses import example_losses
 from neftune_cli.evaluation.shared_prompts import shares_prompts
-from neftune_cli.models.loading import LoadedModel, place
+from neftune_cli.models.loading import LoadedModel, move_to
 from neftune_cli.training.cost import (
     CALIBRATION_SECONDS,
     EXTRAPOLATED,
@@ -72,7 +72,7 @@ def calibrate(
     clock = device_clock(prepared.device)
     begin = clock()
     reset_peak_memory(prepared.device)
-    place(loaded.model, prepared.device)
+    move_to(loaded.model, prepared.device)
     first = _time_first_passes(loaded.model, prepared, clock, seconds)
     limit = TimeLimit(begin + TRAINING_SHARE * seconds, PASSES_PER_STEP * first.per_token)
     model, training = time_training(loaded, prepared, spec, clock, limit)

@@ -9,7 +9,7 @@ from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import TrialStopped
 from neftune_cli.evaluation.harness_tasks import LoadedTasks, harness_randomness
 from neftune_cli.evaluation.language_model import LanguageModel, parameter_counts
-from neftune_cli.models.loading import LoadedModel, place
+from neftune_cli.models.loading import LoadedModel, move_to
 from neftune_cli.records import ExampleLoss, Phase, TrialRecord
 from neftune_cli.store import (
     TASK_DOCUMENTS_FILE,
@@ -125,7 +125,7 @@ def _copied(earlier: TrialFolder, output: TrialOutput) -> TrialRecord:
 def _untrained(loaded: LoadedModel, prepared: PreparedData, folder: LeasedTrial, stop: StopRequest) -> FinalModel:
     folder.rewrite_metrics([])
     with stop.interruptible():
-        place(loaded.model, prepared.device)
+        move_to(loaded.model, prepared.device)
         sys.audit("neftune.model-loaded")
     return FinalModel(loaded.model, "A loss of the base model is not finite. Check the weights of the model.")
 
