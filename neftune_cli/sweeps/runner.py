@@ -16,7 +16,7 @@ from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import LoadedSizes
 from neftune_cli.sweeps.interrupts import Interrupts
-from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_times
+from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_measured_cost
 from neftune_cli.sweeps.measurement_cache import remember_sizes, remembered_sizes
 from neftune_cli.sweeps.plan import Plan, done_trials, failed_trials, missing_trials, trial_folder
 from neftune_cli.sweeps.progress import Observer
@@ -251,10 +251,10 @@ class _FolderUpdates:
         self._folder.write_tables()
         if self._keep is Keep.BEST:
             keep_best_model(self._folder)
-        manifest = with_times(self._folder.manifest(), self._folder, self._actual_cost(), ended=ended)
+        manifest = with_measured_cost(self._folder.manifest(), self._folder, self._measured_cost(), ended=ended)
         self._folder.write_manifest(manifest)
 
-    def _actual_cost(self) -> CostEstimate:
+    def _measured_cost(self) -> CostEstimate:
         seconds = self._seconds_before + time.monotonic() - self._started
         return measured_cost(self._plan.trials, self._folder, workers=self._workers, seconds=seconds)
 
