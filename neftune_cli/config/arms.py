@@ -173,9 +173,8 @@ def _lost_recipes(listed: Iterable[Arm], option: str, prefix: Prefix) -> Iterato
     """Yield a problem for each listed arm with a recipe of its own, which an option would replace by a noise size."""
     for index, arm in enumerate(listed):
         if arm.get("train"):
-            what = (
-                f"{prefix('arms', index, 'train')}{arm_label(index, arm)} has train settings, which {option} removes."
-            )
+            subject = f"{prefix('arms', index, 'train')}{arm_label(index, arm)}"
+            what = f"{subject} has train settings, which {option} removes."
             yield Problem(what, f"Change the arms in the experiment, and remove {option}.")
 
 

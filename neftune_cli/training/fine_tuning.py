@@ -80,17 +80,17 @@ def fine_tune(
         TrialError: a loss is not finite, the applied noise does not match the formula, or another process of the trial
             has failed.
     """
-    folder = output.folder
-    checkpoints = [one for one in folder.checkpoints() if halvings_of(one) == halvings]
+    leased = output.leased
+    checkpoints = [one for one in leased.intact_checkpoints() if halvings_of(one) == halvings]
     curve, noise = _curve(trial, prepared, output, settings), noise_callback(trial.spec)
-    callback = CheckpointCallback(folder, settings, stop, curve=curve, noise=noise, halvings=halvings)
-    others = data_parallel(settings.processes, _rank_request(trial, halvings, settings), folder.folder.log_path)
+    callback = CheckpointCallback(leased, settings, stop, curve=curve, noise=noise, halvings=halvings)
+    others = data_parallel(settings.processes, _rank_request(trial, halvings, settings), leased.folder.log_path)
     with tempfile.TemporaryDirectory(prefix="neftune-") as work, trainer_settings_undone(loaded.model), others:
         with stop.interruptible():
             callbacks = [curve, callback, noise, *([output.live] if output.live else [])]
             callback.trainer = _trainer(trial.spec, loaded, prepared, Path(work), settings, halvings, callbacks)
         sys.audit("neftune.model-loaded", trial.id)
-        _train(callback, folder, checkpoints)
+        _train(callback, leased, checkpoints)
     sys.audit("neftune.training-ended", trial.id)
     return _final_model(callback, stop)
 
@@ -193,7 +193,7 @@ def _curve(trial: Trial, prepared: PreparedData, output: TrialOutput, settings: 
     )
 
 
-def _train(callback: CheckpointCallback, folder: LeasedTrial, checkpoints: list[Checkpoint]) -> None:
+def _train(callback: CheckpointCallback, leased: LeasedTrial, checkpoints: list[Checkpoint]) -> None:
     """Train to the end, from the first readable checkpoint of the list, or else from the start, on every rank."""
     trainer = callback.trainer
     for checkpoint in checkpoints:
@@ -203,15 +203,15 @@ def _train(callback: CheckpointCallback, folder: LeasedTrial, checkpoints: list[
         except UnreadableCheckpoint as error:
             print(f"{error} Trying an earlier checkpoint, or else starting from the beginning.", file=sys.stderr)
             continue
-        folder.add_seconds_of(checkpoint)
-        folder.rewrite_metrics(callback.curve.points)
+        leased.add_seconds_of(checkpoint)
+        leased.rewrite_metrics(callback.curve.points)
         print(f"Resuming after step {checkpoint.step}.", file=sys.stderr)
         broadcast_from_rank_0(str(checkpoint.path.absolute()))
         raise_on_every_rank(None)
         trainer.resume(snapshot, checkpoint.path)
         return
-    folder.drop_checkpoints()
-    folder.rewrite_metrics([])
+    leased.drop_checkpoints()
+    leased.rewrite_metrics([])
     broadcast_from_rank_0(None)  # no checkpoint
     trainer.train()
 

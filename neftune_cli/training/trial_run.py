@@ -61,11 +61,11 @@ def run_trial(
         TrialError: the loss is not finite, or the applied noise does not match the formula.
         LeaseLost: this process has lost the lease.
     """
-    folder = output.folder
-    if trial.is_base and (earlier := finished_in_another_sweep(folder.folder)):
+    leased = output.leased
+    if trial.is_base and (earlier := finished_in_another_sweep(leased.folder)):
         return _copied(earlier, output)
     final = (
-        _untrained(loaded, prepared, folder, stop)
+        _untrained(loaded, prepared, leased, stop)
         if trial.is_base
         else fine_tune(trial, loaded, prepared, output, settings=settings, stop=stop, halvings=halvings)
     )
@@ -74,7 +74,7 @@ def run_trial(
     losses = [*final.losses, *last_losses]
     task_files = _evaluated(final, loaded, output, tasks, stop) if tasks else {}
     if settings.keep_model and not trial.is_base:
-        _save(final.model, loaded, folder)
+        _save(final.model, loaded, leased)
     record = _record(trial, prepared, final, losses, responses, halvings)
     output.finish(record, losses, responses.generations, task_files)
     return record
@@ -114,16 +114,16 @@ def _copied(earlier: TrialFolder, output: TrialOutput) -> TrialRecord:
     assert record is not None
     assert table is not None
     print(f"The base model was measured before. Its results are copied from {earlier.path}.")
-    output.folder.report_time_of(earlier)  # the time of copying is not the price of a measurement
-    output.folder.rewrite_metrics(earlier.curve())
+    output.leased.report_time_of(earlier)  # the time of copying is not the price of a measurement
+    output.leased.rewrite_metrics(earlier.curve())
     losses = [ExampleLoss.model_validate(row) for row in table.to_pylist()]
     task_files = {name: path.read_text("utf-8") for name, path in earlier.task_files().items()}
     output.finish(record, losses, earlier.generations(), task_files)
     return record
 
 
-def _untrained(loaded: LoadedModel, prepared: PreparedData, folder: LeasedTrial, stop: StopRequest) -> FinalModel:
-    folder.rewrite_metrics([])
+def _untrained(loaded: LoadedModel, prepared: PreparedData, leased: LeasedTrial, stop: StopRequest) -> FinalModel:
+    leased.rewrite_metrics([])
     with stop.interruptible():
         move_to(loaded.model, prepared.device)
         sys.audit("neftune.model-loaded")
@@ -205,9 +205,9 @@ def _memory_notes(trial: Trial, halvings: int) -> Iterator[str]:
         yield f"{trial.label}: batches of {whole} were computed as {whole // at_once} x {at_once} to fit in memory."
 
 
-def _save(model: LanguageModel, loaded: LoadedModel, folder: LeasedTrial) -> None:
+def _save(model: LanguageModel, loaded: LoadedModel, leased: LeasedTrial) -> None:
     """Save the model (with LoRA: the adapter only) and its tokenizer as safetensors."""
     name_task_and_base(model)
-    with folder.new_model() as path:
+    with leased.new_model() as path:
         model.save_pretrained(str(path))
         loaded.tokenizer.save_pretrained(path)

@@ -102,8 +102,8 @@ def test_a_resumed_trial_is_halved_further_without_its_checkpoint(case: RunnerCa
     def run_out_of_memory(
         trial: Trial, _: object, __: object, output: TrialOutput, *, halvings: int, **___: object
     ) -> None:
-        leased = output.folder
-        attempts.append((halvings, len(leased.checkpoints())))
+        leased = output.leased
+        attempts.append((halvings, len(leased.intact_checkpoints())))
         if len(attempts) == 1:
             with leased.new_checkpoint(3, {"halvings": 2}):
                 pass
@@ -166,7 +166,7 @@ def test_lost_work_counts_for_the_total_time_only(case: RunnerCase, monkeypatch:
         def work(*arguments: Any, **_: object) -> None:
             nonlocal now
             leased: LeasedTrial = arguments[3].folder
-            for checkpoint in leased.checkpoints()[:1]:
+            for checkpoint in leased.intact_checkpoints()[:1]:
                 leased.add_seconds_of(checkpoint)
             if checkpoint_after is not None:
                 now += checkpoint_after
