@@ -19,7 +19,7 @@ from neftune_cli.formatting import PLAIN_WIDTH, SCREEN_WIDTH, counted
 from neftune_cli.reporting.documents import OutputFormat, document, to_text
 from neftune_cli.reporting.reports import write_reports
 from neftune_cli.reporting.terminal import print_comparisons
-from neftune_cli.sweeps.plan import examples_per_step, steps_of
+from neftune_cli.sweeps.plan import steps_of
 from neftune_cli.sweeps.runner import SweepOutcome
 
 NARROWEST = 40
@@ -117,7 +117,7 @@ def _training_amounts(planned: PlannedSweep) -> Iterator[str]:
     """Yield the epochs and examples of a training whose length is given in steps."""
     plan, available = planned.plan, planned.plan.data.train
     lengths = {
-        (steps_of(trial, available), examples_per_step(trial))
+        (steps_of(trial, available), trial.spec.train.examples_per_step)
         for trial in plan.trials
         if not trial.is_base and trial.spec.train.max_steps
     }

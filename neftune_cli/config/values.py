@@ -3,7 +3,8 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,17 @@ from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 def repeated(values: Iterable[Any]) -> list[Any]:
     """Return the values that occur several times, sorted."""
     return sorted(value for value, count in Counter(values).items() if count > 1)
+
+
+def are_increasing(values: Sequence[float]) -> bool:
+    """Return whether each value is larger than the one before."""
+    return all(before < after for before, after in pairwise(values))
+
+
+def is_alpha(value: Any) -> bool:
+    """Return whether a value is a finite number, 0 or larger."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value >= 0
 
 
 def parse_path(text: str) -> Path:
@@ -69,7 +81,7 @@ def _alpha_problems(parts: list[str], option: str) -> Iterator[Problem]:
             numbers = "a number" if option == "--alpha" else "numbers"
             yield Problem(f"{option}: {part!r} is not a number.", f"Use {numbers}, for example {option} {example}.")
             continue
-        if not math.isfinite(alpha) or alpha < 0:
+        if not is_alpha(alpha):
             what = f"{option}: alpha must be a finite number, 0 or larger; {part} was given."
             yield Problem(what, f"Use {option} {example}; 0 is no noise.")
         elif alpha in seen:

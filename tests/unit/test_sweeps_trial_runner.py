@@ -165,7 +165,7 @@ def test_lost_work_counts_for_the_total_time_only(case: RunnerCase, monkeypatch:
     def run_for(seconds: float, *, checkpoint_after: float | None = None) -> TrialStatus:
         def work(*arguments: Any, **_: object) -> None:
             nonlocal now
-            leased: LeasedTrial = arguments[3].folder
+            leased: LeasedTrial = arguments[3].leased
             for checkpoint in leased.intact_checkpoints()[:1]:
                 leased.add_seconds_of(checkpoint)
             if checkpoint_after is not None:
