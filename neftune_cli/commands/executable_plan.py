@@ -1,14 +1,13 @@
 """A plan with the executor for its trials, and the signals that interrupt them."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
+from neftune_cli.commands.stderr_lines import say_line, say_nothing
 from neftune_cli.config.executors import EXECUTORS, INLINE, make_executor
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import SweepSpec
@@ -80,16 +79,6 @@ def executable_plan(
             what = f"`neftune train` needs a folder with one training; {there}."
             raise UsageError(Problem(what, "Use another folder with --output, or `neftune sweep`."))
         yield ExecutablePlan(planned, executor, interrupts)
-
-
-def say_line(line: str) -> None:
-    """Print a line on stderr, which may be closed."""
-    with suppress(OSError, ValueError):
-        typer.echo(line, err=True)
-
-
-def say_nothing(line: str) -> None:
-    """Print nothing."""
 
 
 def _executor(run_settings: SweepSettings) -> Executor:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from neftune_cli.commands.executable_plan import executable_plan, say_line, say_nothing
+from neftune_cli.commands.executable_plan import executable_plan
 from neftune_cli.commands.request import PlannedSweep
 from neftune_cli.commands.run_plan import run_plan
+from neftune_cli.commands.stderr_lines import say_line, say_nothing
 from neftune_cli.config.process import command_again
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.errors import ExitCode, NeftuneError
@@ -93,9 +94,9 @@ def _finish(planned: PlannedSweep, outcome: "SweepOutcome", *, retried: bool) ->
 
     """
     if outcome.failed:
-        typer.echo(_failure_report(planned, outcome, retried=retried), err=True)
+        say_line(_failure_report(planned, outcome, retried=retried))
     if outcome.halted:
-        typer.echo(_halt_report(outcome.halted), err=True)
+        say_line(_halt_report(outcome.halted))
     if outcome.interrupted:
         raise KeyboardInterrupt
     if outcome.failed or outcome.halted:

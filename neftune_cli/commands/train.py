@@ -84,11 +84,11 @@ def train(
     raise_any_with_spec_problems(problems, None, fields)
     assert noise_size is not None
     assert run_settings is not None
-    field, size = noise_size
-    label = f"{field.removesuffix('s')}={size:g},seed={seed}"
+    name, size = noise_size
+    label = f"{name}={size:g},seed={seed}"
     names = default_name(model or DEFAULT_MODEL, dataset or DEFAULT_DATASET)
     folder = output or Path("results") / f"train-{names}-{label}"
-    fields[field] = str(size)
+    fields["snr" if name == "snr" else "alphas"] = str(size)  # a request parses the texts of options
     planned, _ = run_and_report(None, fields, folder, run_settings, quiet=quiet, as_json=as_json, single_trial=True)
     model_path = trial_folder(planned.folder, planned.plan.trials[-1]).model_path
     if not model_path.exists():

@@ -110,7 +110,7 @@ def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
     trials = []
     for trial_folder, record in finished:
         overrides = _recipe_overrides(spec, record)
-        shared = _shared_identity(spec, record, declared=overrides is not None)
+        shared = _comparable_identity(spec, record, declared=overrides is not None)
         arm = canonical_json(_arm_identity(record, overrides))
         try:
             trial = replace(read_trial(trial_folder, record), details=_details(record, overrides or {}))
@@ -155,7 +155,7 @@ def _arm_identity(record: TrialRecord, overrides: dict[str, Any] | None) -> dict
     return {**own, "train": overrides, "base": record.seed is None}
 
 
-def _shared_identity(spec: SweepSpec | None, record: TrialRecord, *, declared: bool) -> dict[str, Any]:
+def _comparable_identity(spec: SweepSpec | None, record: TrialRecord, *, declared: bool) -> dict[str, Any]:
     """Return the part of the identity that comparable trials share.
 
     It includes the recipe of the spec if the trial is declared in it, and otherwise the recipe of the trial.

@@ -84,8 +84,8 @@ def run_sweep(
     folder.remove_leftovers(lease_seconds=settings.trial_settings.lease_seconds)
     notes = list(plan.all_notes)
     if allocation:
-        allocation, notes = _start_workers(
-            plan, missing, folder, executor, allocation, observer, estimate=settings.estimate
+        allocation = _start_workers(
+            plan, missing, folder, executor, allocation, observer, notes, estimate=settings.estimate
         )
     workers = allocation.workers if allocation else max(1, folder.manifest().workers.number)
     notes += _notes_on_missing_models(plan, folder, settings.keep, done_before)
@@ -179,22 +179,21 @@ def _start_workers(
     executor: Executor,
     allocation: WorkerAllocation,
     observer: Observer,
+    notes: list[str],
     *,
     estimate: bool,
-) -> tuple[WorkerAllocation, list[str]]:
+) -> WorkerAllocation:
     """Start the workers, and write the manifest, with a cost estimate on request.
 
+    Further notes for the user are added to `notes`.
+
     Returns:
-        the workers, of which there may be fewer than allocated, and notes for the user.
+        the workers, of which there may be fewer than allocated.
     """
     earlier = folder.manifest().estimate
     peak = peak_of_finished(plan.trials, folder) or (earlier.peak_memory if earlier else None)
     given, allocation = allocation, allocation.fitting(peak)
-    notes = [
-        *plan.all_notes,
-        *allocation.sizes.notes,
-        *given.notes_on_fewer_workers(allocation, peak),
-    ]
+    notes += [*allocation.sizes.notes, *given.notes_on_fewer_workers(allocation, peak)]
     executor.start(allocation.workers, allocation.threads, allocation.gpus)
     manifest = new_manifest(plan, folder.path.absolute(), folder.manifest(), notes, workers=_workers(allocation))
     folder.write_manifest(manifest)
@@ -208,7 +207,7 @@ def _start_workers(
             observer.note(f"Time and memory are those of a calibration of {local_time(planned.cost.calibrated)}.")
         complete = manifest.model_copy(update={"notes": tuple(notes), "workers": _workers(allocation)})
         folder.write_manifest(with_estimate(complete, planned.cost))
-    return allocation, notes
+    return allocation
 
 
 def _memory_notes(planned: PlannedCost) -> Iterator[str]:
