@@ -19,8 +19,8 @@ from pydantic_core import PydanticUndefined
 from neftune_cli.cli import SUMMARIES, command_function, load_command
 from neftune_cli.commands.help_page import help_row
 from neftune_cli.commands.routing import fields_by_flag
-from neftune_cli.config.arms import ARM_FLAGS
-from neftune_cli.config.declared_analysis import LOOK_FLAGS
+from neftune_cli.config.arms import ARM_OPTIONS
+from neftune_cli.config.declared_analysis import LOOK_OPTIONS
 from neftune_cli.config.executors import EXECUTORS
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 from neftune_cli.config.spec import AnalysisSpec, ArmSpec, EvaluationSpec, SweepSpec, TrainSpec
@@ -86,7 +86,7 @@ def _spec_fields(command: str) -> dict[str, str]:
     """Return the field of an experiment file that each option of a command sets, by its first flag."""
     if command not in _WITH_SPEC:
         return {}
-    in_file = {**dict.fromkeys(ARM_FLAGS, "arms"), **dict.fromkeys(LOOK_FLAGS, "analysis.looks")}
+    in_file = {**dict.fromkeys(ARM_OPTIONS, "arms"), **dict.fromkeys(LOOK_OPTIONS, "analysis.looks")}
     fields = fields_by_flag(command_function(command))
     return {flag.partition("/")[0]: in_file.get(field, field) for flag, field in fields.items()}
 

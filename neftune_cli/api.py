@@ -12,10 +12,11 @@ from pathlib import Path
 from types import NoneType, TracebackType, UnionType
 from typing import TYPE_CHECKING, Any, Self, get_args, get_origin, get_type_hints
 
-from neftune_cli.commands.executable_plan import executable_plan, say_nothing
+from neftune_cli.commands.executable_plan import executable_plan
 from neftune_cli.commands.request import raise_any_with_spec_problems
 from neftune_cli.commands.routing import Destination, options_of, values_for
 from neftune_cli.commands.run_plan import run_plan
+from neftune_cli.commands.stderr_lines import say_nothing
 from neftune_cli.commands.sweep import sweep as sweep_command
 from neftune_cli.config.run_settings import sweep_settings
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
@@ -142,18 +143,20 @@ def sweep(
     arguments = _arguments(options)
     fields = values_for(Destination.SPEC, sweep_command, arguments)
     problems, file = Problems(), None if experiment is None else Path(experiment)
-    running = problems.attempt(lambda: sweep_settings(values_for(Destination.RUN, sweep_command, arguments)))
+    run_settings = problems.attempt(lambda: sweep_settings(values_for(Destination.RUN, sweep_command, arguments)))
     raise_any_with_spec_problems(problems, file, fields)
-    assert running is not None
-    with executable_plan(file, fields, None if output is None else Path(output), running, quiet=True) as executable:
+    assert run_settings is not None
+    with executable_plan(
+        file, fields, None if output is None else Path(output), run_settings, quiet=True
+    ) as executable:
         from neftune_cli.sweeps.progress import NullObserver
 
         observe = ProgressBar if progress else lambda: nullcontext(NullObserver())
-        outcome = run_plan(executable, running, observe, say_nothing, pause_at=pause_at)
+        outcome = run_plan(executable, run_settings, observe, say_nothing, pause_at=pause_at)
     if outcome.interrupted:
         raise KeyboardInterrupt
     is_complete = not (outcome.left or outcome.was_cut_short)
-    return SweepResult(executable.planned.folder.path, outcome.run_now, outcome.failed, is_complete)
+    return SweepResult(executable.folder.path, outcome.run_now, outcome.failed, is_complete)
 
 
 def compare(

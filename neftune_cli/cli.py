@@ -121,7 +121,7 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         _print_error(f"Internal error: {type(error).__name__}: {error}\nPlease report it with the output of --debug.")
-        code = ExitCode.TRIAL_FAILED
+        code = ExitCode.FAILED
     if code == ExitCode.INTERRUPTED:  # Typer turns an interrupt into this code without a message
         kept = "Finished trials are kept. Resume with:"
         lost = "Nothing was trained. Run the command again:"

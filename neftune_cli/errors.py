@@ -14,7 +14,7 @@ class ExitCode(IntEnum):
     """Exit codes of the command line."""
 
     DONE = 0
-    TRIAL_FAILED = 1
+    FAILED = 1
     USAGE = 2
     NOTHING_TO_COMPARE = 3
     INTERRUPTED = 130
@@ -33,7 +33,7 @@ class Problem:
 class NeftuneError(Exception):
     """Base class of all errors that this package raises deliberately. The text is a message to the user."""
 
-    exit_code = ExitCode.TRIAL_FAILED
+    exit_code = ExitCode.FAILED
 
 
 class UsageError(NeftuneError):

@@ -80,7 +80,7 @@ class TrialStatus(Record):
     seconds_in_all: float | None = None
     """Time in seconds of all attempts, with work that was lost in a crash."""
     side_by_side: int | None = None
-    """Number of trials that shared the machine during `seconds`, this one included."""
+    """Number of trials that could run in parallel, this one included, on one machine or on a cluster."""
     peak_memory: int | None = None
     """Peak memory of the process in bytes; on a GPU, memory of the device."""
     parameters: int | None = None

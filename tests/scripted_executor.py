@@ -9,7 +9,7 @@ from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Finished, Job, LeasedElsewhere, Started, WorkerDied
 from neftune_cli.sweeps.failures import Failure
-from neftune_cli.sweeps.inspection import Inspection, Preparation
+from neftune_cli.sweeps.inspection import Inspection, LoadedSizes
 from neftune_cli.training.cost import Calibration
 from tests.finished_trials import trial_record, write_failed_trial, write_trial
 
@@ -37,7 +37,7 @@ class ScriptedExecutor:
     def inspect(self, spec: SweepSpec) -> Inspection:
         raise NotImplementedError
 
-    def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
+    def prepare(self, trials: Sequence[TrialSpec]) -> LoadedSizes:
         raise NotImplementedError
 
     def calibrate(self, trial: TrialSpec, seconds: float) -> list[Calibration]:

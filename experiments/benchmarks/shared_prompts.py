@@ -18,7 +18,6 @@ from experiments.benchmarks.sweep_commands import trial_of
 from neftune_cli.evaluation.generation import scored_responses
 from neftune_cli.records import ExampleLoss, Generation
 from neftune_cli.sweeps.model_cache import ModelCache
-from neftune_cli.training.prepared_data import PROBE_PROMPTS
 from neftune_cli.training.trial_metrics import measure_losses, measure_losses_and_responses
 
 Evaluation = tuple[list[ExampleLoss], list[Generation]]
@@ -38,7 +37,7 @@ def main(
 
     def twice() -> Evaluation:
         losses = measure_losses(loaded.model, prepared, epoch=0)
-        examples = [*prepared.held_out, *prepared.probe[:PROBE_PROMPTS]]
+        examples = [*prepared.held_out, *prepared.probe_prompts]
         return losses, scored_responses(loaded.model, loaded.tokenizer, examples, trial.evaluation)
 
     def once() -> Evaluation:

@@ -32,7 +32,7 @@ class ArmPrecision:
 
 @dataclass(frozen=True)
 class Precision:
-    """Precision of the differences of the primary metric, with the time that more data would take on this machine."""
+    """Precision of the differences of the primary metric, with the time that more data would take in such a sweep."""
 
     arms: tuple[ArmPrecision, ...]
     trials: int

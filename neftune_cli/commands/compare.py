@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neftune_cli.commands.output_file import OutputFile
+from neftune_cli.commands.stderr_lines import say_line
 from neftune_cli.errors import Problems
 from neftune_cli.reporting.documents import OutputFormat
 
@@ -76,14 +77,14 @@ def compare(
     if file:
         problems.attempt(file.check)
     evidence = problems.attempt(
-        lambda: gather(paths, metric=metric, judge_results=judge_results, cluster_by=cluster_by, say=_say)
+        lambda: gather(paths, metric=metric, judge_results=judge_results, cluster_by=cluster_by, say=say_line)
     )
     margins = problems.attempt(lambda: parse_margins(margin or (), measured_metrics(evidence) if evidence else None))
     problems.raise_any()
     options = ComparisonOptions(baseline, metric, confidence, margins or {})
     compared, empty = compare_all(evidence or (), options)
     for message in empty:
-        _say(message)
+        say_line(message)
     writes_reports = format_ is OutputFormat.TABLE and options == DEFAULT_OPTIONS and judge_results is None
     if format_ is OutputFormat.TABLE:
         reported = _compared_alone(compared) if writes_reports else ()
@@ -94,10 +95,6 @@ def compare(
         file.write(_exported(compared, format_))
     if writes_reports:
         _write_reports(compared)
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
 
 
 def _write_reports(compared: Sequence["ComparedEvidence"]) -> None:
@@ -112,7 +109,7 @@ def _write_reports(compared: Sequence["ComparedEvidence"]) -> None:
         _write_report(SweepFolder(Path(path)), [one for one in compared if one.evidence.folders == (path,)])
     if others := [one.evidence.name for one in compared if not alone.issuperset(one.evidence.folders)]:
         names = ", ".join(others)
-        _say(f"{names}: no report was written. Use --format html --output FILE to write one.")
+        say_line(f"{names}: no report was written. Use --format html --output FILE to write one.")
 
 
 def _compared_alone(compared: Sequence["ComparedEvidence"]) -> set[str]:
@@ -139,7 +136,7 @@ def _print_compared(
         hypotheses: whether to print the claims of the paper.
         reported: folders that have a report of their comparison, which the screen names.
     """
-    from neftune_cli.commands.outcome import print_screens, screens
+    from neftune_cli.commands.printed_results import print_screens, screens
 
     comparisons = [one.comparison for one in compared]
     if file is None:
@@ -164,6 +161,6 @@ def _write_report(folder: "SweepFolder", compared: Sequence["ComparedEvidence"])
     try:
         write_reports(folder, compared)
     except OSError as error:  # results of other users may be read-only, and the tables are printed already
-        _say(f"Cannot write summary.md, report.html and plots to {folder.path}: {error.strerror}.")
+        say_line(f"Cannot write summary.md, report.html and plots to {folder.path}: {error.strerror}.")
     else:
-        _say(f"Wrote summary.md, report.html and plots/ to {folder.path}")
+        say_line(f"Wrote summary.md, report.html and plots/ to {folder.path}")

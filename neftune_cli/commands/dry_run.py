@@ -9,16 +9,17 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from neftune_cli.commands.executable_plan import ExecutablePlan, executable_plan, say_line
+from neftune_cli.commands.executable_plan import ExecutablePlan, executable_plan
 from neftune_cli.commands.run_plan import after_taken_looks, check_pause
+from neftune_cli.commands.stderr_lines import say_line
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.store.manifest import CostEstimate
 from neftune_cli.sweeps.cost_table import TO_RESUME, TO_RUN, CostedPlan, costed_plan, print_costs, states_of
 from neftune_cli.sweeps.estimate import PlannedCost, estimate_cost
-from neftune_cli.sweeps.inspection import Preparation
-from neftune_cli.sweeps.measurement_cache import remember_preparation, remembered_inspection, remembered_preparation
-from neftune_cli.sweeps.resources import allocate_workers, plannable_memory
+from neftune_cli.sweeps.inspection import LoadedSizes
+from neftune_cli.sweeps.measurement_cache import remember_sizes, remembered_inspection, remembered_sizes
+from neftune_cli.sweeps.resources import load_and_allocate, plannable_memory
 from neftune_cli.training.trial import Trial
 
 
@@ -26,7 +27,7 @@ def dry_run(
     file: Path | None,
     fields: Mapping[str, Any],
     output: Path | None,
-    running: SweepSettings,
+    run_settings: SweepSettings,
     *,
     hourly_rate: float | None,
     quiet: bool,
@@ -42,29 +43,33 @@ def dry_run(
 
     """
     begin = time.monotonic()
-    with executable_plan(file, fields, output, running, quiet=quiet, remembered=remembered_inspection) as executable:
-        check_pause(executable.planned.plan.spec.analysis.looks, pause_at)
-        costed = _costed(executable, running, hourly_rate, begin)
+    with executable_plan(
+        file, fields, output, run_settings, quiet=quiet, remembered=remembered_inspection
+    ) as executable:
+        check_pause(executable.plan.spec.analysis.looks, pause_at)
+        costed = _costed(executable, run_settings, hourly_rate, begin)
     if as_json:
         typer.echo(json.dumps(costed.as_json(), indent=2))
         return
     print_costs(costed, Console())
 
 
-def _costed(executable: ExecutablePlan, running: SweepSettings, hourly_rate: float | None, begin: float) -> CostedPlan:
-    folder = executable.planned.folder
+def _costed(
+    executable: ExecutablePlan, run_settings: SweepSettings, hourly_rate: float | None, begin: float
+) -> CostedPlan:
+    folder = executable.folder
     plan = after_taken_looks(executable.planned)
-    states = states_of(plan, folder, retry_failed=running.retry_failed)
+    states = states_of(plan, folder, retry_failed=run_settings.retry_failed)
     missing = [trial for trial in plan.trials if states[trial.id] in (TO_RUN, TO_RESUME)]
     notes = list(plan.all_notes)
     estimate: CostEstimate | None = None
     memory = None if plan.inspection.device == "cuda" else plannable_memory()
     if missing:
-        planned = _planned(executable, missing, running)
+        planned = _planned(executable, missing, run_settings)
         # the preparations are included, because a sweep makes them before its first trial too
         estimate = planned.cost.after(max(time.monotonic() - begin, planned.startup))
         memory = planned.allocation.memory
-        notes += [*planned.allocation.preparation.notes, *planned.notes]
+        notes += [*planned.allocation.sizes.notes, *planned.notes]
     return costed_plan(
         plan,
         folder,
@@ -76,14 +81,14 @@ def _costed(executable: ExecutablePlan, running: SweepSettings, hourly_rate: flo
     )
 
 
-def _planned(executable: ExecutablePlan, missing: Sequence[Trial], running: SweepSettings) -> PlannedCost:
+def _planned(executable: ExecutablePlan, missing: Sequence[Trial], run_settings: SweepSettings) -> PlannedCost:
     """Return the cost of the missing trials with all workers busy. Workers start only if something is not known yet."""
-    plan, folder, executor = executable.planned.plan, executable.planned.folder, executable.executor
+    plan, folder, executor = executable.plan, executable.folder, executable.executor
 
-    def prepare(trials: Sequence[TrialSpec]) -> Preparation:
-        return remembered_preparation(plan, trials) or executor.prepare(trials)
+    def prepare(trials: Sequence[TrialSpec]) -> LoadedSizes:
+        return remembered_sizes(plan, trials) or executor.prepare(trials)
 
-    allocation = allocate_workers(plan, missing, folder, prepare, running.allowed_workers)
-    if running.estimate:
-        remember_preparation(plan, [trial.spec for trial in missing], allocation.preparation)
-    return estimate_cost(plan, missing, folder, executor, allocation, say_line, calibrate=running.estimate)
+    allocation = load_and_allocate(plan, missing, folder, prepare, run_settings.allowed_workers)
+    if run_settings.estimate:
+        remember_sizes(plan, [trial.spec for trial in missing], allocation.sizes)
+    return estimate_cost(plan, missing, folder, executor, allocation, say_line, calibrate=run_settings.estimate)

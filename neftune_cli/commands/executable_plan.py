@@ -1,21 +1,22 @@
-"""A plan with the executor for its trials."""
+"""A plan with the executor for its trials, and the signals that interrupt them."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
+from neftune_cli.commands.stderr_lines import say_line, say_nothing
 from neftune_cli.config.executors import EXECUTORS, INLINE, make_executor
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import Problem, UsageError
+from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.sweeps.interrupts import Interrupts
+from neftune_cli.sweeps.plan import Plan
 from neftune_cli.sweeps.resources import available_cores
 
 READING = "Reading model and data ..."
@@ -24,11 +25,21 @@ READING = "Reading model and data ..."
 
 @dataclass(frozen=True)
 class ExecutablePlan:
-    """A plan with the executor for its trials."""
+    """A plan with the executor for its trials, and the signals that interrupt them."""
 
     planned: PlannedSweep
     executor: Executor
     interrupts: Interrupts
+
+    @property
+    def plan(self) -> Plan:
+        """Return the plan."""
+        return self.planned.plan
+
+    @property
+    def folder(self) -> SweepFolder:
+        """Return the results folder."""
+        return self.planned.folder
 
 
 @contextmanager
@@ -36,7 +47,7 @@ def executable_plan(
     file: Path | None,
     fields: Mapping[str, Any],
     output: Path | None,
-    running: SweepSettings,
+    run_settings: SweepSettings,
     *,
     quiet: bool,
     single_trial: bool = False,
@@ -50,16 +61,16 @@ def executable_plan(
         UsageError: every problem of the request; or only one trial is allowed, and the folder has another.
 
     """
-    with Interrupts() as interrupts, _executor(running) as executor:
+    with Interrupts() as interrupts, _executor(run_settings) as executor:
         say = say_nothing if quiet else say_line
 
         def inspect(spec: SweepSpec) -> Inspection:
-            known = remembered(spec) if running.on_this_machine else None
+            known = remembered(spec) if run_settings.on_this_machine else None
             found = known or executor.inspect(spec)
-            return found.for_processes(running.trial_settings.processes, available_cores())
+            return found.for_processes(run_settings.trial_settings.processes, available_cores())
 
         planned = plan_sweep(file, fields, output, inspect, lambda: say(READING))
-        if running.estimate:
+        if run_settings.estimate:
             from neftune_cli.sweeps.measurement_cache import remember_machine
 
             remember_machine(planned.plan.inspection)
@@ -70,20 +81,10 @@ def executable_plan(
         yield ExecutablePlan(planned, executor, interrupts)
 
 
-def say_line(line: str) -> None:
-    """Print a line on stderr, which may be closed."""
-    with suppress(OSError, ValueError):
-        typer.echo(line, err=True)
-
-
-def say_nothing(line: str) -> None:
-    """Print nothing."""
-
-
-def _executor(running: SweepSettings) -> Executor:
-    if running.workers == 0:
+def _executor(run_settings: SweepSettings) -> Executor:
+    if run_settings.workers == 0:
         return make_executor(INLINE)
-    settings = dict(running.executor_settings)
-    if EXECUTORS[running.executor].starts_ahead:
-        settings["workers"] = running.workers
-    return make_executor(running.executor, settings)
+    own = dict(run_settings.executor_settings)
+    if EXECUTORS[run_settings.executor].starts_ahead:
+        own["workers"] = run_settings.workers
+    return make_executor(run_settings.executor, own)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from neftune_cli.commands.executable_plan import executable_plan, say_line, say_nothing
+from neftune_cli.commands.executable_plan import executable_plan
 from neftune_cli.commands.request import PlannedSweep
 from neftune_cli.commands.run_plan import run_plan
+from neftune_cli.commands.stderr_lines import say_line, say_nothing
 from neftune_cli.config.process import command_again
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.errors import ExitCode, NeftuneError
@@ -27,7 +28,7 @@ def run_and_report(
     file: Path | None,
     fields: Mapping[str, Any],
     output: Path | None,
-    running: SweepSettings,
+    run_settings: SweepSettings,
     *,
     quiet: bool,
     as_json: bool,
@@ -40,7 +41,7 @@ def run_and_report(
         file: experiment in YAML, or None.
         fields: given option values by spec field.
         output: results folder, or None for the default one.
-        running: how trials are run.
+        run_settings: how trials are run.
         quiet: whether to show no progress.
         as_json: whether to print one JSON summary instead of tables.
         single_trial: whether the folder may have only one training.
@@ -52,15 +53,19 @@ def run_and_report(
         KeyboardInterrupt: the user or the system interrupted the sweep.
 
     """
-    with executable_plan(file, fields, output, running, quiet=quiet, single_trial=single_trial) as executable:
-        from neftune_cli.commands.outcome import print_results  # before the run: an upgrade may replace the files
+    with executable_plan(file, fields, output, run_settings, quiet=quiet, single_trial=single_trial) as executable:
+        from neftune_cli.commands.printed_results import (
+            print_results,  # before the run: an upgrade may replace the files
+        )
 
         planned, say = executable.planned, say_nothing if quiet else say_line
         with _disk_errors_reported(planned.folder.path):
-            outcome = run_plan(executable, running, lambda: _observer(planned, quiet=quiet), say, pause_at=pause_at)
+            outcome = run_plan(
+                executable, run_settings, lambda: _observer(planned, quiet=quiet), say, pause_at=pause_at
+            )
     with _disk_errors_reported(planned.folder.path):
         print_results(planned, outcome, as_json=as_json, single_trial=single_trial)
-    _finish(planned, outcome, retried=running.retry_failed)
+    _finish(planned, outcome, retried=run_settings.retry_failed)
     return planned, outcome
 
 
@@ -89,13 +94,13 @@ def _finish(planned: PlannedSweep, outcome: "SweepOutcome", *, retried: bool) ->
 
     """
     if outcome.failed:
-        typer.echo(_failure_report(planned, outcome, retried=retried), err=True)
+        say_line(_failure_report(planned, outcome, retried=retried))
     if outcome.halted:
-        typer.echo(_halt_report(outcome.halted), err=True)
+        say_line(_halt_report(outcome.halted))
     if outcome.interrupted:
         raise KeyboardInterrupt
     if outcome.failed or outcome.halted:
-        raise typer.Exit(ExitCode.TRIAL_FAILED)
+        raise typer.Exit(ExitCode.FAILED)
 
 
 @contextmanager

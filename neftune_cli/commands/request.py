@@ -94,7 +94,7 @@ def read_spec(file: Path | None, fields: Mapping[str, Any], problems: Problems) 
 
     Args:
         file: experiment in YAML, or None.
-        fields: given option values by spec field.
+        fields: given option values by spec field, for example "train.epochs".
         problems: receives the problems; if there is no spec, those of model and data as well.
 
     """
@@ -108,10 +108,10 @@ def _resolve(file: Path | None, fields: Mapping[str, Any], problems: Problems) -
         what = f"{file} is a data file, not an experiment in YAML."
         problems.add([Problem(what, f"Use --dataset {shlex.quote(str(file))}.")])
         file = None
-    parsed = _nested(fields, problems)
-    resolved = resolve_valid_fields(file, parsed, problems)
+    options = _nested(fields, problems)
+    resolved = resolve_valid_fields(file, options, problems)
     if resolved is None:  # model and data can be checked without a spec
-        _check_model_and_data(parsed, problems)
+        _check_model_and_data(options, problems)
     return resolved
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def run_plan(
     executable: ExecutablePlan,
-    running: SweepSettings,
+    run_settings: SweepSettings,
     observe: "Callable[[], AbstractContextManager[Observer]]",
     say: Callable[[str], None],
     *,
@@ -33,7 +33,7 @@ def run_plan(
 
     Args:
         executable: the plan with its executor.
-        running: how trials are run.
+        run_settings: how trials are run.
         observe: returns a new observer of a run.
         say: receives a line on each planned look.
         pause_at: number of seeds of the planned look after which to stop, or None.
@@ -46,13 +46,13 @@ def run_plan(
     """
     from neftune_cli.sweeps.runner import run_sweep
 
-    plan, folder = executable.planned.plan, executable.planned.folder
+    plan, folder = executable.plan, executable.folder
     check_pause(plan.spec.analysis.looks, pause_at)
-    with _comparison_tracked(running.trial_settings.tracking, folder, say):
+    with _comparison_tracked(run_settings.trial_settings.tracking, folder, say):
         if plan.spec.analysis.has_looks:
-            return _run_looks(executable, running, observe, say, pause_at=pause_at)
+            return _run_looks(executable, run_settings, observe, say, pause_at=pause_at)
         with observe() as observer:
-            outcome = run_sweep(plan, folder, executable.executor, observer, executable.interrupts, running)
+            outcome = run_sweep(plan, folder, executable.executor, observer, executable.interrupts, run_settings)
         if not outcome.was_cut_short:
             folder.add_look(len(plan.spec.seeds))
             score_declared_metric(plan.spec, folder)
@@ -78,7 +78,7 @@ def check_pause(looks: tuple[int, ...], pause_at: int | None) -> None:
 
 def _run_looks(
     executable: ExecutablePlan,
-    running: SweepSettings,
+    run_settings: SweepSettings,
     observe: "Callable[[], AbstractContextManager[Observer]]",
     say: Callable[[str], None],
     *,
@@ -91,7 +91,7 @@ def _run_looks(
 
     Args:
         executable: the whole plan, with its executor.
-        running: how trials are run.
+        run_settings: how trials are run.
         observe: returns the observer of one look.
         say: receives a line on each look.
         pause_at: number of seeds of the look after which to stop, or None.
@@ -99,7 +99,7 @@ def _run_looks(
     """
     from neftune_cli.sweeps.runner import run_sweep
 
-    plan, folder = executable.planned.plan, executable.planned.folder
+    plan, folder = executable.plan, executable.folder
     undecided = tuple(arm.name for arm in plan.spec.arms[1:])
     done_before = len(done_trials(plan, folder))
     part: Plan | None = None
@@ -107,7 +107,7 @@ def _run_looks(
     for number, seeds in enumerate(plan.spec.analysis.looks, start=1):
         with observe() as observer:
             part = at_look(plan, seeds, undecided, part)
-            outcome = run_sweep(part, folder, executable.executor, observer, executable.interrupts, running)
+            outcome = run_sweep(part, folder, executable.executor, observer, executable.interrupts, run_settings)
         # each look counts the trials of earlier looks as done before
         total = replace(_joined(total, outcome), already_done=done_before)
         if outcome.was_cut_short:

@@ -50,7 +50,7 @@ def status(
     if problems := [problem for one in statuses for problem in one.problems]:
         raise UsageError(*problems)
     if any(one.failures for one in statuses):
-        raise typer.Exit(ExitCode.TRIAL_FAILED)
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def print_statuses(statuses: "Sequence[SweepStatus]", console: "Console") -> None:

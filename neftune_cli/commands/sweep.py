@@ -96,9 +96,9 @@ def sweep(
 
     fields = values_for(Destination.SPEC, sweep, arguments)
     problems = Problems()
-    running = problems.attempt(lambda: sweep_settings(values_for(Destination.RUN, sweep, arguments)))
+    run_settings = problems.attempt(lambda: sweep_settings(values_for(Destination.RUN, sweep, arguments)))
     raise_any_with_spec_problems(problems, experiment, fields)
-    assert running is not None
+    assert run_settings is not None
     if dry_run:
         from neftune_cli.commands.dry_run import dry_run as show_plan
 
@@ -106,11 +106,11 @@ def sweep(
             experiment,
             fields,
             output,
-            running,
+            run_settings,
             hourly_rate=hourly_rate,
             quiet=quiet,
             as_json=as_json,
             pause_at=pause_at,
         )
         return
-    run_and_report(experiment, fields, output, running, quiet=quiet, as_json=as_json, pause_at=pause_at)
+    run_and_report(experiment, fields, output, run_settings, quiet=quiet, as_json=as_json, pause_at=pause_at)

@@ -80,16 +80,16 @@ def train(
     fixed = {"workers": "1", "keep": Keep.ALL, "retry": Retry.FAILED}
     problems = Problems()
     noise_size = problems.attempt(lambda: parse_size(alpha, snr))
-    running = problems.attempt(lambda: sweep_settings({**values_for(Destination.RUN, train, arguments), **fixed}))
+    run_settings = problems.attempt(lambda: sweep_settings({**values_for(Destination.RUN, train, arguments), **fixed}))
     raise_any_with_spec_problems(problems, None, fields)
     assert noise_size is not None
-    assert running is not None
-    field, size = noise_size
-    label = f"{field.removesuffix('s')}={size:g},seed={seed}"
+    assert run_settings is not None
+    name, size = noise_size
+    label = f"{name}={size:g},seed={seed}"
     names = default_name(model or DEFAULT_MODEL, dataset or DEFAULT_DATASET)
     folder = output or Path("results") / f"train-{names}-{label}"
-    fields[field] = str(size)
-    planned, _ = run_and_report(None, fields, folder, running, quiet=quiet, as_json=as_json, single_trial=True)
+    fields["snr" if name == "snr" else "alphas"] = str(size)  # a request parses the texts of options
+    planned, _ = run_and_report(None, fields, folder, run_settings, quiet=quiet, as_json=as_json, single_trial=True)
     model_path = trial_folder(planned.folder, planned.plan.trials[-1]).model_path
     if not model_path.exists():
         typer.echo(_NO_MODEL.format(model_path.parent), err=True)

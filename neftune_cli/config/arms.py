@@ -1,6 +1,5 @@
 """Arms of a sweep: from a list of overrides, a grid of noise fields, or the options for alphas and distributions."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial, reduce
 from itertools import product
@@ -8,11 +7,12 @@ from typing import Any
 
 from neftune_cli.config.field_problems import arm_label, choices_of, given
 from neftune_cli.config.spec import DEFAULT_ALPHAS, NOISE_DETAILS, SweepSpec
+from neftune_cli.config.values import is_alpha
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 
-_NOISE_FLAGS = ("alphas", "noises", "snr")
+_NOISE_OPTIONS = ("alphas", "noises", "snr")
 """Options that replace the listed arms."""
-ARM_FLAGS = (*_NOISE_FLAGS, "controls")
+ARM_OPTIONS = (*_NOISE_OPTIONS, "controls")
 """Options that define arms."""
 CONTROL_ARMS: tuple[dict[str, Any], ...] = (
     {"name": "A/A control", "alpha": 0.0, "repeat": 1, "control": True},
@@ -29,12 +29,12 @@ _GRID_FIX = "Use grid: {alpha: [0, 5, 10], noise: [uniform, gaussian]}."
 Arm = dict[str, Any]
 Size = tuple[str, float]
 """Noise size of an arm: the field `alpha` or `snr`, and the number."""
-Place = Callable[..., str]
-"""Returns where a field is, for the start of a message, from the names and indices that lead to it."""
+Prefix = Callable[..., str]
+"""Returns the start of a message, which says where a field is, from the names and indices that lead to it."""
 
 
 def arms_of(
-    written: Mapping[str, Any], flags: Mapping[str, Any], problems: Problems, place: Place = lambda *_location: ""
+    written: Mapping[str, Any], options: Mapping[str, Any], problems: Problems, prefix: Prefix = lambda *_location: ""
 ) -> list[Arm]:
     """Return the arms with their names, from the fields of an experiment and the options that define arms.
 
@@ -44,23 +44,23 @@ def arms_of(
 
     Args:
         written: fields of the experiment.
-        flags: options that define arms.
+        options: options that define arms.
         problems: receives the problems of `arms` and `grid`. The fields that have one are left out.
-        place: returns where a field of the experiment is.
+        prefix: returns the start of a message about a field of the experiment.
 
     """
-    listed, grid = _listed(written, place, problems), _as_grid(written.get("grid") or {}, place, problems)
-    defaults = {**written, **flags}
-    if replacing := [f"--{name}" for name in _NOISE_FLAGS if flags.get(name)]:
-        problems.add(_lost_recipes(listed, replacing[0], place))
-        details = {**_details(grid), **({"noise": flags["noises"]} if flags.get("noises") else {})}
-        sizes = _sizes_of_options(flags) or _sizes_of_arms(listed) + _sizes(grid) or _default_sizes()
+    listed, grid = _listed(written, prefix, problems), _as_grid(written.get("grid") or {}, prefix, problems)
+    defaults = {**written, **options}
+    if replacing := [f"--{name}" for name in _NOISE_OPTIONS if options.get(name)]:
+        problems.add(_lost_recipes(listed, replacing[0], prefix))
+        details = {**_details(grid), **({"noise": options["noises"]} if options.get("noises") else {})}
+        sizes = _sizes_of_options(options) or _sizes_of_arms(listed) + _sizes(grid) or _default_sizes()
         arms = _added([], _expanded(sizes, details, defaults))
     elif grid:
         arms = _added(listed, _expanded(_sizes(grid) or _default_sizes(), _details(grid), defaults))
     else:
         arms = listed or [dict([size]) for size in _default_sizes()]
-    return [_named(arm) for arm in (_added(arms, CONTROL_ARMS) if flags.get("controls") else arms)]
+    return [_named(arm) for arm in (_added(arms, CONTROL_ARMS) if options.get("controls") else arms)]
 
 
 def arm_name(arm: Mapping[str, Any]) -> str:
@@ -101,13 +101,13 @@ def trial_label(arm: str, seed: int | None) -> str:
     return arm if seed is None else f"{arm}, seed {seed}"
 
 
-def fields_in(values: Mapping[str, Any], name: str, place: str = "") -> dict[str, Any]:
+def fields_in(values: Mapping[str, Any], name: str, prefix: str = "") -> dict[str, Any]:
     """Return a section of an experiment or of an arm; a missing section is empty.
 
     Args:
         values: fields of the experiment or of the arm.
         name: name of the section.
-        place: where the section is, for the start of a message.
+        prefix: start of a message, which says where the section is.
 
     Raises:
         UsageError: the section is not a mapping.
@@ -116,13 +116,13 @@ def fields_in(values: Mapping[str, Any], name: str, place: str = "") -> dict[str
     section = values.get(name) or {}
     if not isinstance(section, dict):
         example = {"train": "epochs: 3", "evaluation": "max_new_tokens: 96", "analysis": "looks: [5, 8, 12, 20]"}[name]
-        what = f"{place}{name} must be a mapping of fields{given(section)}."
+        what = f"{prefix}{name} must be a mapping of fields{given(section)}."
         raise UsageError(Problem(what, f"Use {name}: {{{example}}}."))
     return section
 
 
-def _sizes_of_options(flags: Mapping[str, Any]) -> list[Size]:
-    alphas, ratios = flags.get("alphas") or [], flags.get("snr") or []
+def _sizes_of_options(options: Mapping[str, Any]) -> list[Size]:
+    alphas, ratios = options.get("alphas") or [], options.get("snr") or []
     return [*(("alpha", alpha) for alpha in sorted(alphas)), *(("snr", snr) for snr in sorted(ratios, reverse=True))]
 
 
@@ -143,25 +143,25 @@ def _details(grid: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     return {field: values for field, values in grid.items() if field not in _SIZES}
 
 
-def _listed(written: Mapping[str, Any], place: Place, problems: Problems) -> list[Arm]:
+def _listed(written: Mapping[str, Any], prefix: Prefix, problems: Problems) -> list[Arm]:
     """Return the listed arms, after a check of the fields that their names contain."""
     arms = written.get("arms") or []
     if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
-        problems.add([Problem(f"{place('arms')}arms must be a list of mappings{given(arms)}.", _ARMS_FIX)])
+        problems.add([Problem(f"{prefix('arms')}arms must be a list of mappings{given(arms)}.", _ARMS_FIX)])
         return []
-    return [_checked(index, arm, place, problems) for index, arm in enumerate(arms)]
+    return [_checked(index, arm, prefix, problems) for index, arm in enumerate(arms)]
 
 
-def _checked(index: int, arm: Arm, place: Place, problems: Problems) -> Arm:
+def _checked(index: int, arm: Arm, prefix: Prefix, problems: Problems) -> Arm:
     """Return a listed arm, without the fields that have a problem."""
     label, wrong = arm_label(index, arm), set()
     for field in _SIZES:
         value = arm.get(field)  # a resolved experiment writes null for fields that an arm does not override
         if isinstance(value, bool) or not isinstance(value, int | float | None):
-            what = f"{place('arms', index, field)}{label}: {field} must be a number{given(value)}."
+            what = f"{prefix('arms', index, field)}{label}: {field} must be a number{given(value)}."
             problems.add([Problem(what, f"Use {field}: {'5' if field == 'alpha' else '10'}.")])
             wrong.add(field)
-    if problems.attempt(partial(fields_in, arm, "train", f"{place('arms', index, 'train')}{label}: ")) is None:
+    if problems.attempt(partial(fields_in, arm, "train", f"{prefix('arms', index, 'train')}{label}: ")) is None:
         wrong.add("train")
     if not wrong:
         return arm
@@ -169,11 +169,12 @@ def _checked(index: int, arm: Arm, place: Place, problems: Problems) -> Arm:
     return {**valid, "name": arm.get("name") or label}  # a name of the other fields could be that of another arm
 
 
-def _lost_recipes(listed: Iterable[Arm], option: str, place: Place) -> Iterator[Problem]:
+def _lost_recipes(listed: Iterable[Arm], option: str, prefix: Prefix) -> Iterator[Problem]:
     """Yield a problem for each listed arm with a recipe of its own, which an option would replace by a noise size."""
     for index, arm in enumerate(listed):
         if arm.get("train"):
-            what = f"{place('arms', index, 'train')}{arm_label(index, arm)} has train settings, which {option} removes."
+            subject = f"{prefix('arms', index, 'train')}{arm_label(index, arm)}"
+            what = f"{subject} has train settings, which {option} removes."
             yield Problem(what, f"Change the arms in the experiment, and remove {option}.")
 
 
@@ -192,38 +193,38 @@ def _default(field: str, defaults: Mapping[str, Any]) -> Any:
     return defaults.get(field, SweepSpec.model_fields[field].default)
 
 
-def _as_grid(grid: Any, place: Place, problems: Problems) -> dict[str, list[Any]]:
+def _as_grid(grid: Any, prefix: Prefix, problems: Problems) -> dict[str, list[Any]]:
     """Return the grid with a list of values for each field, without the fields that have a problem."""
     if not isinstance(grid, dict):
-        problems.add([Problem(f"{place('grid')}grid must be a mapping from fields to values.", _GRID_FIX)])
+        problems.add([Problem(f"{prefix('grid')}grid must be a mapping from fields to values.", _GRID_FIX)])
         return {}
     valid = {}
     for field, written in grid.items():
         values = written if isinstance(written, list) else [written]
-        if found := list(_grid_problems(field, values, place("grid", field))):
+        if found := list(_grid_problems(field, values, prefix("grid", field))):
             problems.add(found)
         else:
             valid[field] = values
     return valid
 
 
-def _grid_problems(field: str, values: list[Any], place: str) -> Iterator[Problem]:
+def _grid_problems(field: str, values: list[Any], prefix: str) -> Iterator[Problem]:
     if field not in _GRID_FIELDS:
         fix = did_you_mean(str(field), _GRID_FIELDS) or f"Use {alternatives(_GRID_FIELDS)}, or arms for other fields."
-        yield Problem(f"{place}a grid cannot vary {field!r}.", fix)
+        yield Problem(f"{prefix}a grid cannot vary {field!r}.", fix)
         return
     if not values:
-        yield Problem(f"{place}grid: {field} has no values.", _GRID_FIX)
+        yield Problem(f"{prefix}grid: {field} has no values.", _GRID_FIX)
     for value in values:
         if field not in _SIZES:
             choices = choices_of(field)
             if choices and value not in choices:  # the spec checks a field without choices
-                what = f"{place}grid: {field} must be {alternatives(choices)}{given(value)}."
+                what = f"{prefix}grid: {field} must be {alternatives(choices)}{given(value)}."
                 yield Problem(what, did_you_mean(str(value), choices) or f"Use {field}: [{', '.join(choices)}].")
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-            yield Problem(f"{place}grid: {field} must be a finite number, 0 or larger{given(value)}.", _GRID_FIX)
+        elif not is_alpha(value):
+            yield Problem(f"{prefix}grid: {field} must be a finite number, 0 or larger{given(value)}.", _GRID_FIX)
     for value in {repr(value): value for value in values if values.count(value) > 1}.values():
-        yield Problem(f"{place}grid: {field} {value!r} appears twice.", "Remove one of the two.")
+        yield Problem(f"{prefix}grid: {field} {value!r} appears twice.", "Remove one of the two.")
 
 
 def _named(arm: Arm) -> Arm:

@@ -1,32 +1,32 @@
 """Declared analysis of a sweep: its planned looks and its primary arm, from options and an experiment."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 from neftune_cli.config.arms import arms_named
 from neftune_cli.config.spec import DEFAULT_LOOKS, MIN_SEEDS
+from neftune_cli.config.values import are_increasing
 from neftune_cli.errors import Problem, Problems, alternatives
 from neftune_cli.formatting import counted
 
-LOOK_FLAGS = ("until_decided", "looks", "max_seeds")
+LOOK_OPTIONS = ("until_decided", "looks", "max_seeds")
 """Options that define the planned looks."""
 _FIX = "Use for example --looks 5,8,12,20."
 
 
-def planned_looks(flags: Mapping[str, Any], written: Any, problems: Problems) -> list[int]:
+def planned_looks(options: Mapping[str, Any], written: Any, problems: Problems) -> list[int]:
     """Return the numbers of seeds at the planned looks; none if the number of seeds is fixed.
 
     Args:
-        flags: given options; those of `LOOK_FLAGS` are read.
+        options: given options; those of `LOOK_OPTIONS` are read.
         written: `analysis.looks` of the experiment.
         problems: receives the problems of the options.
 
     """
-    given, largest = flags.get("looks"), flags.get("max_seeds")
-    wanted, in_file = flags.get("until_decided"), list(written) if isinstance(written, list | tuple) else []
+    given, largest = options.get("looks"), options.get("max_seeds")
+    wanted, in_file = options.get("until_decided"), list(written) if isinstance(written, list | tuple) else []
     if wanted is False or not (wanted or in_file):
-        problems.add(_without_flag(given, largest))
+        problems.add(_without_option(given, largest))
         return []
     if not given and not _are_looks(in_file):
         return in_file  # the spec reports the problem, with its line
@@ -39,20 +39,20 @@ def planned_looks(flags: Mapping[str, Any], written: Any, problems: Problems) ->
     return [*(seeds for seeds in looks if seeds < largest), largest]
 
 
-def seeds_of_looks(looks: Sequence[int], seeds: Any, flags: Mapping[str, Any], problems: Problems) -> Any:
+def seeds_of_looks(looks: Sequence[int], seeds: Any, options: Mapping[str, Any], problems: Problems) -> Any:
     """Return the seeds for the planned looks: the given list if it has one for each seed of the last look.
 
     Args:
         looks: numbers of seeds at the looks.
         seeds: given by an option or by the experiment, or None.
-        flags: given options. Seeds of an option that do not fit are a problem; those of an experiment are replaced.
+        options: given options. Seeds of an option that do not fit are a problem; those of an experiment are replaced.
         problems: receives the problem.
 
     """
     if isinstance(seeds, Sequence) and len(seeds) == looks[-1]:
         return seeds
-    if "seeds" in flags:
-        count = len(flags["seeds"])
+    if "seeds" in options:
+        count = len(options["seeds"])
         what = f"--seeds gives {counted(count, 'seed')}, but the planned looks need {looks[-1]}."
         problems.add([Problem(what, f"Use --max-seeds {count}, or --fixed-seeds for a fixed number of seeds.")])
     return list(range(looks[-1]))
@@ -78,7 +78,7 @@ def primary_arm(wanted: str, arms: Sequence[Mapping[str, Any]], problems: Proble
     return None
 
 
-def _without_flag(given: Sequence[int] | None, largest: int | None) -> Iterator[Problem]:
+def _without_option(given: Sequence[int] | None, largest: int | None) -> Iterator[Problem]:
     for name, value in (("--looks", given), ("--max-seeds", largest)):
         if value is not None:
             yield Problem(f"{name} has no effect without --until-decided.", f"Add --until-decided, or remove {name}.")
@@ -86,12 +86,12 @@ def _without_flag(given: Sequence[int] | None, largest: int | None) -> Iterator[
 
 def _are_looks(values: Sequence[Any]) -> bool:
     are_numbers = all(isinstance(one, int) and one >= MIN_SEEDS for one in values)
-    return are_numbers and all(sooner < later for sooner, later in pairwise(values))
+    return are_numbers and are_increasing(values)
 
 
 def _problems(looks: Sequence[int], largest: int | None, *, is_default: bool) -> Iterator[Problem]:
     shown = ",".join(map(str, looks))
-    if any(later <= sooner for sooner, later in pairwise(looks)):
+    if not are_increasing(looks):
         yield Problem(f"--looks: the numbers of seeds must increase; {shown} was given.", _FIX)
     if few := [seeds for seeds in looks if seeds < MIN_SEEDS]:
         what = f"--looks: a look needs at least {MIN_SEEDS} seeds; {few[0]} was given."

@@ -21,7 +21,7 @@ class ExperimentFile:
     fields: dict[str, Any] = field(default_factory=dict)
     _root: yaml.Node | None = None
 
-    def place(self, *location: str | int) -> str:
+    def prefix(self, *location: str | int) -> str:
         """Return where a field is, at the start of a message: `x.yaml, line 12: `, or `x.yaml: `, or "" without a file.
 
         Args:

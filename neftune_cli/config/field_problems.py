@@ -32,18 +32,18 @@ class Origin:
     """Origin of the values of a sweep: an experiment file and options."""
 
     file: ExperimentFile
-    flags: Mapping[str, Any]
+    options: Mapping[str, Any]
     arms: Sequence[Mapping[str, Any]]
     """All arms of the sweep."""
 
     def problem(self, details: Details) -> Problem:
         """Return an error of pydantic as a problem with its fix."""
         location: Location = tuple(part for part in details["loc"] if part != "sft")
-        place = "" if self._is_option(location) else self.file.place(*location)
+        prefix = "" if self._is_option(location) else self.file.prefix(*location)
         if details["type"] == "extra_forbidden":
-            return Problem(f"{place}{self._unknown_field(location)}.", _closest_field(location))
+            return Problem(f"{prefix}{self._unknown_field(location)}.", _closest_field(location))
         if fix := _FIXES.get(details["type"]):
-            return Problem(f"{place}{details['msg']}.", fix)
+            return Problem(f"{prefix}{details['msg']}.", fix)
         is_option = self._is_option(location)
         subject = _option(location) if is_option else self._subject(location)
         if location == ("seeds",) and details["type"] in ("tuple_type", "too_short"):
@@ -52,7 +52,7 @@ class Origin:
         else:
             what = requirement(details)
             fix = _closest_literal(details) or _fix(location, details["input"], is_option=is_option)
-        return Problem(f"{place}{subject} {what}{given(details['input'])}.", fix)
+        return Problem(f"{prefix}{subject} {what}{given(details['input'])}.", fix)
 
     def placed(self, problem: Problem) -> Problem:
         """Return a problem with its place at the start: the file and line, or the option."""
@@ -60,17 +60,17 @@ class Origin:
             case ():
                 return problem
             case ("train", *_, str(name)) if self._is_option(problem.field):
-                place = f"--set {name}: "
+                prefix = f"--set {name}: "
             case _ if self._is_option(problem.field):
-                place = f"{_option(problem.field)}: "
+                prefix = f"{_option(problem.field)}: "
             case ("arms", int(index), *_):
-                place = f"{self.file.place(*problem.field)}{self._arm(index)}: "
+                prefix = f"{self.file.prefix(*problem.field)}{self._arm(index)}: "
             case _:
-                place = self.file.place(*problem.field)
-        return Problem(place + problem.what, problem.fix)
+                prefix = self.file.prefix(*problem.field)
+        return Problem(prefix + problem.what, problem.fix)
 
     def _is_option(self, location: Location) -> bool:
-        values: Any = self.flags
+        values: Any = self.options
         for part in location[:2]:
             if not isinstance(values, Mapping):
                 return True

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from neftune_cli.config.arms import ARM_FLAGS, arms_of, fields_in
-from neftune_cli.config.declared_analysis import LOOK_FLAGS, planned_looks, primary_arm, seeds_of_looks
+from neftune_cli.config.arms import ARM_OPTIONS, arms_of, fields_in
+from neftune_cli.config.declared_analysis import LOOK_OPTIONS, planned_looks, primary_arm, seeds_of_looks
 from neftune_cli.config.experiment_file import VERSION_FIELD, read_experiment
 from neftune_cli.config.field_problems import Details, Origin, independent
 from neftune_cli.config.recipes import default_recipe
@@ -27,29 +27,30 @@ class Resolved:
     origin: Origin
 
 
-def resolve_sweep(file: Path | None, flags: Mapping[str, Any]) -> SweepSpec:
+def resolve_sweep(file: Path | None, options: Mapping[str, Any]) -> SweepSpec:
     """Return the spec of a file and options.
 
     Args:
         file: experiment in YAML, or None.
-        flags: given options by field of `SweepSpec`; `alphas`, `noises` and `snr` define arms.
+        options: given option values by field of `SweepSpec`, those of a section in a mapping of their own; `alphas`,
+            `noises` and `snr` define arms.
 
     Raises:
         UsageError: all problems.
     """
     problems = Problems()
-    resolved = resolve_valid_fields(file, flags, problems)
+    resolved = resolve_valid_fields(file, options, problems)
     problems.raise_any()
     assert resolved is not None
     return resolved.spec
 
 
-def resolve_valid_fields(file: Path | None, flags: Mapping[str, Any], problems: Problems) -> Resolved | None:
+def resolve_valid_fields(file: Path | None, options: Mapping[str, Any], problems: Problems) -> Resolved | None:
     """Return the spec of a file and options without the fields that have a problem, to check the others.
 
     Args:
         file: experiment in YAML, or None.
-        flags: given options, as for `resolve_sweep`.
+        options: given options, as for `resolve_sweep`.
         problems: receives the problems.
 
     Returns:
@@ -58,21 +59,21 @@ def resolve_valid_fields(file: Path | None, flags: Mapping[str, Any], problems: 
     written = problems.attempt(lambda: read_experiment(file))
     if written is None:
         return None
-    defining = {*ARM_FLAGS, *LOOK_FLAGS}
-    values = {**written.fields, **{name: value for name, value in flags.items() if name not in defining}}
+    defining = {*ARM_OPTIONS, *LOOK_OPTIONS}
+    values = {**written.fields, **{name: value for name, value in options.items() if name not in defining}}
     for section in ("train", "evaluation", "analysis"):
-        in_file = problems.attempt(partial(fields_in, written.fields, section, written.place(section)))
-        values[section] = {**(in_file or {}), **flags.get(section, {})}
-    values["arms"] = arms_of(written.fields, flags, problems, written.place)
+        in_file = problems.attempt(partial(fields_in, written.fields, section, written.prefix(section)))
+        values[section] = {**(in_file or {}), **options.get(section, {})}
+    values["arms"] = arms_of(written.fields, options, problems, written.prefix)
     values.pop("grid", None)
-    looks = planned_looks(flags, values["analysis"].get("looks"), problems)
-    if looks or flags.get("until_decided") is False:
+    looks = planned_looks(options, values["analysis"].get("looks"), problems)
+    if looks or options.get("until_decided") is False:
         values["analysis"]["looks"] = looks
     if looks:
-        values["seeds"] = seeds_of_looks(looks, values.get("seeds"), flags, problems)
+        values["seeds"] = seeds_of_looks(looks, values.get("seeds"), options, problems)
     if wanted := values["analysis"].get("primary_arm"):
         values["analysis"]["primary_arm"] = primary_arm(str(wanted), values["arms"], problems)
-    origin = Origin(written, flags, values["arms"])
+    origin = Origin(written, options, values["arms"])
     spec, errors = _validated(values)
     problems.add(map(origin.problem, errors))
     while errors:

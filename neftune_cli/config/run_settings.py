@@ -79,7 +79,7 @@ class TrialSettings:
     stop_on_divergence: bool = True
     """Whether a trial fails as soon as its training loss is not finite."""
     side_by_side: int = 1
-    """Number of trials that run on the machine in parallel."""
+    """Number of trials of the sweep that can run in parallel, on one machine or on a cluster."""
     processes: int = 1
     """Number of processes that train the trial together, each with its own GPU or core."""
     tracking: Tracking | None = None

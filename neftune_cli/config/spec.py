@@ -1,6 +1,7 @@
 """Specs: immutable descriptions of a sweep, of its arms and of its trials."""
 
 import hashlib
+import math
 import re
 from typing import Annotated, Any, Self
 
@@ -9,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from neftune_cli.config.choices import DecodingName, LearnedTurns, NoiseScale, NoiseTarget, Precision
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
-from neftune_cli.config.values import repeated
+from neftune_cli.config.values import are_increasing, repeated
 
 DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
@@ -105,6 +106,15 @@ class TrainSpec(Spec):
         """Return the number of batches per optimizer step."""
         return int(self.sft.get("gradient_accumulation_steps", 1))
 
+    @property
+    def examples_per_step(self) -> int:
+        """Return the examples of one optimizer step on one device: batch size times gradient accumulation."""
+        return self.batch_size * self.gradient_accumulation
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """Return the number of optimizer steps of a training with this number of steps per epoch."""
+        return self.max_steps or math.ceil(self.epochs * steps_per_epoch)
+
     @model_validator(mode="before")
     @classmethod
     def _gather_sft_fields(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -199,6 +209,11 @@ class ResolvedEvaluation(Spec):
     probe_examples: int | None = None
     lm_eval: HarnessTasks | None = None
 
+    @property
+    def wants_preallocated(self) -> bool:
+        """Return whether responses are decoded with a preallocated cache if the model allows it."""
+        return self.decoding == "preallocated"
+
 
 class NoiseDetails(Spec):
     """Noise other than its size: distribution, length in the scale, schedule and target tokens."""
@@ -258,7 +273,7 @@ class AnalysisSpec(Spec):
 
     @model_validator(mode="after")
     def _looks_rise(self) -> Self:
-        if any(later <= sooner for sooner, later in zip(self.looks, self.looks[1:], strict=False)):
+        if not are_increasing(self.looks):
             raise PydanticCustomError("looks_order", "analysis.looks must increase")
         return self
 

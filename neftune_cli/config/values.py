@@ -3,7 +3,8 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,17 @@ def repeated(values: Iterable[Any]) -> list[Any]:
     return sorted(value for value, count in Counter(values).items() if count > 1)
 
 
+def are_increasing(values: Sequence[float]) -> bool:
+    """Return whether each value is larger than the one before."""
+    return all(before < after for before, after in pairwise(values))
+
+
+def is_alpha(value: Any) -> bool:
+    """Return whether a value is a finite number, 0 or larger."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value >= 0
+
+
 def parse_path(text: str) -> Path:
     """Return the path of a file or folder, with the home directory in place of `~` if there is such a user."""
     try:
@@ -27,7 +39,7 @@ def parse_path(text: str) -> Path:
 
 
 def parse_size(alpha: str | None, snr: str | None) -> tuple[str, float]:
-    """Return the noise size of a single training: the field `alphas` or `snr`, and the number. The default is alpha 5.
+    """Return the noise size of a single training: the name `alpha` or `snr`, and the number. The default is alpha 5.
 
     Raises:
         UsageError: both are given, the value is not valid, or there are several values.
@@ -39,7 +51,7 @@ def parse_size(alpha: str | None, snr: str | None) -> tuple[str, float]:
     if len(sizes) > 1:
         what = f"{'--alpha' if snr is None else '--snr'}: a training has one noise size; {len(sizes)} were given."
         raise UsageError(Problem(what, "Use one number, or `neftune sweep` to compare several."))
-    return "alphas" if snr is None else "snr", sizes[0]
+    return "alpha" if snr is None else "snr", sizes[0]
 
 
 def parse_alphas(text: str, option: str = "--alphas") -> list[float]:
@@ -69,7 +81,7 @@ def _alpha_problems(parts: list[str], option: str) -> Iterator[Problem]:
             numbers = "a number" if option == "--alpha" else "numbers"
             yield Problem(f"{option}: {part!r} is not a number.", f"Use {numbers}, for example {option} {example}.")
             continue
-        if not math.isfinite(alpha) or alpha < 0:
+        if not is_alpha(alpha):
             what = f"{option}: alpha must be a finite number, 0 or larger; {part} was given."
             yield Problem(what, f"Use {option} {example}; 0 is no noise.")
         elif alpha in seen:

@@ -130,7 +130,7 @@ def scored_responses(
         examples,
         max_new_tokens=evaluation.max_new_tokens,
         repetition_penalty=evaluation.repetition_penalty,
-        preallocated=evaluation.decoding == "preallocated",
+        preallocated=evaluation.wants_preallocated,
         compute_prompts=compute_prompts,
     )
     return [_generation(one, response, tokenizer) for one, response in zip(examples, responses, strict=True)]

@@ -82,7 +82,7 @@ def shares_prompts(model: LanguageModel, examples: Sequence[TokenizedExample], e
     That is the case with a preallocated cache, if every example has a completion: the logits after its prompt are
     those of the first token of the completion.
     """
-    preallocated = is_preallocated(model, wanted=evaluation.decoding == "preallocated")
+    preallocated = is_preallocated(model, wanted=evaluation.wants_preallocated)
     return preallocated and all(one.prompt_length < len(one.input_ids) for one in examples)
 
 

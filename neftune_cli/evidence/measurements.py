@@ -73,8 +73,8 @@ class Measurements:
     details: tuple[str, ...] | None = None
     """Overrides of the arm other than alpha, for example `noise=gaussian`; None if only the arm's name is known."""
     seconds: float | None = None
-    """Time in seconds for which the trial occupied the machine: its own time divided by the number of trials that
-    shared the machine; None if it is not known."""
+    """Time in seconds that the trial added to its sweep: its own time divided by the number of trials in parallel; None
+    if it is not known."""
 
     @property
     def is_base(self) -> bool:

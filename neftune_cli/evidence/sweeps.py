@@ -110,7 +110,7 @@ def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
     trials = []
     for trial_folder, record in finished:
         overrides = _recipe_overrides(spec, record)
-        shared = _shared_identity(spec, record, declared=overrides is not None)
+        shared = _comparable_identity(spec, record, declared=overrides is not None)
         arm = canonical_json(_arm_identity(record, overrides))
         try:
             trial = replace(read_trial(trial_folder, record), details=_details(record, overrides or {}))
@@ -155,7 +155,7 @@ def _arm_identity(record: TrialRecord, overrides: dict[str, Any] | None) -> dict
     return {**own, "train": overrides, "base": record.seed is None}
 
 
-def _shared_identity(spec: SweepSpec | None, record: TrialRecord, *, declared: bool) -> dict[str, Any]:
+def _comparable_identity(spec: SweepSpec | None, record: TrialRecord, *, declared: bool) -> dict[str, Any]:
     """Return the part of the identity that comparable trials share.
 
     It includes the recipe of the spec if the trial is declared in it, and otherwise the recipe of the trial.
@@ -308,11 +308,12 @@ def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
         noise_ratio=record.noise.ratio if record.noise else None,
         attestation=record.attestation,
         notes=record.notes,
-        seconds=_machine_seconds(folder.status()),
+        seconds=_seconds_of_sweep(folder.status()),
     )
 
 
-def _machine_seconds(status: TrialStatus | None) -> float | None:
+def _seconds_of_sweep(status: TrialStatus | None) -> float | None:
+    """Return the time that a trial added to its sweep, if as many trials as could run in parallel did so."""
     if status is None or status.seconds is None:
         return None
     return status.seconds / max(1, status.side_by_side or 1)

@@ -88,7 +88,7 @@ def _load_weights(source: ModelSource, cache: Path, *, load_in_4bit: bool) -> tu
     return model, (*notes, f"The adapter '{source.name}' was merged into its base model, '{source.base.name}'.")
 
 
-def place(model: PreTrainedModel, device: str) -> None:
+def move_to(model: PreTrainedModel, device: str) -> None:
     """Move a model to a kind of device. A quantized model is where it was loaded, and refuses to be moved."""
     if not is_quantized(model):
         cast(nn.Module, model).to(device)

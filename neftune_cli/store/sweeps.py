@@ -116,8 +116,9 @@ class SweepFolder:
 
     def add_look(self, seeds: int) -> None:
         """Note in the manifest that the sweep was compared with this number of seeds."""
-        if seeds not in (looks := (manifest := self.manifest()).looks):
-            self.write_manifest(manifest.model_copy(update={"looks": (*looks, seeds)}))
+        manifest = self.manifest()
+        if seeds not in manifest.looks:
+            self.write_manifest(manifest.model_copy(update={"looks": (*manifest.looks, seeds)}))
 
     def spec_text(self) -> str:
         """Return the text of `sweep.yaml`."""
@@ -153,12 +154,8 @@ class SweepFolder:
         """Return the finished trials with their folders, in the order of `records`."""
         return self.contents()[0]
 
-    def unfinished(self) -> list[str]:
-        """Return one sentence per trial that failed or has not finished."""
-        return self.contents()[1]
-
     def contents(self) -> tuple[list[tuple[TrialFolder, TrialRecord]], list[str]]:
-        """Return `finished()` and `unfinished()`, reading each record only once."""
+        """Return the finished trials as `finished` does, and one sentence per trial that failed or has not finished."""
         order = self._table_order()
         finished, unfinished = [], []
         for folder in self.trials():

@@ -286,7 +286,7 @@ class LeasedTrial:
         self._held.check()
         return atomic_folder(self.folder.model_path, self._held.check)
 
-    def checkpoints(self) -> list[Checkpoint]:
+    def intact_checkpoints(self) -> list[Checkpoint]:
         """Return the intact checkpoints, newest first."""
         return self._checkpoints.intact()
 

@@ -52,7 +52,7 @@ class DataFacts:
 
 
 @dataclass(frozen=True)
-class Slots:
+class ClusterSlots:
     """Trials that an executor can run in parallel on other machines."""
 
     number: int
@@ -86,8 +86,8 @@ class Inspection:
     """Tasks of lm-evaluation-harness; None if none are given."""
     seconds: float = 0.0
     """Duration of the inspection, with the start of its worker."""
-    slots: Slots | None = None
-    """Trials in parallel; None if the cores and the memory of this machine determine them."""
+    cluster_slots: ClusterSlots | None = None
+    """Trials in parallel on a cluster; None if the cores and the memory of this machine determine them."""
 
     def for_processes(self, processes: int, cores: int) -> "Inspection":
         """Return the facts for trials that several processes train together, with the problems of that.
@@ -130,7 +130,7 @@ def data_facts(data: InstructionData) -> DataFacts:
 
 
 @dataclass(frozen=True)
-class Preparation:
+class LoadedSizes:
     """Sizes of the loaded model and the tokenized data."""
 
     notes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Writing of the manifest of a sweep: versions, hardware, fingerprints, times, estimated and actual cost."""
+"""Content of the manifest of a sweep: versions, hardware, fingerprints, times, estimated and measured cost."""
 
 import os
 import platform
@@ -84,24 +84,24 @@ def unestimated(manifest: Manifest, trials: Sequence[Trial]) -> list[Trial]:
     return [trial for trial in trials if trial.id not in manifest.estimated_seconds]
 
 
-def with_times(manifest: Manifest, folder: SweepFolder, actual: CostEstimate, *, ended: bool) -> Manifest:
+def with_measured_cost(manifest: Manifest, folder: SweepFolder, measured: CostEstimate, *, ended: bool) -> Manifest:
     """Return the manifest with the measured cost of the sweep, and the resources of each finished trial.
 
     Args:
         manifest: the current manifest.
         folder: the sweep.
-        actual: measured cost of the plan until now.
+        measured: measured cost of the plan until now.
         ended: whether the sweep has ended, for now.
     """
     kept = set(TrialResources.model_fields)
-    statuses = [status for place in folder.trials() if (status := place.status())]
+    statuses = [status for files in folder.trials() if (status := files.status())]
     timed = {
         status.trial: TrialResources(**status.model_dump(include=kept))
         for status in statuses
         if status.state is TrialState.DONE and status.seconds is not None
     }
     trials = {**manifest.trials, **timed}
-    return manifest.model_copy(update={"ended": utc_now() if ended else None, "truth": actual, "trials": trials})
+    return manifest.model_copy(update={"ended": utc_now() if ended else None, "truth": measured, "trials": trials})
 
 
 def _versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ from neftune_cli.errors import UsageError
 from neftune_cli.formatting import utc_now
 from neftune_cli.store.files import default_cache, pretty_json, write_atomically
 from neftune_cli.sweeps.executors.messages import from_json, to_json
-from neftune_cli.sweeps.inspection import Inspection, Preparation, data_facts, model_facts
+from neftune_cli.sweeps.inspection import Inspection, LoadedSizes, data_facts, model_facts
 from neftune_cli.sweeps.plan import Plan
 from neftune_cli.sweeps.resources import WorkerAllocation, available_cores
 from neftune_cli.training.cost import Calibration, recipe_key
@@ -137,17 +137,17 @@ def remember_machine(found: Inspection, machine: Key | None = None) -> None:
         remember(MachineFacts(**own), key)
 
 
-def remembered_preparation(plan: Plan, trials: Sequence[TrialSpec]) -> Preparation | None:
+def remembered_sizes(plan: Plan, trials: Sequence[TrialSpec]) -> LoadedSizes | None:
     """Return the sizes of the model and data of these trials, if an earlier command has loaded them."""
-    found = recall(Preparation, recipes_key(plan, trials))
+    found = recall(LoadedSizes, recipes_key(plan, trials))
     return found.value if found else None
 
 
-def remember_preparation(plan: Plan, trials: Sequence[TrialSpec], preparation: Preparation) -> None:
+def remember_sizes(plan: Plan, trials: Sequence[TrialSpec], sizes: LoadedSizes) -> None:
     """Remember the sizes of the model and data of these trials."""
     key = recipes_key(plan, trials)
-    if recall(Preparation, key) is None:
-        remember(preparation, key)
+    if recall(LoadedSizes, key) is None:
+        remember(sizes, key)
 
 
 def calibration_key(plan: Plan, recipe: TrialSpec, executor: object, allocation: WorkerAllocation) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import ModelSource, find_model
-from neftune_cli.sweeps.inspection import Preparation
+from neftune_cli.sweeps.inspection import LoadedSizes
 from neftune_cli.training.hardware import device_name
 from neftune_cli.training.lora import frozen_experts_notes
 from neftune_cli.training.prepared_data import PreparedData, prepare_data
@@ -101,7 +101,7 @@ class ModelCache:
 
 def preparation_of(
     loaded: LoadedModel, prepared_sets: Sequence[PreparedData], lora_ranks: Iterable[int | None]
-) -> Preparation:
+) -> LoadedSizes:
     """Return the sizes of a model and of its tokenized data.
 
     Args:
@@ -114,7 +114,7 @@ def preparation_of(
     embeddings = cast(nn.Embedding, loaded.model.get_input_embeddings()).weight
     ranks = list(lora_ranks)
     notes = [note for prepared in prepared_sets for note in prepared.notes]
-    return Preparation(
+    return LoadedSizes(
         notes=tuple(dict.fromkeys([*notes, *(frozen_experts_notes(model) if any(ranks) else ())])),
         trainable=max(_trainable(loaded, rank) for rank in ranks),
         weight_bytes=sum(weight.numel() * weight.element_size() for weight in weights),

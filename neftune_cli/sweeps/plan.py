@@ -103,17 +103,7 @@ def at_look(plan: Plan, seeds: int, arms: Collection[str], before: Plan | None =
 def steps_of(trial: Trial, examples: int) -> int:
     """Return the number of optimizer steps of a trial for a number of training examples; 0 for the base model."""
     train = trial.spec.train
-    if trial.is_base:
-        return 0
-    if train.max_steps:
-        return train.max_steps
-    return math.ceil(math.ceil(examples / examples_per_step(trial)) * train.epochs)
-
-
-def examples_per_step(trial: Trial) -> int:
-    """Return the examples of one optimizer step on one device: batch size times gradient accumulation."""
-    train = trial.spec.train
-    return train.batch_size * train.gradient_accumulation
+    return 0 if trial.is_base else train.steps(math.ceil(examples / train.examples_per_step))
 
 
 def trial_folder(folder: SweepFolder, trial: Trial) -> TrialFolder:

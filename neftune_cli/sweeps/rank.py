@@ -17,22 +17,22 @@ from neftune_cli.config.spec import TrialSpec
 
 def main() -> None:
     """Train until rank 0 ends the training."""
-    job = json.loads(sys.stdin.readline())
+    request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_rank_0, daemon=True).start()
     from neftune_cli.sweeps.model_cache import ModelCache
     from neftune_cli.training.fine_tuning import train_as_other_rank
     from neftune_cli.training.hardware import configure_process
 
     configure_process()
-    spec, cache = TrialSpec.model_validate(job["spec"]), ModelCache()
+    spec, cache = TrialSpec.model_validate(request["spec"]), ModelCache()
     with tempfile.TemporaryDirectory(prefix="neftune-") as work:
         train_as_other_rank(
             spec,
             cache.model_copy(spec),
             cache.prepared_data(spec),
             Path(work),
-            settings=TrialSettings(processes=job["processes"]),
-            halvings=job["halvings"],
+            settings=TrialSettings(processes=request["processes"]),
+            halvings=request["halvings"],
         )
     os._exit(0)  # without a barrier of the group, which rank 0 may have left
 

@@ -11,7 +11,7 @@ from neftune_cli.config.spec import TrialSpec
 from neftune_cli.evaluation.batches import CACHE_BYTES, MOST_PROMPTS, tokens_at_once
 from neftune_cli.formatting import counted
 from neftune_cli.store import KEPT_CHECKPOINTS, SweepFolder
-from neftune_cli.sweeps.inspection import Preparation, Slots
+from neftune_cli.sweeps.inspection import ClusterSlots, LoadedSizes
 from neftune_cli.sweeps.plan import Plan
 from neftune_cli.training.trial import Trial
 
@@ -24,7 +24,7 @@ class WorkerAllocation:
     threads: int
     """Threads of each worker."""
     gpus: int
-    preparation: Preparation
+    sizes: LoadedSizes
     memory: int | None
     """Main memory in bytes for all workers; None if they use a GPU."""
     planned: int
@@ -62,14 +62,14 @@ class WorkerAllocation:
 
     def disk_need(self, models: int) -> int:
         """Return the estimated maximum disk space in bytes of checkpoints and kept models."""
-        return disk_need(self.preparation, workers=self.workers, models=models)
+        return disk_need(self.sizes, workers=self.workers, models=models)
 
 
-Prepare = Callable[[Sequence[TrialSpec]], Preparation]
+Prepare = Callable[[Sequence[TrialSpec]], LoadedSizes]
 """Load the model and the data of trials, and return their sizes."""
 
 
-def allocate_workers(
+def load_and_allocate(
     plan: Plan, missing: Sequence[Trial], folder: SweepFolder, prepare: Prepare, workers: int | None
 ) -> WorkerAllocation:
     """Load model and data for the missing trials, and return the workers for them.
@@ -88,25 +88,25 @@ def allocate_workers(
         UsageError: the data do not fit the model.
     """
     begin = time.monotonic()
-    preparation = prepare([trial.spec for trial in missing])
+    sizes = prepare([trial.spec for trial in missing])
     startup = plan.inspection.seconds + time.monotonic() - begin
-    if slots := plan.inspection.slots:
-        return _allocate_slots(plan, missing, folder, preparation, slots, workers, startup)
-    return _allocate_here(plan, missing, folder, preparation, workers, startup)
+    if slots := plan.inspection.cluster_slots:
+        return _allocate_on_cluster(plan, missing, folder, sizes, slots, workers, startup)
+    return _allocate_here(plan, missing, folder, sizes, workers, startup)
 
 
 def _allocate_here(
     plan: Plan,
     missing: Sequence[Trial],
     folder: SweepFolder,
-    preparation: Preparation,
+    sizes: LoadedSizes,
     workers: int | None,
     startup: float,
 ) -> WorkerAllocation:
     """Return the workers of an executor on this machine."""
     found, cores, memory = plan.inspection, available_cores(), plannable_memory()
     if workers is None:
-        need = max(_memory_need_of(trial, preparation, found.device) for trial in missing)
+        need = max(_memory_need_of(trial, sizes, found.device) for trial in missing)
         count = automatic_workers(
             len(plan.trials), cores=cores, memory=memory, need=need, gpus=found.gpus, device=found.device
         )
@@ -118,7 +118,7 @@ def _allocate_here(
         workers=min(count, len(missing)),
         threads=min(threads, before or threads),
         gpus=found.gpus,
-        preparation=preparation,
+        sizes=sizes,
         memory=None if found.device == "cuda" else memory,
         planned=count,
         cores=cores,
@@ -128,10 +128,10 @@ def _allocate_here(
     )
 
 
-def _memory_need_of(trial: Trial, preparation: Preparation, device: str) -> int:
+def _memory_need_of(trial: Trial, sizes: LoadedSizes, device: str) -> int:
     train = trial.spec.train
     return memory_need(
-        preparation,
+        sizes,
         batch_size=train.batch_size,
         max_length=train.max_length,
         at_once=tokens_at_once(device, train.micro_batch_tokens),
@@ -143,12 +143,12 @@ def _threads_before(folder: SweepFolder) -> int | None:
     return folder.manifest().workers.threads
 
 
-def _allocate_slots(
+def _allocate_on_cluster(
     plan: Plan,
     missing: Sequence[Trial],
     folder: SweepFolder,
-    preparation: Preparation,
-    slots: Slots,
+    sizes: LoadedSizes,
+    slots: ClusterSlots,
     workers: int | None,
     startup: float,
 ) -> WorkerAllocation:
@@ -159,7 +159,7 @@ def _allocate_slots(
         workers=min(count, len(missing)),
         threads=min(slots.threads, before),
         gpus=plan.inspection.gpus,
-        preparation=preparation,
+        sizes=sizes,
         memory=None,
         planned=count,
         cores=slots.number * slots.threads,
@@ -195,8 +195,8 @@ def automatic_workers(trials: int, *, cores: int, memory: int, need: int, gpus: 
         gpus: number of GPUs; each runs one trial at a time.
         device: `cuda`, `mps` or `cpu`.
     """
-    slots = {"cuda": max(1, gpus), "mps": 1}.get(device, cores)
-    return max(1, min(trials, slots, memory // max(1, need)))
+    in_parallel = {"cuda": max(1, gpus), "mps": 1}.get(device, cores)
+    return max(1, min(trials, in_parallel, memory // max(1, need)))
 
 
 def memory_warning(peak: int, workers: int, memory: int | None) -> str:
@@ -214,37 +214,37 @@ def memory_warning(peak: int, workers: int, memory: int | None) -> str:
     return f"This exceeds the available memory: {fix}."
 
 
-def disk_need(preparation: Preparation, *, workers: int, models: int) -> int:
+def disk_need(sizes: LoadedSizes, *, workers: int, models: int) -> int:
     """Estimate the maximum disk space in bytes of checkpoints and kept models.
 
     Args:
-        preparation: properties of the model.
+        sizes: properties of the model.
         workers: number of parallel trials, each with two checkpoints and a third one being written.
         models: number of kept models.
 
     """
-    checkpoint = 3 * FLOAT_BYTES * preparation.trainable  # the weights and the two moments of Adam
-    return workers * (KEPT_CHECKPOINTS + 1) * checkpoint + models * preparation.weight_bytes
+    checkpoint = 3 * FLOAT_BYTES * sizes.trainable  # the weights and the two moments of Adam
+    return workers * (KEPT_CHECKPOINTS + 1) * checkpoint + models * sizes.weight_bytes
 
 
-def memory_need(preparation: Preparation, *, batch_size: int, max_length: int, at_once: int) -> int:
+def memory_need(sizes: LoadedSizes, *, batch_size: int, max_length: int, at_once: int) -> int:
     """Estimate the peak memory of a worker in bytes, on one device.
 
     Args:
-        preparation: properties of model and data.
+        sizes: properties of model and data.
         batch_size: examples of a batch, before gradient accumulation.
         max_length: maximum length of an example in tokens; a packed row has this length.
         at_once: tokens of a micro-batch; 0 if a batch is computed whole.
 
     """
-    longest = min(max_length, preparation.longest)
+    longest = min(max_length, sizes.longest)
     tokens = min(batch_size * longest, max(at_once, longest) if at_once else math.inf)
     copies = 2  # the initial weights are kept for later trials
-    weights = copies * preparation.weight_bytes + 3 * FLOAT_BYTES * preparation.trainable
-    activations = ACTIVATION_BYTES * tokens * preparation.width * preparation.layers
-    logits = LOGITS_COPIES * FLOAT_BYTES * tokens * preparation.vocabulary
+    weights = copies * sizes.weight_bytes + 3 * FLOAT_BYTES * sizes.trainable
+    activations = ACTIVATION_BYTES * tokens * sizes.width * sizes.layers
+    logits = LOGITS_COPIES * FLOAT_BYTES * tokens * sizes.vocabulary
     # a response is assumed to be as long as the longest example
-    keys_and_values = 2 * FLOAT_BYTES * preparation.width * preparation.layers * 2 * preparation.longest * MOST_PROMPTS
+    keys_and_values = 2 * FLOAT_BYTES * sizes.width * sizes.layers * 2 * sizes.longest * MOST_PROMPTS
     return LIBRARY_BYTES + weights + max(int(activations + logits), min(CACHE_BYTES, keys_and_values))
 
 

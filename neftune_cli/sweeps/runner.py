@@ -14,13 +14,13 @@ from neftune_cli.sweeps.dispatch import Dispatcher, DispatchResult
 from neftune_cli.sweeps.estimate import PlannedCost, estimate_cost, measured_cost, peak_of_finished
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import Failure
-from neftune_cli.sweeps.inspection import Preparation
+from neftune_cli.sweeps.inspection import LoadedSizes
 from neftune_cli.sweeps.interrupts import Interrupts
-from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_times
-from neftune_cli.sweeps.measurement_cache import remember_preparation, remembered_preparation
+from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_measured_cost
+from neftune_cli.sweeps.measurement_cache import remember_sizes, remembered_sizes
 from neftune_cli.sweeps.plan import Plan, done_trials, failed_trials, missing_trials, trial_folder
 from neftune_cli.sweeps.progress import Observer
-from neftune_cli.sweeps.resources import GIB, WorkerAllocation, allocate_workers, memory_warning
+from neftune_cli.sweeps.resources import GIB, WorkerAllocation, load_and_allocate, memory_warning
 from neftune_cli.training.trial import Trial
 
 LARGEST_TABLES_SHARE = 0.05
@@ -84,8 +84,8 @@ def run_sweep(
     folder.remove_leftovers(lease_seconds=settings.trial_settings.lease_seconds)
     notes = list(plan.all_notes)
     if allocation:
-        allocation, notes = _start_workers(
-            plan, missing, folder, executor, allocation, observer, estimate=settings.estimate
+        allocation = _start_workers(
+            plan, missing, folder, executor, allocation, observer, notes, estimate=settings.estimate
         )
     workers = allocation.workers if allocation else max(1, folder.manifest().workers.number)
     notes += _notes_on_missing_models(plan, folder, settings.keep, done_before)
@@ -129,12 +129,12 @@ def _allocation(
 ) -> WorkerAllocation:
     """Return the workers. The sizes of a model are remembered for executors that queue for another machine."""
 
-    def prepare(trials: Sequence[TrialSpec]) -> Preparation:
-        found = remembered_preparation(plan, trials) or executor.prepare(trials)
-        remember_preparation(plan, trials, found)
+    def prepare(trials: Sequence[TrialSpec]) -> LoadedSizes:
+        found = remembered_sizes(plan, trials) or executor.prepare(trials)
+        remember_sizes(plan, trials, found)
         return found
 
-    return allocate_workers(
+    return load_and_allocate(
         plan, missing, folder, executor.prepare if settings.on_this_machine else prepare, settings.allowed_workers
     )
 
@@ -179,27 +179,26 @@ def _start_workers(
     executor: Executor,
     allocation: WorkerAllocation,
     observer: Observer,
+    notes: list[str],
     *,
     estimate: bool,
-) -> tuple[WorkerAllocation, list[str]]:
+) -> WorkerAllocation:
     """Start the workers, and write the manifest, with a cost estimate on request.
 
+    Further notes for the user are added to `notes`.
+
     Returns:
-        the workers, of which there may be fewer than allocated, and notes for the user.
+        the workers, of which there may be fewer than allocated.
     """
     earlier = folder.manifest().estimate
     peak = peak_of_finished(plan.trials, folder) or (earlier.peak_memory if earlier else None)
     given, allocation = allocation, allocation.fitting(peak)
-    notes = [
-        *plan.all_notes,
-        *allocation.preparation.notes,
-        *given.notes_on_fewer_workers(allocation, peak),
-    ]
+    notes += [*allocation.sizes.notes, *given.notes_on_fewer_workers(allocation, peak)]
     executor.start(allocation.workers, allocation.threads, allocation.gpus)
     manifest = new_manifest(plan, folder.path.absolute(), folder.manifest(), notes, workers=_workers(allocation))
     folder.write_manifest(manifest)
     if estimate and (new := unestimated(manifest, missing)):
-        remember_preparation(plan, [trial.spec for trial in missing], allocation.preparation)
+        remember_sizes(plan, [trial.spec for trial in missing], allocation.sizes)
         planned = estimate_cost(plan, new, folder, executor, allocation, observer.note)
         allocation = planned.allocation
         executor.start(allocation.workers, allocation.threads, allocation.gpus)
@@ -208,7 +207,7 @@ def _start_workers(
             observer.note(f"Time and memory are those of a calibration of {local_time(planned.cost.calibrated)}.")
         complete = manifest.model_copy(update={"notes": tuple(notes), "workers": _workers(allocation)})
         folder.write_manifest(with_estimate(complete, planned.cost))
-    return allocation, notes
+    return allocation
 
 
 def _memory_notes(planned: PlannedCost) -> Iterator[str]:
@@ -251,10 +250,10 @@ class _FolderUpdates:
         self._folder.write_tables()
         if self._keep is Keep.BEST:
             keep_best_model(self._folder)
-        manifest = with_times(self._folder.manifest(), self._folder, self._actual_cost(), ended=ended)
+        manifest = with_measured_cost(self._folder.manifest(), self._folder, self._measured_cost(), ended=ended)
         self._folder.write_manifest(manifest)
 
-    def _actual_cost(self) -> CostEstimate:
+    def _measured_cost(self) -> CostEstimate:
         seconds = self._seconds_before + time.monotonic() - self._started
         return measured_cost(self._plan.trials, self._folder, workers=self._workers, seconds=seconds)
 
@@ -262,7 +261,7 @@ class _FolderUpdates:
 def keep_best_model(folder: SweepFolder) -> None:
     """Remove all kept models except the one with the lowest held-out loss."""
     kept = [
-        (record.loss.eval_loss, record.trial, place) for place, record in folder.finished() if place.model_path.is_dir()
+        (record.loss.eval_loss, record.trial, files) for files, record in folder.finished() if files.model_path.is_dir()
     ]
-    for *_, place in sorted(kept, key=lambda one: one[:2])[1:]:
-        place.remove_model()
+    for *_, files in sorted(kept, key=lambda one: one[:2])[1:]:
+        files.remove_model()

@@ -17,7 +17,7 @@ from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.failures import is_out_of_memory
 from neftune_cli.sweeps.inspection import (
     Inspection,
-    Preparation,
+    LoadedSizes,
     data_facts,
     model_facts,
     resolved_evaluation,
@@ -25,7 +25,7 @@ from neftune_cli.sweeps.inspection import (
 )
 from neftune_cli.sweeps.model_cache import ModelCache, preparation_of
 from neftune_cli.sweeps.plan import trial_folder
-from neftune_cli.sweeps.trial_report import TrialReport
+from neftune_cli.sweeps.trial_state import TrialStateWriter
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.hardware import device_name, environment, gpu_count, release_memory, restore_torch_settings
 from neftune_cli.training.sft_trainer import check_recipe
@@ -81,7 +81,7 @@ class TrialRunner:
             lm_eval=tasks.spec if tasks else None,
         )
 
-    def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
+    def prepare(self, trials: Sequence[TrialSpec]) -> LoadedSizes:
         """Load the model, tokenize the data for each maximum length of the trials, and return the sizes.
 
         Raises:
@@ -157,10 +157,14 @@ class TrialRunner:
         on_lease: Callable[[], None],
     ) -> TrialRecord:
         on_lease()
-        with TrialReport(leased, job, sweep.path) as report, self._redirect(report.log_path), restore_torch_settings():
+        with (
+            TrialStateWriter(leased, job, sweep.path) as state,
+            self._redirect(state.log_path),
+            restore_torch_settings(),
+        ):
             sys.audit("neftune.trial-started", job.trial.id)
-            report.update(TrialProgress(Phase.LOADING))
-            return self._run_with_halving(job, sweep, leased, report.update, stop)
+            state.update(TrialProgress(Phase.LOADING))
+            return self._run_with_halving(job, sweep, leased, state.update, stop)
 
     def _run_with_halving(
         self, job: Job, sweep: SweepFolder, leased: LeasedTrial, report: ReportProgress, stop: StopRequest

@@ -126,7 +126,7 @@ def final(scores: Mapping[str, float]) -> dict[str, float]:
     return {f"final/{name}": value for name, value in scores.items()}
 
 
-def finite(values: Mapping[str, Any]) -> dict[str, float]:
+def finite_values(values: Mapping[str, Any]) -> dict[str, float]:
     """Return the finite numbers."""
     return {name: value for name, value in values.items() if _is_number(value) and math.isfinite(value)}
 

@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from neftune_cli.config.run_settings import Tracking
 from neftune_cli.records import CurvePoint, TrialRecord, scores_of
 from neftune_cli.store import SweepFolder, TrialFolder
-from neftune_cli.trackers import TrackedRun, finite, trial_parameters
+from neftune_cli.trackers import TrackedRun, finite_values, trial_parameters
 
 if TYPE_CHECKING:
     from neftune_cli.training.trial import Trial
@@ -94,13 +94,13 @@ class LiveRuns(TrainerCallback):
 
     def add(self, point: CurvePoint) -> None:
         """Log the noise-off losses of a point of the learning curve, which the trainer does not log."""
-        losses = finite({"eval_loss": point.eval_loss, "train_loss_clean": point.train_loss_clean})
+        losses = finite_values({"eval_loss": point.eval_loss, "train_loss_clean": point.train_loss_clean})
         if losses and self._training:
             self.on_log(*self._training, logs=losses)
 
     def finish(self, record: TrialRecord) -> None:
         """Write the results of the trial, and mark its runs as finished."""
-        scores = finite(scores_of(record))
+        scores = finite_values(scores_of(record))
         self._each(lambda run: run.finish(scores))
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from neftune_cli.errors import NothingToCompareError
 from neftune_cli.records import CurvePoint, scores_of
 from neftune_cli.reporting.columns import exported_assessment
 from neftune_cli.store import SweepFolder
-from neftune_cli.trackers import Parameters, TrackedRun, circumstances, finite, make_tracker, trial_parameters
+from neftune_cli.trackers import Parameters, TrackedRun, circumstances, finite_values, make_tracker, trial_parameters
 
 REPORT_FILES = ("report.html", "summary.md", "loss.csv", "eval.csv")
 _CURVES = ("train_loss", "train_loss_clean", "eval_loss", "learning_rate")
@@ -28,7 +28,7 @@ def tracked_runs(sweep: SweepFolder) -> Iterator[TrackedRun]:
             id=record.trial,
             parameters=trial_parameters(record.arm, record.alpha, record.seed, record.identity, manifest),
             curves=[(point.step, _values(point)) for point in folder.curve()],
-            scores=finite(scores_of(record)),
+            scores=finite_values(scores_of(record)),
         )
     yield from comparison_runs(sweep)
 
@@ -86,10 +86,10 @@ def _comparison_run(
         name=f"comparison, part {part}" if part else "comparison",
         id=f"{id_of_part}-{comparison.manifest_digest or ''}"[:40],
         parameters={**verdicts, **about},
-        scores=finite(scores),
+        scores=finite_values(scores),
         files=files,
     )
 
 
 def _values(point: CurvePoint) -> Mapping[str, float]:
-    return finite({name: getattr(point, name) for name in _CURVES})
+    return finite_values({name: getattr(point, name) for name in _CURVES})

@@ -18,7 +18,7 @@ from neftune_cli.evaluation.generation import response_limits, scored_responses,
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
 from neftune_cli.evaluation.losses import example_losses
 from neftune_cli.evaluation.shared_prompts import shares_prompts
-from neftune_cli.models.loading import LoadedModel, place
+from neftune_cli.models.loading import LoadedModel, move_to
 from neftune_cli.training.cost import (
     CALIBRATION_SECONDS,
     EXTRAPOLATED,
@@ -28,7 +28,7 @@ from neftune_cli.training.cost import (
     recipe_key,
 )
 from neftune_cli.training.hardware import peak_memory_bytes, reset_peak_memory
-from neftune_cli.training.prepared_data import PROBE_PROMPTS, PreparedData
+from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.timing import Clock, TimeLimit, device_clock, forward_calls, time_training
 
 SHORT_TOKENS, SHORT_PASSES = 8, 3
@@ -72,7 +72,7 @@ def calibrate(
     clock = device_clock(prepared.device)
     begin = clock()
     reset_peak_memory(prepared.device)
-    place(loaded.model, prepared.device)
+    move_to(loaded.model, prepared.device)
     first = _time_first_passes(loaded.model, prepared, clock, seconds)
     limit = TimeLimit(begin + TRAINING_SHARE * seconds, PASSES_PER_STEP * first.per_token)
     model, training = time_training(loaded, prepared, spec, clock, limit)
@@ -214,7 +214,7 @@ class _ResponseTime:
         is false. The longest response of a batch determines its number of steps. Transformers' `generate` computes
         every row until then. Prompts that are computed together with the losses have no time of their own.
         """
-        prompts = with_prompt([*prepared.held_out, *prepared.probe[:PROBE_PROMPTS]])
+        prompts = with_prompt([*prepared.held_out, *prepared.probe_prompts])
         lengths = _prompt_lengths(prompts)
         limits = response_limits(model, prompts, evaluation.max_new_tokens)
         references = [len(one.input_ids) - one.prompt_length for one in prompts]
@@ -232,7 +232,7 @@ class _ResponseTime:
 
 
 def _is_preallocated(model: LanguageModel, evaluation: ResolvedEvaluation) -> bool:
-    return is_preallocated(model, wanted=evaluation.decoding == "preallocated")
+    return is_preallocated(model, wanted=evaluation.wants_preallocated)
 
 
 def _prompt_tokens(lengths: Sequence[int], model: LanguageModel, evaluation: ResolvedEvaluation) -> int:
@@ -249,7 +249,7 @@ def _time_responses(
     left: _TimeLeft,
 ) -> _ResponseTime:
     """Time a few response tokens for a batch of prompts of medium length, and for a quarter of the batch."""
-    prompts = with_prompt(prepared.held_out) or with_prompt(prepared.probe[:PROBE_PROMPTS])
+    prompts = with_prompt(prepared.held_out) or with_prompt(prepared.probe_prompts)
     if not prompts:
         return _ResponseTime()
     rows = left.rows(MOST_PROMPTS, _prompt_lengths(prompts), times=1)

@@ -34,7 +34,7 @@ class CheckpointCallback(TrainerCallback):
     in the trainer's list of callbacks.
 
     Args:
-        folder: the trial's folder, held under a lease.
+        leased: the trial's folder, held under a lease.
         settings: checkpoint intervals.
         stop: the request to stop the trial.
         curve: the learning curve so far.
@@ -48,7 +48,7 @@ class CheckpointCallback(TrainerCallback):
 
     def __init__(
         self,
-        folder: LeasedTrial,
+        leased: LeasedTrial,
         settings: TrialSettings,
         stop: StopRequest,
         *,
@@ -57,7 +57,7 @@ class CheckpointCallback(TrainerCallback):
         halvings: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._folder, self._settings, self._stop = folder, settings, stop
+        self._leased, self._settings, self._stop = leased, settings, stop
         self.curve, self.noise, self.halvings = curve, noise, halvings
         self._clock = clock
         self._last = clock()
@@ -146,7 +146,7 @@ class CheckpointCallback(TrainerCallback):
     def _write(self, snapshot: Snapshot) -> None:
         step = snapshot.trainer.global_step
         try:
-            with self._folder.new_checkpoint(step, {HALVINGS: self.halvings}) as path:
+            with self._leased.new_checkpoint(step, {HALVINGS: self.halvings}) as path:
                 write_snapshot(snapshot, path)
                 sys.audit("neftune.checkpoint-filled", step)
         except UnsupportedStateError as error:  # for example, the state of a third-party optimizer

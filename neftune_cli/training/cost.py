@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 from neftune_cli.config.spec import TrainSpec
 
@@ -67,7 +67,7 @@ class Calibration:
         """
         if is_base:
             return TrialCost(0.0, 0.0, self.measurement, self.longest_responses, 0, 0)
-        steps = train.max_steps or math.ceil(train.epochs * self.steps_per_epoch)
+        steps = train.steps(self.steps_per_epoch)
         return TrialCost(
             setup=self.setup,
             training=steps * self.step,
@@ -79,7 +79,8 @@ class Calibration:
 
     def adapted_to(self, train: TrainSpec) -> Self:
         """Return an estimate for another recipe, whose steps are assumed to cost the same per example."""
-        ratio = _examples_per_step(json.loads(recipe_key(train))) / _examples_per_step(json.loads(self.recipe))
+        before = TrainSpec.model_validate({**train.model_dump(exclude={"sft"}), **json.loads(self.recipe)})
+        ratio = train.examples_per_step / before.examples_per_step
         return replace(
             self,
             recipe=recipe_key(train),
@@ -100,10 +101,6 @@ def recipe_key(train: TrainSpec) -> str:
     costly = {name: value for name, value in train.sft.items() if name not in _COST_FREE}
     own = train.model_dump(include=set(COSTLY_FIELDS))
     return json.dumps({**own, **costly}, sort_keys=True)
-
-
-def _examples_per_step(recipe: dict[str, Any]) -> int:
-    return int(recipe["batch_size"]) * int(recipe.get("gradient_accumulation_steps", 1))
 
 
 _COST_FREE = frozenset(

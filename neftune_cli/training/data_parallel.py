@@ -65,12 +65,12 @@ def check_devices(processes: int, *, gpus: int, cores: int) -> None:
 
 
 @contextmanager
-def data_parallel(processes: int, job: Mapping[str, Any], log: Path) -> Iterator[None]:
+def data_parallel(processes: int, request: Mapping[str, Any], log: Path) -> Iterator[None]:
     """Make this process rank 0 of several during the block, and start the others.
 
     Args:
         processes: number of processes; with 1, nothing is done.
-        job: what the other ranks train, as `neftune_cli.sweeps.rank` reads it: plain JSON values.
+        request: what the other ranks train, as `neftune_cli.sweeps.rank` reads it: plain JSON values.
         log: file that receives the output of the other ranks.
 
     Raises:
@@ -84,7 +84,7 @@ def data_parallel(processes: int, job: Mapping[str, Any], log: Path) -> Iterator
     threads = max(1, torch.get_num_threads() // processes)
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
     of_others = {**address, "OMP_NUM_THREADS": str(threads)}
-    with _as_rank_0(processes, address, threads), _other_ranks(processes, of_others, job, log):
+    with _as_rank_0(processes, address, threads), _other_ranks(processes, of_others, request, log):
         yield
 
 
@@ -139,9 +139,9 @@ def _as_rank_0(processes: int, address: Mapping[str, str], threads: int) -> Iter
 
 
 @contextmanager
-def _other_ranks(processes: int, variables: Mapping[str, str], job: Mapping[str, Any], log: Path) -> Iterator[None]:
+def _other_ranks(processes: int, variables: Mapping[str, str], request: Mapping[str, Any], log: Path) -> Iterator[None]:
     """Start the other ranks, wait for them at the end of the block, and end them if it fails."""
-    others = [_started(rank, processes, variables, job, log) for rank in range(1, processes)]
+    others = [_started(rank, processes, variables, request, log) for rank in range(1, processes)]
     try:
         yield
         _wait(others, log)
@@ -188,7 +188,7 @@ def _rank_variables(rank: int, processes: int, address: Mapping[str, str]) -> di
 
 
 def _started(
-    rank: int, processes: int, variables: Mapping[str, str], job: Mapping[str, Any], log: Path
+    rank: int, processes: int, variables: Mapping[str, str], request: Mapping[str, Any], log: Path
 ) -> "subprocess.Popen[bytes]":
     """Start another rank. The pipe to its stdin stays open as long as this process lives."""
     package = str(Path(__file__).parents[2])
@@ -197,7 +197,7 @@ def _started(
     with log.open("ab") as output:
         process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment)
     assert process.stdin is not None
-    process.stdin.write(json.dumps(job).encode() + b"\n")
+    process.stdin.write(json.dumps(request).encode() + b"\n")
     process.stdin.flush()
     return process
 

@@ -81,23 +81,23 @@ def fine_tune(
         TrialError: a loss is not finite, the applied noise does not match the formula, or another process of the trial
             has failed.
     """
-    folder = output.folder
-    checkpoints = [one for one in folder.checkpoints() if halvings_of(one) == halvings]
+    leased = output.leased
+    checkpoints = [one for one in leased.intact_checkpoints() if halvings_of(one) == halvings]
     curve, noise = _curve(trial, prepared, output, settings), noise_callback(trial.spec)
-    callback = CheckpointCallback(folder, settings, stop, curve=curve, noise=noise, halvings=halvings)
-    others = data_parallel(settings.processes, _job(trial, halvings, settings), folder.folder.log_path)
+    callback = CheckpointCallback(leased, settings, stop, curve=curve, noise=noise, halvings=halvings)
+    others = data_parallel(settings.processes, _rank_request(trial, halvings, settings), leased.folder.log_path)
     with tempfile.TemporaryDirectory(prefix="neftune-") as work, trainer_settings_undone(loaded.model), others:
         with stop.interruptible():
             callbacks = [curve, callback, noise, *([output.live] if output.live else [])]
             callback.trainer = _trainer(trial.spec, loaded, prepared, Path(work), settings, halvings, callbacks)
         sys.audit("neftune.model-loaded", trial.id)
-        _train(callback, folder, checkpoints)
+        _train(callback, leased, checkpoints)
     sys.audit("neftune.training-ended", trial.id)
     return _final_model(callback, stop)
 
 
-def _job(trial: Trial, halvings: int, settings: TrialSettings) -> dict[str, Any]:
-    """Return the job of the other ranks: the trial, and the number of halvings and of processes."""
+def _rank_request(trial: Trial, halvings: int, settings: TrialSettings) -> dict[str, Any]:
+    """Return the request to the other ranks: the trial, and the number of halvings and of processes."""
     return {
         "spec": trial.spec.model_dump(mode="json", by_alias=True),
         "halvings": halvings,
@@ -194,7 +194,7 @@ def _curve(trial: Trial, prepared: PreparedData, output: TrialOutput, settings: 
     )
 
 
-def _train(callback: CheckpointCallback, folder: LeasedTrial, checkpoints: list[Checkpoint]) -> None:
+def _train(callback: CheckpointCallback, leased: LeasedTrial, checkpoints: list[Checkpoint]) -> None:
     """Train to the end, from the first readable checkpoint of the list, or else from the start, on every rank."""
     trainer = callback.trainer
     for checkpoint in checkpoints:
@@ -204,21 +204,21 @@ def _train(callback: CheckpointCallback, folder: LeasedTrial, checkpoints: list[
         except UnreadableCheckpoint as error:
             print(f"{error} Trying an earlier checkpoint, or else starting from the beginning.", file=sys.stderr)
             continue
-        folder.add_seconds_of(checkpoint)
-        folder.rewrite_metrics(callback.curve.points)
+        leased.add_seconds_of(checkpoint)
+        leased.rewrite_metrics(callback.curve.points)
         print(f"Resuming after step {checkpoint.step}.", file=sys.stderr)
         broadcast_from_rank_0(str(checkpoint.path.absolute()))
         raise_on_every_rank(None)
         trainer.resume(snapshot, checkpoint.path)
         return
-    folder.drop_checkpoints()
-    folder.rewrite_metrics([])
+    leased.drop_checkpoints()
+    leased.rewrite_metrics([])
     broadcast_from_rank_0(None)  # no checkpoint
     trainer.train()
 
 
 def _final_model(callback: CheckpointCallback, stop: StopRequest) -> FinalModel:
-    """Return the outcome of a finished training; write its checkpoint first if one is due or a stop was requested."""
+    """Return the model of a finished training; write its checkpoint first if one is due or a stop was requested."""
     curve, noise, saved = callback.curve, callback.noise, callback.attestation
     if saved is None and noise.deviations:
         raise TrialError(f"The applied noise does not match the formula: {'; '.join(noise.deviations)}.")

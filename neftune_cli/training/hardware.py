@@ -15,6 +15,8 @@ from typing import Any
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 MEMORY_KEPT = 1 << 30
 """Freed memory, in bytes, that the allocator keeps between steps."""
+MEMORY_PADDING = MEMORY_KEPT // 16
+"""Additional memory, in bytes, that the allocator requests whenever it needs more."""
 SPIN_COUNT = "GOMP_SPINCOUNT"
 SPINS = 1000
 """Number of times that an idle thread of OpenMP checks for work before it sleeps. With libgomp's default of 300,000,
@@ -72,7 +74,7 @@ def configure_process() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, MEMORY_KEPT)
         mallopt(_M_TRIM_THRESHOLD, MEMORY_KEPT)
-        mallopt(_M_TOP_PAD, MEMORY_KEPT // 16)
+        mallopt(_M_TOP_PAD, MEMORY_PADDING)
 
 
 def peak_memory_bytes(device: str = "cpu") -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from neftune_cli.models.loading import LoadedModel
 
 PROBE_PROMPTS = 64
-"""Number of probe prompts for which responses are generated."""
+"""Maximum number of probe examples with whose prompts responses are generated."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class PreparedData:
     """Median L2 norm of the training tokens' embeddings before fine-tuning, as the first layer receives them."""
     notes: tuple[str, ...]
     """Notes for the user on the model and on the lengths of the examples."""
+
+    @property
+    def probe_prompts(self) -> tuple[TokenizedExample, ...]:
+        """Return the probe examples with whose prompts responses are generated."""
+        return self.probe[:PROBE_PROMPTS]
 
 
 def prepare_data(

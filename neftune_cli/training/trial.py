@@ -105,7 +105,7 @@ ReportProgress = Callable[[TrialProgress], None]
 class TrialOutput:
     """Destinations of what a trial produces."""
 
-    folder: LeasedTrial
+    leased: LeasedTrial
     """The trial's folder, whose lease this process holds; `start` was called."""
     report: ReportProgress = lambda _: None
     """Receives every step and every phase."""
@@ -114,7 +114,7 @@ class TrialOutput:
 
     def append(self, point: CurvePoint) -> None:
         """Append a point to the learning curve."""
-        self.folder.append_metrics(point)
+        self.leased.append_metrics(point)
         if self.live:
             self.live.add(point)
 
@@ -133,6 +133,6 @@ class TrialOutput:
             generations: the responses.
             task_files: the contents of the files of lm-evaluation-harness, by name.
         """
-        self.folder.finish(record, losses, generations, task_files)
+        self.leased.finish(record, losses, generations, task_files)
         if self.live:
             self.live.finish(record)

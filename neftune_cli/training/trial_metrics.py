@@ -24,7 +24,7 @@ from neftune_cli.records import (
     NoiseMeasurement,
     perplexity,
 )
-from neftune_cli.training.prepared_data import PROBE_PROMPTS, PreparedData
+from neftune_cli.training.prepared_data import PreparedData
 
 
 def curve_subset(prepared: PreparedData, examples: int | None) -> frozenset[str] | None:
@@ -121,7 +121,7 @@ def measure_losses_and_responses(
 ) -> tuple[list[ExampleLoss], MeasuredResponses]:
     """Measure a model: the losses as in `measure_losses`, and responses to held-out and probe prompts.
 
-    The responses are those to all held-out prompts and to the first PROBE_PROMPTS probe prompts. The similarity of
+    The responses are those to all held-out prompts and to `probe_prompts`. The similarity of
     responses on training prompts to the training completions measures how much of their wording the model memorized
     (NEFTune paper, section 5.1).
 
@@ -156,7 +156,7 @@ def _prompted(prepared: PreparedData) -> list[int]:
     """Return the indices in `_splits` of the examples with a response, held-out examples first."""
     probe, held_out = len(prepared.probe), len(prepared.held_out)
     examples = (*prepared.probe, *prepared.held_out)
-    order = (*range(probe, probe + held_out), *range(min(probe, PROBE_PROMPTS)))
+    order = (*range(probe, probe + held_out), *range(len(prepared.probe_prompts)))
     return [index for index in order if examples[index].example.has_prompt]
 
 

@@ -9,7 +9,7 @@ from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import TrialStopped
 from neftune_cli.evaluation.harness_tasks import LoadedTasks, harness_randomness
 from neftune_cli.evaluation.language_model import LanguageModel, parameter_counts
-from neftune_cli.models.loading import LoadedModel, place
+from neftune_cli.models.loading import LoadedModel, move_to
 from neftune_cli.records import ExampleLoss, Phase, TrialRecord
 from neftune_cli.store import (
     TASK_DOCUMENTS_FILE,
@@ -61,21 +61,21 @@ def run_trial(
         TrialError: the loss is not finite, or the applied noise does not match the formula.
         LeaseLost: this process has lost the lease.
     """
-    folder = output.folder
-    if trial.is_base and (earlier := finished_in_another_sweep(folder.folder)):
+    leased = output.leased
+    if trial.is_base and (earlier := finished_in_another_sweep(leased.folder)):
         return _copied(earlier, output)
-    outcome = (
-        _untrained(loaded, prepared, folder, stop)
+    final = (
+        _untrained(loaded, prepared, leased, stop)
         if trial.is_base
         else fine_tune(trial, loaded, prepared, output, settings=settings, stop=stop, halvings=halvings)
     )
-    output.report(_generating(outcome.model, is_base=trial.is_base))
-    last_losses, responses = _measured(outcome, trial, loaded, prepared, output, stop)
-    losses = [*outcome.losses, *last_losses]
-    task_files = _evaluated(outcome, loaded, output, tasks, stop) if tasks else {}
+    output.report(_generating(final.model, is_base=trial.is_base))
+    last_losses, responses = _measured(final, trial, loaded, prepared, output, stop)
+    losses = [*final.losses, *last_losses]
+    task_files = _evaluated(final, loaded, output, tasks, stop) if tasks else {}
     if settings.keep_model and not trial.is_base:
-        _save(outcome.model, loaded, folder)
-    record = _record(trial, prepared, outcome, losses, responses, halvings)
+        _save(final.model, loaded, leased)
+    record = _record(trial, prepared, final, losses, responses, halvings)
     output.finish(record, losses, responses.generations, task_files)
     return record
 
@@ -83,7 +83,7 @@ def run_trial(
 def _record(
     trial: Trial,
     prepared: PreparedData,
-    outcome: FinalModel,
+    final: FinalModel,
     losses: Sequence[ExampleLoss],
     responses: MeasuredResponses,
     halvings: int,
@@ -93,11 +93,11 @@ def _record(
         arm=trial.arm,
         alpha=trial.alpha,
         seed=trial.seed,
-        loss=loss_metrics(losses, train_loss=outcome.train_loss()),
+        loss=loss_metrics(losses, train_loss=final.train_loss()),
         eval=responses.held_out,
         probe_eval=responses.probe,
         noise=None if trial.is_base else measure_noise(trial.spec.noise, prepared),
-        attestation=outcome.attestation,
+        attestation=final.attestation,
         identity=trial.identity,
         notes=(
             f"Measured on {len(prepared.probe)} training and {len(prepared.held_out)} held-out examples.",
@@ -114,18 +114,18 @@ def _copied(earlier: TrialFolder, output: TrialOutput) -> TrialRecord:
     assert record is not None
     assert table is not None
     print(f"The base model was measured before. Its results are copied from {earlier.path}.")
-    output.folder.report_time_of(earlier)  # the time of copying is not the price of a measurement
-    output.folder.rewrite_metrics(earlier.curve())
+    output.leased.report_time_of(earlier)  # the time of copying is not the price of a measurement
+    output.leased.rewrite_metrics(earlier.curve())
     losses = [ExampleLoss.model_validate(row) for row in table.to_pylist()]
     task_files = {name: path.read_text("utf-8") for name, path in earlier.task_files().items()}
     output.finish(record, losses, earlier.generations(), task_files)
     return record
 
 
-def _untrained(loaded: LoadedModel, prepared: PreparedData, folder: LeasedTrial, stop: StopRequest) -> FinalModel:
-    folder.rewrite_metrics([])
+def _untrained(loaded: LoadedModel, prepared: PreparedData, leased: LeasedTrial, stop: StopRequest) -> FinalModel:
+    leased.rewrite_metrics([])
     with stop.interruptible():
-        place(loaded.model, prepared.device)
+        move_to(loaded.model, prepared.device)
         sys.audit("neftune.model-loaded")
     return FinalModel(loaded.model, "A loss of the base model is not finite. Check the weights of the model.")
 
@@ -137,7 +137,7 @@ def _generating(model: LanguageModel, *, is_base: bool) -> TrialProgress:
 
 
 def _measured(
-    outcome: FinalModel,
+    final: FinalModel,
     trial: Trial,
     loaded: LoadedModel,
     prepared: PreparedData,
@@ -145,13 +145,13 @@ def _measured(
     stop: StopRequest,
 ) -> tuple[list[ExampleLoss], MeasuredResponses]:
     """Measure the losses of the model, add them to its learning curve, and generate and score its responses."""
-    epoch, evaluation = math.ceil(outcome.epoch), trial.spec.evaluation
-    with _resumable(outcome, stop):
+    epoch, evaluation = math.ceil(final.epoch), trial.spec.evaluation
+    with _resumable(final, stop):
         losses, responses = measure_losses_and_responses(
-            outcome.model, loaded.tokenizer, prepared, evaluation, epoch=epoch, not_finite=outcome.not_finite
+            final.model, loaded.tokenizer, prepared, evaluation, epoch=epoch, not_finite=final.not_finite
         )
     subset = None if trial.is_base else curve_subset(prepared, evaluation.curve_examples)
-    for point in loss_points(losses, subset, step=outcome.step, epoch=outcome.epoch):
+    for point in loss_points(losses, subset, step=final.step, epoch=final.epoch):
         output.append(point)
     sys.audit("neftune.epoch-measured", epoch)
     sys.audit("neftune.responses-generated", trial.id)
@@ -159,26 +159,26 @@ def _measured(
 
 
 def _evaluated(
-    outcome: FinalModel, loaded: LoadedModel, output: TrialOutput, tasks: LoadedTasks, stop: StopRequest
+    final: FinalModel, loaded: LoadedModel, output: TrialOutput, tasks: LoadedTasks, stop: StopRequest
 ) -> dict[str, str]:
     """Return the files of lm-evaluation-harness."""
     output.report(TrialProgress(Phase.EVALUATING))
     with harness_randomness():  # imports of the harness draw random numbers
         from neftune_cli.evaluation.harness import run_tasks
-    with _resumable(outcome, stop):
-        found = run_tasks(outcome.model, loaded.tokenizer, tasks)
+    with _resumable(final, stop):
+        found = run_tasks(final.model, loaded.tokenizer, tasks)
     sys.audit("neftune.tasks-evaluated")
     return {TASK_SCORES_FILE: found.scores_json(), TASK_DOCUMENTS_FILE: found.documents_json()}
 
 
 @contextmanager
-def _resumable(outcome: FinalModel, stop: StopRequest) -> Iterator[None]:
+def _resumable(final: FinalModel, stop: StopRequest) -> Iterator[None]:
     """Write a checkpoint of the trained model if a stop is requested during the block."""
     try:
         with stop.interruptible():
             yield
     except TrialStopped:
-        outcome.write_checkpoint()
+        final.write_checkpoint()
         raise
 
 
@@ -205,9 +205,9 @@ def _memory_notes(trial: Trial, halvings: int) -> Iterator[str]:
         yield f"{trial.label}: batches of {whole} were computed as {whole // at_once} x {at_once} to fit in memory."
 
 
-def _save(model: LanguageModel, loaded: LoadedModel, folder: LeasedTrial) -> None:
+def _save(model: LanguageModel, loaded: LoadedModel, leased: LeasedTrial) -> None:
     """Save the model (with LoRA: the adapter only) and its tokenizer as safetensors."""
     name_task_and_base(model)
-    with folder.new_model() as path:
+    with leased.new_model() as path:
         model.save_pretrained(str(path))
         loaded.tokenizer.save_pretrained(path)

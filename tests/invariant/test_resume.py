@@ -180,7 +180,7 @@ def add_damaged(folder: TrialFolder, damage: Callable[[Path], None], *, step: in
     place = folder.acquire_lease(lease_seconds=120)
     assert place is not None
     with place:
-        newest = place.checkpoints()[0]
+        newest = place.intact_checkpoints()[0]
         with place.new_checkpoint(step, newest.about) as filling:
             for path in newest.path.iterdir():
                 if path.name != "index.json":

@@ -13,9 +13,9 @@ from neftune_cli.config.spec import ArmSpec, NoiseDetails
 from neftune_cli.errors import Problems, UsageError
 
 
-def names(written: dict[str, Any], **flags: Any) -> list[str]:
+def names(written: dict[str, Any], **options: Any) -> list[str]:
     problems = Problems()
-    arms = arms_of(written, flags, problems)
+    arms = arms_of(written, options, problems)
     problems.raise_any()
     return [arm["name"] for arm in arms]
 

@@ -9,13 +9,13 @@ from neftune_cli.config.spec import AnalysisSpec
 from neftune_cli.errors import UsageError
 
 
-def looks_of(**flags: object) -> tuple[int, ...]:
-    return resolve_sweep(None, flags).analysis.looks
+def looks_of(**options: object) -> tuple[int, ...]:
+    return resolve_sweep(None, options).analysis.looks
 
 
-def problem_of(**flags: object) -> str:
+def problem_of(**options: object) -> str:
     with pytest.raises(UsageError) as raised:
-        resolve_sweep(None, flags)
+        resolve_sweep(None, options)
     return str(raised.value)
 
 
@@ -25,7 +25,7 @@ def test_fixed_number_of_seeds_by_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "looks"),
+    ("options", "looks"),
     [
         ({}, (5, 8, 12, 20)),
         ({"max_seeds": 12}, (5, 8, 12)),
@@ -36,15 +36,15 @@ def test_fixed_number_of_seeds_by_default() -> None:
         ({"looks": [3, 5], "max_seeds": 8}, (3, 5, 8)),
     ],
 )
-def test_looks_end_with_the_largest_number_of_seeds(flags: dict[str, object], looks: tuple[int, ...]) -> None:
-    spec = resolve_sweep(None, {"until_decided": True, **flags})
+def test_looks_end_with_the_largest_number_of_seeds(options: dict[str, object], looks: tuple[int, ...]) -> None:
+    spec = resolve_sweep(None, {"until_decided": True, **options})
     assert spec.analysis.looks == looks
     assert spec.seeds == tuple(range(looks[-1]))
     assert load_spec(dump_spec(spec, schema_version=1)) == spec
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("options", "message"),
     [
         ({"until_decided": True, "looks": [5, 5, 8]}, "the numbers of seeds must increase; 5,5,8 was given"),
         ({"until_decided": True, "looks": [8, 5]}, "the numbers of seeds must increase; 8,5 was given"),
@@ -58,8 +58,8 @@ def test_looks_end_with_the_largest_number_of_seeds(flags: dict[str, object], lo
         ({"analysis": {"primary_arm": "0"}}, "--primary-arm 0: there is no such arm beside the baseline"),
     ],
 )
-def test_problems_of_the_declared_analysis(flags: dict[str, object], message: str) -> None:
-    assert message in problem_of(**flags)
+def test_problems_of_the_declared_analysis(options: dict[str, object], message: str) -> None:
+    assert message in problem_of(**options)
 
 
 def test_looks_of_an_experiment(tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ def identity(
     seed: int = 0,
     data: str = "d",
     evaluation: ResolvedEvaluation = EVALUATION,
-    **flags: Any,
+    **options: Any,
 ) -> str:
-    spec = resolve_sweep(None, {"alphas": alphas or [5.0], **flags})
+    spec = resolve_sweep(None, {"alphas": alphas or [5.0], **options})
     trial = spec.trial(spec.arms[0], seed, evaluation)
     return trial_id(trial_identity(trial, **{**CONTENT, "data_fingerprint": data}))
 

@@ -216,8 +216,8 @@ def test_a_dumped_spec_is_loaded_unchanged() -> None:
     assert load_spec(dump_spec(spec, schema_version=4)) == spec
 
 
-def sweep(alphas: list[float], **flags: object) -> SweepSpec:
-    return resolve_sweep(None, {"alphas": alphas, **flags})
+def sweep(alphas: list[float], **options: object) -> SweepSpec:
+    return resolve_sweep(None, {"alphas": alphas, **options})
 
 
 def test_merged_sweeps_have_the_arms_and_seeds_of_both() -> None:

@@ -258,10 +258,10 @@ def _changed(record: TrialRecord, arm: str, **identity: Any) -> TrialRecord:
     return record.model_copy(update=changed)
 
 
-def _sweep(path: Path, records: Records, experiment: Path | None = None, **flags: Any) -> SweepFolder:
+def _sweep(path: Path, records: Records, experiment: Path | None = None, **options: Any) -> SweepFolder:
     folder = SweepFolder(path)
     arms = {} if experiment else {"alphas": [0.0, 5.0, 10.0]}
-    folder.open(resolve_sweep(experiment, {**arms, "seeds": [0, 1, 2], **flags}))
+    folder.open(resolve_sweep(experiment, {**arms, "seeds": [0, 1, 2], **options}))
     for record in records:
         trial = folder.trial(record.trial, record.arm, record.seed)
         write_trial(trial, record)

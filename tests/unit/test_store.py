@@ -121,7 +121,7 @@ def test_unfinished_trials_have_no_record_and_are_listed(folder: SweepFolder) ->
     start_trial(started, "x").release()
     write_failed_trial(folder.trial("y", "alpha=5", 1), "y", "out of memory")
     assert [one.arm for one in folder.records()] == ["alpha=0"]
-    assert folder.unfinished() == ["alpha=5,seed=0 has not finished", "alpha=5,seed=1 failed: out of memory"]
+    assert folder.contents()[1] == ["alpha=5,seed=0 has not finished", "alpha=5,seed=1 failed: out of memory"]
 
 
 def test_incomplete_last_line_is_ignored(folder: SweepFolder) -> None:

@@ -18,13 +18,16 @@ def write_checkpoint(trial: LeasedTrial, step: int, content: bytes = b"weights")
     with trial.new_checkpoint(step, {"halvings": 0}) as place:
         (place / "model").write_bytes(content)
         (place / "state.json").write_text("{}")
-    return trial.checkpoints()[0].path
+    return trial.intact_checkpoints()[0].path
 
 
 def test_last_two_checkpoints_are_kept_newest_first(trial: LeasedTrial) -> None:
     for step in (2, 40, 600, 1000):
         write_checkpoint(trial, step)
-    assert [(one.step, one.about) for one in trial.checkpoints()] == [(1000, {"halvings": 0}), (600, {"halvings": 0})]
+    assert [(one.step, one.about) for one in trial.intact_checkpoints()] == [
+        (1000, {"halvings": 0}),
+        (600, {"halvings": 0}),
+    ]
     assert len(list((trial.folder.path / "checkpoints").iterdir())) == 2
 
 
@@ -39,9 +42,9 @@ def test_checkpoint_with_index_cut_at_any_byte_is_skipped(trial: LeasedTrial) ->
     complete = index.read_bytes()
     for length in range(len(complete) - 1):  # the final newline is optional
         index.write_bytes(complete[:length])
-        assert [one.step for one in trial.checkpoints()] == [1]
+        assert [one.step for one in trial.intact_checkpoints()] == [1]
     index.write_bytes(complete)
-    assert [one.step for one in trial.checkpoints()] == [2, 1]
+    assert [one.step for one in trial.intact_checkpoints()] == [2, 1]
 
 
 @pytest.mark.parametrize("content", [b"weight", b"weights!", b"weighTs", None])
@@ -54,7 +57,7 @@ def test_checkpoint_with_shorter_longer_changed_or_missing_file_is_skipped(
         file.unlink()
     else:
         file.write_bytes(content)
-    assert [one.step for one in trial.checkpoints()] == [1]
+    assert [one.step for one in trial.intact_checkpoints()] == [1]
 
 
 def test_failed_write_leaves_no_checkpoint(trial: LeasedTrial) -> None:
@@ -75,7 +78,7 @@ def test_temporary_folder_of_killed_process_is_ignored_and_removed_later(trial: 
     left = trial.folder.path / "checkpoints" / ".step-00000002.abc.tmp"
     left.mkdir()
     (left / "model").write_bytes(b"half")
-    assert [one.step for one in trial.checkpoints()] == [1]
+    assert [one.step for one in trial.intact_checkpoints()] == [1]
     write_checkpoint(trial, 3)
     assert not left.exists()
 
@@ -108,5 +111,7 @@ def test_a_checkpoint_that_cannot_be_replaced_is_kept(trial: LeasedTrial, monkey
     monkeypatch.setattr(Path, "rename", fail_once)
     with pytest.raises(OSError, match="no such device"):
         write_checkpoint(trial, 1, b"other")
-    assert [(one.path, (one.path / "model").read_bytes()) for one in trial.checkpoints()] == [(final, b"weights")]
+    assert [(one.path, (one.path / "model").read_bytes()) for one in trial.intact_checkpoints()] == [
+        (final, b"weights")
+    ]
     assert [path.name for path in final.parent.iterdir()] == [final.name]

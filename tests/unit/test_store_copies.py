@@ -72,13 +72,16 @@ def test_copy_has_what_a_trial_resumes_from(original: LeasedTrial, copy: LeasedT
     expected = files(original.folder)
     expected.pop("spec.json", None)  # written by the start of every attempt
     assert files(copy.folder) == expected
-    assert [one.step for one in copy.checkpoints()] == [1]
+    assert [one.step for one in copy.intact_checkpoints()] == [1]
 
 
 def test_original_follows_the_copy(original: LeasedTrial, copy: LeasedTrial, changed: ChangedFiles) -> None:
     def both_are_equal() -> bool:
         receive(original, changed.so_far())
-        newest = [one.step for one in original.checkpoints()][:1], [one.step for one in copy.checkpoints()][:1]
+        newest = (
+            [one.step for one in original.intact_checkpoints()][:1],
+            [one.step for one in copy.intact_checkpoints()][:1],
+        )
         own = {name: content for name, content in files(original.folder).items() if "step-" not in name}
         others = {name: content for name, content in files(copy.folder).items() if "step-" not in name}
         return newest[0] == newest[1] and own == others
@@ -93,11 +96,11 @@ def test_original_follows_the_copy(original: LeasedTrial, copy: LeasedTrial, cha
     for step in (2, 3, 4):
         write_checkpoint(copy, step)
     assert both_are_equal()
-    assert [one.step for one in original.checkpoints()] == [4, 1]
+    assert [one.step for one in original.intact_checkpoints()] == [4, 1]
     copy.drop_checkpoints()
     copy.rewrite_metrics([])
     assert both_are_equal()
-    assert not original.checkpoints()
+    assert not original.intact_checkpoints()
     write_checkpoint(copy, 1)
     assert both_are_equal()
 
@@ -114,11 +117,11 @@ def test_results_arrive_with_a_valid_record(original: LeasedTrial, copy: LeasedT
         (folder / "model.safetensors").write_bytes(WEIGHTS)
     copy.finish(trial_record("x", "alpha=5", 0), [LOSS], [])
     assert list(changed.so_far())[-1].unit == "state.json"
-    assert original.checkpoints()  # removed only after the record
+    assert original.intact_checkpoints()  # removed only after the record
     receive(original, changed.at_the_end())
     assert files(original.folder) == files(copy.folder) | {"spec.json": files(original.folder)["spec.json"]}
     assert original.folder.record() == copy.folder.record() is not None
-    assert not original.checkpoints()
+    assert not original.intact_checkpoints()
 
 
 def test_transfer_that_ends_at_any_piece_leaves_a_trial_that_resumes_or_is_complete(
@@ -139,7 +142,7 @@ def test_transfer_that_ends_at_any_piece_leaves_a_trial_that_resumes_or_is_compl
         has_new = any(piece.unit.endswith("step-00000002") and piece.is_last for piece in pieces[:end])
         assert (one.folder.record() is not None) == (end >= complete[0])
         if end < complete[0]:
-            assert [each.step for each in one.checkpoints()] == ([2, 1] if has_new else [1])
+            assert [each.step for each in one.intact_checkpoints()] == ([2, 1] if has_new else [1])
         one.release()
         assert not list(one.folder.path.rglob(".*.tmp"))
 

@@ -8,7 +8,7 @@ import pytest
 
 from neftune_cli.store import SweepFolder
 from neftune_cli.store.manifest import Manifest, Workers
-from neftune_cli.sweeps.manifest import new_manifest, with_estimate, with_times
+from neftune_cli.sweeps.manifest import new_manifest, with_estimate, with_measured_cost
 from tests.finished_trials import trial_record, write_trial
 from tests.manifests import cost_estimate
 from tests.unit.test_sweeps_estimate import planned
@@ -161,7 +161,7 @@ def test_a_new_sweep_writes_every_field_in_order(folder: SweepFolder) -> None:
     estimate = cost_estimate({"a": 5.0}, 5.0, lowest_seconds=None, highest_seconds=None, calibrated="")
     manifest = new_manifest(planned(), folder.path, Manifest(), [], workers=TWO)
     write_trial(folder.trial("b", "alpha=5", 0), trial_record("b", "alpha=5", 0), seconds=20.25)
-    folder.write_manifest(with_times(with_estimate(manifest, estimate), folder, estimate, ended=True))
+    folder.write_manifest(with_measured_cost(with_estimate(manifest, estimate), folder, estimate, ended=True))
 
     written = read(folder)
 

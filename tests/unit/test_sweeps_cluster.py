@@ -15,7 +15,7 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Finished, Job, LeasedElsewhere, Started, WorkerDied
 from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage
-from neftune_cli.sweeps.inspection import Slots, resolved_evaluation
+from neftune_cli.sweeps.inspection import ClusterSlots, resolved_evaluation
 from neftune_cli.training.trial import Trial
 
 FAILED: WorkerMessage = {
@@ -52,8 +52,8 @@ class ScriptedCluster:
     queues: bool = False
     closed: bool = False
 
-    def slots(self) -> Slots:
-        return Slots(8, 2)
+    def slots(self) -> ClusterSlots:
+        return ClusterSlots(8, 2)
 
     def limit(self, workers: int) -> None: ...
 

@@ -186,10 +186,10 @@ def test_the_measured_cost_has_the_fields_of_the_estimate(tmp_path: Path) -> Non
     trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
     write(folder, trials[1], TrialState.DONE, seconds=20.0, peak_memory=5)
     write(folder, trials[2], TrialState.RUNNING, seconds=1.0)
-    truth = measured_cost(trials, folder, workers=2, seconds=33.0)
+    measured = measured_cost(trials, folder, workers=2, seconds=33.0)
     trial = trials[1].id
-    assert truth == cost_estimate({trial: 20.0}, 33.0, peak_memory=5, source="measured", tokens={trial: 999})
-    assert truth.model_fields_set == set(CostEstimate.model_fields)
+    assert measured == cost_estimate({trial: 20.0}, 33.0, peak_memory=5, source="measured", tokens={trial: 999})
+    assert measured.model_fields_set == set(CostEstimate.model_fields)
 
 
 def test_an_estimate_with_a_range_is_joined_and_delayed() -> None:

@@ -15,13 +15,13 @@ from neftune_cli.errors import NeftuneError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps import estimate, measurement_cache
 from neftune_cli.sweeps.estimate import PlannedCost, estimate_cost
-from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, Preparation, resolved_evaluation
+from neftune_cli.sweeps.inspection import DataFacts, Inspection, LoadedSizes, ModelFacts, resolved_evaluation
 from neftune_cli.sweeps.measurement_cache import (
     FOLDER,
     remember_machine,
-    remember_preparation,
+    remember_sizes,
     remembered_inspection,
-    remembered_preparation,
+    remembered_sizes,
 )
 from neftune_cli.sweeps.plan import Plan
 from neftune_cli.sweeps.resources import WorkerAllocation
@@ -30,7 +30,7 @@ from neftune_cli.training.trial import Trial
 
 GIB = 1 << 30
 GENERATION = GenerationDefaults(max_new_tokens=16, repetition_penalty=1.0)
-SIZES = Preparation(("a note",), 1000, 4000, vocabulary=100, width=8, layers=1, longest=10)
+SIZES = LoadedSizes(("a note",), 1000, 4000, vocabulary=100, width=8, layers=1, longest=10)
 TWO_WORKERS = WorkerAllocation(2, 1, 0, SIZES, 8 * GIB, 2, 2, 2, is_automatic=True, startup=7.0)
 
 
@@ -284,7 +284,7 @@ def test_an_inspection_that_needs_torch_or_has_a_problem_is_left_to_a_worker(giv
 def test_sizes_are_remembered_for_the_same_recipes() -> None:
     plan = planned({"batch_size": 1}, {"batch_size": 2})
     specs = [trial.spec for trial in plan.trials[1:]]
-    assert remembered_preparation(plan, specs) is None
-    remember_preparation(plan, specs, SIZES)
-    assert remembered_preparation(plan, specs) == remembered_preparation(plan, [*specs, *specs]) == SIZES
-    assert remembered_preparation(plan, specs[:1]) is None
+    assert remembered_sizes(plan, specs) is None
+    remember_sizes(plan, specs, SIZES)
+    assert remembered_sizes(plan, specs) == remembered_sizes(plan, [*specs, *specs]) == SIZES
+    assert remembered_sizes(plan, specs[:1]) is None

@@ -16,14 +16,14 @@ from neftune_cli.config.spec import TrialSpec
 from neftune_cli.store import SweepFolder
 from neftune_cli.store.manifest import Manifest, Workers
 from neftune_cli.sweeps import resources
-from neftune_cli.sweeps.inspection import Preparation, Slots
+from neftune_cli.sweeps.inspection import ClusterSlots, LoadedSizes
 from neftune_cli.sweeps.resources import (
     WorkerAllocation,
-    allocate_workers,
     automatic_workers,
     available_cores,
     available_memory,
     held_memory,
+    load_and_allocate,
     memory_need,
     memory_warning,
 )
@@ -36,18 +36,18 @@ MANY_CORES, TWO_CORES = 8, 2
 class PreparingExecutor:
     """An executor that only prepares model and data."""
 
-    def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
-        return Preparation((), 1000, 4000, vocabulary=100, width=8, layers=1, longest=10)
+    def prepare(self, trials: Sequence[TrialSpec]) -> LoadedSizes:
+        return LoadedSizes((), 1000, 4000, vocabulary=100, width=8, layers=1, longest=10)
 
 
 def allocated(
-    folder: SweepFolder, *, missing: int, workers: int | None = None, slots: Slots | None = None
+    folder: SweepFolder, *, missing: int, workers: int | None = None, slots: ClusterSlots | None = None
 ) -> WorkerAllocation:
     trial = SimpleNamespace(spec=SimpleNamespace(train=resolve_sweep(None, {}).train))
-    found = SimpleNamespace(gpus=0, device="cpu", seconds=0.0, slots=slots)
+    found = SimpleNamespace(gpus=0, device="cpu", seconds=0.0, cluster_slots=slots)
     plan = SimpleNamespace(trials=(trial,) * TRIALS, inspection=found)
     executor = PreparingExecutor()
-    return allocate_workers(cast(Any, plan), cast(Any, (trial,) * missing), folder, executor.prepare, workers)
+    return load_and_allocate(cast(Any, plan), cast(Any, (trial,) * missing), folder, executor.prepare, workers)
 
 
 @pytest.fixture
@@ -88,10 +88,10 @@ def test_workers_share_the_cores(folder: SweepFolder, monkeypatch: pytest.Monkey
 def test_the_slots_of_a_cluster_replace_the_cores_of_this_machine(
     folder: SweepFolder, workers: int | None, expected: int
 ) -> None:
-    found = allocated(folder, missing=TRIALS, workers=workers, slots=Slots(4, 8))
+    found = allocated(folder, missing=TRIALS, workers=workers, slots=ClusterSlots(4, 8))
     assert (found.workers, found.threads, found.memory) == (expected, 8, None)
     write_threads(folder, 2)
-    assert allocated(folder, missing=TRIALS, slots=Slots(4, 8)).threads == 2
+    assert allocated(folder, missing=TRIALS, slots=ClusterSlots(4, 8)).threads == 2
 
 
 def test_with_little_memory_there_are_fewer_workers_with_more_threads(
@@ -174,7 +174,7 @@ def test_automatic_workers_by_trials_cores_memory_and_gpus(
 
 
 def test_the_memory_of_a_worker_is_that_of_its_weights_and_its_largest_batch() -> None:
-    million = Preparation((), 10**6, 4 * 10**6, vocabulary=1000, width=100, layers=10, longest=50)
+    million = LoadedSizes((), 10**6, 4 * 10**6, vocabulary=1000, width=100, layers=10, longest=50)
     # by hand: 1 GiB; 4 MB of weights twice, gradients and two moments; 8 x 50 tokens
     weights = GIB + 8 * 10**6 + 12 * 10**6
     expected = weights + 4000 * 68 * 100 * 10 + 4000 * 1000 * 12

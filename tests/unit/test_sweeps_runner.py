@@ -13,7 +13,7 @@ from neftune_cli.config.run_settings import Keep, SweepSettings
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Finished, Job
-from neftune_cli.sweeps.inspection import Inspection, Preparation
+from neftune_cli.sweeps.inspection import Inspection, LoadedSizes
 from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.progress import NullObserver
 from neftune_cli.sweeps.runner import SweepOutcome
@@ -22,7 +22,7 @@ from tests.finished_trials import trial_record, write_trial
 from tests.scripted_executor import Act, ScriptedExecutor, fail
 
 LOOKS: dict[str, Any] = {"until_decided": True, "looks": "3,5", "analysis.margin": "0.02"}
-SIZES = Preparation(notes=(), trainable=10, weight_bytes=40, vocabulary=10, width=2, layers=1, longest=8)
+SIZES = LoadedSizes(notes=(), trainable=10, weight_bytes=40, vocabulary=10, width=2, layers=1, longest=8)
 
 
 @dataclass
@@ -32,7 +32,7 @@ class OfflineExecutor(ScriptedExecutor):
     def inspect(self, spec: SweepSpec) -> Inspection:
         return TrialRunner().inspect(spec)
 
-    def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
+    def prepare(self, trials: Sequence[TrialSpec]) -> LoadedSizes:
         return SIZES
 
 

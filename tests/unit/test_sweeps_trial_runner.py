@@ -15,7 +15,7 @@ from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import TrialError, TrialStopped
 from neftune_cli.records import Phase, TrialState, TrialStatus
 from neftune_cli.store import LeasedTrial, SweepFolder
-from neftune_cli.sweeps import trial_report
+from neftune_cli.sweeps import trial_state
 from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.plan import make_plan, trial_folder
 from neftune_cli.sweeps.trial_runner import TrialRunner
@@ -102,8 +102,8 @@ def test_a_resumed_trial_is_halved_further_without_its_checkpoint(case: RunnerCa
     def run_out_of_memory(
         trial: Trial, _: object, __: object, output: TrialOutput, *, halvings: int, **___: object
     ) -> None:
-        leased = output.folder
-        attempts.append((halvings, len(leased.checkpoints())))
+        leased = output.leased
+        attempts.append((halvings, len(leased.intact_checkpoints())))
         if len(attempts) == 1:
             with leased.new_checkpoint(3, {"halvings": 2}):
                 pass
@@ -138,7 +138,7 @@ def test_every_trial_starts_from_the_base_weights(case: RunnerCase) -> None:
 def test_the_folder_has_phase_step_and_time_while_the_trial_runs(
     case: RunnerCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial_report, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(trial_state, "REPORT_SECONDS", 0.0)
     seen = []
 
     def report_twice(_: Trial, __: object, ___: object, output: TrialOutput, **____: object) -> None:
@@ -165,8 +165,8 @@ def test_lost_work_counts_for_the_total_time_only(case: RunnerCase, monkeypatch:
     def run_for(seconds: float, *, checkpoint_after: float | None = None) -> TrialStatus:
         def work(*arguments: Any, **_: object) -> None:
             nonlocal now
-            leased: LeasedTrial = arguments[3].folder
-            for checkpoint in leased.checkpoints()[:1]:
+            leased: LeasedTrial = arguments[3].leased
+            for checkpoint in leased.intact_checkpoints()[:1]:
                 leased.add_seconds_of(checkpoint)
             if checkpoint_after is not None:
                 now += checkpoint_after

@@ -11,7 +11,7 @@ from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.failures import Failure
-from neftune_cli.sweeps.inspection import Inspection, Preparation
+from neftune_cli.sweeps.inspection import Inspection, LoadedSizes
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.trial import Trial
 from neftune_cli.training.trial_log import ATTEMPT, CRASH
@@ -138,7 +138,7 @@ class Executor(Protocol):
         """
         ...
 
-    def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
+    def prepare(self, trials: Sequence[TrialSpec]) -> LoadedSizes:
         """Load the model and the data of these trials, and return their sizes.
 
         Raises:

@@ -20,7 +20,7 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Job, LeasedElsewhere, Started
 from neftune_cli.sweeps.executors.messages import WorkerMessage, answered_value, to_json, trial_event
 from neftune_cli.sweeps.failures import STOPPED
-from neftune_cli.sweeps.inspection import Inspection, Preparation, Slots
+from neftune_cli.sweeps.inspection import ClusterSlots, Inspection, LoadedSizes
 from neftune_cli.sweeps.measurement_cache import remember_machine, remembered_inspection
 from neftune_cli.sweeps.plan import trial_folder
 from neftune_cli.training.cost import Calibration
@@ -45,8 +45,8 @@ class ClusterTask:
     folder: SweepFolder | None = None
 
 
-class ClusterJob(Protocol):
-    """A submitted task."""
+class SubmittedTask(Protocol):
+    """A task that a scheduler has received."""
 
     def result(self) -> WorkerMessage | None:
         """Return the answer, or None while the task waits or runs. A lost task is answered by the event "died".
@@ -78,7 +78,7 @@ class Cluster(Protocol):
         """Return whether the scheduler has a queue for all trials, and limits those in parallel itself."""
         ...
 
-    def slots(self) -> Slots:
+    def slots(self) -> ClusterSlots:
         """Return the number of tasks in parallel, and the threads of each.
 
         Raises:
@@ -90,8 +90,8 @@ class Cluster(Protocol):
         """Set the number of tasks in parallel, if the scheduler limits it."""
         ...
 
-    def submit(self, tasks: Sequence[ClusterTask]) -> Sequence[ClusterJob]:
-        """Submit tasks, and return their jobs in the same order. A task that runs already may be adopted.
+    def submit(self, tasks: Sequence[ClusterTask]) -> Sequence[SubmittedTask]:
+        """Submit tasks, and return them as submitted, in the same order. A task that runs already may be adopted.
 
         Raises:
             UsageError: the scheduler refuses the tasks.
@@ -105,10 +105,10 @@ class Cluster(Protocol):
 
 @dataclass
 class _Running:
-    """A submitted trial."""
+    """The task of a trial that was submitted and has not ended."""
 
     task: ClusterTask
-    job: ClusterJob
+    submitted: SubmittedTask
     attempts_before: int
     started: bool = False
 
@@ -152,7 +152,7 @@ class ClusterExecutor:
         try:
             if not (self._detached and kind is None):
                 for one in self._running:
-                    one.job.cancel(at_once=kind is not None and issubclass(kind, KeyboardInterrupt))
+                    one.submitted.cancel(at_once=kind is not None and issubclass(kind, KeyboardInterrupt))
         finally:
             self._cluster.close()
 
@@ -166,9 +166,9 @@ class ClusterExecutor:
             )
             if node:
                 remember_machine(found, node)
-        return replace(found, slots=self._slots)
+        return replace(found, cluster_slots=self._slots)
 
-    def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
+    def prepare(self, trials: Sequence[TrialSpec]) -> LoadedSizes:
         """Load model and data on a node."""
         values = [to_json(trial) for trial in trials]
         request = {
@@ -176,8 +176,8 @@ class ClusterExecutor:
             "trials": values,
             "inputs": [one for trial in trials[:1] for one in _local_inputs(trial)],
         }
-        (preparation,) = self._ask("prepare", request, Preparation)
-        return preparation
+        (sizes,) = self._ask("prepare", request, LoadedSizes)
+        return sizes
 
     def calibrate(self, trial: TrialSpec, seconds: float) -> list[Calibration]:
         """Measure the cost of a recipe in as many tasks at once as trials run in parallel."""
@@ -242,21 +242,21 @@ class ClusterExecutor:
         self._stopping = _Stopping(is_requested=True, deadline=time.monotonic() + STOP_SECONDS)
         self._submit_queued()
         for one in self._running:
-            one.job.cancel(at_once=at_once)
+            one.submitted.cancel(at_once=at_once)
 
     def _submit_queued(self) -> None:
         tasks, self._queued = self._queued, []
         if not tasks:
             return
-        jobs = self._cluster.submit(tasks)
-        self._running += [_Running(task, job, _attempts(task)) for task, job in zip(tasks, jobs, strict=True)]
+        submitted = self._cluster.submit(tasks)
+        self._running += [_Running(task, one, _attempts(task)) for task, one in zip(tasks, submitted, strict=True)]
 
     def _poll(self) -> None:
         """Turn new starts and results of trials into events."""
         is_due = time.monotonic() - self._starts_checked > _START_POLL_SECONDS
         self._starts_checked = time.monotonic() if is_due else self._starts_checked
         for one in list(self._running):
-            if (message := one.job.result()) is not None:
+            if (message := one.submitted.result()) is not None:
                 self._finish(one, message)
             elif self._stopping.deadline < time.monotonic():
                 self._finish(one, _STOPPED)
@@ -279,15 +279,15 @@ class ClusterExecutor:
 
     def _ask(self, name: str, request: WorkerMessage, kind: type[T], count: int = 1) -> list[T]:
         """Submit a request as some tasks, and return the values of all answers."""
-        jobs = self._cluster.submit([ClusterTask(name, request, self._threads)] * count)
+        submitted = self._cluster.submit([ClusterTask(name, request, self._threads)] * count)
         try:
-            while any(job.result() is None for job in jobs):
+            while any(one.result() is None for one in submitted):
                 time.sleep(self._cluster.poll_seconds)
         except BaseException:
-            for job in jobs:
-                job.cancel(at_once=True)
+            for one in submitted:
+                one.cancel(at_once=True)
             raise
-        return [answered_value(kind, job.result() or {}) for job in jobs]
+        return [answered_value(kind, one.result() or {}) for one in submitted]
 
 
 _MANY = 1_000_000

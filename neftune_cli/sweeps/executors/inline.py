@@ -13,7 +13,7 @@ from neftune_cli.errors import NeftuneError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Finished, Job, LeasedElsewhere, Started
 from neftune_cli.sweeps.failures import failure
-from neftune_cli.sweeps.inspection import Inspection, Preparation
+from neftune_cli.sweeps.inspection import Inspection, LoadedSizes
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.hardware import configure_process
@@ -41,7 +41,7 @@ class InlineExecutor:
         """Inspect device, model and data."""
         return self._runner.inspect(spec)
 
-    def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
+    def prepare(self, trials: Sequence[TrialSpec]) -> LoadedSizes:
         """Load model and data."""
         with _library_errors_converted():
             return self._runner.prepare(trials)

@@ -24,7 +24,7 @@ from neftune_cli.sweeps.executors.worker_handle import (
     worker_environment,
 )
 from neftune_cli.sweeps.failures import Failure
-from neftune_cli.sweeps.inspection import Inspection, Preparation
+from neftune_cli.sweeps.inspection import Inspection, LoadedSizes
 from neftune_cli.sweeps.interrupts import SignalPipe
 from neftune_cli.sweeps.plan import trial_folder
 from neftune_cli.sweeps.resources import LIBRARY_BYTES, available_cores, available_memory
@@ -124,10 +124,10 @@ class LocalExecutor:
         (inspection,) = self._ask(self._slots[:1], {"request": "inspect", "spec": to_json(spec)}, Inspection)
         return inspection
 
-    def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
+    def prepare(self, trials: Sequence[TrialSpec]) -> LoadedSizes:
         """Load model and data in the first worker, which keeps them for its trials."""
-        (preparation,) = self._ask(self._slots[:1], _prepare_request(trials), Preparation)
-        return preparation
+        (sizes,) = self._ask(self._slots[:1], _prepare_request(trials), LoadedSizes)
+        return sizes
 
     def calibrate(self, trial: TrialSpec, seconds: float) -> list[Calibration]:
         """Measure the cost of a recipe in all workers at the same time, after all of them have loaded model and data.
@@ -136,7 +136,7 @@ class LocalExecutor:
             UsageError: the data do not fit the model.
             NeftuneError: a worker cannot be started, or it died.
         """
-        self._ask(self._slots, _prepare_request([trial]), Preparation)
+        self._ask(self._slots, _prepare_request([trial]), LoadedSizes)
         request = {"request": "calibrate", "trial": to_json(trial), "seconds": seconds}
         return self._ask(self._slots, request, Calibration)
 

@@ -24,7 +24,7 @@ from neftune_cli.sweeps.executors.messages import WorkerMessage
 from neftune_cli.sweeps.executors.ray_copies import CopiedTrial, start_stop_requests
 from neftune_cli.sweeps.executors.ray_task import UNSHARED, answer_request, ray_library, task_result
 from neftune_cli.sweeps.executors.worker_handle import with_this_package
-from neftune_cli.sweeps.inspection import Slots
+from neftune_cli.sweeps.inspection import ClusterSlots
 
 CONNECT_SECONDS = 10.0
 """Seconds in which the head node of a cluster must answer."""
@@ -67,7 +67,7 @@ class RayCluster:
         self._copies: list[CopiedTrial] = []
         self._stops: Any = None
 
-    def slots(self) -> Slots:
+    def slots(self) -> ClusterSlots:
         """Connect to the cluster, and return the number of tasks that fit on its nodes.
 
         Raises:
@@ -82,7 +82,7 @@ class RayCluster:
         fitting = sum(_fitting(node, {"CPU": self._cpus, "GPU": self._gpus}) for node in nodes)
         if not fitting:
             raise UsageError(_no_fitting_node(nodes, self._cpus, self._gpus))
-        return Slots(fitting, max(1, int(self._cpus)))
+        return ClusterSlots(fitting, max(1, int(self._cpus)))
 
     def limit(self, workers: int) -> None:
         """Do nothing: the executor submits no more tasks than run in parallel."""

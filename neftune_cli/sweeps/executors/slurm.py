@@ -23,7 +23,7 @@ from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage
 from neftune_cli.sweeps.executors.slurm_job import SlurmRequest, cancelled_mark
 from neftune_cli.sweeps.executors.worker_handle import with_this_package
-from neftune_cli.sweeps.inspection import Slots
+from neftune_cli.sweeps.inspection import ClusterSlots
 from neftune_cli.sweeps.measurement_cache import machine_key
 from neftune_cli.sweeps.resources import available_cores
 from neftune_cli.training.trial_log import log_tail
@@ -93,20 +93,20 @@ class SlurmCluster:
         here = machine_key() if self._is_local else {"versions": machine_key()["versions"]}
         return {"executor": "slurm", "settings": kind, **here}
 
-    def slots(self) -> Slots:
+    def slots(self) -> ClusterSlots:
         """Return the trials in parallel.
 
         Raises:
             UsageError: there is no SLURM.
         """
         if self._is_local:
-            return Slots(max(1, available_cores() // self._threads), self._threads)
+            return ClusterSlots(max(1, available_cores() // self._threads), self._threads)
         for command in ("sbatch", "squeue", "scancel", "srun"):
             if shutil.which(command) is None:
                 what = f"--executor slurm: the command {command} was not found."
                 fix = "Run this command on a login node of the cluster, or try it here with --slurm cluster=local."
                 raise UsageError(Problem(what, fix))
-        return Slots(self._parallel, self._threads)
+        return ClusterSlots(self._parallel, self._threads)
 
     def limit(self, workers: int) -> None:
         """Limit the trials of a job array that run in parallel."""

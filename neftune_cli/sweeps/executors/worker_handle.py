@@ -11,7 +11,7 @@ from pathlib import Path
 
 from neftune_cli.config.process import LIBRARY_SETTINGS
 from neftune_cli.sweeps.executors.messages import LineDecoder, WorkerMessage, encode_line
-from neftune_cli.training.hardware import MEMORY_KEPT, SPIN_COUNT, SPINS
+from neftune_cli.training.hardware import MEMORY_KEPT, MEMORY_PADDING, SPIN_COUNT, SPINS
 
 COMMAND = (sys.executable, "-P", "-m", "neftune_cli.sweeps.executors.worker")
 """`-P` keeps the current folder off the import path, where a file such as `random.py` would hide a library."""
@@ -135,7 +135,7 @@ def _signal_name(number: int) -> str:
 _DEFAULTS = {
     "MALLOC_MMAP_THRESHOLD_": str(MEMORY_KEPT),
     "MALLOC_TRIM_THRESHOLD_": str(MEMORY_KEPT),
-    "MALLOC_TOP_PAD_": str(MEMORY_KEPT // 16),
+    "MALLOC_TOP_PAD_": str(MEMORY_PADDING),
     SPIN_COUNT: str(SPINS),
     **LIBRARY_SETTINGS,
     "PYTHONUNBUFFERED": "1",

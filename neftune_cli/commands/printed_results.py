@@ -13,13 +13,14 @@ from neftune_cli.analysis.comparison import ComparedEvidence, compare_sweep
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.commands.help_page import columns_variable
 from neftune_cli.commands.request import PlannedSweep
+from neftune_cli.commands.stderr_lines import say_line
 from neftune_cli.config.process import command_again
 from neftune_cli.errors import NothingToCompareError
 from neftune_cli.formatting import PLAIN_WIDTH, SCREEN_WIDTH, counted
 from neftune_cli.reporting.documents import OutputFormat, document, to_text
 from neftune_cli.reporting.reports import write_reports
 from neftune_cli.reporting.terminal import print_comparisons
-from neftune_cli.sweeps.plan import examples_per_step, steps_of
+from neftune_cli.sweeps.plan import steps_of
 from neftune_cli.sweeps.runner import SweepOutcome
 
 NARROWEST = 40
@@ -40,9 +41,11 @@ def print_results(planned: PlannedSweep, outcome: SweepOutcome, *, as_json: bool
         _print_summary(planned, outcome, exported)
     elif compared:
         _print_first_screens(planned, comparisons, single_trial=single_trial)
-        _say(*_training_amounts(planned), *_counts(planned, outcome))
+        for line in (*_training_amounts(planned), *_counts(planned, outcome)):
+            say_line(line)
     elif outcome.was_cut_short:
-        _say(*([_submitted(outcome)] if outcome.submitted else []), *_counts(planned, outcome))
+        for line in (*([_submitted(outcome)] if outcome.submitted else []), *_counts(planned, outcome)):
+            say_line(line)
 
 
 def _print_first_screens(planned: PlannedSweep, comparisons: Sequence[Comparison], *, single_trial: bool) -> None:
@@ -53,11 +56,6 @@ def _print_first_screens(planned: PlannedSweep, comparisons: Sequence[Comparison
         _print_against_base(comparison)
 
 
-def _say(*lines: str) -> None:
-    for line in lines:
-        typer.echo(line, err=True)
-
-
 def _compared(planned: PlannedSweep, outcome: SweepOutcome) -> list[ComparedEvidence]:
     """Return the comparisons of a sweep that ran to its end; none if no trained trial has finished."""
     if outcome.was_cut_short:
@@ -66,7 +64,7 @@ def _compared(planned: PlannedSweep, outcome: SweepOutcome) -> list[ComparedEvid
         return compare_sweep(planned.folder)
     except NothingToCompareError as error:
         if not outcome.failed:  # the failures say more
-            typer.echo(str(error), err=True)
+            say_line(str(error))
         return []
 
 
@@ -117,7 +115,7 @@ def _training_amounts(planned: PlannedSweep) -> Iterator[str]:
     """Yield the epochs and examples of a training whose length is given in steps."""
     plan, available = planned.plan, planned.plan.data.train
     lengths = {
-        (steps_of(trial, available), examples_per_step(trial))
+        (steps_of(trial, available), trial.spec.train.examples_per_step)
         for trial in plan.trials
         if not trial.is_base and trial.spec.train.max_steps
     }

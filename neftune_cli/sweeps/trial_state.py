@@ -1,4 +1,4 @@
-"""Report of a running trial: its progress, measurements and end in `state.json`, and the head of its log."""
+"""Writing of `state.json` of a running trial: its progress, measurements and end; and of the head of its log."""
 
 import math
 import os
@@ -23,7 +23,7 @@ REPORT_SECONDS = 1.0
 """Interval between updates of `state.json`, which `neftune status` reads."""
 
 
-class TrialReport:
+class TrialStateWriter:
     """Context that starts a trial's folder and log, keeps `state.json` current, and records how the trial ended.
 
     Args:
