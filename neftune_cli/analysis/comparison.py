@@ -90,18 +90,18 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     metrics = _measured_metrics(evidence)
     base = next((trial for trial in evidence.trials if trial.is_base), None)
     base_scores = base.scores if base else None
-    plan, planned = evidence.plan, _planned_metric(evidence.plan, metrics)
-    primary = _named_metric(evidence.name, metrics, options.metric) if options.metric else planned
-    first = _until_first_look(arms, plan)
-    declared = replace(options, margins={plan.metric or planned: plan.margin} if plan and plan.margin else {})
-    options = _resolved(options, declared, primary, metrics, first, baseline, base_scores)
+    plan, planned_key = evidence.plan, _planned_metric(evidence.plan, metrics)
+    planned = metrics[planned_key]
+    primary = _named_metric(evidence.name, metrics, options.metric) if options.metric else planned_key
+    until_first_look = _until_first_look(arms, plan)
+    declared = replace(options, margins={plan.metric or planned_key: plan.margin} if plan and plan.margin else {})
+    resolved = _resolved(options, declared, primary, metrics, until_first_look, baseline, base_scores)
     design = Design(arms, baseline, options.confidence, plan, _is_about_noise(arms, baseline, plan))
-    margin = declared.margin(metrics[planned], first, baseline, base_scores)
-    looks = design.looks_taken(metrics[planned], margin.size)
-    assessed = {key: design.assess(metric, options.margins[key].size, looks) for key, metric in metrics.items()}
+    looks = design.looks_taken(planned, declared.margin(planned, until_first_look, baseline, base_scores).size)
+    assessed = {key: design.assess(metric, resolved.margins[key].size, looks) for key, metric in metrics.items()}
     studied = design.trials_studied(looks)
-    departures = tuple(plan_departures(evidence, design, metrics[primary], metrics[planned]))
-    stopping = _early_stopping(studied, design, looks, metrics, options)
+    departures = tuple(plan_departures(evidence, design, metrics[primary], planned))
+    stopping = _early_stopping(studied, design, looks, metrics, resolved)
     return Comparison(
         sweep=evidence.name,
         setting=evidence.setting,
@@ -112,20 +112,20 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         primary=primary,
         about_noise=design.about_noise,
         confidence=options.confidence,
-        margins=options.margins,
+        margins=resolved.margins,
         items=_most_items(evidence.trials, primary),
         noise_tests={key: one.noise_test for key, one in assessed.items() if one.noise_test},
         plan=plan,
         outlooks=dict(_outlooks(design, assessed[primary].arms)),
         learning=check_learning(
-            studied, baseline, base_scores, metrics, options.margins, primary=primary, setting=evidence.setting
+            studied, baseline, base_scores, metrics, resolved.margins, primary=primary, setting=evidence.setting
         ),
         best=_best(studied, design, looks, metrics[primary]),
         early_stopping=stopping,
-        claims=examine_claims(studied, baseline, metrics, stopping, options),
+        claims=examine_claims(studied, baseline, metrics, stopping, resolved),
         difference_from_first=evidence.difference_from_first,
         attestations=tuple(trial.attestation for trial in evidence.trials if trial.attestation and trial.alpha),
-        notes=comparison_notes(evidence, design, planned, assessed[planned].arms, departures),
+        notes=comparison_notes(evidence, design, planned, assessed[planned_key].arms, departures),
         unfinished=evidence.unfinished,
         manifest_digest=evidence.manifest_digest,
         origin=evidence.origin,
@@ -259,13 +259,12 @@ def _baseline(sweep: str, alphas: Mapping[str, float | None], wanted: str | None
 
 
 def _measured_metrics(evidence: Evidence) -> dict[str, Metric]:
-    """Return the metrics that a trial has a score of.
+    """Return the measured metrics.
 
     Raises:
         NothingToCompareError: there is none, for example because no document was evaluated in every run.
     """
-    measured = {key for trial in evidence.trials for key, score in trial.scores.items() if score is not None}
-    if metrics := {key: metric for key, metric in evidence.metrics.items() if key in measured}:
+    if metrics := evidence.measured_metrics:
         return metrics
     notes = " ".join(evidence.notes)
     raise NothingToCompareError(f"The runs of '{evidence.name}' have no score that can be compared. {notes}".strip())

@@ -13,7 +13,7 @@ from neftune_cli.metrics import Metric
 def comparison_notes(
     evidence: Evidence,
     design: Design,
-    planned: str,
+    planned: Metric,
     assessed: Mapping[str, Assessment],
     departures: Sequence[str],
 ) -> tuple[str, ...]:
@@ -22,17 +22,16 @@ def comparison_notes(
     Args:
         evidence: with its own notes, and those of its trials.
         design: the arms and their declared analysis.
-        planned: key of the declared primary metric.
+        planned: the declared primary metric.
         assessed: assessments on the declared primary metric.
         departures: sentences on choices that differ from the declared ones.
     """
-    metrics = evidence.metrics
     notes = (
         *evidence.notes,
         *departures,
-        *(_seed_notes(design, metrics[planned], assessed) if design.has_planned_looks else ()),
+        *(_seed_notes(design, planned, assessed) if design.has_planned_looks else ()),
         *_trial_notes(evidence.trials),
-        *_item_notes(design.trials, metrics),
+        *_item_notes(design.trials, evidence.metrics),
     )
     return tuple(dict.fromkeys(notes))
 

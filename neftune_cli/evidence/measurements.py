@@ -194,7 +194,7 @@ class Evidence:
     trials: tuple[Measurements, ...]
     """Base model first, if it was evaluated; then by arm in the order of the sweep, and by seed."""
     metrics: Mapping[str, Metric]
-    """Metrics to compare, in the order of the tables."""
+    """Metrics to compare, in the order of the tables; those that no trial measured included."""
     folders: tuple[str, ...]
     """Folders of the trials."""
     specs: tuple[str, ...] = ()
@@ -211,6 +211,12 @@ class Evidence:
     """Names of the sweeps whose declared analysis is left out, because trials of several sweeps have none."""
     manifests: tuple[str, ...] = ()
     """Text of the `manifest.json` in each folder that has one; empty for runs of other tools."""
+
+    @property
+    def measured_metrics(self) -> dict[str, Metric]:
+        """Return the metrics that a trial has a score of."""
+        measured = {key for trial in self.trials for key, score in trial.scores.items() if score is not None}
+        return {key: metric for key, metric in self.metrics.items() if key in measured}
 
     @property
     def origin(self) -> TrialOrigin:
