@@ -148,7 +148,7 @@ def _planned_metric(plan: AnalysisPlan | None, metrics: Mapping[str, Metric]) ->
 
 def _until_first_look(arms: TrialsByArm, plan: AnalysisPlan | None) -> TrialsByArm:
     """Return the trials until the first planned look. Their means determine margins, which must not change later."""
-    if plan is None or not plan.has_looks:
+    if plan is None or not plan.has_planned_looks:
         return arms
     seeds = plan.seeds[: plan.looks[0]]
     return {arm: {seed: trials[seed] for seed in seeds if seed in trials} or trials for arm, trials in arms.items()}

@@ -65,7 +65,7 @@ class Design:
     @property
     def has_planned_looks(self) -> bool:
         """Return whether the number of seeds depends on the results of planned looks."""
-        return self.plan is not None and self.plan.has_looks
+        return self.plan is not None and self.plan.has_planned_looks
 
     @cached_property
     def treated(self) -> tuple[str, ...]:
@@ -172,7 +172,7 @@ class Design:
     def _seeds_until(self, look: int) -> frozenset[int] | None:
         """Return the planned seeds until a look, counted from 0, -1 for the last one; None for all seeds."""
         plan = self.plan
-        return frozenset(plan.seeds[: plan.looks[look]]) if plan and plan.has_looks else None
+        return frozenset(plan.seeds[: plan.looks[look]]) if plan and plan.has_planned_looks else None
 
     def _aligned(self, metric: Metric, arms: Sequence[str], seeds: frozenset[int] | None) -> AlignedMetric | None:
         return align({arm: self._of_seeds(arm, seeds) for arm in arms}, metric.key)

@@ -292,7 +292,7 @@ class Comparison:
     @property
     def has_planned_looks(self) -> bool:
         """Return whether the tests are adjusted for planned looks."""
-        return self.plan is not None and self.plan.has_looks
+        return self.plan is not None and self.plan.has_planned_looks
 
     @property
     def treated(self) -> tuple[ArmSummary, ...]:

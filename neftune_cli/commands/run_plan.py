@@ -49,7 +49,7 @@ def run_plan(
     plan, folder = executable.planned.plan, executable.planned.folder
     check_pause(plan.spec.analysis.looks, pause_at)
     with _comparison_tracked(running.trial_settings.tracking, folder, say):
-        if plan.spec.analysis.has_looks:
+        if plan.spec.analysis.has_planned_looks:
             return _run_looks(executable, running, observe, say, pause_at=pause_at)
         with observe() as observer:
             outcome = run_sweep(plan, folder, executable.executor, observer, executable.interrupts, running)

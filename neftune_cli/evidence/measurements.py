@@ -180,7 +180,7 @@ class AnalysisPlan:
     """Number of looks that the sweep has taken."""
 
     @property
-    def has_looks(self) -> bool:
+    def has_planned_looks(self) -> bool:
         """Return whether the number of seeds depends on the results of planned looks."""
         return bool(self.looks)
 

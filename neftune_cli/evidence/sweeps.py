@@ -125,7 +125,7 @@ def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
 def _not_started(folder: SweepFolder, spec: SweepSpec | None) -> Iterator[str]:
     """Yield a sentence for each declared trial that has no folder yet."""
     started = {trial_folder.folder_label for trial_folder in folder.trials()}
-    if spec is None or spec.analysis.has_looks:  # decided arms get no further seeds
+    if spec is None or spec.analysis.has_planned_looks:  # decided arms get no further seeds
         return iter(())
     declared = [folder_label(arm.name, seed) for arm in spec.arms for seed in spec.seeds]
     return (f"{label} has not started" for label in declared if label not in started)
@@ -267,7 +267,7 @@ def _added_seeds(sweeps: Sequence[SweepFolder]) -> Iterator[str]:
     """Yield a note for each sweep with a fixed number of seeds that was compared with fewer seeds before."""
     for folder in sweeps:
         spec, looks = folder.spec(), folder.manifest().looks
-        if spec and not spec.analysis.has_looks and len(set(looks)) > 1:
+        if spec and not spec.analysis.has_planned_looks and len(set(looks)) > 1:
             yield (
                 f"{folder.name} was compared with {listed([str(one) for one in sorted(set(looks))])} seeds. If seeds "
                 "were added because of a result, its p-values are too small. --until-decided plans such looks."

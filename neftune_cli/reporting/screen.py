@@ -130,7 +130,7 @@ def _scope(comparison: Comparison) -> str:
 def _look(comparison: Comparison) -> str:
     """Return the look that a plan has reached; empty without planned looks."""
     plan = comparison.plan
-    if plan is None or not plan.has_looks:
+    if plan is None or not plan.has_planned_looks:
         return ""
     last = plan.looks[-1]
     if not plan.taken:

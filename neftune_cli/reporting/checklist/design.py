@@ -115,7 +115,7 @@ def _metric_source(comparison: Comparison, plan: AnalysisPlan) -> str:
 
 
 def _looks(plan: AnalysisPlan) -> Iterator[str]:
-    if not plan.has_looks:
+    if not plan.has_planned_looks:
         yield "Number of seeds: fixed. The tests assume that the trials are tested once."
         return
     seeds = listed([str(look) for look in plan.looks])
