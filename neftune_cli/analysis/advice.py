@@ -194,7 +194,7 @@ def _tested_seeds(comparison: Comparison, arm: str, assessment: Assessment) -> t
     """Return the seeds that an arm shares with the baseline, at planned looks those until the last look at it."""
     estimate, plan = comparison.arm(arm).estimates.get(comparison.primary), comparison.plan
     paired = estimate.difference.by_seed if estimate and estimate.difference else {}
-    tested = plan.seeds[: plan.looks[assessment.looks - 1]] if plan and plan.has_planned_looks else paired
+    tested = plan.seeds[: plan.looks[assessment.looks_taken - 1]] if plan and plan.has_planned_looks else paired
     return tuple(seed for seed in paired if seed in tested)
 
 

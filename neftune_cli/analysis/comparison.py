@@ -97,11 +97,11 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     declared = replace(options, margins={plan.metric or planned_key: plan.margin} if plan and plan.margin else {})
     resolved = _resolved(options, declared, primary, metrics, until_first_look, baseline, base_scores)
     design = Design(arms, baseline, options.confidence, plan, _is_about_noise(arms, baseline, plan))
-    looks = design.looks_taken(planned, declared.margin(planned, until_first_look, baseline, base_scores).size)
-    assessed = {key: design.assess(metric, resolved.margins[key].size, looks) for key, metric in metrics.items()}
-    studied = design.trials_studied(looks)
+    looks_by_arm = design.looks_by_arm(planned, declared.margin(planned, until_first_look, baseline, base_scores).size)
+    assessed = {key: design.assess(metric, resolved.margins[key].size, looks_by_arm) for key, metric in metrics.items()}
+    studied = design.trials_studied(looks_by_arm)
     departures = tuple(plan_departures(evidence, design, metrics[primary], planned))
-    stopping = _early_stopping(studied, design, looks, metrics, resolved)
+    stopping = _early_stopping(studied, design, looks_by_arm, metrics, resolved)
     return Comparison(
         sweep=evidence.name,
         setting=evidence.setting,
@@ -120,7 +120,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         learning=check_learning(
             studied, baseline, base_scores, metrics, resolved.margins, primary=primary, setting=evidence.setting
         ),
-        best=_best(studied, design, looks, metrics[primary]),
+        best=_best(studied, design, looks_by_arm, metrics[primary]),
         early_stopping=stopping,
         claims=examine_claims(studied, baseline, metrics, stopping, resolved),
         difference_from_first=evidence.difference_from_first,
@@ -187,7 +187,7 @@ def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tu
     for arm, one in assessed.items():
         if one.verdict != "inconclusive" or one.role == "control":
             continue
-        measured = test.looks[one.looks - 1] if design.has_planned_looks else one.comparison.seeds
+        measured = test.looks[one.looks_taken - 1] if design.has_planned_looks else one.comparison.seeds
         coming = [seeds for seeds in test.looks if seeds > measured]
         looks = sorted({*coming[:1], *coming[-1:]})
         chances = (
@@ -280,7 +280,7 @@ def _named_metric(sweep: str, metrics: Mapping[str, Metric], wanted: str) -> str
     raise UsageError(Problem(f"--metric {wanted!r}: {found} in sweep '{sweep}'.", f"Use one of {known}."))
 
 
-def _best(arms: TrialsByArm, design: Design, looks: Mapping[str, int], metric: Metric) -> BestArm | None:
+def _best(arms: TrialsByArm, design: Design, looks_by_arm: Mapping[str, int], metric: Metric) -> BestArm | None:
     """Select among the arms with enough seeds. An arm with few seeds would limit all arms to its seeds."""
     baseline = design.baseline
     own = measured_seeds(arms[baseline], metric.key)
@@ -291,7 +291,7 @@ def _best(arms: TrialsByArm, design: Design, looks: Mapping[str, int], metric: M
     if aligned is None or len(aligned.seeds) < MIN_SEEDS:
         return None
     # the interval is that of a repeated look, as those of the arms
-    level = design.test.level(1 - design.confidence, max([1, *looks.values()]) - 1)
+    level = design.test.level(1 - design.confidence, max([1, *looks_by_arm.values()]) - 1)
     best = best_arm_advantage(aligned, baseline, metric, confidence=1 - level)
     return replace(best, advantage=replace(best.advantage, confidence=design.confidence)) if best else None
 
@@ -299,7 +299,7 @@ def _best(arms: TrialsByArm, design: Design, looks: Mapping[str, int], metric: M
 def _early_stopping(
     arms: TrialsByArm,
     design: Design,
-    looks: Mapping[str, int],
+    looks_by_arm: Mapping[str, int],
     metrics: Mapping[str, Metric],
     options: ComparisonOptions,
 ) -> EarlyStopping | None:
@@ -313,7 +313,7 @@ def _early_stopping(
         margin=options.margins[metric.key].size,
         confidence=options.confidence,
         test=design.test,
-        looks=looks,
+        looks_by_arm=looks_by_arm,
     )
 
 

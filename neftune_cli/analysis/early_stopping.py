@@ -27,7 +27,7 @@ def early_stopping(
     margin: float,
     confidence: float,
     test: SequentialTest = FIXED,
-    looks: Mapping[str, int] = MappingProxyType({}),
+    looks_by_arm: Mapping[str, int] = MappingProxyType({}),
     seed: int = 0,
 ) -> EarlyStopping | None:
     """Compare arms after their last epoch and at their best epoch with the baseline at its best epoch.
@@ -46,7 +46,7 @@ def early_stopping(
         margin: equivalence margin in nats per completion token.
         confidence: confidence level of the intervals, between 0 and 1.
         test: the planned looks. The losses are tested once, at the level of the last look of an arm.
-        looks: arm to its number of looks, one by default.
+        looks_by_arm: numbers of looks, one by default.
         seed: random seed of the splits.
 
     Returns:
@@ -60,7 +60,7 @@ def early_stopping(
     if shared is None or len(set(shared.clusters)) < 2:
         return None
     stopped = _stopped(runs, shared, np.random.default_rng(seed))
-    assessed = partial(_assess, shared, metric, margin, confidence, test, looks)
+    assessed = partial(_assess, shared, metric, margin, confidence, test, looks_by_arm)
     own = stopped[baseline]
     others = {arm: (own.best_of(one.seeds), one) for arm, one in stopped.items() if arm != baseline}
     last = assessed({arm: (reference, one.last) for arm, (reference, one) in others.items()})
@@ -195,14 +195,14 @@ def _assess(
     margin: float,
     confidence: float,
     test: SequentialTest,
-    looks: Mapping[str, int],
+    looks_by_arm: Mapping[str, int],
     pairs: Mapping[str, tuple[Floats, Floats]],
 ) -> dict[str, Assessment]:
     """Assess one family of differences. Each pair has the values of reference and arm, (seeds, items) each."""
-    most = max(looks.values(), default=1)
-    taken = {arm: number for arm in pairs if (number := looks.get(arm, most))}  # none before the first look
-    compared = {arm: shared.compare(*pairs[arm], confidence=confidence) for arm in taken}
-    at_looks = {arm: [*[None] * (taken[arm] - 1), one] for arm, one in compared.items() if one}
+    most = max(looks_by_arm.values(), default=1)
+    counts = {arm: number for arm in pairs if (number := looks_by_arm.get(arm, most))}  # none before the first look
+    compared = {arm: shared.compare(*pairs[arm], confidence=confidence) for arm in counts}
+    at_looks = {arm: [*[None] * (counts[arm] - 1), one] for arm, one in compared.items() if one}
     return assess(at_looks, metric, margin, test=test)
 
 

@@ -63,7 +63,7 @@ def _seed_notes(design: Design, metric: Metric, assessed: Mapping[str, Assessmen
     unused = {
         arm: (one.comparison.seeds, len(shared[arm] & shared[design.baseline] & set(plan.seeds)))
         for arm, one in assessed.items()
-        if one.looks
+        if one.looks_taken
     }
     if later := [f"{used} of {count} seeds of {arm}" for arm, (used, count) in unused.items() if used < count]:
         where = "after the look that decides an arm, or after the last look"

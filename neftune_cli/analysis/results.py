@@ -83,7 +83,7 @@ class Assessment:
     outside or an end."""
     equivalence_interval: Interval
     """Simultaneous interval at twice the error probability (90% for 95%), by which equivalence is tested."""
-    looks: int = 1
+    looks_taken: int = 1
     """Number of looks at the arm."""
     role: Role = "arm"
 

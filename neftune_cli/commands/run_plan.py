@@ -130,7 +130,7 @@ def after_taken_looks(planned: PlannedSweep) -> Plan:
     """
     plan, folder = planned.plan, planned.folder
     looks = plan.spec.analysis.looks
-    taken = folder.manifest().taken(looks)
+    taken = folder.manifest().planned_looks_taken(looks)
     if not taken:
         return plan
     undecided = _undecided(planned)

@@ -176,7 +176,7 @@ class AnalysisPlan:
     """Number of seeds at each planned look; empty if the number of seeds is fixed."""
     seeds: tuple[int, ...] = ()
     """Planned seeds, in their order."""
-    taken: int = 0
+    looks_taken: int = 0
     """Number of looks that the sweep has taken."""
 
     @property

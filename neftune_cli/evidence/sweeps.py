@@ -259,7 +259,7 @@ def _plan(folder: SweepFolder, names: Mapping[str, str]) -> AnalysisPlan | None:
         controls=controls,
         looks=declared.looks,
         seeds=spec.seeds,
-        taken=len(folder.manifest().taken(declared.looks)),
+        looks_taken=len(folder.manifest().planned_looks_taken(declared.looks)),
     )
 
 

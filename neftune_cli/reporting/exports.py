@@ -99,7 +99,7 @@ def _plan(plan: AnalysisPlan) -> ExportedPlan:
         controls=plan.controls,
         looks=plan.looks,
         seeds=plan.seeds,
-        taken=plan.taken,
+        taken=plan.looks_taken,
     )
 
 

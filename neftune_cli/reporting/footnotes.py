@@ -213,7 +213,7 @@ def _unadjusted(comparison: Comparison) -> Iterator[str]:
     metric, level = comparison.metric, percent(comparison.confidence)
     found = comparison.assessments(comparison.primary)
     tested = {arm: one.comparison for arm, one in found.items() if math.isfinite(one.p_adjusted)}
-    if len(tested) > 1 or any(found[arm].looks > 1 for arm in tested):
+    if len(tested) > 1 or any(found[arm].looks_taken > 1 for arm in tested):
         texts = (
             f"{metric.signed(one.difference)} [{metric.signed(one.ci_low)}, {metric.signed(one.ci_high)}] ({arm})"
             for arm, one in tested.items()

@@ -133,9 +133,9 @@ def _look(comparison: Comparison) -> str:
     if plan is None or not plan.has_planned_looks:
         return ""
     last = plan.looks[-1]
-    if not plan.taken:
+    if not plan.looks_taken:
         return f"no look of {len(plan.looks)} taken yet, the first one at {plan.looks[0]} seeds"
-    return f"look {plan.taken} of {len(plan.looks)}: {plan.looks[plan.taken - 1]} of at most {last} seeds"
+    return f"look {plan.looks_taken} of {len(plan.looks)}: {plan.looks[plan.looks_taken - 1]} of at most {last} seeds"
 
 
 def _title(comparison: Comparison) -> Text:

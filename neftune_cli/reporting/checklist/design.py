@@ -120,8 +120,8 @@ def _looks(plan: AnalysisPlan) -> Iterator[str]:
         return
     seeds = listed([str(look) for look in plan.looks])
     yield (
-        f"Looks at the data: planned after {seeds} seeds; {plan.taken} of {len(plan.looks)} were taken. An arm gets no "
-        "more seeds after the look that decides it."
+        f"Looks at the data: planned after {seeds} seeds; {plan.looks_taken} of {len(plan.looks)} were taken. "
+        "An arm gets no more seeds after the look that decides it."
     )
 
 

@@ -97,9 +97,9 @@ def _missing_runs(comparison: Comparison, files: RunFiles) -> Iterator[str]:
     yield from (f"Missing from the numbers: {line}" for line in comparison.unfinished)
     open_arms = decide(comparison).open_arms if comparison.treated else {}
     plan = comparison.plan
-    if plan and plan.has_planned_looks and open_arms and plan.taken < len(plan.looks):
+    if plan and plan.has_planned_looks and open_arms and plan.looks_taken < len(plan.looks):
         yield (
-            f"The plan has not ended. Looks taken: {plan.taken} of {len(plan.looks)}. Not decided: "
+            f"The plan has not ended. Looks taken: {plan.looks_taken} of {len(plan.looks)}. Not decided: "
             f"{listed([comparison.spoken(arm) for arm in open_arms])}."
         )
     elif not comparison.unfinished and files.specs:
