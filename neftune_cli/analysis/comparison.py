@@ -12,12 +12,12 @@ from neftune_cli.analysis.alignment import TrialsByArm, align, are_finite, first
 from neftune_cli.analysis.best_arm import best_arm_advantage
 from neftune_cli.analysis.design import Design, MetricAssessment
 from neftune_cli.analysis.early_stopping import early_stopping
+from neftune_cli.analysis.error_sources import ErrorSources, error_sources
 from neftune_cli.analysis.learning import check_learning
 from neftune_cli.analysis.notes import comparison_notes, plan_departures
 from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
+from neftune_cli.analysis.outlook import Outlook, outlook
 from neftune_cli.analysis.paper_claims import examine_claims
-from neftune_cli.analysis.planning import Outlook, outlook
-from neftune_cli.analysis.precision import Precision, precision
 from neftune_cli.analysis.results import (
     ArmSummary,
     Assessment,
@@ -129,7 +129,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         unfinished=evidence.unfinished,
         manifest_digest=evidence.manifest_digest,
         origin=evidence.origin,
-        precision=_precision(studied, baseline, _timed(base, evidence), assessed[primary].arms),
+        error_sources=_error_sources(studied, baseline, _timed(base, evidence), assessed[primary].arms),
         departures=departures,
     )
 
@@ -204,10 +204,10 @@ def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tu
         yield arm, tuple(chance for of_effect in chances for chance in of_effect)
 
 
-def _precision(
+def _error_sources(
     arms: TrialsByArm, baseline: str, base: Measurements | None, assessed: Mapping[str, Assessment]
-) -> Precision | None:
-    return precision(
+) -> ErrorSources | None:
+    return error_sources(
         {arm: one.comparison for arm, one in assessed.items() if arm in arms},
         {arm: [one.seconds for one in trials.values() if one.seconds is not None] for arm, trials in arms.items()},
         baseline=baseline,

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from neftune_cli.analysis.error_sources import ErrorSources
 from neftune_cli.analysis.learning import Learning
+from neftune_cli.analysis.outlook import Outlook
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.planning import Outlook
-from neftune_cli.analysis.precision import Precision
 from neftune_cli.config.arms import arm_name
 from neftune_cli.evidence.measurements import AnalysisPlan, Setting, TrialOrigin
 from neftune_cli.metrics import HELD_OUT_LOSS, HELD_OUT_PERPLEXITY, Margin, Metric
@@ -273,8 +273,8 @@ class Comparison:
     """One sentence for each trial that is missing from the numbers."""
     manifest_digest: str | None
     origin: TrialOrigin
-    precision: Precision | None = None
-    """Precision of the differences of the primary metric; None if none has a standard error over seeds."""
+    error_sources: ErrorSources | None = None
+    """Sources of the standard errors of the primary metric; None if none has one over seeds."""
     departures: tuple[str, ...] = ()
     """One sentence for each choice that differs from the declared analysis. They are notes, too."""
 

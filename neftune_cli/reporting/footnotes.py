@@ -9,8 +9,8 @@ from neftune_cli.formatting import capitalized, counted, listed, number_range, p
 from neftune_cli.metrics import Metric
 from neftune_cli.records import Attestation
 from neftune_cli.reporting.cells import DASH, interval_text, noise_share, p_statement
+from neftune_cli.reporting.error_sources import error_source_sentences
 from neftune_cli.reporting.outlooks import margin_sentences
-from neftune_cli.reporting.precision import precision_sentences
 from neftune_cli.reporting.sections import is_defined, seeds_of_arms
 
 MOST_ARMS_OF_MEAN = 4
@@ -27,7 +27,7 @@ def footnotes(comparison: Comparison) -> list[str]:
         *_undefined(comparison),
         *comparison.notes,
         *(f"Missing from these numbers: {trial}" for trial in comparison.unfinished),
-        *precision_sentences(comparison),
+        *error_source_sentences(comparison),
     ]
 
 

@@ -22,7 +22,7 @@ from neftune_cli.reporting.sections import (
     sections,
     title,
 )
-from neftune_cli.reporting.tables import CLAIMS_TITLE, claim_details
+from neftune_cli.reporting.terminal_tables import CLAIMS_TITLE, claim_details
 
 
 def to_markdown(comparisons: Sequence[Comparison]) -> str:

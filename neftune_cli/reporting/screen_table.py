@@ -14,7 +14,7 @@ from neftune_cli.formatting import percent
 from neftune_cli.metrics import Metric
 from neftune_cli.reporting.cells import arm_difference, interval_kind, noise_share, shown_interval, value_cell
 from neftune_cli.reporting.sanitizing import terminal_text
-from neftune_cli.reporting.tables import VERDICT_STYLES, aligned
+from neftune_cli.reporting.terminal_tables import VERDICT_STYLES, aligned
 
 WIDEST_PART_OF_NAME = 24
 """Characters of a line of a long name."""

@@ -158,7 +158,7 @@ def test_single_arm_has_nothing_to_compare(hand_made_records: Records, plan: Ana
     comparison = _compare(hand_made_records[:4], plan=plan)
 
     assert comparison.treated == ()
-    assert (comparison.best, comparison.precision, comparison.noise_tests) == (None, None, {})
+    assert (comparison.best, comparison.error_sources, comparison.noise_tests) == (None, None, {})
 
 
 def test_base_model_alone_cannot_be_compared(hand_made_records: Records) -> None:

@@ -19,7 +19,7 @@ from markdown_it import MarkdownIt
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.learning import Learning
-from neftune_cli.analysis.planning import Outlook
+from neftune_cli.analysis.outlook import Outlook
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.evidence.measurements import AnalysisPlan, Setting
 from neftune_cli.reporting.columns import CSV_COLUMNS, ExportedAssessment, ExportedEstimate

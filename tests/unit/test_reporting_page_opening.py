@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.learning import Learning
-from neftune_cli.analysis.planning import Outlook
+from neftune_cli.analysis.outlook import Outlook
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.evidence.measurements import TrialOrigin
 from neftune_cli.reporting.page.chapter import opening, outlook_table

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from neftune_cli.analysis.learning import Learning
-from neftune_cli.analysis.planning import Outlook
+from neftune_cli.analysis.outlook import Outlook
 from neftune_cli.analysis.results import Assessment, Comparison, EarlyStopping, Interval
 from neftune_cli.evidence.measurements import AnalysisPlan, TrialOrigin
 from neftune_cli.metrics import METRICS, Margin

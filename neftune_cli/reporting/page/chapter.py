@@ -9,8 +9,8 @@ from itertools import chain
 from markupsafe import Markup
 
 from neftune_cli.analysis.headline import Word, headline
+from neftune_cli.analysis.outlook import Outlook
 from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
-from neftune_cli.analysis.planning import Outlook
 from neftune_cli.analysis.results import Assessment, Comparison
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import joined_manifests
