@@ -15,7 +15,7 @@ from neftune_cli.analysis.verdicts import assess
 from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
 from neftune_cli.metrics import Metric
 
-SPLIT_PAIRS = 50
+EPOCH_SPLIT_PAIRS = 50
 """Number of pairs of splits. The two splits of a pair exchange the halves of the clusters."""
 
 
@@ -135,7 +135,7 @@ def _run(by_seed: Mapping[int, Measurements]) -> _ArmTrials:
 
 
 def _stopped(runs: Mapping[str, _ArmTrials], shared: ItemValues, draws: np.random.Generator) -> dict[str, _Stopped]:
-    selection = random_halves(len(set(shared.clusters)), SPLIT_PAIRS, draws)
+    selection = random_halves(len(set(shared.clusters)), EPOCH_SPLIT_PAIRS, draws)
     return {arm: _stop(run, shared, selection) for arm, run in runs.items()}
 
 
