@@ -30,6 +30,9 @@ KEYS_WITHOUT_SCORE = (NOISY_TRAINING_LOSS, NOISE_OFF_TRAINING_LOSS, HELD_OUT_LOS
 """Keys of the metrics without a scoring function: training and generation measure them."""
 PROBE_PREFIX = "probe_"
 """Prefix of the keys of metrics of responses to training prompts."""
+CORRECTNESS_METRICS = ("exact_match", "rouge_l")
+"""Keys of the scores, from 0 to 1, of the agreement of responses with their references. They can show learning although
+the held-out loss rises. The first screen shows one of them."""
 RESERVED_KEYS = ("split", "example", "cluster", "kind", "prompt", "reference", "response", "tokens")
 """Fields of a line of `generations.jsonl` that are not metrics."""
 LOSS, HELD_OUT_RESPONSES, PROBE_RESPONSES = "Loss", "Generation on held-out prompts", "Generation on training prompts"

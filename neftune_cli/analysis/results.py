@@ -295,6 +295,11 @@ class Comparison:
         return self.plan is not None and self.plan.has_planned_looks
 
     @property
+    def primary_early_stopping(self) -> EarlyStopping | None:
+        """Return the comparison with early stopping if it is about the primary metric, which is held-out loss then."""
+        return self.early_stopping if self.primary == HELD_OUT_LOSS else None
+
+    @property
     def treated(self) -> tuple[ArmSummary, ...]:
         """Return the arms that are compared with the baseline."""
         return tuple(arm for arm in self.arms if arm.name != self.baseline)

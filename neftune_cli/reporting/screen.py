@@ -13,14 +13,14 @@ from neftune_cli.analysis.decision import decide, stopped_arm
 from neftune_cli.analysis.headline import Word, headline
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison
 from neftune_cli.formatting import capitalized, counted, listed, listed_at_most, percent
-from neftune_cli.metrics import HELD_OUT_LOSS, Metric
+from neftune_cli.metrics import Metric
+from neftune_cli.reporting.cells import p_value_text
 from neftune_cli.reporting.footnotes import contrast_text
 from neftune_cli.reporting.next_step import chance_sentence, details_command, next_step
 from neftune_cli.reporting.sanitizing import terminal_text
 from neftune_cli.reporting.screen_table import (
     ScreenTable,
     outside,
-    p_value_text,
     screen_table,
     shown_metric,
     table_names,
@@ -147,10 +147,15 @@ def _title(comparison: Comparison) -> Text:
     return title if before is None else title.append(f"   base model {shown_metric(comparison).number(before)}", "dim")
 
 
-def facts(comparison: Comparison) -> Iterator[Fact]:
-    """Yield what the table of the primary metric does not show: roles, equivalence, other metrics, early stopping."""
+def facts(comparison: Comparison, *, has_noise_test: bool) -> Iterator[Fact]:
+    """Yield what the table of the primary metric does not show.
+
+    These are roles, equivalence, the any-noise test if `has_noise_test`, other metrics, and early stopping.
+    """
     yield from _roles(comparison)
     yield from _equivalent(comparison)
+    if has_noise_test:
+        yield from _any_noise(comparison)
     yield from _other_metrics(comparison)
     yield from _early_stopping(comparison)
 
@@ -162,11 +167,7 @@ def _lines_below(comparison: Comparison, table: ScreenTable) -> Iterator[Fact]:
     for column in table.left_out:
         if column.key in labels and len(names) <= MOST_LISTED + 1 and all(len(name) < 12 for name in names):
             yield Fact(labels[column.key], outside(column, names), rank=4)
-    yield from _roles(comparison)
-    yield from _equivalent(comparison)
-    yield from _any_noise(comparison)
-    yield from _other_metrics(comparison)
-    yield from _early_stopping(comparison)
+    yield from facts(comparison, has_noise_test=True)
     if missing := comparison.unfinished:
         yield Fact("Missing", listed_at_most(missing, MOST_MISSING, separator="; "))
 
@@ -231,7 +232,9 @@ def _other_metrics(comparison: Comparison) -> Iterator[Fact]:
     undecided = [item for item in assessed if item[2].verdict == "inconclusive"]
     metric, arm, one = min(undecided or assessed, key=lambda item: item[2].p_adjusted)
     where = "" if one.p_adjusted >= 1 else f" ({metric.name_within}, {comparison.spoken(arm)})"
-    smallest = f"; smallest adj. p {p_value_text(one.p_adjusted)}{where}" if one.verdict == "inconclusive" else ""
+    smallest = (
+        f"; smallest adj. p {p_value_text(one.p_adjusted, short=True)}{where}" if one.verdict == "inconclusive" else ""
+    )
     yield Fact("Other metrics", f"none shown to differ{smallest}", rank=1)
 
 
@@ -242,7 +245,7 @@ def _changed(comparison: Comparison, key: str, verdict: str, changed: Sequence[t
 
 
 def _early_stopping(comparison: Comparison) -> Iterator[Fact]:
-    stopping = comparison.early_stopping if comparison.primary == HELD_OUT_LOSS else None
+    stopping = comparison.primary_early_stopping
     if stopping is None or not comparison.treated:
         return
     baseline, last = stopping.arms[0], max(stopping.epochs)
