@@ -13,6 +13,7 @@ from neftune_cli.config.identity import canonical_json, recipe_identity
 from neftune_cli.config.spec import NOISE_DETAILS, AnalysisSpec, NoiseSpec, SweepSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
+from neftune_cli.evidence.grouping import with_differences
 from neftune_cli.evidence.lm_eval import with_task_scores
 from neftune_cli.evidence.measurements import (
     REFERENCE_LENGTH,
@@ -21,7 +22,6 @@ from neftune_cli.evidence.measurements import (
     ItemValues,
     Measurements,
     Setting,
-    with_differences,
 )
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import (
