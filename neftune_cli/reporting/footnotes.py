@@ -11,7 +11,7 @@ from neftune_cli.records import Attestation
 from neftune_cli.reporting.cells import DASH, interval_text, noise_share, p_statement
 from neftune_cli.reporting.error_sources import error_source_sentences
 from neftune_cli.reporting.outlooks import margin_sentences
-from neftune_cli.reporting.sections import is_defined, seeds_of_arms
+from neftune_cli.reporting.sections import all_seeds_text, is_defined
 
 MOST_ARMS_OF_MEAN = 4
 """Largest number of alphas to list for their mean."""
@@ -40,7 +40,7 @@ def _legend() -> str:
 
 def _seeds(comparison: Comparison) -> str:
     are_equal = len({arm.seeds for arm in comparison.arms}) == 1
-    return f"Seeds{' of every arm' if are_equal else ''}: {seeds_of_arms(comparison)}."
+    return f"Seeds{' of every arm' if are_equal else ''}: {all_seeds_text(comparison)}."
 
 
 def _undefined(comparison: Comparison) -> list[str]:

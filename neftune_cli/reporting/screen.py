@@ -25,6 +25,7 @@ from neftune_cli.reporting.screen_table import (
     shown_metric,
     table_names,
 )
+from neftune_cli.reporting.sections import short_seeds_text
 
 WORD_STYLES: dict[Word, str] = {
     "DECIDED": "bold green",
@@ -36,7 +37,7 @@ WORD_STYLES: dict[Word, str] = {
 }
 """Colors repeat the words: the text is complete without them."""
 MOST_LISTED = 4
-"""Largest number of seeds and of arms to list in a line."""
+"""Largest number of arms to list in a line."""
 MOST_MISSING, MOST_CHANGED = 2, 4
 """Largest numbers of missing trials and of changed metrics to name."""
 MOST_LINES = 25
@@ -105,22 +106,9 @@ def scope_parts(comparison: Comparison) -> Iterator[str]:
     for part in comparison.setting.recipe_parts:
         if not part.startswith("batch size"):
             yield part.replace("learning rate", "lr")
-    yield _look(comparison) or seeds_text([arm.seeds for arm in comparison.arms])
+    yield _look(comparison) or short_seeds_text([arm.seeds for arm in comparison.arms])
     if comparison.items:
         yield counted(comparison.items, comparison.metric.item if comparison.origin.is_sweep else "item")
-
-
-def seeds_text(seeds_of_arms: Sequence[Sequence[int]]) -> str:
-    """Return the seeds if all arms have the same, else the range of their counts."""
-    counts = sorted({len(seeds) for seeds in seeds_of_arms})
-    if len({tuple(seeds) for seeds in seeds_of_arms}) > 1:
-        return f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counted(counts[0], 'seed')} per arm"
-    seeds = sorted(seeds_of_arms[0])
-    if len(seeds) == 1:
-        return f"seed {seeds[0]}"
-    if seeds == list(range(seeds[0], seeds[-1] + 1)):
-        return f"seeds {seeds[0]}-{seeds[-1]}"
-    return f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MOST_LISTED else counted(len(seeds), "seed")
 
 
 def _scope(comparison: Comparison) -> str:

@@ -19,7 +19,8 @@ from neftune_cli.evidence.measurements import AnalysisPlan, TrialOrigin
 from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.reporting.cells import share_range
 from neftune_cli.reporting.next_step import next_step
-from neftune_cli.reporting.screen import MOST_LINES, print_screen, seeds_text
+from neftune_cli.reporting.screen import MOST_LINES, print_screen
+from neftune_cli.reporting.sections import short_seeds_text
 from neftune_cli.reporting.terminal import print_comparisons
 from tests.unit.comparisons import (
     assessment,
@@ -292,7 +293,7 @@ def test_a_value_that_is_not_finite_has_no_verdict() -> None:
     ],
 )
 def test_seeds_are_short(seeds: list[tuple[int, ...]], text: str) -> None:
-    assert seeds_text(seeds) == text
+    assert short_seeds_text(seeds) == text
 
 
 def test_several_comparisons_follow_each_other_and_only_written_reports_are_named() -> None:
