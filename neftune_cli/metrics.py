@@ -30,6 +30,9 @@ KEYS_WITHOUT_SCORE = (NOISY_TRAINING_LOSS, NOISE_OFF_TRAINING_LOSS, HELD_OUT_LOS
 """Keys of the metrics without a scoring function: training and generation measure them."""
 PROBE_PREFIX = "probe_"
 """Prefix of the keys of metrics of responses to training prompts."""
+CORRECTNESS_METRICS = ("exact_match", "rouge_l")
+"""Keys of the scores, from 0 to 1, of the agreement of responses with their references. They can show learning although
+the held-out loss rises. The first screen shows one of them."""
 RESERVED_KEYS = ("split", "example", "cluster", "kind", "prompt", "reference", "response", "tokens")
 """Fields of a line of `generations.jsonl` that are not metrics."""
 LOSS, HELD_OUT_RESPONSES, PROBE_RESPONSES = "Loss", "Generation on held-out prompts", "Generation on training prompts"
@@ -52,7 +55,7 @@ class Margin:
     """In the metric's unit, or as a share of the baseline's mean."""
     relative: bool = False
     of_gain: float | None = None
-    """Share of the gain of fine-tuning, which replaces `size` if fine-tuning improved the metric."""
+    """Share of the gain of fine-tuning. `size` applies if there is no gain, and is the metric's own in a comparison."""
     stated: str = ""
     """Text of the rule from which `resolved` computed `size`; empty for a margin as it was declared."""
 
@@ -69,7 +72,10 @@ class Margin:
 
     @classmethod
     def parse(cls, text: str) -> "Margin | None":
-        """Return the margin of a text: `0.02`, `10%` of the baseline, or `1% of gain`; None for any other text."""
+        """Return the margin of a text: `0.02`, `10%` of the baseline, or `1% of gain`; None for any other text.
+
+        The text has no size for the case that there is no gain. `ComparisonOptions.margin` uses that of the metric.
+        """
         share, of, gain = text.partition(" of ")
         is_of_gain = bool(of) and gain.strip() == "gain"
         number = share.strip()
@@ -81,11 +87,13 @@ class Margin:
             return None
         if not number.endswith("%"):
             return cls(size)
-        size = float(Decimal(number.removesuffix("%").strip()).scaleb(-2))  # exact, so that `written` is the inverse
+        size = float(
+            Decimal(number.removesuffix("%").strip()).scaleb(-2)
+        )  # exact, so that `written` returns the same number
         return cls(size, relative=True, of_gain=size if is_of_gain else None)
 
     def written(self) -> str:
-        """Return the text from which `parse` returns this margin, for example `1% of gain`."""
+        """Return the rule as text for `parse`, such as `1% of gain`, without the size for the case of no gain."""
         percent = f"{Decimal(repr(self.of_gain or self.size)).scaleb(2).normalize():f}%"
         if self.of_gain is not None:
             return f"{percent} of gain"

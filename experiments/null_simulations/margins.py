@@ -8,7 +8,7 @@ from experiments.null_simulations.error_rates import LEVEL, Rate, rate_of_sweeps
 from experiments.null_simulations.planned_looks import TTests, replay
 from experiments.null_simulations.seed_level import SeedModel, seed_generator
 from neftune_cli.analysis.crossed_factors import CrossedMean
-from neftune_cli.analysis.planning import seeds_for_equivalence
+from neftune_cli.analysis.outlook import seeds_for_equivalence
 from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.evidence.measurements import Floats
 

@@ -76,7 +76,7 @@ def planned_design(
         f"alpha={alpha:g}": {seed: _trial(alpha, seed, one) for seed, one in enumerate(of_arm)}
         for alpha, of_arm in zip(DEFAULT_ALPHAS, values, strict=False)
     }
-    plan = AnalysisPlan(looks=looks, seeds=tuple(range(values.shape[1])), taken=len(looks))
+    plan = AnalysisPlan(looks=looks, seeds=tuple(range(values.shape[1])), looks_taken=len(looks))
     return Design(trials, "alpha=0", 1 - LEVEL, plan, about_noise=True)
 
 
@@ -98,7 +98,7 @@ def _trial(alpha: float, seed: int, values: Floats) -> Measurements:
 
 def _assess(values: Floats, margin: float) -> MetricAssessment:
     design = planned_design(values)
-    return design.assess(_METRIC, margin, design.looks_taken(_METRIC, margin))
+    return design.assess(_METRIC, margin, design.looks_by_arm(_METRIC, margin))
 
 
 def _p_values(found: MetricAssessment) -> Sequence[float]:

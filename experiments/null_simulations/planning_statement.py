@@ -10,7 +10,7 @@ from experiments.null_simulations.error_rates import LEVEL
 from experiments.null_simulations.planned_looks import Flags, Replay, TTests, replay
 from experiments.null_simulations.seed_level import SeedModel, seed_generator
 from neftune_cli.analysis.crossed_factors import CrossedMean
-from neftune_cli.analysis.planning import Outlook, outlook
+from neftune_cli.analysis.outlook import Outlook, outlook
 from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.evidence.measurements import Floats

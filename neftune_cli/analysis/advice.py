@@ -10,7 +10,7 @@ from neftune_cli.analysis.results import Assessment, Comparison, Interval, Stopp
 from neftune_cli.analysis.verdicts import missing_verdict_reason
 from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.formatting import capitalized, counted, listed, percent
-from neftune_cli.metrics import HELD_OUT_LOSS, Metric
+from neftune_cli.metrics import Metric
 
 
 def advice(comparison: Comparison) -> str:
@@ -46,7 +46,7 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
 
 def _stop_earlier(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.arm is not None
-    stopped = stopped_arm(comparison.early_stopping, decision.arm)
+    stopped = stopped_arm(comparison.primary_early_stopping, decision.arm)
     arm, baseline = comparison.spoken(decision.arm), comparison.spoken(comparison.baseline)
     if stopped and stopped.best and stopped.best.verdict in ("equivalent", "worse"):
         alternative = "adding noise" if comparison.about_noise else "another change"
@@ -121,10 +121,9 @@ def _roles(comparison: Comparison, decision: Decision) -> Iterator[str]:
 
 
 def _early_stopping(comparison: Comparison) -> Iterator[str]:
-    stopping = comparison.early_stopping
-    if stopping is None or comparison.primary != HELD_OUT_LOSS:
+    stopping, metric = comparison.primary_early_stopping, comparison.metric
+    if stopping is None:
         return
-    metric = comparison.metrics[HELD_OUT_LOSS]
     baseline, *others = stopping.arms
     spoken = capitalized(comparison.spoken(comparison.baseline))
     if baseline.best_epoch == max(stopping.epochs):
@@ -194,7 +193,7 @@ def _tested_seeds(comparison: Comparison, arm: str, assessment: Assessment) -> t
     """Return the seeds that an arm shares with the baseline, at planned looks those until the last look at it."""
     estimate, plan = comparison.arm(arm).estimates.get(comparison.primary), comparison.plan
     paired = estimate.difference.by_seed if estimate and estimate.difference else {}
-    tested = plan.seeds[: plan.looks[assessment.looks - 1]] if plan and plan.has_looks else paired
+    tested = plan.seeds[: plan.looks[assessment.looks_taken - 1]] if plan and plan.has_planned_looks else paired
     return tuple(seed for seed in paired if seed in tested)
 
 

@@ -44,9 +44,7 @@ class AlignedMetric:
         confidence: float,
     ) -> PairedComparison | None:
         """Compare two arrays over these seeds and items. Return None if a value is not finite."""
-        if not (are_finite(baseline) and are_finite(treated)):
-            return None
-        return paired_comparison(baseline, treated, confidence=confidence, clusters=self.clusters, weights=self.weights)
+        return compare_finite(baseline, treated, confidence=confidence, clusters=self.clusters, weights=self.weights)
 
 
 def align(trials: TrialsByArm, key: str) -> AlignedMetric | None:
@@ -57,32 +55,42 @@ def align(trials: TrialsByArm, key: str) -> AlignedMetric | None:
     if not all(key in trials[arm][seed].items for arm in trials for seed in seeds):
         scores = [[[_score(trials[arm][seed], key)] for seed in seeds] for arm in trials]
         return AlignedMetric(tuple(trials), seeds, ("",), np.array(scores), np.ones(1))
-    return align_items({arm: [trials[arm][seed].items[key] for seed in seeds] for arm in trials}, seeds)
-
-
-def align_items(values: Mapping[str, Sequence[ItemValues]], seeds: tuple[int, ...]) -> AlignedMetric | None:
-    """Return values of arms over the items that all trials share. Return None if they share none.
-
-    Args:
-        values: arm to the values of its trials, one per seed.
-        seeds: of the trials, in the same order.
-    """
-    all_trials = [one for of_arm in values.values() for one in of_arm]
-    first = all_trials[0]
-    shared = first.items
-    if any(one.items != first.items for one in all_trials):
-        common = set(first.items).intersection(*(one.items for one in all_trials))
-        shared = tuple(item for item in first.items if item in common)
-    if not shared:
+    values = {arm: [trials[arm][seed].items[key] for seed in seeds] for arm in trials}
+    every = [one for of_arm in values.values() for one in of_arm]
+    items = shared_items(every)
+    if not items:
         return None
-    reference = first.of(shared)
+    reference = every[0].of(items)
     return AlignedMetric(
-        arms=tuple(values),
+        arms=tuple(trials),
         seeds=seeds,
         clusters=reference.clusters,
-        values=np.array([[one.of(shared).values for one in of_arm] for of_arm in values.values()]),
+        values=np.array([[one.of(items).values for one in of_arm] for of_arm in values.values()]),
         weights=reference.weights,
     )
+
+
+def compare_finite(
+    baseline: Floats,  # (seeds, items)
+    treated: Floats,  # (seeds, items)
+    *,
+    confidence: float,
+    clusters: Sequence[str],  # (items,)
+    weights: Floats,  # (items,)
+) -> PairedComparison | None:
+    """Compare two arrays over the same seeds and items. Return None if a value is not finite."""
+    if not (are_finite(baseline) and are_finite(treated)):
+        return None
+    return paired_comparison(baseline, treated, confidence=confidence, clusters=clusters, weights=weights)
+
+
+def shared_items(values: Sequence[ItemValues]) -> tuple[str, ...]:
+    """Return the items that all of these have, in the order of the first."""
+    first = values[0].items
+    if all(one.items == first for one in values):
+        return first
+    common = set(first).intersection(*(one.items for one in values))
+    return tuple(item for item in first if item in common)
 
 
 def are_finite(values: ArrayLike) -> bool:

@@ -14,7 +14,7 @@ from neftune_cli.analysis.results import BestArm
 from neftune_cli.evidence.measurements import Floats
 from neftune_cli.metrics import Metric
 
-SPLIT_PAIRS = 100
+ARM_SPLIT_PAIRS = 100
 """Number of pairs of splits. The two splits of a pair exchange the halves of the clusters."""
 MIN_CHOSEN = 0.25
 """Share of the splits that must select the best arm. With fewer, its advantage is not reported."""
@@ -133,7 +133,7 @@ class _Splits:
 
 def _splits(seeds: int, clusters: int, draws: np.random.Generator) -> _Splits:
     of_seeds = np.tile(_seed_sets(seeds, draws), (2, 1))
-    of_clusters = random_halves(clusters, SPLIT_PAIRS, draws)
+    of_clusters = random_halves(clusters, ARM_SPLIT_PAIRS, draws)
     return _Splits(*_with_complement(of_seeds), *_with_complement(of_clusters))
 
 
@@ -149,12 +149,12 @@ def _with_complement(
 def _seed_sets(seeds: int, draws: np.random.Generator) -> Floats:
     """Return 1 for the seeds of the selection, (pairs, seeds): each possible half in turn, or random halves of many."""
     size = math.ceil(seeds / 2)
-    if math.comb(seeds, size) <= SPLIT_PAIRS:
+    if math.comb(seeds, size) <= ARM_SPLIT_PAIRS:
         halves = np.array(list(combinations(range(seeds), size)))
-        sets = np.resize(halves, (SPLIT_PAIRS, size))
+        sets = np.resize(halves, (ARM_SPLIT_PAIRS, size))
     else:
-        sets = draws.permuted(np.tile(np.arange(seeds), (SPLIT_PAIRS, 1)), axis=1)[:, :size]
-    selection = np.zeros((SPLIT_PAIRS, seeds))
+        sets = draws.permuted(np.tile(np.arange(seeds), (ARM_SPLIT_PAIRS, 1)), axis=1)[:, :size]
+    selection = np.zeros((ARM_SPLIT_PAIRS, seeds))
     np.put_along_axis(selection, sets, 1.0, axis=1)
     return selection
 
@@ -163,7 +163,10 @@ Indices = NDArray[np.intp]
 
 
 def cluster_indices(labels: Sequence[str]) -> Indices:
-    """Return the index of each item's cluster, (items,), from zero."""
+    """Return the index of each item's cluster, (items,), from zero, in the order of the labels.
+
+    Random halves of the clusters depend on this order.
+    """
     return np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.intp)
 
 

@@ -12,12 +12,12 @@ from neftune_cli.analysis.alignment import TrialsByArm, align, are_finite, first
 from neftune_cli.analysis.best_arm import best_arm_advantage
 from neftune_cli.analysis.design import Design, MetricAssessment
 from neftune_cli.analysis.early_stopping import early_stopping
+from neftune_cli.analysis.error_sources import ErrorSources, error_sources
 from neftune_cli.analysis.learning import check_learning
 from neftune_cli.analysis.notes import comparison_notes, plan_departures
 from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
+from neftune_cli.analysis.outlook import Outlook, outlook
 from neftune_cli.analysis.paper_claims import examine_claims
-from neftune_cli.analysis.planning import Outlook, outlook
-from neftune_cli.analysis.precision import Precision, precision
 from neftune_cli.analysis.results import (
     ArmSummary,
     Assessment,
@@ -90,18 +90,18 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     metrics = _measured_metrics(evidence)
     base = next((trial for trial in evidence.trials if trial.is_base), None)
     base_scores = base.scores if base else None
-    plan, planned = evidence.plan, _planned_metric(evidence.plan, metrics)
-    primary = _named_metric(evidence.name, metrics, options.metric) if options.metric else planned
-    first = _until_first_look(arms, plan)
-    declared = replace(options, margins={plan.metric or planned: plan.margin} if plan and plan.margin else {})
-    options = _resolved(options, declared, primary, metrics, first, baseline, base_scores)
+    plan, planned_key = evidence.plan, _planned_metric(evidence.plan, metrics)
+    planned = metrics[planned_key]
+    primary = _named_metric(evidence.name, metrics, options.metric) if options.metric else planned_key
+    until_first_look = _until_first_look(arms, plan)
+    declared = replace(options, margins={plan.metric or planned_key: plan.margin} if plan and plan.margin else {})
+    resolved = _resolved(options, declared, primary, metrics, until_first_look, baseline, base_scores)
     design = Design(arms, baseline, options.confidence, plan, _is_about_noise(arms, baseline, plan))
-    margin = declared.margin(metrics[planned], first, baseline, base_scores)
-    looks = design.looks_taken(metrics[planned], margin.size)
-    assessed = {key: design.assess(metric, options.margins[key].size, looks) for key, metric in metrics.items()}
-    studied = design.trials_studied(looks)
-    departures = tuple(plan_departures(evidence, design, metrics[primary], metrics[planned]))
-    stopping = _early_stopping(studied, design, looks, metrics, options)
+    looks_by_arm = design.looks_by_arm(planned, declared.margin(planned, until_first_look, baseline, base_scores).size)
+    assessed = {key: design.assess(metric, resolved.margins[key].size, looks_by_arm) for key, metric in metrics.items()}
+    studied = design.trials_studied(looks_by_arm)
+    departures = tuple(plan_departures(evidence, design, metrics[primary], planned))
+    stopping = _early_stopping(studied, design, looks_by_arm, metrics, resolved)
     return Comparison(
         sweep=evidence.name,
         setting=evidence.setting,
@@ -112,24 +112,24 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         primary=primary,
         about_noise=design.about_noise,
         confidence=options.confidence,
-        margins=options.margins,
+        margins=resolved.margins,
         items=_most_items(evidence.trials, primary),
         noise_tests={key: one.noise_test for key, one in assessed.items() if one.noise_test},
         plan=plan,
         outlooks=dict(_outlooks(design, assessed[primary].arms)),
         learning=check_learning(
-            studied, baseline, base_scores, metrics, options.margins, primary=primary, setting=evidence.setting
+            studied, baseline, base_scores, metrics, resolved.margins, primary=primary, setting=evidence.setting
         ),
-        best=_best(studied, design, looks, metrics[primary]),
+        best=_best(studied, design, looks_by_arm, metrics[primary]),
         early_stopping=stopping,
-        claims=examine_claims(studied, baseline, metrics, stopping, options),
+        claims=examine_claims(studied, baseline, metrics, stopping, resolved),
         difference_from_first=evidence.difference_from_first,
         attestations=tuple(trial.attestation for trial in evidence.trials if trial.attestation and trial.alpha),
-        notes=comparison_notes(evidence, design, planned, assessed[planned].arms, departures),
+        notes=comparison_notes(evidence, design, planned, assessed[planned_key].arms, departures),
         unfinished=evidence.unfinished,
         manifest_digest=evidence.manifest_digest,
         origin=evidence.origin,
-        precision=_precision(studied, baseline, _timed(base, evidence), assessed[primary].arms),
+        error_sources=_error_sources(studied, baseline, _timed(base, evidence), assessed[primary].arms),
         departures=departures,
     )
 
@@ -148,7 +148,7 @@ def _planned_metric(plan: AnalysisPlan | None, metrics: Mapping[str, Metric]) ->
 
 def _until_first_look(arms: TrialsByArm, plan: AnalysisPlan | None) -> TrialsByArm:
     """Return the trials until the first planned look. Their means determine margins, which must not change later."""
-    if plan is None or not plan.has_looks:
+    if plan is None or not plan.has_planned_looks:
         return arms
     seeds = plan.seeds[: plan.looks[0]]
     return {arm: {seed: trials[seed] for seed in seeds if seed in trials} or trials for arm, trials in arms.items()}
@@ -187,7 +187,7 @@ def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tu
     for arm, one in assessed.items():
         if one.verdict != "inconclusive" or one.role == "control":
             continue
-        measured = test.looks[one.looks - 1] if design.has_planned_looks else one.comparison.seeds
+        measured = test.looks[one.looks_taken - 1] if design.has_planned_looks else one.comparison.seeds
         coming = [seeds for seeds in test.looks if seeds > measured]
         looks = sorted({*coming[:1], *coming[-1:]})
         chances = (
@@ -204,10 +204,10 @@ def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tu
         yield arm, tuple(chance for of_effect in chances for chance in of_effect)
 
 
-def _precision(
+def _error_sources(
     arms: TrialsByArm, baseline: str, base: Measurements | None, assessed: Mapping[str, Assessment]
-) -> Precision | None:
-    return precision(
+) -> ErrorSources | None:
+    return error_sources(
         {arm: one.comparison for arm, one in assessed.items() if arm in arms},
         {arm: [one.seconds for one in trials.values() if one.seconds is not None] for arm, trials in arms.items()},
         baseline=baseline,
@@ -259,13 +259,12 @@ def _baseline(sweep: str, alphas: Mapping[str, float | None], wanted: str | None
 
 
 def _measured_metrics(evidence: Evidence) -> dict[str, Metric]:
-    """Return the metrics that a trial has a score of.
+    """Return the measured metrics.
 
     Raises:
         NothingToCompareError: there is none, for example because no document was evaluated in every run.
     """
-    measured = {key for trial in evidence.trials for key, score in trial.scores.items() if score is not None}
-    if metrics := {key: metric for key, metric in evidence.metrics.items() if key in measured}:
+    if metrics := evidence.measured_metrics:
         return metrics
     notes = " ".join(evidence.notes)
     raise NothingToCompareError(f"The runs of '{evidence.name}' have no score that can be compared. {notes}".strip())
@@ -281,7 +280,7 @@ def _named_metric(sweep: str, metrics: Mapping[str, Metric], wanted: str) -> str
     raise UsageError(Problem(f"--metric {wanted!r}: {found} in sweep '{sweep}'.", f"Use one of {known}."))
 
 
-def _best(arms: TrialsByArm, design: Design, looks: Mapping[str, int], metric: Metric) -> BestArm | None:
+def _best(arms: TrialsByArm, design: Design, looks_by_arm: Mapping[str, int], metric: Metric) -> BestArm | None:
     """Select among the arms with enough seeds. An arm with few seeds would limit all arms to its seeds."""
     baseline = design.baseline
     own = measured_seeds(arms[baseline], metric.key)
@@ -292,7 +291,7 @@ def _best(arms: TrialsByArm, design: Design, looks: Mapping[str, int], metric: M
     if aligned is None or len(aligned.seeds) < MIN_SEEDS:
         return None
     # the interval is that of a repeated look, as those of the arms
-    level = design.test.level(1 - design.confidence, max([1, *looks.values()]) - 1)
+    level = design.test.level(1 - design.confidence, max([1, *looks_by_arm.values()]) - 1)
     best = best_arm_advantage(aligned, baseline, metric, confidence=1 - level)
     return replace(best, advantage=replace(best.advantage, confidence=design.confidence)) if best else None
 
@@ -300,7 +299,7 @@ def _best(arms: TrialsByArm, design: Design, looks: Mapping[str, int], metric: M
 def _early_stopping(
     arms: TrialsByArm,
     design: Design,
-    looks: Mapping[str, int],
+    looks_by_arm: Mapping[str, int],
     metrics: Mapping[str, Metric],
     options: ComparisonOptions,
 ) -> EarlyStopping | None:
@@ -314,7 +313,7 @@ def _early_stopping(
         margin=options.margins[metric.key].size,
         confidence=options.confidence,
         test=design.test,
-        looks=looks,
+        looks_by_arm=looks_by_arm,
     )
 
 

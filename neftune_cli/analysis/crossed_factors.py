@@ -147,7 +147,15 @@ def _of_two_factors(table: Floats, few_differ: bool) -> CrossedMean:
     rows, columns, mean = table.mean(axis=1), table.mean(axis=0), float(table.mean())
     by_seed = float(np.square(rows - mean).sum()) * clusters / (seeds - 1)
     if clusters == 1:
-        return CrossedMean(mean, by_seed, 0.0, seeds, clusters, seeds - 1, 1.0)
+        return CrossedMean(
+            mean,
+            seed_variance=by_seed,
+            item_variance=0.0,
+            seeds=seeds,
+            clusters=clusters,
+            seed_degrees=seeds - 1,
+            seed_share=1.0,
+        )
     by_cluster = float(np.square(columns - mean).sum()) * seeds / (clusters - 1)
     residuals = table - rows[:, None] - columns[None, :] + mean
     residual = float(np.square(residuals).sum()) / ((seeds - 1) * (clusters - 1))
@@ -156,17 +164,32 @@ def _of_two_factors(table: Floats, few_differ: bool) -> CrossedMean:
         by_seed = max(by_seed, residual)
     # seeds without an effect have the mean square `residual`, so the degrees of freedom use no smaller share
     of_items = max(0.0, by_cluster - residual)
-    share = _share(max(by_seed, residual), of_items)
-    size = seeds * clusters
-    variances = by_seed / clusters, of_items / size
-    return CrossedMean(mean, *variances, seeds, clusters, seeds - 1, share, ratio, residual / clusters)
+    return CrossedMean(
+        mean,
+        seed_variance=by_seed / clusters,
+        item_variance=of_items / (seeds * clusters),
+        seeds=seeds,
+        clusters=clusters,
+        seed_degrees=seeds - 1,
+        seed_share=_share(max(by_seed, residual), of_items),
+        seed_ratio=ratio,
+        residual_variance=residual / clusters,
+    )
 
 
 def _of_clusters(table: Floats) -> CrossedMean:
     seeds, clusters = table.shape
     columns = table.mean(axis=0)
     variance = float(columns.var(ddof=1)) / clusters if clusters > 1 else math.nan
-    return CrossedMean(float(columns.mean()), 0.0, variance, seeds, clusters, 0, 0.0)
+    return CrossedMean(
+        float(columns.mean()),
+        seed_variance=0.0,
+        item_variance=variance,
+        seeds=seeds,
+        clusters=clusters,
+        seed_degrees=0,
+        seed_share=0.0,
+    )
 
 
 def _without_rounding_errors(mean: CrossedMean, table: Floats, scale: float) -> CrossedMean:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from neftune_cli.analysis.results import Assessment, Comparison, EarlyStopping, StoppedArm
-from neftune_cli.metrics import HELD_OUT_LOSS, Metric
+from neftune_cli.metrics import Metric
 
 Action = Literal[
     "use",
@@ -109,7 +109,7 @@ def _use_or_stop(comparison: Comparison, metric: Metric, better: Mapping[str, As
 
 def _early_stopping_may_suffice(comparison: Comparison, arm: str) -> bool:
     """Return whether the baseline is overtrained and the arm is not better than the early-stopped baseline."""
-    stopping = comparison.early_stopping if comparison.primary == HELD_OUT_LOSS else None
+    stopping = comparison.primary_early_stopping
     baseline, treated = stopped_arm(stopping, comparison.baseline), stopped_arm(stopping, arm)
     overtrained = baseline is not None and baseline.last is not None and baseline.last.verdict == "worse"
     return bool(overtrained and treated and treated.best and treated.best.verdict != "better")

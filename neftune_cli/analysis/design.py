@@ -65,7 +65,7 @@ class Design:
     @property
     def has_planned_looks(self) -> bool:
         """Return whether the number of seeds depends on the results of planned looks."""
-        return self.plan is not None and self.plan.has_looks
+        return self.plan is not None and self.plan.has_planned_looks
 
     @cached_property
     def treated(self) -> tuple[str, ...]:
@@ -84,24 +84,24 @@ class Design:
             return "arm"
         return "primary" if arm == plan.primary_arm else "exploratory"
 
-    def looks_taken(self, metric: Metric, margin: float) -> dict[str, int]:
+    def looks_by_arm(self, metric: Metric, margin: float) -> dict[str, int]:
         """Return the number of looks at each arm: until the first look at which the arm is decided on this metric."""
         if self.plan is None or not self.has_planned_looks:
             return dict.fromkeys(self.treated, 1)
-        looks = dict.fromkeys(self.treated, 0)
+        looks_by_arm = dict.fromkeys(self.treated, 0)
         undecided = set(self.treated)
-        for _ in range(self.plan.taken):
-            looks |= {arm: looks[arm] + 1 for arm in undecided}
-            found = self.assess(metric, margin, looks).arms
+        for _ in range(self.plan.looks_taken):
+            looks_by_arm |= {arm: looks_by_arm[arm] + 1 for arm in undecided}
+            found = self.assess(metric, margin, looks_by_arm).arms
             undecided -= {arm for arm in undecided if arm in found and found[arm].verdict in DECIDED}
-        return looks
+        return looks_by_arm
 
-    def assess(self, metric: Metric, margin: float, looks: Mapping[str, int]) -> MetricAssessment:
+    def assess(self, metric: Metric, margin: float, looks_by_arm: Mapping[str, int]) -> MetricAssessment:
         """Return the assessments of the arms on a metric, each after its number of looks.
 
         An arm is missing if it shares no seed or no item with the baseline, or if a value is not finite.
         """
-        compared = {arm: self._at_looks(metric, arm, looks[arm]) for arm in self.treated}
+        compared = {arm: self._at_looks(metric, arm, looks_by_arm[arm]) for arm in self.treated}
         noise_test = self._noise_test(metric, margin, compared)
         gates = dict.fromkeys(noise_test.arms, noise_test.p_value) if noise_test else {}
         families: dict[tuple[str, ...], dict[str, ComparisonsByLook]] = {}
@@ -110,27 +110,27 @@ class Design:
         found: dict[str, Assessment] = {}
         for members in families.values():
             found |= assess(members, metric, margin, test=self.test, gates=gates)
-        found |= self._before_first_look(metric, margin, [arm for arm in self.treated if not looks[arm]])
+        found |= self._before_first_look(metric, margin, [arm for arm in self.treated if not looks_by_arm[arm]])
         arms = {arm: replace(found[arm], role=self.role(arm)) for arm in self.treated if arm in found}
         return MetricAssessment(arms, noise_test)
 
-    def trials_studied(self, looks: Mapping[str, int]) -> TrialsByArm:
+    def trials_studied(self, looks_by_arm: Mapping[str, int]) -> TrialsByArm:
         """Return the trials of the arms without controls, until the last look at each arm.
 
         The baseline is measured until the last look at any arm. Trials outside the plan stay if there are no others.
         """
-        last = {**looks, self.baseline: max(looks.values(), default=0)}
+        last = {**looks_by_arm, self.baseline: max(looks_by_arm.values(), default=0)}
         arms = [arm for arm in self.trials if arm == self.baseline or self.role(arm) != "control"]
         return {arm: self._of_seeds(arm, self._seeds_until(last[arm] - 1)) or self.trials[arm] for arm in arms}
 
     def _of_seeds(self, arm: str, seeds: frozenset[int] | None) -> Mapping[int, Measurements]:
         return {seed: trial for seed, trial in self.trials[arm].items() if seeds is None or seed in seeds}
 
-    def _at_looks(self, metric: Metric, arm: str, looks: int) -> list[PairedComparison | None]:
-        """Return the comparison at each look, None for a look without new seeds. Empty if a value is not finite."""
+    def _at_looks(self, metric: Metric, arm: str, count: int) -> list[PairedComparison | None]:
+        """Return the comparison at each look, None for one without new seeds. Empty if a value is not finite."""
         comparisons: list[PairedComparison | None] = []
         seeds: tuple[int, ...] = ()
-        for look in range(looks):
+        for look in range(count):
             found = self._once((metric.key, (arm,), look), partial(self._compare, metric, arm, look))
             if found is None or found[0] == seeds:
                 comparisons.append(None)
@@ -164,7 +164,7 @@ class Design:
         compared = {arm: one.compare(*one.values, confidence=self.confidence) for arm, one in aligned.items() if one}
         unknown, interval = math.nan, Interval(math.nan, math.nan)
         return {
-            arm: Assessment(one, unknown, unknown, margin, None, interval, interval, looks=0)
+            arm: Assessment(one, unknown, unknown, margin, None, interval, interval, looks_taken=0)
             for arm, one in compared.items()
             if one
         }
@@ -172,7 +172,7 @@ class Design:
     def _seeds_until(self, look: int) -> frozenset[int] | None:
         """Return the planned seeds until a look, counted from 0, -1 for the last one; None for all seeds."""
         plan = self.plan
-        return frozenset(plan.seeds[: plan.looks[look]]) if plan and plan.has_looks else None
+        return frozenset(plan.seeds[: plan.looks[look]]) if plan and plan.has_planned_looks else None
 
     def _aligned(self, metric: Metric, arms: Sequence[str], seeds: frozenset[int] | None) -> AlignedMetric | None:
         return align({arm: self._of_seeds(arm, seeds) for arm in arms}, metric.key)

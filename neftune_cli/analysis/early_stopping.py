@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align_items
+from neftune_cli.analysis.alignment import TrialsByArm, compare_finite, shared_items
 from neftune_cli.analysis.best_arm import Indices, cluster_indices, cluster_sums, random_halves
 from neftune_cli.analysis.results import Assessment, EarlyStopping, StoppedArm
 from neftune_cli.analysis.sequential import FIXED, SequentialTest
@@ -15,7 +15,7 @@ from neftune_cli.analysis.verdicts import assess
 from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
 from neftune_cli.metrics import Metric
 
-SPLIT_PAIRS = 50
+EPOCH_SPLIT_PAIRS = 50
 """Number of pairs of splits. The two splits of a pair exchange the halves of the clusters."""
 
 
@@ -27,7 +27,7 @@ def early_stopping(
     margin: float,
     confidence: float,
     test: SequentialTest = FIXED,
-    looks: Mapping[str, int] = MappingProxyType({}),
+    looks_by_arm: Mapping[str, int] = MappingProxyType({}),
     seed: int = 0,
 ) -> EarlyStopping | None:
     """Compare arms after their last epoch and at their best epoch with the baseline at its best epoch.
@@ -46,7 +46,7 @@ def early_stopping(
         margin: equivalence margin in nats per completion token.
         confidence: confidence level of the intervals, between 0 and 1.
         test: the planned looks. The losses are tested once, at the level of the last look of an arm.
-        looks: arm to its number of looks, one by default.
+        looks_by_arm: numbers of looks, one by default.
         seed: random seed of the splits.
 
     Returns:
@@ -56,11 +56,12 @@ def early_stopping(
     runs = _runs(trials, baseline)
     if len(runs) < 2 or len(runs[baseline].epochs) < 2:
         return None
-    shared = align_items({"": [one for run in runs.values() for one in run.held_out()]}, seeds=())
-    if shared is None or len(set(shared.clusters)) < 2:
+    losses = [one for run in runs.values() for one in run.held_out()]
+    shared = losses[0].of(shared_items(losses))  # for its items, clusters and weights
+    if len(set(shared.clusters)) < 2:
         return None
     stopped = _stopped(runs, shared, np.random.default_rng(seed))
-    assessed = partial(_assess, shared, metric, margin, confidence, test, looks)
+    assessed = partial(_assess, shared, metric, margin, confidence, test, looks_by_arm)
     own = stopped[baseline]
     others = {arm: (own.best_of(one.seeds), one) for arm, one in stopped.items() if arm != baseline}
     last = assessed({arm: (reference, one.last) for arm, (reference, one) in others.items()})
@@ -133,19 +134,17 @@ def _run(by_seed: Mapping[int, Measurements]) -> _ArmTrials:
     return _ArmTrials(seeds, tuple(sorted(epochs)), trials)
 
 
-def _stopped(runs: Mapping[str, _ArmTrials], shared: AlignedMetric, draws: np.random.Generator) -> dict[str, _Stopped]:
-    selection = random_halves(len(set(shared.clusters)), SPLIT_PAIRS, draws)
-    sizes = [len(run.epochs) * len(run.seeds) for run in runs.values()]
-    losses = np.split(shared.values[0], np.cumsum(sizes)[:-1])
-    return {arm: _stop(run, of_arm, shared, selection) for (arm, run), of_arm in zip(runs.items(), losses, strict=True)}
+def _stopped(runs: Mapping[str, _ArmTrials], shared: ItemValues, draws: np.random.Generator) -> dict[str, _Stopped]:
+    selection = random_halves(len(set(shared.clusters)), EPOCH_SPLIT_PAIRS, draws)
+    return {arm: _stop(run, shared, selection) for arm, run in runs.items()}
 
 
 def _stop(
     run: _ArmTrials,
-    losses: Floats,  # (epochs * seeds, items)
-    shared: AlignedMetric,
+    shared: ItemValues,
     selection: Floats,  # (splits, clusters)
 ) -> _Stopped:
+    losses = np.array([one.of(shared.items).values for one in run.held_out()])
     by_epoch = losses.reshape(len(run.epochs), len(run.seeds), -1)
     indices = cluster_indices(shared.clusters)
     selected = _best_epochs(cluster_sums(by_epoch, shared.weights, indices), selection)
@@ -190,19 +189,20 @@ def _cross_fitted_values(
 
 
 def _assess(
-    shared: AlignedMetric,
+    shared: ItemValues,
     metric: Metric,
     margin: float,
     confidence: float,
     test: SequentialTest,
-    looks: Mapping[str, int],
+    looks_by_arm: Mapping[str, int],
     pairs: Mapping[str, tuple[Floats, Floats]],
 ) -> dict[str, Assessment]:
     """Assess one family of differences. Each pair has the values of reference and arm, (seeds, items) each."""
-    most = max(looks.values(), default=1)
-    taken = {arm: number for arm in pairs if (number := looks.get(arm, most))}  # none before the first look
-    compared = {arm: shared.compare(*pairs[arm], confidence=confidence) for arm in taken}
-    at_looks = {arm: [*[None] * (taken[arm] - 1), one] for arm, one in compared.items() if one}
+    most = max(looks_by_arm.values(), default=1)
+    counts = {arm: number for arm in pairs if (number := looks_by_arm.get(arm, most))}  # none before the first look
+    compare = partial(compare_finite, confidence=confidence, clusters=shared.clusters, weights=shared.weights)
+    compared = {arm: compare(*pairs[arm]) for arm in counts}
+    at_looks = {arm: [*[None] * (counts[arm] - 1), one] for arm, one in compared.items() if one}
     return assess(at_looks, metric, margin, test=test)
 
 

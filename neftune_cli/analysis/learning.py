@@ -12,10 +12,8 @@ from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
 from neftune_cli.errors import alternatives
 from neftune_cli.evidence.measurements import ItemValues, Setting
 from neftune_cli.formatting import listed
-from neftune_cli.metrics import HELD_OUT_LOSS, Margin, Metric
+from neftune_cli.metrics import CORRECTNESS_METRICS, HELD_OUT_LOSS, Margin, Metric
 
-RESPONSE_METRICS = ("exact_match", "rouge_l")
-"""Metrics, from 0 to 1, that can show learning although the held-out loss rises."""
 NO_ROOM = 0.02
 """Distance of a response metric to 0 or 1 within which there is no room for a difference."""
 
@@ -71,7 +69,7 @@ def _gains(
     means: Mapping[str, float | None], base: Mapping[str, float | None], metrics: Mapping[str, Metric]
 ) -> Iterator[tuple[str, float]]:
     """Yield the improvement of the baseline over the base model in each metric that shows learning."""
-    for key in (HELD_OUT_LOSS, *RESPONSE_METRICS):
+    for key in (HELD_OUT_LOSS, *CORRECTNESS_METRICS):
         before, after = base.get(key), means.get(key)
         if before is not None and after is not None and are_finite(before):
             yield key, metrics[key].gain(before, after)
@@ -133,12 +131,12 @@ def _unlearned_seeds(
 def _without_room(
     means: Mapping[str, Mapping[str, float | None]], baseline: str, metrics: Mapping[str, Metric], primary: str
 ) -> Iterator[str]:
-    """Yield the response metrics that can hardly show a difference: nearly all responses are right, or wrong.
+    """Yield the correctness metrics that can hardly show a difference: nearly all responses are right, or wrong.
 
     References of several sentences are rarely matched exactly. Rates near 0 are therefore a problem only for the
     primary metric.
     """
-    for key in RESPONSE_METRICS:
+    for key in CORRECTNESS_METRICS:
         rates = [one for of_arm in means.values() if (one := of_arm.get(key)) is not None]
         rate = means[baseline].get(key)
         if rate is not None and rate >= 1 - NO_ROOM:

@@ -13,7 +13,7 @@ from neftune_cli.metrics import Metric
 def comparison_notes(
     evidence: Evidence,
     design: Design,
-    planned: str,
+    planned: Metric,
     assessed: Mapping[str, Assessment],
     departures: Sequence[str],
 ) -> tuple[str, ...]:
@@ -22,17 +22,16 @@ def comparison_notes(
     Args:
         evidence: with its own notes, and those of its trials.
         design: the arms and their declared analysis.
-        planned: key of the declared primary metric.
+        planned: the declared primary metric.
         assessed: assessments on the declared primary metric.
         departures: sentences on choices that differ from the declared ones.
     """
-    metrics = evidence.metrics
     notes = (
         *evidence.notes,
         *departures,
-        *(_seed_notes(design, metrics[planned], assessed) if design.has_planned_looks else ()),
+        *(_seed_notes(design, planned, assessed) if design.has_planned_looks else ()),
         *_trial_notes(evidence.trials),
-        *_item_notes(design.trials, metrics),
+        *_item_notes(design.trials, evidence.metrics),
     )
     return tuple(dict.fromkeys(notes))
 
@@ -64,7 +63,7 @@ def _seed_notes(design: Design, metric: Metric, assessed: Mapping[str, Assessmen
     unused = {
         arm: (one.comparison.seeds, len(shared[arm] & shared[design.baseline] & set(plan.seeds)))
         for arm, one in assessed.items()
-        if one.looks
+        if one.looks_taken
     }
     if later := [f"{used} of {count} seeds of {arm}" for arm, (used, count) in unused.items() if used < count]:
         where = "after the look that decides an arm, or after the last look"

@@ -70,7 +70,7 @@ def parse_margins(texts: Sequence[str], known: Sequence[str] | None) -> Mapping[
 
     Args:
         texts: values of `--margin`.
-        known: keys of the measured metrics, None if they are not known.
+        known: keys of the measured metrics; None or empty if they are not known.
 
     Raises:
         UsageError: every text with a wrong form, a size that is not positive and finite, or an unknown metric.
@@ -83,7 +83,7 @@ def parse_margins(texts: Sequence[str], known: Sequence[str] | None) -> Mapping[
         margin = Margin.parse(size)
         if margin is None:
             problems.append(Problem(f"--margin {text}: {_margin_fault(text, size)}.", _MARGIN_FIX))
-        elif known is not None and key not in known:
+        elif known and key not in known:
             what = f"--margin {text}: the metric {key!r} was not measured."
             problems.append(Problem(what, did_you_mean(key, known) or f"Use {alternatives(known)}."))
         elif key in margins:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from neftune_cli.analysis.error_sources import ErrorSources
 from neftune_cli.analysis.learning import Learning
+from neftune_cli.analysis.outlook import Outlook
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.planning import Outlook
-from neftune_cli.analysis.precision import Precision
 from neftune_cli.config.arms import arm_name
 from neftune_cli.evidence.measurements import AnalysisPlan, Setting, TrialOrigin
 from neftune_cli.metrics import HELD_OUT_LOSS, HELD_OUT_PERPLEXITY, Margin, Metric
@@ -83,7 +83,7 @@ class Assessment:
     outside or an end."""
     equivalence_interval: Interval
     """Simultaneous interval at twice the error probability (90% for 95%), by which equivalence is tested."""
-    looks: int = 1
+    looks_taken: int = 1
     """Number of looks at the arm."""
     role: Role = "arm"
 
@@ -273,8 +273,8 @@ class Comparison:
     """One sentence for each trial that is missing from the numbers."""
     manifest_digest: str | None
     origin: TrialOrigin
-    precision: Precision | None = None
-    """Precision of the differences of the primary metric; None if none has a standard error over seeds."""
+    error_sources: ErrorSources | None = None
+    """Sources of the standard errors of the primary metric; None if none has one over seeds."""
     departures: tuple[str, ...] = ()
     """One sentence for each choice that differs from the declared analysis. They are notes, too."""
 
@@ -292,7 +292,12 @@ class Comparison:
     @property
     def has_planned_looks(self) -> bool:
         """Return whether the tests are adjusted for planned looks."""
-        return self.plan is not None and self.plan.has_looks
+        return self.plan is not None and self.plan.has_planned_looks
+
+    @property
+    def primary_early_stopping(self) -> EarlyStopping | None:
+        """Return the comparison with early stopping if it is about the primary metric, which is held-out loss then."""
+        return self.early_stopping if self.primary == HELD_OUT_LOSS else None
 
     @property
     def treated(self) -> tuple[ArmSummary, ...]:

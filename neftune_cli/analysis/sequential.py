@@ -14,7 +14,7 @@ from scipy.special import stdtr
 from neftune_cli.evidence.measurements import Floats
 from neftune_cli.store.files import default_cache, write_atomically
 
-PATHS = 600_000
+NULL_PATHS = 600_000
 """Number of simulated paths. The standard error of a level of 5% is 0.03 percentage points."""
 _BLOCK = 100_000
 _VERSION = 1
@@ -88,7 +88,7 @@ def null_minima(looks: tuple[int, ...]) -> Floats:
     if (known := _read(file)) is not None:
         return known
     draws = np.random.default_rng(0)
-    minima = np.sort(np.concatenate([_minima(looks, _BLOCK, draws) for _ in range(PATHS // _BLOCK)]))
+    minima = np.sort(np.concatenate([_minima(looks, _BLOCK, draws) for _ in range(NULL_PATHS // _BLOCK)]))
     content = io.BytesIO()
     np.save(content, minima)
     with suppress(OSError):
@@ -103,7 +103,7 @@ def _read(file: Path) -> Floats | None:
         minima = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    is_whole = minima.shape == (PATHS,) and minima.dtype == np.float64
+    is_whole = minima.shape == (NULL_PATHS,) and minima.dtype == np.float64
     return minima if is_whole and minima[0] >= 0 and bool((np.diff(minima) >= 0).all()) else None
 
 

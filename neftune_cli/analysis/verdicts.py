@@ -40,8 +40,8 @@ def assess(
         gates: arm to the p-value of the test whether any arm differs, for the arms that are part of that test. It is a
             lower bound of their p-values for difference.
     """
-    looks = {arm: (one,) if isinstance(one, PairedComparison) else tuple(one) for arm, one in comparisons.items()}
-    tested = {arm: one for arm, one in looks.items() if any(map(is_testable, one))}
+    by_look = {arm: (one,) if isinstance(one, PairedComparison) else tuple(one) for arm, one in comparisons.items()}
+    tested = {arm: one for arm, one in by_look.items() if any(map(is_testable, one))}
     p_values = hommel_by_key({arm: _p_different(one, test) for arm, one in tested.items()})
     p_adjusted = {arm: max(gates.get(arm, 0.0), p_value) for arm, p_value in p_values.items()}
     p_equivalent = hommel_by_key({arm: _p_equivalent(one, margin, test) for arm, one in tested.items()})
@@ -49,7 +49,7 @@ def assess(
         arm: _assessment(
             one, metric, margin, test, len(tested), p_adjusted.get(arm, math.nan), p_equivalent.get(arm, math.nan)
         )
-        for arm, one in looks.items()
+        for arm, one in by_look.items()
         if any(one)
     }
 
@@ -75,18 +75,18 @@ def simultaneous_interval(
     return Interval(*comparison.mean.interval(1 - level))
 
 
-def _p_different(looks: ComparisonsByLook, test: SequentialTest) -> float:
-    return test.p_value([one.p_value if one and is_testable(one) else math.nan for one in looks])
+def _p_different(by_look: ComparisonsByLook, test: SequentialTest) -> float:
+    return test.p_value([one.p_value if one and is_testable(one) else math.nan for one in by_look])
 
 
-def _p_equivalent(looks: ComparisonsByLook, margin: float, test: SequentialTest) -> float:
+def _p_equivalent(by_look: ComparisonsByLook, margin: float, test: SequentialTest) -> float:
     return test.p_one_sided(
-        [equivalence_p_value(one, margin) if one and is_testable(one) else math.nan for one in looks]
+        [equivalence_p_value(one, margin) if one and is_testable(one) else math.nan for one in by_look]
     )
 
 
 def _assessment(
-    looks: ComparisonsByLook,
+    by_look: ComparisonsByLook,
     metric: Metric,
     margin: float,
     test: SequentialTest,
@@ -94,8 +94,8 @@ def _assessment(
     p_adjusted: float,
     p_equivalent: float,
 ) -> Assessment:
-    last = max(index for index, one in enumerate(looks) if one)
-    comparison = looks[last]
+    last = max(index for index, one in enumerate(by_look) if one)
+    comparison = by_look[last]
     assert comparison is not None
     significance = 1 - comparison.confidence
     verdict = (
@@ -113,7 +113,7 @@ def _assessment(
         verdict=verdict,
         interval=_agreeing(of_difference, comparison.difference, is_different=p_adjusted <= significance),
         equivalence_interval=of_equivalence.within(margin) if p_equivalent <= significance else of_equivalence,
-        looks=last + 1,
+        looks_taken=last + 1,
     )
 
 
@@ -157,6 +157,6 @@ def untested_reason(assessment: Assessment) -> str:
     """Return the reason why an assessed difference has no verdict; empty if it has one."""
     if assessment.verdict is not None:
         return ""
-    if not assessment.looks:
+    if not assessment.looks_taken:
         return BEFORE_FIRST_LOOK
     return NO_VARIATION if assessment.comparison.is_about_method else "fewer than three paired seeds"

@@ -49,7 +49,7 @@ def run_plan(
     plan, folder = executable.plan, executable.folder
     check_pause(plan.spec.analysis.looks, pause_at)
     with _comparison_tracked(run_settings.trial_settings.tracking, folder, say):
-        if plan.spec.analysis.has_looks:
+        if plan.spec.analysis.has_planned_looks:
             return _run_looks(executable, run_settings, observe, say, pause_at=pause_at)
         with observe() as observer:
             outcome = run_sweep(plan, folder, executable.executor, observer, executable.interrupts, run_settings)
@@ -130,7 +130,7 @@ def after_taken_looks(planned: PlannedSweep) -> Plan:
     """
     plan, folder = planned.plan, planned.folder
     looks = plan.spec.analysis.looks
-    taken = folder.manifest().taken(looks)
+    taken = folder.manifest().planned_looks_taken(looks)
     if not taken:
         return plan
     undecided = _undecided(planned)

@@ -267,7 +267,7 @@ class AnalysisSpec(Spec):
     of seeds is fixed."""
 
     @property
-    def has_looks(self) -> bool:
+    def has_planned_looks(self) -> bool:
         """Return whether the number of seeds depends on the results of planned looks."""
         return bool(self.looks)
 
@@ -357,7 +357,7 @@ class SweepSpec(NoiseDetails, InputSpec):
         if repeated_seeds := repeated(self.seeds):
             shown = ", ".join(map(str, repeated_seeds))
             raise PydanticCustomError("repeated_seed", "these seeds are repeated: {seeds}", {"seeds": shown})
-        if self.analysis.has_looks and len(self.seeds) != self.analysis.looks[-1]:
+        if self.analysis.has_planned_looks and len(self.seeds) != self.analysis.looks[-1]:
             counts = {"seeds": str(len(self.seeds)), "last": str(self.analysis.looks[-1])}
             message = "the planned looks need {last} seeds, and there are {seeds}"
             raise PydanticCustomError("seeds_of_looks", message, counts)

@@ -43,7 +43,7 @@ class BadRow:
     what: str
     fix: str
     cause: str
-    """What rows with the same fault have in common."""
+    """Cause, which rows with the same fault share."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class BadRowCount:
     """Numbers of the rows of a data set, or of the examples that they became, and of those that cannot be used."""
 
     fault: str
-    """What is wrong with them, as a clause: `cannot be read`."""
+    """Fault of these rows or examples, as a clause: `cannot be read`."""
     noun: str
     """`row` or `example`."""
     total: int = 0

@@ -70,5 +70,5 @@ def _found(paths: Sequence[Path], cluster_by: str | None, *, scored_again: str |
 
 
 def measured_metrics(evidence: Sequence[Evidence]) -> list[str]:
-    """Return the keys of all metrics in the evidence."""
-    return list(dict.fromkeys(key for one in evidence for key in one.metrics))
+    """Return the keys of the metrics that a trial has a score of."""
+    return list(dict.fromkeys(key for one in evidence for key in one.measured_metrics))

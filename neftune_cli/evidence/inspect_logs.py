@@ -16,9 +16,10 @@ from neftune_cli.evidence.documents import (
     shared_measurements,
 )
 from neftune_cli.evidence.folders import full_path
+from neftune_cli.evidence.grouping import grouped, with_differences
 from neftune_cli.evidence.inspect_files import find_logs
 from neftune_cli.evidence.inspect_runs import InspectRun, TaskScore, are_comparable, runs_of, tasks_with_arguments
-from neftune_cli.evidence.measurements import Evidence, Setting, grouped, with_differences
+from neftune_cli.evidence.measurements import Evidence, Setting
 from neftune_cli.evidence.run_names import RunName, by_common_folder, name_runs, origin_note
 from neftune_cli.formatting import counted, listed_at_most
 from neftune_cli.metrics import Metric

@@ -17,10 +17,11 @@ from neftune_cli.evidence.documents import (
     shared_measurements,
 )
 from neftune_cli.evidence.folders import full_path, trial_folders
+from neftune_cli.evidence.grouping import grouped, with_differences
 from neftune_cli.evidence.json_parts import mapping
 from neftune_cli.evidence.lm_eval_files import Results
 from neftune_cli.evidence.lm_eval_runs import EvaluatedRun, Score, are_comparable, run_of_trial, runs_below
-from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, grouped, with_differences
+from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
 from neftune_cli.evidence.run_names import RunName, by_common_folder, name_runs, origin_note
 from neftune_cli.formatting import listed_at_most
 from neftune_cli.metrics import TASKS, Metric, task_metric_key

@@ -1,20 +1,15 @@
-"""Evidence in the same form for the results of all tools: measurements of comparable trials, and their setting.
+"""Evidence in the same form for the results of all tools: measurements of comparable trials, and their setting."""
 
-Also groups runs by their settings, and states the differences between groups.
-"""
-
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neftune_cli.config.arms import arm_name
 from neftune_cli.config.spec import BASE_ARM, NOISE_DETAILS
-from neftune_cli.formatting import listed_at_most
 from neftune_cli.metrics import Margin, Metric
 from neftune_cli.records import Attestation, CurvePoint
 from neftune_cli.store.manifest import manifest_of
@@ -176,11 +171,11 @@ class AnalysisPlan:
     """Number of seeds at each planned look; empty if the number of seeds is fixed."""
     seeds: tuple[int, ...] = ()
     """Planned seeds, in their order."""
-    taken: int = 0
+    looks_taken: int = 0
     """Number of looks that the sweep has taken."""
 
     @property
-    def has_looks(self) -> bool:
+    def has_planned_looks(self) -> bool:
         """Return whether the number of seeds depends on the results of planned looks."""
         return bool(self.looks)
 
@@ -194,7 +189,7 @@ class Evidence:
     trials: tuple[Measurements, ...]
     """Base model first, if it was evaluated; then by arm in the order of the sweep, and by seed."""
     metrics: Mapping[str, Metric]
-    """Metrics to compare, in the order of the tables."""
+    """Metrics to compare, in the order of the tables; those that no trial measured included."""
     folders: tuple[str, ...]
     """Folders of the trials."""
     specs: tuple[str, ...] = ()
@@ -211,6 +206,12 @@ class Evidence:
     """Names of the sweeps whose declared analysis is left out, because trials of several sweeps have none."""
     manifests: tuple[str, ...] = ()
     """Text of the `manifest.json` in each folder that has one; empty for runs of other tools."""
+
+    @property
+    def measured_metrics(self) -> dict[str, Metric]:
+        """Return the metrics that a trial has a score of."""
+        measured = {key for trial in self.trials for key, score in trial.scores.items() if score is not None}
+        return {key: metric for key, metric in self.metrics.items() if key in measured}
 
     @property
     def origin(self) -> TrialOrigin:
@@ -236,83 +237,3 @@ def _measured_cost(manifests: Sequence[str], trials: Set[str]) -> tuple[float | 
         return None, 1
     timed = [one.seconds for trial, one in manifest.trials.items() if trial in trials and one.seconds is not None]
     return (float(np.mean(timed)) if timed else None), manifest.workers.number
-
-
-RunType = TypeVar("RunType")
-
-_MOST_PARTS = 4
-_HASH = re.compile(r"[0-9a-f]{32,}")
-
-
-def grouped(runs: Sequence[RunType], comparable: Callable[[RunType, RunType], bool]) -> list[list[RunType]]:
-    """Return groups of pairwise comparable runs, the largest group first."""
-    groups: list[list[RunType]] = []
-    for run in runs:
-        matching = next((group for group in groups if all(comparable(member, run) for member in group)), None)
-        if matching is None:
-            groups.append([run])
-        else:
-            matching.append(run)
-    return sorted(groups, key=len, reverse=True)
-
-
-def agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether two settings agree in all parts that are known for both."""
-    parts, other_parts = dict(_flat(one)), dict(_flat(other))
-    return all(parts[part] == other_parts[part] for part in parts.keys() & other_parts.keys())
-
-
-def without_parts(shared: Mapping[str, Any], tasks: Iterable[str], parts: Collection[str]) -> dict[str, Any]:
-    """Return the settings of tasks without these parts, for the tasks whose logged samples show them themselves.
-
-    Args:
-        shared: the settings, those of a task as a mapping under its name.
-        tasks: names of the tasks to shorten.
-        parts: names of settings of a task.
-    """
-    kept = {task: {part: value for part, value in shared[task].items() if part not in parts} for task in tasks}
-    return {**shared, **kept}
-
-
-def with_differences(evidence: Sequence[Evidence]) -> list[Evidence]:
-    """Return the evidence with a number in each name that occurs twice, and with the differences from the first."""
-    names = [one.name for one in evidence]
-    numbered = [
-        replace(one, name=f"{one.name}, part {names[: index + 1].count(one.name)}")
-        if names.count(one.name) > 1
-        else one
-        for index, one in enumerate(evidence)
-    ]
-    return [*numbered[:1], *(replace(one, difference_from_first=_difference(numbered[0], one)) for one in numbered[1:])]
-
-
-def _difference(first: Evidence, other: Evidence) -> str:
-    if first.setting == other.setting:
-        return f"Not compared with {first.name}: single training runs and sweeps are compared separately."
-    parts = _parts(first.setting, other.setting) or ["the recipe"]
-    differences = listed_at_most(parts, _MOST_PARTS, separator="; ")
-    return f"Not compared with {first.name}, because more than the noise differs: {differences}."
-
-
-def _parts(first: Setting, other: Setting) -> list[str]:
-    """Return the differences in parts that both settings have. A difference that several sections share occurs once."""
-    values, first_values = dict(_flat(other.shared)), dict(_flat(first.shared))
-    sections: dict[str, list[str]] = {}
-    for (section, part), first_value in first_values.items():
-        if values.get((section, part), first_value) != first_value:
-            sections.setdefault(_part(part, values[section, part], first_value), []).append(section)
-    return [f"{of[0]}: {text}" if len(of) == 1 and of[0] else text for text, of in sections.items()]
-
-
-def _part(part: str, value: Any, first_value: Any) -> str:
-    if any(_HASH.fullmatch(str(one)) for one in (value, first_value)):
-        return f"different {part}"
-    return f"{part} {'none' if value is None else value} instead of {'none' if first_value is None else first_value}"
-
-
-def _flat(values: Mapping[str, Any], section: str = "") -> Iterator[tuple[tuple[str, str], Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, key)
-        else:
-            yield (section, key), value

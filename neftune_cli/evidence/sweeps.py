@@ -13,6 +13,7 @@ from neftune_cli.config.identity import canonical_json, recipe_identity
 from neftune_cli.config.spec import NOISE_DETAILS, AnalysisSpec, NoiseSpec, SweepSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
+from neftune_cli.evidence.grouping import with_differences
 from neftune_cli.evidence.lm_eval import with_task_scores
 from neftune_cli.evidence.measurements import (
     REFERENCE_LENGTH,
@@ -21,7 +22,6 @@ from neftune_cli.evidence.measurements import (
     ItemValues,
     Measurements,
     Setting,
-    with_differences,
 )
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import (
@@ -125,7 +125,7 @@ def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
 def _not_started(folder: SweepFolder, spec: SweepSpec | None) -> Iterator[str]:
     """Yield a sentence for each declared trial that has no folder yet."""
     started = {trial_folder.folder_label for trial_folder in folder.trials()}
-    if spec is None or spec.analysis.has_looks:  # decided arms get no further seeds
+    if spec is None or spec.analysis.has_planned_looks:  # decided arms get no further seeds
         return iter(())
     declared = [folder_label(arm.name, seed) for arm in spec.arms for seed in spec.seeds]
     return (f"{label} has not started" for label in declared if label not in started)
@@ -259,7 +259,7 @@ def _plan(folder: SweepFolder, names: Mapping[str, str]) -> AnalysisPlan | None:
         controls=controls,
         looks=declared.looks,
         seeds=spec.seeds,
-        taken=len(folder.manifest().taken(declared.looks)),
+        looks_taken=len(folder.manifest().planned_looks_taken(declared.looks)),
     )
 
 
@@ -267,7 +267,7 @@ def _added_seeds(sweeps: Sequence[SweepFolder]) -> Iterator[str]:
     """Yield a note for each sweep with a fixed number of seeds that was compared with fewer seeds before."""
     for folder in sweeps:
         spec, looks = folder.spec(), folder.manifest().looks
-        if spec and not spec.analysis.has_looks and len(set(looks)) > 1:
+        if spec and not spec.analysis.has_planned_looks and len(set(looks)) > 1:
             yield (
                 f"{folder.name} was compared with {listed([str(one) for one in sorted(set(looks))])} seeds. If seeds "
                 "were added because of a result, its p-values are too small. --until-decided plans such looks."

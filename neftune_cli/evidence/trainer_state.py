@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.evidence.folders import folders_below, full_path
-from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, agree, grouped, with_differences
+from neftune_cli.evidence.grouping import agree, grouped, with_differences
+from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
 from neftune_cli.evidence.run_names import RunName, by_common_folder, name_runs, origin_note
 from neftune_cli.metrics import HELD_OUT_LOSS, HELD_OUT_PERPLEXITY, METRICS, NOISY_TRAINING_LOSS, Margin, Metric
 from neftune_cli.records import CurvePoint, perplexity

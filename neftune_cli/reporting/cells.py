@@ -128,7 +128,7 @@ def assessed_difference(assessment: Assessment, metric: Metric) -> Difference:
         metric.signed(paired.difference),
         _bounds(shown_interval(assessment), metric),
         assessment.verdict,
-        p=_p_value(assessment.p_adjusted) if about_method else "",
+        p=p_value_text(assessment.p_adjusted) if about_method else "",
         remark=untested_reason(assessment),
         unadjusted=_bounds((paired.ci_low, paired.ci_high), metric) if about_method else None,
     )
@@ -163,16 +163,23 @@ def interval_text(assessment: Assessment, metric: Metric) -> str:
 
 
 def p_statement(p: float) -> str:
-    """Return a p-value as a statement, such as `p = 0.012` or `p < 0.001`."""
-    return f"p < {_SMALLEST_P}" if p < _SMALLEST_P else f"p = {p:.3f}"
+    """Return a known p-value as a statement, such as `p = 0.012` or `p < 0.001`."""
+    return f"p {p_value_text(p)}" if p < _SMALLEST_P else f"p = {p_value_text(p)}"
+
+
+def p_value_text(p: float, *, short: bool = False) -> str:
+    """Return a p-value with three decimals, or in at most five characters; a dash if it is unknown.
+
+    >>> [p_value_text(p) for p in (0.0002, 0.012, 0.25)], [p_value_text(p, short=True) for p in (0.0002, 0.012, 0.25)]
+    (['< 0.001', '0.012', '0.250'], ['<.001', '0.012', '0.25'])
+    """
+    if not math.isfinite(p):
+        return DASH
+    if p < _SMALLEST_P:
+        return "<.001" if short else f"< {_SMALLEST_P}"
+    return f"{p:.2f}" if short and p >= 0.1 else f"{p:.3f}"
 
 
 def _bounds(interval: tuple[float, float], metric: Metric) -> tuple[str, str] | None:
     low, high = interval
     return (metric.signed(low), metric.signed(high)) if math.isfinite(low) and math.isfinite(high) else None
-
-
-def _p_value(p: float) -> str:
-    if not math.isfinite(p):
-        return DASH
-    return f"< {_SMALLEST_P}" if p < _SMALLEST_P else f"{p:.3f}"

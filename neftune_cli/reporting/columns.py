@@ -144,7 +144,7 @@ def _assessment_fields(assessment: Assessment | None) -> dict[str, Any]:
         "interval_high": finite(assessment.interval.high),
         "equivalence_low": finite(assessment.equivalence_interval.low),
         "equivalence_high": finite(assessment.equivalence_interval.high),
-        "looks": assessment.looks,
+        "looks": assessment.looks_taken,
         "role": assessment.role,
         "items": comparison.items,
     }

@@ -73,7 +73,7 @@ def is_document(text: str) -> bool:
 
 @cache
 def _starts_with_headline() -> tuple[re.Pattern[str], ...]:
-    """Return how Markdown and tables start: with the name of the sweep and a headline word."""
+    """Return the starts of Markdown and tables: the name of the sweep and a headline word."""
     from neftune_cli.analysis.headline import Word
 
     words = f"(?:{'|'.join(('PROBLEM', *get_args(Word)))})"
@@ -88,7 +88,7 @@ _STARTS = {
     OutputFormat.HTML: re.compile(r'\s*<!DOCTYPE html>.{,2000}<meta name="generator" content="neftune">', re.DOTALL),
     OutputFormat.CHECKLIST: re.compile("# Checklist"),
 }
-"""How the documents of the other formats start."""
+"""Starts of the documents of the other formats."""
 
 
 def to_text(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.headline import headline
-from neftune_cli.analysis.planning import Outlook
+from neftune_cli.analysis.outlook import Outlook
 from neftune_cli.analysis.results import (
     ArmSummary,
     BestArm,
@@ -99,7 +99,7 @@ def _plan(plan: AnalysisPlan) -> ExportedPlan:
         controls=plan.controls,
         looks=plan.looks,
         seeds=plan.seeds,
-        taken=plan.taken,
+        taken=plan.looks_taken,
     )
 
 

@@ -9,9 +9,9 @@ from neftune_cli.formatting import capitalized, counted, listed, number_range, p
 from neftune_cli.metrics import Metric
 from neftune_cli.records import Attestation
 from neftune_cli.reporting.cells import DASH, interval_text, noise_share, p_statement
+from neftune_cli.reporting.error_sources import error_source_sentences
 from neftune_cli.reporting.outlooks import margin_sentences
-from neftune_cli.reporting.precision import precision_sentences
-from neftune_cli.reporting.sections import is_defined, seeds_of_arms
+from neftune_cli.reporting.sections import all_seeds_text, is_defined
 
 MOST_ARMS_OF_MEAN = 4
 """Largest number of alphas to list for their mean."""
@@ -27,7 +27,7 @@ def footnotes(comparison: Comparison) -> list[str]:
         *_undefined(comparison),
         *comparison.notes,
         *(f"Missing from these numbers: {trial}" for trial in comparison.unfinished),
-        *precision_sentences(comparison),
+        *error_source_sentences(comparison),
     ]
 
 
@@ -40,7 +40,7 @@ def _legend() -> str:
 
 def _seeds(comparison: Comparison) -> str:
     are_equal = len({arm.seeds for arm in comparison.arms}) == 1
-    return f"Seeds{' of every arm' if are_equal else ''}: {seeds_of_arms(comparison)}."
+    return f"Seeds{' of every arm' if are_equal else ''}: {all_seeds_text(comparison)}."
 
 
 def _undefined(comparison: Comparison) -> list[str]:
@@ -213,7 +213,7 @@ def _unadjusted(comparison: Comparison) -> Iterator[str]:
     metric, level = comparison.metric, percent(comparison.confidence)
     found = comparison.assessments(comparison.primary)
     tested = {arm: one.comparison for arm, one in found.items() if math.isfinite(one.p_adjusted)}
-    if len(tested) > 1 or any(found[arm].looks > 1 for arm in tested):
+    if len(tested) > 1 or any(found[arm].looks_taken > 1 for arm in tested):
         texts = (
             f"{metric.signed(one.difference)} [{metric.signed(one.ci_low)}, {metric.signed(one.ci_high)}] ({arm})"
             for arm, one in tested.items()

@@ -16,13 +16,14 @@ from neftune_cli.reporting.screen import print_screen
 from neftune_cli.reporting.sections import (
     ADVICE_TITLE,
     BEST_ARM_TITLE,
+    CLAIMS_TITLE,
     Section,
     best_arm_sentences,
+    claim_details,
     early_stopping_section,
     sections,
     title,
 )
-from neftune_cli.reporting.tables import CLAIMS_TITLE, claim_details
 
 
 def to_markdown(comparisons: Sequence[Comparison]) -> str:

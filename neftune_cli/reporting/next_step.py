@@ -87,7 +87,7 @@ def _of_plan(comparison: Comparison) -> NextStep | None:
     """Return the command that continues the plan of a sweep; None after its last look."""
     plan = comparison.plan
     assert plan is not None
-    taken, last = plan.looks[plan.taken - 1] if plan.taken else 0, plan.looks[-1]
+    taken, last = plan.looks[plan.looks_taken - 1] if plan.looks_taken else 0, plan.looks[-1]
     if taken == last:
         return None
     folder = comparison.origin.folders[0]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from neftune_cli.analysis.planning import SPREAD, Outlook, seed_variance_range, seeds_for_equivalence
+from neftune_cli.analysis.outlook import SPREAD, Outlook, seed_variance_range, seeds_for_equivalence
 from neftune_cli.analysis.results import Assessment, Comparison, family_of, tests_by_family
 from neftune_cli.formatting import percent
 from neftune_cli.reporting.cells import UNDEFINED, Cell, share_range

@@ -13,18 +13,19 @@ from neftune_cli.analysis.decision import decide, stopped_arm
 from neftune_cli.analysis.headline import Word, headline
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison
 from neftune_cli.formatting import capitalized, counted, listed, listed_at_most, percent
-from neftune_cli.metrics import HELD_OUT_LOSS, Metric
+from neftune_cli.metrics import Metric
+from neftune_cli.reporting.cells import p_value_text
 from neftune_cli.reporting.footnotes import contrast_text
 from neftune_cli.reporting.next_step import chance_sentence, details_command, next_step
 from neftune_cli.reporting.sanitizing import terminal_text
 from neftune_cli.reporting.screen_table import (
     ScreenTable,
     outside,
-    p_value_text,
     screen_table,
     shown_metric,
     table_names,
 )
+from neftune_cli.reporting.sections import short_seeds_text
 
 WORD_STYLES: dict[Word, str] = {
     "DECIDED": "bold green",
@@ -36,7 +37,7 @@ WORD_STYLES: dict[Word, str] = {
 }
 """Colors repeat the words: the text is complete without them."""
 MOST_LISTED = 4
-"""Largest number of seeds and of arms to list in a line."""
+"""Largest number of arms to list in a line."""
 MOST_MISSING, MOST_CHANGED = 2, 4
 """Largest numbers of missing trials and of changed metrics to name."""
 MOST_LINES = 25
@@ -105,22 +106,9 @@ def scope_parts(comparison: Comparison) -> Iterator[str]:
     for part in comparison.setting.recipe_parts:
         if not part.startswith("batch size"):
             yield part.replace("learning rate", "lr")
-    yield _look(comparison) or seeds_text([arm.seeds for arm in comparison.arms])
+    yield _look(comparison) or short_seeds_text([arm.seeds for arm in comparison.arms])
     if comparison.items:
         yield counted(comparison.items, comparison.metric.item if comparison.origin.is_sweep else "item")
-
-
-def seeds_text(seeds_of_arms: Sequence[Sequence[int]]) -> str:
-    """Return the seeds if all arms have the same, else the range of their counts."""
-    counts = sorted({len(seeds) for seeds in seeds_of_arms})
-    if len({tuple(seeds) for seeds in seeds_of_arms}) > 1:
-        return f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counted(counts[0], 'seed')} per arm"
-    seeds = sorted(seeds_of_arms[0])
-    if len(seeds) == 1:
-        return f"seed {seeds[0]}"
-    if seeds == list(range(seeds[0], seeds[-1] + 1)):
-        return f"seeds {seeds[0]}-{seeds[-1]}"
-    return f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MOST_LISTED else counted(len(seeds), "seed")
 
 
 def _scope(comparison: Comparison) -> str:
@@ -130,12 +118,12 @@ def _scope(comparison: Comparison) -> str:
 def _look(comparison: Comparison) -> str:
     """Return the look that a plan has reached; empty without planned looks."""
     plan = comparison.plan
-    if plan is None or not plan.has_looks:
+    if plan is None or not plan.has_planned_looks:
         return ""
     last = plan.looks[-1]
-    if not plan.taken:
+    if not plan.looks_taken:
         return f"no look of {len(plan.looks)} taken yet, the first one at {plan.looks[0]} seeds"
-    return f"look {plan.taken} of {len(plan.looks)}: {plan.looks[plan.taken - 1]} of at most {last} seeds"
+    return f"look {plan.looks_taken} of {len(plan.looks)}: {plan.looks[plan.looks_taken - 1]} of at most {last} seeds"
 
 
 def _title(comparison: Comparison) -> Text:
@@ -147,10 +135,15 @@ def _title(comparison: Comparison) -> Text:
     return title if before is None else title.append(f"   base model {shown_metric(comparison).number(before)}", "dim")
 
 
-def facts(comparison: Comparison) -> Iterator[Fact]:
-    """Yield what the table of the primary metric does not show: roles, equivalence, other metrics, early stopping."""
+def facts(comparison: Comparison, *, has_noise_test: bool) -> Iterator[Fact]:
+    """Yield what the table of the primary metric does not show.
+
+    These are roles, equivalence, the any-noise test if `has_noise_test`, other metrics, and early stopping.
+    """
     yield from _roles(comparison)
     yield from _equivalent(comparison)
+    if has_noise_test:
+        yield from _any_noise(comparison)
     yield from _other_metrics(comparison)
     yield from _early_stopping(comparison)
 
@@ -162,11 +155,7 @@ def _lines_below(comparison: Comparison, table: ScreenTable) -> Iterator[Fact]:
     for column in table.left_out:
         if column.key in labels and len(names) <= MOST_LISTED + 1 and all(len(name) < 12 for name in names):
             yield Fact(labels[column.key], outside(column, names), rank=4)
-    yield from _roles(comparison)
-    yield from _equivalent(comparison)
-    yield from _any_noise(comparison)
-    yield from _other_metrics(comparison)
-    yield from _early_stopping(comparison)
+    yield from facts(comparison, has_noise_test=True)
     if missing := comparison.unfinished:
         yield Fact("Missing", listed_at_most(missing, MOST_MISSING, separator="; "))
 
@@ -231,7 +220,9 @@ def _other_metrics(comparison: Comparison) -> Iterator[Fact]:
     undecided = [item for item in assessed if item[2].verdict == "inconclusive"]
     metric, arm, one = min(undecided or assessed, key=lambda item: item[2].p_adjusted)
     where = "" if one.p_adjusted >= 1 else f" ({metric.name_within}, {comparison.spoken(arm)})"
-    smallest = f"; smallest adj. p {p_value_text(one.p_adjusted)}{where}" if one.verdict == "inconclusive" else ""
+    smallest = (
+        f"; smallest adj. p {p_value_text(one.p_adjusted, short=True)}{where}" if one.verdict == "inconclusive" else ""
+    )
     yield Fact("Other metrics", f"none shown to differ{smallest}", rank=1)
 
 
@@ -242,7 +233,7 @@ def _changed(comparison: Comparison, key: str, verdict: str, changed: Sequence[t
 
 
 def _early_stopping(comparison: Comparison) -> Iterator[Fact]:
-    stopping = comparison.early_stopping if comparison.primary == HELD_OUT_LOSS else None
+    stopping = comparison.primary_early_stopping
     if stopping is None or not comparison.treated:
         return
     baseline, last = stopping.arms[0], max(stopping.epochs)

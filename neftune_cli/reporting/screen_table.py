@@ -8,13 +8,19 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
-from neftune_cli.analysis.learning import RESPONSE_METRICS
 from neftune_cli.analysis.results import Assessment, Comparison
 from neftune_cli.formatting import percent
-from neftune_cli.metrics import Metric
-from neftune_cli.reporting.cells import arm_difference, interval_kind, noise_share, shown_interval, value_cell
+from neftune_cli.metrics import CORRECTNESS_METRICS, Metric
+from neftune_cli.reporting.cells import (
+    arm_difference,
+    interval_kind,
+    noise_share,
+    p_value_text,
+    shown_interval,
+    value_cell,
+)
 from neftune_cli.reporting.sanitizing import terminal_text
-from neftune_cli.reporting.tables import VERDICT_STYLES, aligned
+from neftune_cli.reporting.terminal_tables import VERDICT_STYLES, aligned
 
 WIDEST_PART_OF_NAME = 24
 """Characters of a line of a long name."""
@@ -107,7 +113,7 @@ def shown_metric(comparison: Comparison) -> Metric:
 
 def response_metric(comparison: Comparison) -> Metric | None:
     """Return the metric of responses that the table shows beside the primary one."""
-    measured = (key for key in RESPONSE_METRICS if key in comparison.metrics and key != comparison.primary)
+    measured = (key for key in CORRECTNESS_METRICS if key in comparison.metrics and key != comparison.primary)
     return next((comparison.metrics[key] for key in measured if _has_value(comparison, key)), None)
 
 
@@ -169,7 +175,7 @@ def _difference_columns(comparison: Comparison, metric: Metric) -> Iterator[Scre
         (interval_kind(comparison), f"{percent(comparison.confidence)} interval"),
         tuple(one.interval_parts for one in differences),
     )
-    p_values = [p_value_text(one.p_adjusted) if one and _is_tested(one) else "" for one in assessed]
+    p_values = [p_value_text(one.p_adjusted, short=True) if one and _is_tested(one) else "" for one in assessed]
     if any(p_values):
         cells = tuple((p or one.p,) for p, one in zip(p_values, differences, strict=True))
         yield ScreenColumn("p", ("adj.", "p"), cells)
@@ -186,11 +192,6 @@ def _against(comparison: Comparison) -> tuple[str, str]:
 
 def _is_tested(assessment: Assessment) -> bool:
     return assessment.comparison.is_about_method and math.isfinite(assessment.p_adjusted)
-
-
-def p_value_text(p: float) -> str:
-    """Return a p-value in at most five characters."""
-    return "<.001" if p < 0.001 else f"{p:.2f}" if p >= 0.1 else f"{p:.3f}"
 
 
 def outside(column: ScreenColumn, names: Sequence[str]) -> str:

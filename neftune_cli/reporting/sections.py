@@ -1,6 +1,6 @@
 """Tables of a comparison, independent of the output format: one section per group of metrics, and early stopping.
 
-Also holds the sentences about the best arm.
+Also holds the sentences about the best arm and about claims of the paper, and the texts of seeds.
 """
 
 import math
@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.results import Assessment, BestArm, Comparison, EarlyStopping
+from neftune_cli.analysis.results import Assessment, BestArm, ClaimResult, Comparison, EarlyStopping
 from neftune_cli.analysis.verdicts import BEFORE_FIRST_LOOK, VALUE_NOT_FINITE
 from neftune_cli.config.spec import BASE_ARM
-from neftune_cli.formatting import listed, percent
+from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, Metric
 from neftune_cli.reporting.cells import (
     DASH,
@@ -29,8 +29,11 @@ from neftune_cli.reporting.columns import TABLE_COLUMNS, TEXT_LAYOUT, ArmRow, Ta
 ADVICE_TITLE = "Advice"
 BEST_ARM_TITLE = "Best arm"
 EARLY_STOPPING_TITLE = "Comparison with early stopping"
+CLAIMS_TITLE = "Claims of the NEFTune paper (arXiv 2310.05914)"
 WIDEST_BASELINE_HEADING = 13
 """Characters of the longest baseline name in a column heading."""
+MOST_LISTED_SEEDS = 4
+"""Largest number of seeds to list in a short text."""
 
 
 @dataclass(frozen=True)
@@ -144,12 +147,25 @@ def difference_heading(comparison: Comparison) -> str:
     return f"vs {comparison.baseline}" if short else "vs baseline"
 
 
-def seeds_of_arms(comparison: Comparison) -> str:
+def all_seeds_text(comparison: Comparison) -> str:
     """Return the seeds, listed once if all arms have the same, else for each arm."""
     by_arm = {arm.name: ", ".join(map(str, arm.seeds)) for arm in comparison.arms}
     if len(set(by_arm.values())) == 1:
         return next(iter(by_arm.values()))
     return "; ".join(f"{seeds} ({name})" for name, seeds in by_arm.items())
+
+
+def short_seeds_text(seeds_of_arms: Sequence[Sequence[int]]) -> str:
+    """Return the seeds if all arms have the same and they fit a heading, else the range of their counts."""
+    counts = sorted({len(seeds) for seeds in seeds_of_arms})
+    if len({tuple(seeds) for seeds in seeds_of_arms}) > 1:
+        return f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counted(counts[0], 'seed')} per arm"
+    seeds = sorted(seeds_of_arms[0])
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    if seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]}-{seeds[-1]}"
+    return f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MOST_LISTED_SEEDS else counted(len(seeds), "seed")
 
 
 def _block(comparison: Comparison, metric: Metric) -> Block:
@@ -195,6 +211,13 @@ def _advantage_elsewhere(best: BestArm, metric: Metric, parts: str) -> str:
     )
 
 
+def claim_details(result: ClaimResult) -> Iterator[tuple[str, str]]:
+    """Yield the details of a claim as label and sentences; empty ones are left out."""
+    for label, sentence in (("Paper", result.paper), ("Here", result.here), ("Caveat", result.caveat)):
+        if sentence:
+            yield label, sentence
+
+
 def early_stopping_section(comparison: Comparison) -> Section | None:
     """Return the table of each arm at its best and after its last epoch; None where epochs were not evaluated."""
     stopping = comparison.early_stopping
@@ -232,7 +255,7 @@ def _shares(best: BestArm) -> str:
 def _missing_reason(comparison: Comparison) -> str:
     """Return the reason why an arm with losses by epoch is not compared with the early-stopped baseline."""
     plan = comparison.plan
-    return BEFORE_FIRST_LOOK if plan and plan.has_looks and not plan.taken else VALUE_NOT_FINITE
+    return BEFORE_FIRST_LOOK if plan and plan.has_planned_looks and not plan.looks_taken else VALUE_NOT_FINITE
 
 
 def _at_best_epoch(stopping: EarlyStopping, metric: Metric, reason: str) -> Block:

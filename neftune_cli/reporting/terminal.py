@@ -6,7 +6,7 @@ from rich.console import Console
 
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.reporting.screen import print_screen
-from neftune_cli.reporting.tables import print_claims, print_details
+from neftune_cli.reporting.terminal_tables import print_claims, print_details
 
 
 def print_comparisons(

@@ -178,7 +178,7 @@ class Manifest(ManifestPart):
     schema_version: int = SCHEMA_VERSION
     """Version of the file format."""
 
-    def taken(self, planned: Sequence[int]) -> tuple[int, ...]:
+    def planned_looks_taken(self, planned: Sequence[int]) -> tuple[int, ...]:
         """Return the planned looks that were taken. `planned` has the number of seeds at each look, in order."""
         last = max(self.looks, default=0)
         return tuple(seeds for seeds in planned if seeds <= last)

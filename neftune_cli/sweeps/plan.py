@@ -174,7 +174,7 @@ def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
     if _has_ascending_alphas(there) and _has_ascending_alphas(here):
         ordered.sort(key=lambda arm: arm.alpha or 0.0)
     seeds = dict.fromkeys((*there.seeds, *here.seeds))
-    in_order = tuple(seeds) if there.analysis.has_looks else tuple(sorted(seeds))
+    in_order = tuple(seeds) if there.analysis.has_planned_looks else tuple(sorted(seeds))
     return here.model_copy(update={"arms": tuple(ordered), "seeds": in_order})
 
 
@@ -204,7 +204,7 @@ def analysis_problems(spec: SweepSpec, lm_eval: HarnessTasks | None = None) -> I
         what = f"{analysis.margin!r} is not a margin larger than 0."
         fix = "Use 0.02 (in the metric's unit), 10% (of the baseline), or 1% of gain."
         yield Problem(what, fix, ("analysis", "margin"))
-    if analysis.has_looks and len(spec.arms) < 2:
+    if analysis.has_planned_looks and len(spec.arms) < 2:
         yield Problem("Planned looks need an arm beside the baseline.", "Add one, for example --alphas 0,5.")
 
 
@@ -265,10 +265,10 @@ def _existing_spec(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
         what = f"{folder.path} has a different sweep: {'; '.join(different)}."
         fix = f"{_looks_option(there, spec)}Use --output with another folder, or the same options."
         raise UsageError(Problem(what, fix))
-    if spec.analysis.has_looks and {arm.name for arm in there.arms} != {arm.name for arm in spec.arms}:
+    if spec.analysis.has_planned_looks and {arm.name for arm in there.arms} != {arm.name for arm in spec.arms}:
         what = f"{folder.path} has planned looks for other arms: {', '.join(arm.name for arm in there.arms)}."
         raise UsageError(Problem(what, "Use the same arms, or --output with another folder."))
-    if spec.analysis.has_looks and set(there.seeds) != set(spec.seeds):
+    if spec.analysis.has_planned_looks and set(there.seeds) != set(spec.seeds):
         what = f"{folder.path} has planned looks for other seeds: {', '.join(map(str, there.seeds))}."
         raise UsageError(Problem(what, "Use the same seeds, or --output with another folder."))
     return there
@@ -276,7 +276,7 @@ def _existing_spec(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
 
 def _looks_option(there: SweepSpec, here: SweepSpec) -> str:
     """Return the advice to plan the looks of the sweep in the folder, if only that sweep has looks."""
-    if here.analysis.has_looks or not there.analysis.has_looks:
+    if here.analysis.has_planned_looks or not there.analysis.has_planned_looks:
         return ""
     others = "" if there.analysis.looks == DEFAULT_LOOKS else f" --looks {','.join(map(str, there.analysis.looks))}"
     return f"Add --until-decided{others} to continue that sweep. "

@@ -195,6 +195,7 @@ def test_a_metric_can_be_given_by_its_name_in_the_tables(results: Path) -> None:
     [
         (["--margin", "eval_loss"], "--margin eval_loss: the size is missing."),
         (["--margin", "speed=1"], "--margin speed=1: the metric 'speed' was not measured."),
+        (["--margin", "bleu=1"], "--margin bleu=1: the metric 'bleu' was not measured."),
         (["--metric", "speed"], "--metric 'speed': no metric with this key was measured in sweep 'bios'."),
         (["--confidence", "95"], "--confidence must be 0.5 or larger and less than 1; 95 was given."),
     ],

@@ -31,7 +31,7 @@ def test_arrays_give_the_decisions_of_the_analysis(effects: tuple[float, ...], l
     found = replay(differences, 1.0, looks)
     for sweep, of_arms in enumerate(differences):
         design = planned_design(np.concatenate([np.zeros_like(of_arms[:1]), of_arms])[..., None], looks)
-        assessed = design.assess(LOSS, 1.0, design.looks_taken(LOSS, 1.0))
+        assessed = design.assess(LOSS, 1.0, design.looks_by_arm(LOSS, 1.0))
         assert assessed.noise_test is not None
         assert assessed.noise_test.p_value == pytest.approx(found.p_noise[sweep], rel=1e-9)
         for arm, one in enumerate(assessed.arms.values()):
@@ -46,7 +46,7 @@ def test_arrays_of_one_arm_give_the_decisions_of_the_analysis() -> None:
     found = replay(differences, 1.0)
     for sweep, of_arm in enumerate(differences):
         design = planned_design(np.concatenate([np.zeros_like(of_arm), of_arm])[..., None])
-        (one,) = design.assess(LOSS, 1.0, design.looks_taken(LOSS, 1.0)).arms.values()
+        (one,) = design.assess(LOSS, 1.0, design.looks_by_arm(LOSS, 1.0)).arms.values()
         assert one.p_adjusted == pytest.approx(found.p_adjusted[sweep, 0], rel=1e-9)
         assert one.comparison.seeds == found.seeds[sweep, 0]
 

@@ -148,9 +148,9 @@ def test_the_arm_that_learned_nothing_is_the_baseline(alpha: float, arm: str) ->
 
 
 def test_scope_has_the_seeds_of_the_look_that_decides() -> None:
-    plan = AnalysisPlan(looks=(3, 5), seeds=(4, 3, 2, 1, 0), taken=2)
+    plan = AnalysisPlan(looks=(3, 5), seeds=(4, 3, 2, 1, 0), looks_taken=2)
     five = [1.5, 1.51, 1.52, 1.53, 1.54]
-    decided = estimate(five, five, replace(assessment(-0.02, 0.01, "better"), looks=1))
+    decided = estimate(five, five, replace(assessment(-0.02, 0.01, "better"), looks_taken=1))
     arms = (summary("alpha=0", 0.0, {"eval_loss": estimate(five)}), summary("alpha=5", 5.0, {"eval_loss": decided}))
 
     assert ", seeds 2, 3, 4. Another model" in advice(replace(comparison(*arms), plan=plan))

@@ -133,7 +133,7 @@ def test_claim_is_not_tested_before_the_first_planned_look() -> None:
         margin=0.01,
         confidence=0.95,
         test=SequentialTest((8, 12)),
-        looks={"alpha=5": 0},
+        looks_by_arm={"alpha=5": 0},
     )
 
     result = examine(arms_of(0, 5), stopping=found)["gains-over-early-stopping"]

@@ -153,12 +153,12 @@ def test_two_trials_with_the_same_arm_and_seed_are_an_error(hand_made_records: R
         _compare([*hand_made_records, other_recipe])
 
 
-@pytest.mark.parametrize("plan", [None, AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), taken=1)])
+@pytest.mark.parametrize("plan", [None, AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), looks_taken=1)])
 def test_single_arm_has_nothing_to_compare(hand_made_records: Records, plan: AnalysisPlan | None) -> None:
     comparison = _compare(hand_made_records[:4], plan=plan)
 
     assert comparison.treated == ()
-    assert (comparison.best, comparison.precision, comparison.noise_tests) == (None, None, {})
+    assert (comparison.best, comparison.error_sources, comparison.noise_tests) == (None, None, {})
 
 
 def test_base_model_alone_cannot_be_compared(hand_made_records: Records) -> None:
@@ -376,7 +376,7 @@ def test_other_baseline_than_the_declared_one_is_noted(hand_made_records: Record
     assert comparison.notes[0] == "The declared baseline is alpha=0. The comparison with alpha=5 is exploratory."
 
 
-LOOKS = AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), taken=2)
+LOOKS = AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), looks_taken=2)
 
 
 def _looked_at(
@@ -396,7 +396,7 @@ def _looked_at(
 
 
 def test_margin_of_planned_looks_does_not_change_after_the_first_look() -> None:
-    before = _looked_at([0.3, -0.2, 0.1], replace(LOOKS, taken=1), losses=[1.0, 1.0, 1.0])
+    before = _looked_at([0.3, -0.2, 0.1], replace(LOOKS, looks_taken=1), losses=[1.0, 1.0, 1.0])
     after = _looked_at([0.3, -0.2, 0.1, 0.1, 0.1], losses=[1.0, 1.0, 1.0, 2.5, 2.5])
 
     for comparison in (before, after):
@@ -417,12 +417,12 @@ def test_seeds_that_are_not_tested_are_noted() -> None:
 
 def test_outlook_starts_at_the_next_look_although_a_seed_failed() -> None:
     comparison = _looked_at(
-        [0.3, -0.2, math.nan, 0.1, 0.2], replace(LOOKS, looks=(3, 5, 8), taken=2, seeds=tuple(range(8)))
+        [0.3, -0.2, math.nan, 0.1, 0.2], replace(LOOKS, looks=(3, 5, 8), looks_taken=2, seeds=tuple(range(8)))
     )
 
     assert comparison.outlooks == {}
 
-    failed = _looked_at([0.3, -0.2, 0.1, 0.1], replace(LOOKS, looks=(3, 5, 8), taken=2, seeds=tuple(range(8))))
+    failed = _looked_at([0.3, -0.2, 0.1, 0.1], replace(LOOKS, looks=(3, 5, 8), looks_taken=2, seeds=tuple(range(8))))
     assert {chance.seeds for chance in failed.outlooks["alpha=5"]} == {8}
 
 

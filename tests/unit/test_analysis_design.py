@@ -20,7 +20,7 @@ from tests.unit.measured_trials import arm, joined, with_items
 LOSS = METRICS["eval_loss"]
 MARGIN = 0.01
 LOOKS = (3, 5)
-TWO_LOOKS = AnalysisPlan(looks=LOOKS, seeds=(0, 1, 2, 3, 4), taken=2)
+TWO_LOOKS = AnalysisPlan(looks=LOOKS, seeds=(0, 1, 2, 3, 4), looks_taken=2)
 CLEAR = (-0.100, -0.101, -0.099)
 """Differences of three seeds that are decided at the first look."""
 UNCLEAR = (0.30, -0.20, 0.10)
@@ -40,7 +40,7 @@ def design(arms: TrialsByArm, plan: AnalysisPlan | None = None, *, about_noise: 
 
 def assessed(of: Design, margin: float = MARGIN) -> MetricAssessment:
     """Return the assessments at the looks that were taken until each arm was decided."""
-    return of.assess(LOSS, margin, of.looks_taken(LOSS, margin))
+    return of.assess(LOSS, margin, of.looks_by_arm(LOSS, margin))
 
 
 def p_of(differences: ArrayLike) -> float:
@@ -54,18 +54,22 @@ def simes(*p_values: float) -> float:
 def test_fixed_design_has_one_look_at_all_seeds() -> None:
     found = assessed(design(trials({5: [0.02, 0.05, 0.04, 0.01]}))).arms["alpha=5"]
 
-    assert (found.looks, found.comparison.seeds) == (1, 4)
+    assert (found.looks_taken, found.comparison.seeds) == (1, 4)
     assert found.p_adjusted == pytest.approx(p_of([0.02, 0.05, 0.04, 0.01]))
 
 
 def test_arm_stops_at_the_look_at_which_it_is_decided() -> None:
     of = design(trials({5: [*CLEAR, 5.0, 5.0], 10: [*UNCLEAR, 0.1, -0.3]}), TWO_LOOKS)
 
-    assert of.looks_taken(LOSS, MARGIN) == {"alpha=5": 1, "alpha=10": 2}
+    assert of.looks_by_arm(LOSS, MARGIN) == {"alpha=5": 1, "alpha=10": 2}
     found = assessed(of).arms
-    assert (found["alpha=5"].verdict, found["alpha=5"].looks, found["alpha=5"].comparison.seeds) == ("better", 1, 3)
+    assert (found["alpha=5"].verdict, found["alpha=5"].looks_taken, found["alpha=5"].comparison.seeds) == (
+        "better",
+        1,
+        3,
+    )
     assert found["alpha=5"].comparison.difference == pytest.approx(-0.1)
-    assert (found["alpha=10"].verdict, found["alpha=10"].looks) == ("inconclusive", 2)
+    assert (found["alpha=10"].verdict, found["alpha=10"].looks_taken) == ("inconclusive", 2)
     assert found["alpha=10"].comparison.seeds == 5
 
 
@@ -98,7 +102,7 @@ def test_equivalent_arm_stops_too() -> None:
 
     found = assessed(of, margin=0.05).arms["alpha=5"]
 
-    assert (found.verdict, found.looks) == ("equivalent", 1)
+    assert (found.verdict, found.looks_taken) == ("equivalent", 1)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +118,7 @@ def test_seeds_outside_the_plan_and_after_the_last_look_are_ignored(plan: Analys
 
 
 def test_planned_seeds_are_used_in_their_order() -> None:
-    plan = AnalysisPlan(looks=(3,), seeds=(4, 2, 0), taken=1)
+    plan = AnalysisPlan(looks=(3,), seeds=(4, 2, 0), looks_taken=1)
 
     found = assessed(design(trials({5: [0.1, 9.0, 0.3, 9.0, 0.2]}), plan)).arms["alpha=5"]
 
@@ -122,10 +126,10 @@ def test_planned_seeds_are_used_in_their_order() -> None:
 
 
 def test_before_the_first_look_there_is_a_difference_without_a_test() -> None:
-    found = assessed(design(trials({5: [0.1, 0.3]}), replace(TWO_LOOKS, taken=0))).arms["alpha=5"]
+    found = assessed(design(trials({5: [0.1, 0.3]}), replace(TWO_LOOKS, looks_taken=0))).arms["alpha=5"]
 
     assert found.comparison.difference == pytest.approx(0.2)
-    assert (found.looks, found.verdict) == (0, None)
+    assert (found.looks_taken, found.verdict) == (0, None)
     assert all(map(math.isnan, (found.p_adjusted, found.p_equivalent, found.interval.low)))
     assert untested_reason(found) == "the first planned look has not been taken"
 
@@ -138,13 +142,13 @@ def test_failed_seed_is_left_out_of_its_look() -> None:
 
     p_values = [p_of(UNCLEAR), p_of([*UNCLEAR, 0.2])]
     assert found.p_adjusted == pytest.approx(SequentialTest(LOOKS).p_value(p_values))
-    assert (found.looks, found.comparison.seeds) == (2, 4)
+    assert (found.looks_taken, found.comparison.seeds) == (2, 4)
 
 
 def test_look_without_new_seeds_does_not_count() -> None:
     found = assessed(design(trials({5: UNCLEAR}, seeds=5), TWO_LOOKS)).arms["alpha=5"]
 
-    assert (found.looks, found.verdict) == (1, "inconclusive")
+    assert (found.looks_taken, found.verdict) == (1, "inconclusive")
     assert found.p_adjusted == pytest.approx(SequentialTest(LOOKS).p_value([p_of(UNCLEAR)]))
 
 

@@ -155,8 +155,12 @@ def test_losses_at_a_planned_look_are_tested_at_its_level() -> None:
     test = SequentialTest((3, 5))
     curve = {"none": curves((1.0, 0.8), draws=0, spread=0.3), "a": curves((1.0, 0.7), draws=1, spread=0.3)}
     arms = trials(curve)
-    found = early_stopping(arms, "none", METRICS["eval_loss"], margin=0.01, confidence=0.95, test=test, looks={"a": 2})
-    before = early_stopping(arms, "none", METRICS["eval_loss"], margin=0.01, confidence=0.95, test=test, looks={"a": 0})
+    found = early_stopping(
+        arms, "none", METRICS["eval_loss"], margin=0.01, confidence=0.95, test=test, looks_by_arm={"a": 2}
+    )
+    before = early_stopping(
+        arms, "none", METRICS["eval_loss"], margin=0.01, confidence=0.95, test=test, looks_by_arm={"a": 0}
+    )
     assert found is not None
     assert before is not None
     for one in (found.arms[0].last, found.arms[1].last, found.arms[1].best):

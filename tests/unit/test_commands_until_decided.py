@@ -143,7 +143,7 @@ def test_before_the_first_look_there_is_no_verdict(tmp_path: Path, monkeypatch: 
     (compared,) = compare_sweep(folder)
     assessment = compared.comparison.assessment("alpha=5", "eval_loss")
     assert assessment is not None
-    assert (assessment.verdict, assessment.looks) == (None, 0)
+    assert (assessment.verdict, assessment.looks_taken) == (None, 0)
 
 
 def test_a_pause_is_at_a_planned_look() -> None:

@@ -65,7 +65,7 @@ PLAN = AnalysisPlan(
     controls=("alpha=15",),
     looks=(5, 8, 12, 20),
     seeds=tuple(range(20)),
-    taken=2,
+    looks_taken=2,
 )
 NOTHING = AnalysisPlan()
 
@@ -110,7 +110,7 @@ def test_a_paused_plan_is_not_called_complete() -> None:
     values = (1.5, 1.51, 1.52)
     undecided = estimate(values, values, assessment(0.0, 0.02))
     arms = summary("alpha=0", 0.0, {"eval_loss": estimate(values)}), summary("alpha=5", 5.0, {"eval_loss": undecided})
-    paused = replace(compared(*arms), plan=AnalysisPlan(looks=(3, 5), seeds=tuple(range(5)), taken=1))
+    paused = replace(compared(*arms), plan=AnalysisPlan(looks=(3, 5), seeds=tuple(range(5)), looks_taken=1))
 
     excluded = texts(paused, FULL)["Were runs or data excluded"]
 

@@ -19,7 +19,7 @@ from markdown_it import MarkdownIt
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.learning import Learning
-from neftune_cli.analysis.planning import Outlook
+from neftune_cli.analysis.outlook import Outlook
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.evidence.measurements import AnalysisPlan, Setting
 from neftune_cli.reporting.columns import CSV_COLUMNS, ExportedAssessment, ExportedEstimate
@@ -132,7 +132,7 @@ def test_json_matches_its_schema(whole: Comparison) -> None:
 
 
 def test_json_has_the_decision_and_its_plan(whole: Comparison) -> None:
-    plan = AnalysisPlan(metric="eval_loss", primary_arm="alpha=5", looks=(3, 5), seeds=(0, 1, 2, 3, 4), taken=1)
+    plan = AnalysisPlan(metric="eval_loss", primary_arm="alpha=5", looks=(3, 5), seeds=(0, 1, 2, 3, 4), looks_taken=1)
     test = noise_test(assessment(0.01, 0.02), assessment(math.nan, math.nan), ["alpha=5"], p_value=0.5)
     outlook = Outlook(seeds=5, effect=0.01, chance=0.3, low=0.1, high=0.6)
     learning = Learning(has_learned=True, problems=("It diverged.",))

@@ -195,7 +195,7 @@ def test_planned_looks_are_in_the_captions() -> None:
     values = (1.5, 1.51, 1.52)
     assessed = estimate(values, values, assessment(0.0, 0.02))
     arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": assessed})]
-    plan = AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), taken=1)
+    plan = AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), looks_taken=1)
 
     text = to_latex([replace(comparison(*arms), plan=plan)])
 

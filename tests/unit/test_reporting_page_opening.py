@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.learning import Learning
-from neftune_cli.analysis.planning import Outlook
+from neftune_cli.analysis.outlook import Outlook
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.evidence.measurements import TrialOrigin
 from neftune_cli.reporting.page.chapter import opening, outlook_table
@@ -25,7 +25,7 @@ def test_texts_are_those_of_the_first_screen() -> None:
 
     assert (shown.headline.upper(), shown.sentence) == (headline(whole).word, headline(whole).sentence)
     assert shown.scope == " · ".join(scope_parts(whole))
-    assert shown.facts == {fact.label: fact.sentence for fact in facts(whole)}
+    assert shown.facts == {fact.label: fact.sentence for fact in facts(whole, has_noise_test=False)}
     assert shown.statement == ADVICE
 
 

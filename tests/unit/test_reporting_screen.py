@@ -13,13 +13,14 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from neftune_cli.analysis.learning import Learning
-from neftune_cli.analysis.planning import Outlook
+from neftune_cli.analysis.outlook import Outlook
 from neftune_cli.analysis.results import Assessment, Comparison, EarlyStopping, Interval
 from neftune_cli.evidence.measurements import AnalysisPlan, TrialOrigin
 from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.reporting.cells import share_range
 from neftune_cli.reporting.next_step import next_step
-from neftune_cli.reporting.screen import MOST_LINES, print_screen, seeds_text
+from neftune_cli.reporting.screen import MOST_LINES, print_screen
+from neftune_cli.reporting.sections import short_seeds_text
 from neftune_cli.reporting.terminal import print_comparisons
 from tests.unit.comparisons import (
     assessment,
@@ -144,7 +145,7 @@ def test_planned_looks_are_in_the_scope_and_arms_that_stopped_show_their_seeds()
         summary("alpha=5", 5.0, {"eval_loss": estimate(values, longer, assessment(-0.1, 0.01, "better", seeds=5))}),
         summary("alpha=10", 10.0, {"eval_loss": estimate(longer, longer, assessment(0.0, 0.03, seeds=8))}),
     )
-    plan = AnalysisPlan(looks=LOOKS, seeds=tuple(range(20)), taken=2)
+    plan = AnalysisPlan(looks=LOOKS, seeds=tuple(range(20)), looks_taken=2)
 
     text = _printed(replace(comparison(*arms), plan=plan, origin=ORIGIN), 80)
 
@@ -159,7 +160,7 @@ def test_planned_looks_are_in_the_scope_and_arms_that_stopped_show_their_seeds()
 
 
 def test_another_metric_than_the_declared_one_is_noted_and_has_no_next_look() -> None:
-    plan = AnalysisPlan(looks=LOOKS, seeds=tuple(range(20)), taken=1)
+    plan = AnalysisPlan(looks=LOOKS, seeds=tuple(range(20)), looks_taken=1)
     departed = replace(_four_arms(), plan=plan, departures=("Results of ROUGE-L are exploratory.",))
 
     text = _printed(departed, 80)
@@ -190,7 +191,7 @@ def test_p_values_of_1_do_not_name_a_closest_metric() -> None:
 
 
 def test_no_command_is_offered_after_the_last_look() -> None:
-    plan = AnalysisPlan(looks=(3,), seeds=(0, 1, 2), taken=1)
+    plan = AnalysisPlan(looks=(3,), seeds=(0, 1, 2), looks_taken=1)
 
     assert next_step(replace(_four_arms(), plan=plan)) is None
     assert "twice the margin" not in _printed(replace(_four_arms(), plan=plan, outlooks={}), 80)
@@ -292,7 +293,7 @@ def test_a_value_that_is_not_finite_has_no_verdict() -> None:
     ],
 )
 def test_seeds_are_short(seeds: list[tuple[int, ...]], text: str) -> None:
-    assert seeds_text(seeds) == text
+    assert short_seeds_text(seeds) == text
 
 
 def test_several_comparisons_follow_each_other_and_only_written_reports_are_named() -> None:

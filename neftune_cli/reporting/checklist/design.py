@@ -10,7 +10,7 @@ from neftune_cli.formatting import counted, listed
 from neftune_cli.metrics import HELD_OUT_LOSS
 from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.footnotes import margins_by_metric, noise_sentence
-from neftune_cli.reporting.sections import seeds_of_arms
+from neftune_cli.reporting.sections import all_seeds_text
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def runs(comparison: Comparison) -> Answer:
 def seeds(comparison: Comparison, files: RunFiles) -> Answer:
     """Return the answer about the seeds."""
     question, covers = "Which seeds were used, and what does a seed change?", "NeurIPS: statistical significance"
-    statement = f"Seeds: {seeds_of_arms(comparison)}."
+    statement = f"Seeds: {all_seeds_text(comparison)}."
     if not files.specs:
         return Answer(question, covers, (statement,), ("what a seed changes in these runs",))
     adapters = ", the initial weights of the LoRA adapters" if _uses_adapters(files) else ""
@@ -115,13 +115,13 @@ def _metric_source(comparison: Comparison, plan: AnalysisPlan) -> str:
 
 
 def _looks(plan: AnalysisPlan) -> Iterator[str]:
-    if not plan.has_looks:
+    if not plan.has_planned_looks:
         yield "Number of seeds: fixed. The tests assume that the trials are tested once."
         return
     seeds = listed([str(look) for look in plan.looks])
     yield (
-        f"Looks at the data: planned after {seeds} seeds; {plan.taken} of {len(plan.looks)} were taken. An arm gets no "
-        "more seeds after the look that decides it."
+        f"Looks at the data: planned after {seeds} seeds; {plan.looks_taken} of {len(plan.looks)} were taken. "
+        "An arm gets no more seeds after the look that decides it."
     )
 
 

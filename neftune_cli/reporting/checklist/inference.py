@@ -71,7 +71,7 @@ def _adjustments(comparison: Comparison) -> Iterator[str]:
             "A first test asks whether any arm with noise differs. It combines the mean of these arms, their trend "
             "over alpha and the difference of each arm. No arm has a smaller adjusted p-value than this test."
         )
-    if comparison.plan and comparison.plan.has_looks:
+    if comparison.plan and comparison.plan.has_planned_looks:
         yield f"P-values and intervals are also adjusted for the {len(comparison.plan.looks)} planned looks."
 
 
@@ -97,9 +97,9 @@ def _missing_runs(comparison: Comparison, files: RunFiles) -> Iterator[str]:
     yield from (f"Missing from the numbers: {line}" for line in comparison.unfinished)
     open_arms = decide(comparison).open_arms if comparison.treated else {}
     plan = comparison.plan
-    if plan and plan.has_looks and open_arms and plan.taken < len(plan.looks):
+    if plan and plan.has_planned_looks and open_arms and plan.looks_taken < len(plan.looks):
         yield (
-            f"The plan has not ended. Looks taken: {plan.taken} of {len(plan.looks)}. Not decided: "
+            f"The plan has not ended. Looks taken: {plan.looks_taken} of {len(plan.looks)}. Not decided: "
             f"{listed([comparison.spoken(arm) for arm in open_arms])}."
         )
     elif not comparison.unfinished and files.specs:

@@ -9,8 +9,8 @@ from itertools import chain
 from markupsafe import Markup
 
 from neftune_cli.analysis.headline import Word, headline
+from neftune_cli.analysis.outlook import Outlook
 from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
-from neftune_cli.analysis.planning import Outlook
 from neftune_cli.analysis.results import Assessment, Comparison
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import joined_manifests
@@ -322,7 +322,10 @@ class Opening:
 
 
 def opening(comparison: Comparison, advice: str) -> Opening:
-    """Return the texts of the first screen, which are those of the terminal."""
+    """Return the texts of the first screen, as on the terminal.
+
+    The any-noise test is below the plot of the primary metric, and missing trials are in a note of their own.
+    """
     found = headline(comparison)
     step = next_step(comparison)
     return Opening(
@@ -330,7 +333,7 @@ def opening(comparison: Comparison, advice: str) -> Opening:
         color=_COLORS[found.word],
         sentence=found.sentence,
         scope=" · ".join(scope_parts(comparison)),
-        facts={fact.label: fact.sentence for fact in facts(comparison)},
+        facts={fact.label: fact.sentence for fact in facts(comparison, has_noise_test=False)},
         command=shlex.join(step.command) if step else "",
         price=step.price if step else "",
         statement=advice,

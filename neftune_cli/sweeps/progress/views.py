@@ -91,7 +91,7 @@ class SweepStatus:
     directory: str = ""
     """Working directory of that command."""
     problems: tuple[Problem, ...] = ()
-    """Why the manifest cannot be used, with the fix. The trials are then those that have a folder."""
+    """Reasons why the manifest cannot be used, each with its fix. The trials are then those that have a folder."""
 
     def of(self, *states: ObservedState) -> list[TrialView]:
         """Return the trials in any of these states."""

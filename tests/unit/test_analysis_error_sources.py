@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from neftune_cli.analysis.crossed_factors import CrossedMean, crossed_mean
+from neftune_cli.analysis.error_sources import ErrorSources, error_sources, with_more_data
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
-from neftune_cli.analysis.precision import Precision, precision, with_more_data
 from neftune_cli.evidence.measurements import Floats
 
 SEEDS, ITEMS = 4, 50
@@ -32,9 +32,9 @@ def comparison(mean: CrossedMean) -> PairedComparison:
     )
 
 
-def found(mean: CrossedMean, seconds: float | None = 60.0, evaluation: float | None = 12.0) -> Precision:
+def found(mean: CrossedMean, seconds: float | None = 60.0, evaluation: float | None = 12.0) -> ErrorSources:
     times = {arm: [] if seconds is None else [seconds, 3 * seconds] for arm in ("alpha=0", "alpha=5")}
-    one = precision({"alpha=5": comparison(mean)}, times, baseline="alpha=0", evaluation_seconds=evaluation)
+    one = error_sources({"alpha=5": comparison(mean)}, times, baseline="alpha=0", evaluation_seconds=evaluation)
     assert one is not None
     return one
 
@@ -126,7 +126,7 @@ def test_no_precision_without_a_standard_error_over_seeds() -> None:
     two = paired_comparison(np.zeros((2, 5)), np.random.default_rng(0).normal(size=(2, 5)))
     constant = paired_comparison(np.zeros((3, 5)), np.ones((3, 5)))
 
-    assert precision({"a": two, "b": constant}, {}, baseline="c", evaluation_seconds=1.0) is None
+    assert error_sources({"a": two, "b": constant}, {}, baseline="c", evaluation_seconds=1.0) is None
 
 
 def test_agreement_of_seeds_is_flagged() -> None:

@@ -12,7 +12,7 @@ from neftune_cli.analysis.crossed_factors import CrossedMean, weighted_degrees
 from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.evidence.measurements import Floats
 
-PATHS = 4_000
+CONTINUATIONS = 4_000
 """Number of simulated continuations. The standard error of a chance is at most 0.8 percentage points."""
 SPREAD = 0.8
 """Confidence level of the range of the seed variance, from which the range of a chance follows."""
@@ -127,17 +127,17 @@ def _decided(
     # distance is drawn from its normal distribution, given the mean.
     item_share = 1 - _share_of_seeds(mean)
     known = item_share * (mean.mean - effect)
-    item_effects = known + draws.normal(size=PATHS) * math.sqrt(mean.item_variance * (1 - item_share))
+    item_effects = known + draws.normal(size=CONTINUATIONS) * math.sqrt(mean.item_variance * (1 - item_share))
     expected = effect + item_effects
-    sums = np.full(PATHS, mean.mean * mean.seeds)
-    squares = np.full(PATHS, mean.seed_variance * (mean.seeds - 1) + mean.mean**2 * mean.seeds)
-    seen, decided, shares = mean.seeds, np.zeros(PATHS, dtype=bool), {}
+    sums = np.full(CONTINUATIONS, mean.mean * mean.seeds)
+    squares = np.full(CONTINUATIONS, mean.seed_variance * (mean.seeds - 1) + mean.mean**2 * mean.seeds)
+    seen, decided, shares = mean.seeds, np.zeros(CONTINUATIONS, dtype=bool), {}
     for look, seeds in enumerate(test.looks):
         if seeds <= seen:
             continue
         new = seeds - seen
-        added = expected * new + draws.normal(size=PATHS) * np.sqrt(variance * new)
-        within = variance * (draws.chisquare(new - 1, PATHS) if new > 1 else 0.0)
+        added = expected * new + draws.normal(size=CONTINUATIONS) * np.sqrt(variance * new)
+        within = variance * (draws.chisquare(new - 1, CONTINUATIONS) if new > 1 else 0.0)
         sums, squares, seen = sums + added, squares + added**2 / new + within, seeds
         seed_part = np.maximum(squares - sums**2 / seeds, 0) / (seeds - 1) / seeds  # of the squared standard error
         levels = test.level(significance, look), test.level(2 * significance, look)

@@ -20,9 +20,11 @@ from neftune_cli.reporting.sanitizing import terminal_text
 from neftune_cli.reporting.sections import (
     ADVICE_TITLE,
     BEST_ARM_TITLE,
+    CLAIMS_TITLE,
     Block,
     Section,
     best_arm_sentences,
+    claim_details,
     early_stopping_section,
     sections,
 )
@@ -43,7 +45,6 @@ STATUS_STYLES: dict[Status, str] = {
     "inconclusive": "bold yellow",
     "not measured": "bold dim",
 }
-CLAIMS_TITLE = "Claims of the NEFTune paper (arXiv 2310.05914)"
 NO_CLAIMS = "These trials do not test any of the claims."
 
 
@@ -74,13 +75,6 @@ def print_claims(console: Console, results: Sequence[ClaimResult]) -> None:
     if results:
         console.print()
         console.print(Text(UNADJUSTED_CLAIMS_NOTE, style="dim"))
-
-
-def claim_details(result: ClaimResult) -> Iterator[tuple[str, str]]:
-    """Yield the details of a claim as label and sentences; empty ones are left out."""
-    for label, sentence in (("Paper", result.paper), ("Here", result.here), ("Caveat", result.caveat)):
-        if sentence:
-            yield label, sentence
 
 
 def _text(text: str, style: str = "") -> Text:

@@ -14,8 +14,8 @@ from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate
 from neftune_cli.metrics import METRICS
 from neftune_cli.reporting.documents import OutputFormat, document, to_text
-from neftune_cli.reporting.tables import print_claims, print_details
 from neftune_cli.reporting.terminal import print_comparisons
+from neftune_cli.reporting.terminal_tables import print_claims, print_details
 from tests.unit.comparisons import (
     assessment,
     best_arm,

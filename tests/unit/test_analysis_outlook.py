@@ -9,7 +9,7 @@ from scipy.stats import chi2, nct, t
 from statsmodels.stats.power import TTestPower
 
 from neftune_cli.analysis.crossed_factors import CrossedMean
-from neftune_cli.analysis.planning import Outlook, outlook, seeds_for_equivalence
+from neftune_cli.analysis.outlook import Outlook, outlook, seeds_for_equivalence
 from neftune_cli.analysis.sequential import SequentialTest
 
 FIVE_TO_TWENTY = SequentialTest((5, 8, 12, 20))

@@ -121,7 +121,7 @@ class PlottedArm:
         return (self.estimate.mean, *self.estimate.by_seed.values())
 
 
-def loss_by_alpha(comparison: Comparison) -> Plot | None:
+def metric_by_alpha(comparison: Comparison) -> Plot | None:
     """Return the plot of the primary metric; None where no arm has a finite mean.
 
     An arm's bar is the interval of its paired difference from the baseline, shifted by the baseline's mean: it excludes

@@ -1,4 +1,4 @@
-"""Sentences on precision and on the best arm, from comparisons of hand-made trials with known times."""
+"""Sentences on sources of standard errors and on the best arm, from comparisons of hand-made trials with times."""
 
 # ruff: noqa: RUF001  (the sentences have typographic minus signs)
 
@@ -15,8 +15,8 @@ from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
 from neftune_cli.metrics import METRICS
+from neftune_cli.reporting.error_sources import error_source_sentences
 from neftune_cli.reporting.footnotes import footnotes
-from neftune_cli.reporting.precision import precision_sentences
 from neftune_cli.reporting.sections import best_arm_sentences
 from tests.unit.measured_trials import arm, joined, with_items
 
@@ -43,17 +43,17 @@ def test_sources_and_times_are_the_last_footnote() -> None:
     comparison = compared(DIFFERENCES)
 
     narrower = 1 - stats.t.ppf(0.975, 4) / stats.t.ppf(0.975, 2) * math.sqrt(3 / 5)
-    assert precision_sentences(comparison) == [
+    assert error_source_sentences(comparison) == [
         "Sources of the squared standard error of held-out loss: 100% seeds, 0% items and 0% the residual. "
         f"2 more seeds of 3 arms take 6 min and narrow the unadjusted intervals by {narrower:.0%}. "
         "Doubling the held-out examples takes about 12 s per trial and narrows them by 0%. "
         "For the same time, more seeds narrow the intervals most."
     ]
-    assert footnotes(comparison)[-1] == precision_sentences(comparison)[0]
+    assert footnotes(comparison)[-1] == error_source_sentences(comparison)[0]
 
 
 def test_unknown_times_are_said() -> None:
-    (sentences,) = precision_sentences(compared(DIFFERENCES, seconds=None))
+    (sentences,) = error_source_sentences(compared(DIFFERENCES, seconds=None))
 
     assert "2 more seeds of 3 arms take an unknown time and narrow the unadjusted intervals by " in sentences
     assert "Doubling the held-out examples takes an unknown time and narrows them by 0%." in sentences
@@ -61,7 +61,7 @@ def test_unknown_times_are_said() -> None:
 
 
 def test_metric_without_items_names_seeds_alone() -> None:
-    (sentences,) = precision_sentences(compared(DIFFERENCES, items=False))
+    (sentences,) = error_source_sentences(compared(DIFFERENCES, items=False))
 
     assert sentences.startswith("The standard error of held-out loss is over seeds only. 2 more seeds of 3 arms take ")
     assert "examples" not in sentences
@@ -69,7 +69,7 @@ def test_metric_without_items_names_seeds_alone() -> None:
 
 @pytest.mark.parametrize("differences", [{5.0: (0.1, 0.2)}, {5.0: (0.1, 0.1, 0.1)}], ids=["two seeds", "constant"])
 def test_no_sentence_without_a_standard_error_over_seeds(differences: Mapping[float, Sequence[float]]) -> None:
-    assert precision_sentences(compared(differences)) == []
+    assert error_source_sentences(compared(differences)) == []
 
 
 def test_gain_of_the_best_arm_is_its_own() -> None:

@@ -1,4 +1,4 @@
-"""Precision of the differences: the sources of their standard errors, and how much more seeds or items would help."""
+"""Sources of the standard errors of the differences, and how much more seeds or items would help."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ MORE_SEEDS = 2
 
 
 @dataclass(frozen=True)
-class ArmPrecision:
+class ArmErrorSources:
     """Sources of the squared standard error of one difference, and the effect of more data on its interval."""
 
     arm: str
@@ -31,10 +31,10 @@ class ArmPrecision:
 
 
 @dataclass(frozen=True)
-class Precision:
-    """Precision of the differences of the primary metric, with the time that more data would take in such a sweep."""
+class ErrorSources:
+    """Error sources of the primary metric, with the time that more data would take in such a sweep."""
 
-    arms: tuple[ArmPrecision, ...]
+    arms: tuple[ArmErrorSources, ...]
     trials: int
     """Number of trials of these arms and of the baseline."""
     seed_seconds: float | None
@@ -55,14 +55,14 @@ class Precision:
         return ("seeds" if "seeds" in choices else "items") if len(choices) == 1 else None
 
 
-def precision(
+def error_sources(
     comparisons: Mapping[str, PairedComparison],
     seconds: Mapping[str, Sequence[float]],
     *,
     baseline: str,
     evaluation_seconds: float | None,
-) -> Precision | None:
-    """Return the precision of the differences with a standard error over seeds; None if there is none.
+) -> ErrorSources | None:
+    """Return the sources of the standard errors over seeds and items; None if no difference has one over seeds.
 
     Args:
         comparisons: arm to its difference from the baseline.
@@ -75,8 +75,8 @@ def precision(
     if not known:
         return None
     have_items = all(one.clusters > 1 for one in known.values())
-    return Precision(
-        arms=tuple(_arm_precision(arm, one.mean, one.confidence) for arm, one in known.items()),
+    return ErrorSources(
+        arms=tuple(_arm_error_sources(arm, one.mean, one.confidence) for arm, one in known.items()),
         trials=sum(one.seeds for one in known.values()) + max(one.seeds for one in known.values()),
         seed_seconds=_seed_seconds([seconds.get(arm, ()) for arm in (baseline, *known)]),
         item_seconds=evaluation_seconds if have_items else None,
@@ -107,12 +107,12 @@ def with_more_data(mean: CrossedMean, *, seeds: int = 0, item_factor: int = 1) -
     )
 
 
-def _arm_precision(arm: str, mean: CrossedMean, confidence: float) -> ArmPrecision:
+def _arm_error_sources(arm: str, mean: CrossedMean, confidence: float) -> ArmErrorSources:
     squared = mean.standard_error**2
     residual = min(mean.residual_variance, mean.seed_variance) / mean.seeds / squared
     items = mean.item_variance / squared
     by_items = _narrowing(mean, with_more_data(mean, item_factor=2), confidence) if mean.clusters > 1 else None
-    return ArmPrecision(
+    return ArmErrorSources(
         arm=arm,
         seed_share=max(0.0, 1 - residual - items),
         item_share=items,
