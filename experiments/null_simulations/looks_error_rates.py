@@ -24,6 +24,7 @@ NULL_MODELS = {
         for between in (0.0, 0.75, 0.98)
         for spread in (0.5, 1.0, 2.0, 3.0)
     },
+    **{f"9 arms, {spread:g} x": SeedModel(9, (spread,), 0.0, 0.0) for spread in (1.0, 3.0)},
     "spreads 0.5, 1 and 3 x": SeedModel(3, (0.5, 1.0, 3.0)),
     "t": SeedModel(3, shape="t, 3 degrees"),
     "t, 3 x": SeedModel(3, (3.0,), shape="t, 3 degrees"),

@@ -11,10 +11,12 @@ from scipy.special import stdtr, stdtrit
 
 from experiments.null_simulations.error_rates import LEVEL
 from neftune_cli.analysis.sequential import SequentialTest, null_minima
-from neftune_cli.config.spec import DEFAULT_ALPHAS, DEFAULT_LOOKS
+from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.evidence.measurements import Floats
 
 Flags = NDArray[np.bool_]
+ALPHA_STEP = 5.0
+"""Difference of the alphas of two neighbouring arms."""
 
 
 @dataclass(frozen=True)
@@ -133,29 +135,28 @@ def noise_p_values(
     differences: Floats,  # (sweeps, arms, seeds)
     present: Flags,  # (sweeps, arms)
 ) -> Floats:
-    """Return Simes' p-values of mean, trend and each of the present arms, (sweeps,); infinite without an arm."""
+    """Return Simes' p-values of mean, trend and each of the present arms, (sweeps,); infinite without an arm.
+
+    The number of tests is that of all arms, because results decide which arms are present.
+    """
     count = present.sum(axis=1)
     shares = present / np.maximum(count, 1)[:, None]
-    alphas = np.array(DEFAULT_ALPHAS[1 : differences.shape[1] + 1])
+    alphas = ALPHA_STEP * np.arange(1.0, differences.shape[1] + 1)
     centered = np.where(present, alphas - (shares @ alphas)[:, None], 0.0)
     of_mean, of_trend = (np.einsum("ka,kas->ks", weights, differences) for weights in (shares, centered))
     with np.errstate(invalid="ignore", divide="ignore"):
         contrasts = np.stack([TTests.of(one).p_different() for one in (of_mean, of_trend)], axis=1)
     tests = np.concatenate([contrasts, TTests.of(differences).p_different()], axis=1)
     is_test = np.column_stack([count > 0, count > 1, present])
-    return simes_rows(np.where(is_test, tests, np.inf), is_test.sum(axis=1))
+    return simes_rows(np.where(is_test, tests, np.inf))
 
 
 def simes_rows(
     p_values: Floats,  # (sweeps, tests)
-    tests: NDArray[np.int64] | None = None,  # (sweeps,)
 ) -> Floats:
-    """Return the p-value of Simes of each row, (sweeps,). `tests` is the number of finite p-values of each row."""
-    columns = p_values.shape[1]
-    number = np.full(len(p_values), columns) if tests is None else tests
-    with np.errstate(invalid="ignore"):  # a row without any test
-        scaled = np.sort(p_values, axis=1) * number[:, None] / np.arange(1, columns + 1)
-    return np.asarray(np.where(number > 0, scaled.min(axis=1), np.inf))
+    """Return the p-value of Simes of each row, (sweeps,). The p-value of a test that is not made is infinite."""
+    tests = p_values.shape[1]
+    return np.asarray((np.sort(p_values, axis=1) * tests / np.arange(1, tests + 1)).min(axis=1))
 
 
 def hommel_rows(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Any, TypeVar
 
 import numpy as np
@@ -181,7 +181,8 @@ class Design:
         """Test whether any arm with noise differs, with their mean, their trend and each of them; None for one arm.
 
         Mean and trend alone would miss an effect at the middle alpha only. At each look, the contrasts are those of the
-        arms with new seeds. Their estimates are reported at the last look with all arms.
+        arms with new seeds. The results decide which arms these are, so the number of tests stays that of the earlier
+        looks. The estimates of the contrasts are reported at the last look with all arms.
         """
         tested = {arm: one for arm, one in compared.items() if self.role(arm) == "arm" and any(map(is_testable, one))}
         present = [_with_most_seeds(tested, look) for look in range(max(map(len, tested.values()), default=0))]
@@ -191,18 +192,26 @@ class Design:
             self._once((metric.key, "contrasts", arms, look), partial(self._contrasts, metric, arms, look))
             for look, arms in enumerate(present)
         ]
-        p_values = [
-            _p_of_look([*contrasts.values(), *(tested[arm][look] for arm in arms)])
+        at_look = [
+            [
+                one.p_value
+                for one in (*contrasts.values(), *(tested[arm][look] for arm in arms))
+                if one and is_testable(one)
+            ]
             for look, (arms, contrasts) in enumerate(zip(present, found, strict=True))
         ]
+        numbers = accumulate(map(len, at_look), max)
+        p_value = self.test.p_value(
+            [simes(one, number) if one else math.nan for one, number in zip(at_look, numbers, strict=True)]
+        )
         with_all_arms = len(list(takewhile(lambda arms: arms == present[0], present)))
         names: tuple[ContrastName, ...] = ("mean", "trend")
         at_looks: dict[str, ComparisonsByLook] = {
             name: [contrasts.get(name) for contrasts in found[:with_all_arms]] for name in names
         }
-        assessed = assess(at_looks, metric, margin, test=self.test)
+        assessed = assess(at_looks, metric, margin, test=self.test, gates=dict.fromkeys(names, p_value))
         contrasts = tuple(Contrast(name, present[0], assessed[name]) for name in names if name in assessed)
-        return NoiseTest(self.test.p_value(p_values), contrasts) if contrasts else None
+        return NoiseTest(p_value, contrasts) if contrasts else None
 
     def _contrasts(self, metric: Metric, arms: Sequence[str], look: int) -> dict[ContrastName, PairedComparison]:
         aligned = self._aligned(metric, (self.baseline, *arms), self._seeds_until(look)) if arms else None
@@ -231,9 +240,3 @@ def _with_most_seeds(tested: Mapping[str, ComparisonsByLook], look: int) -> tupl
     seeds = {arm: one.seeds for arm, found in tested.items() if look < len(found) and (one := found[look])}
     least = LEAST_SEED_SHARE * max(seeds.values(), default=0)
     return tuple(arm for arm, count in seeds.items() if count >= least)
-
-
-def _p_of_look(comparisons: Sequence[PairedComparison | None]) -> float:
-    """Return Simes' p-value of the contrasts and arms at one look; NaN if none is testable."""
-    p_values = [one.p_value for one in comparisons if one and is_testable(one)]
-    return simes(p_values) if p_values else math.nan

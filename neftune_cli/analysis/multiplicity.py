@@ -25,10 +25,15 @@ def hommel_by_key(p_values: Mapping[Key, float]) -> dict[Key, float]:
     return dict(zip(p_values, hommel(list(p_values.values())), strict=True))
 
 
-def simes(p_values: Sequence[float]) -> float:
-    """Return the p-value of Simes (1986) for the null hypothesis that all hypotheses are true."""
-    ordered = sorted(p_values)
-    return min(len(ordered) * p / rank for rank, p in enumerate(ordered, start=1))
+def simes(p_values: Sequence[float], tests: int | None = None) -> float:
+    """Return the p-value of Simes (1986) for the null hypothesis that all hypotheses are true.
+
+    Args:
+        p_values: at least one.
+        tests: number of tests, those without a p-value included; their number by default.
+    """
+    number = len(p_values) if tests is None else tests
+    return min(number * p / rank for rank, p in enumerate(sorted(p_values), start=1))
 
 
 def _adjusted(p_values: Sequence[float], index: int) -> float:

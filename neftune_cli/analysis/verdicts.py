@@ -37,8 +37,8 @@ def assess(
         metric: determines the direction of improvement.
         margin: equivalence margin in the metric's unit.
         test: the planned looks.
-        gates: arm to the p-value of the test whether any arm differs, for the arms that are part of that test. It is a
-            lower bound of their p-values for difference.
+        gates: arm to the p-value of the test whether any arm differs, for the arms and contrasts that are part of that
+            test. It is a lower bound of their p-values for difference.
     """
     by_look = {arm: (one,) if isinstance(one, PairedComparison) else tuple(one) for arm, one in comparisons.items()}
     tested = {arm: one for arm, one in by_look.items() if any(map(is_testable, one))}
