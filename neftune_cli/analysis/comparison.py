@@ -100,7 +100,8 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     looks_by_arm = design.looks_by_arm(planned, declared.margin(planned, until_first_look, baseline, base_scores).size)
     assessed = {key: design.assess(metric, resolved.margins[key].size, looks_by_arm) for key, metric in metrics.items()}
     studied = design.trials_studied(looks_by_arm)
-    departures = tuple(plan_departures(evidence, design, metrics[primary], planned))
+    chosen_margin = options.margins.get(primary)
+    departures = tuple(plan_departures(evidence, design, metrics[primary], planned, chosen_margin))
     stopping = _early_stopping(studied, design, looks_by_arm, metrics, resolved)
     return Comparison(
         sweep=evidence.name,
@@ -131,6 +132,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         origin=evidence.origin,
         error_sources=_error_sources(studied, baseline, _timed(base, evidence), assessed[primary].arms),
         departures=departures,
+        chosen_margin=chosen_margin,
     )
 
 

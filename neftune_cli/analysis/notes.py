@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from neftune_cli.analysis.alignment import TrialsByArm, measured_seeds
 from neftune_cli.analysis.design import Design
+from neftune_cli.analysis.options import DEFAULT_OPTIONS
 from neftune_cli.analysis.results import Assessment
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
-from neftune_cli.formatting import listed
-from neftune_cli.metrics import Metric
+from neftune_cli.formatting import listed, percent
+from neftune_cli.metrics import Margin, Metric
 
 
 def comparison_notes(
@@ -36,8 +37,18 @@ def comparison_notes(
     return tuple(dict.fromkeys(notes))
 
 
-def plan_departures(evidence: Evidence, design: Design, primary: Metric, planned: Metric) -> Iterator[str]:
-    """Yield a sentence for each choice that differs from the declared one."""
+def plan_departures(
+    evidence: Evidence, design: Design, primary: Metric, planned: Metric, margin: Margin | None
+) -> Iterator[str]:
+    """Yield a sentence for each choice that differs from the declared one.
+
+    Args:
+        evidence: with the names of sweeps whose declared analysis is left out.
+        design: the arms and their declared analysis.
+        primary: primary metric of the comparison.
+        planned: declared primary metric.
+        margin: equivalence margin of the primary metric that was chosen for this comparison, if any.
+    """
     if evidence.dropped_plans:
         yield (
             f"The declared analysis of {listed(evidence.dropped_plans)} does not apply to several folders together: "
@@ -52,6 +63,12 @@ def plan_departures(evidence: Evidence, design: Design, primary: Metric, planned
     first = next(iter(design.trials))
     if design.baseline != first:
         yield f"The declared baseline is {first}. The comparison with {design.baseline} is exploratory."
+    declared = design.plan.margin or primary.margin
+    if primary is planned and margin not in (None, declared) and (design.plan.margin or design.has_planned_looks):
+        yield f"The declared equivalence margin is {declared.rule()}. Equivalence within another one is exploratory."
+    if design.has_planned_looks and design.confidence != DEFAULT_OPTIONS.confidence:
+        level = percent(DEFAULT_OPTIONS.confidence)
+        yield f"The planned looks decide at {level}. Verdicts at {percent(design.confidence)} are exploratory."
 
 
 def _seed_notes(design: Design, metric: Metric, assessed: Mapping[str, Assessment]) -> Iterator[str]:

@@ -147,10 +147,9 @@ def _intervals(comparison: Comparison, assessments: Sequence[Assessment]) -> Ite
     narrower = percent(2 * comparison.confidence - 1)
     if any(math.isfinite(one.interval.low) for one in assessments if one.verdict):
         yield (
-            f"The {level} intervals are simultaneous over {simultaneous_over(comparison)}, so they agree with the "
-            f"verdicts. The interval of an equivalent arm is the {narrower} interval, by which equivalence is tested. "
-            "An end of exactly 0 or at the margin makes an interval agree with its verdict and shows no more than the "
-            "verdict."
+            f"The {level} intervals are simultaneous over {simultaneous_over(comparison)} (Bonferroni). The interval "
+            f"of an equivalent arm is the {narrower} interval, by which equivalence is tested. Where an interval "
+            "disagrees with its verdict, it ends at exactly 0 or at the margin, and shows no more than the verdict."
         )
     elif any(math.isfinite(one.comparison.ci_low) for one in assessments):
         yield f"The {level} intervals shown are unadjusted."

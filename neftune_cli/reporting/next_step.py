@@ -102,8 +102,10 @@ def _with_seeds(comparison: Comparison, arms: int, options: Sequence[str]) -> Ne
     """Return the command for a sweep with planned looks in a folder of its own."""
     folder = comparison.origin.folders[0].rstrip("/")
     metric = () if comparison.primary == HELD_OUT_LOSS else ("--metric", comparison.primary)
+    chosen = comparison.chosen_margin
+    margin = ("--margin", chosen.written()) if chosen else ()
     output = ("--output", f"{folder}-until-decided")
-    command = ("neftune", "sweep", f"{folder}/sweep.yaml", *options, "--until-decided", *metric, *output)
+    command = ("neftune", "sweep", f"{folder}/sweep.yaml", *options, "--until-decided", *metric, *margin, *output)
     return _step(comparison, command, DEFAULT_LOOKS[-1], DEFAULT_LOOKS[-1] * arms)
 
 

@@ -59,11 +59,12 @@ def _beside_the_seeds(comparison: Comparison, arm: str, assessment: Assessment) 
     needed = [seeds_for_equivalence(replace(mean, seed_variance=one), margin, significance) for one in variances]
     known = [seeds for seeds in needed if seeds is not None]
     if len(known) < len(needed):
-        return f"{start}. No number of seeds is enough to show equivalence with these {comparison.metric.item}s."
+        return f"{start}. No number of seeds shows equivalence with 80% power on these {comparison.metric.item}s."
     about, low, high = known
+    others = " and no other arm is equivalent" if tests > 1 else ""
     return (
-        f"{start}. If the true difference is 0, showing equivalence with a fixed number of seeds takes about {about:,} "
-        f"(80% power): {low:,} to {high:,} within the {SPREAD:.0%} interval of this standard deviation."
+        f"{start}. If the true difference is 0{others}, showing equivalence with a fixed number of seeds takes about "
+        f"{about:,} (80% power): {low:,} to {high:,} within the {SPREAD:.0%} interval of this standard deviation."
     )
 
 
@@ -76,11 +77,16 @@ def _cell(found: tuple[Outlook, ...], seeds: int, place: int) -> Cell:
 
 def outlook_note(comparison: Comparison) -> str:
     """Return the sentences on the assumptions of the chances, and on the margin."""
-    planned = "at the planned looks" if comparison.has_planned_looks else "with neftune sweep --until-decided"
+    seeds = (
+        "The measured seeds are kept, and further ones are added at the planned looks."
+        if comparison.has_planned_looks
+        else "They also assume that the new sweep with --until-decided measures the same values for these seeds. Looks "
+        "before the measured number of seeds are left out, so the chances can be too low."
+    )
     assumptions = (
         "A decision is a verdict other than inconclusive. The chances assume that the true difference is 0, the margin "
-        "or twice the margin, and that differences are normal. The measured seeds are kept and further ones are added "
-        f"{planned}. The range of a chance follows from the {SPREAD:.0%} interval of the variance between seeds, which "
+        "or twice the margin, and that differences are normal. "
+        f"{seeds} The range of a chance follows from the {SPREAD:.0%} interval of the variance between seeds, which "
         "few seeds estimate only roughly."
     )
     return f"{assumptions} {_margin(comparison)}"

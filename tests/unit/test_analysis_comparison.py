@@ -370,6 +370,39 @@ def test_declared_margin_belongs_to_the_declared_metric(hand_made_records: Recor
     assert comparison.notes[0] == ("The declared primary metric is held-out loss. Results of ROUGE-L are exploratory.")
 
 
+LOOKS = AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), looks_taken=1)
+
+
+@pytest.mark.parametrize(
+    ("plan", "margin", "is_noted"),
+    [
+        (AnalysisPlan(margin=Margin(0.5)), Margin(0.7), True),
+        (AnalysisPlan(margin=Margin(0.5)), Margin(0.5), False),
+        (AnalysisPlan(), Margin(0.7), False),
+        (LOOKS, Margin(0.7), True),
+    ],
+    ids=["declared", "the declared one", "none declared", "looks"],
+)
+def test_another_margin_than_the_declared_one_is_noted(
+    hand_made_records: Records, plan: AnalysisPlan, margin: Margin, is_noted: bool
+) -> None:
+    comparison = _compare(hand_made_records, ComparisonOptions(margins={"eval_loss": margin}), plan=plan)
+
+    assert comparison.chosen_margin == margin
+    note = "The declared equivalence margin is "
+    assert any(one.startswith(note) for one in comparison.departures) == is_noted
+
+
+def test_another_level_than_that_of_the_looks_is_noted(hand_made_records: Records) -> None:
+    noted, fixed = (
+        _compare(hand_made_records, ComparisonOptions(confidence=0.9), plan=plan).departures
+        for plan in (LOOKS, AnalysisPlan())
+    )
+
+    assert noted == ("The planned looks decide at 95%. Verdicts at 90% are exploratory.",)
+    assert fixed == ()
+
+
 def test_other_baseline_than_the_declared_one_is_noted(hand_made_records: Records) -> None:
     comparison = _compare(hand_made_records, ComparisonOptions(baseline="5"), plan=AnalysisPlan(metric="eval_loss"))
 

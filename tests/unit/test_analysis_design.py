@@ -194,6 +194,22 @@ def test_arm_is_inconclusive_if_the_test_of_noise_is_not_passed() -> None:
     assert ungated.arms["alpha=5"].p_adjusted == pytest.approx(2 * p_of(significant))
 
 
+def test_mean_is_inconclusive_if_the_test_of_noise_is_not_passed() -> None:
+    draws = np.random.default_rng(3)
+    common = np.array([-0.172, -0.136, -0.1, -0.064, -0.028])
+    own = 0.5 * draws.normal(size=5)
+    arms = trials({5: (common + own).tolist(), 10: (common - own).tolist()})
+
+    test = assessed(design(arms, about_noise=True)).noise_test
+
+    assert test is not None
+    mean = test.contrasts[0].assessment
+    assert 2 * p_of(common) <= 0.05 < test.p_value  # significant over mean and trend alone
+    assert mean.p_adjusted == pytest.approx(test.p_value)
+    assert mean.verdict == "inconclusive"
+    assert mean.interval.low <= 0 <= mean.interval.high
+
+
 def test_contrasts_are_the_mean_of_the_arms_and_the_fitted_change_over_alpha() -> None:
     draws = np.random.default_rng(0)
     alphas, differences = (2.0, 5.0, 15.0), draws.normal(0.1, 0.05, (3, 6))

@@ -36,9 +36,9 @@ VERDICTS = (
     "to differ from zero (higher or lower for metrics without a preferred direction); inconclusive if neither is shown."
 )
 SIMULTANEOUS = (
-    "The 95% intervals are simultaneous over the arms, so they agree with the verdicts. The interval of an equivalent "
-    "arm is the 90% interval, by which equivalence is tested. An end of exactly 0 or at the margin makes an interval "
-    "agree with its verdict and shows no more than the verdict."
+    "The 95% intervals are simultaneous over the arms (Bonferroni). The interval of an equivalent arm is the 90% "
+    "interval, by which equivalence is tested. Where an interval disagrees with its verdict, it ends at exactly 0 or "
+    "at the margin, and shows no more than the verdict."
 )
 NOISE_RATIO = (
     "The noise ratio is the expected norm of one token's noise divided by the median norm of the embeddings. It is "
@@ -110,7 +110,7 @@ def test_arms_of_other_roles_are_not_counted_as_tested_together() -> None:
 
     assert "(Hommel's method, 2 arms, 5% level)" in note
     assert "equivalence. The primary arm and each control are tested alone. The 95% intervals" in note
-    assert "simultaneous over the arms that are tested together, so" in note
+    assert "simultaneous over the arms that are tested together (Bonferroni)" in note
 
 
 def test_tests_are_adjusted_over_arms_with_a_p_value_only() -> None:
@@ -291,7 +291,7 @@ def test_the_margin_is_stated_with_its_rule_and_without_a_number_of_seeds_if_non
 
     (note,) = [note for note in notes if note.startswith("The equivalence margin ")]
     assert note.startswith("The equivalence margin of held-out loss is 0.0200 nats (1% of the gain of fine-tuning). ")
-    assert note.endswith("No number of seeds is enough to show equivalence with these held-out examples.")
+    assert note.endswith("No number of seeds shows equivalence with 80% power on these held-out examples.")
 
 
 def test_the_margin_is_compared_with_the_variation_of_the_seeds() -> None:

@@ -94,7 +94,7 @@ def _declared(comparison: Comparison, plan: AnalysisPlan | None) -> Iterator[str
         yield f"Primary metric, on which the conclusion is based: {name}."
         return
     yield f"Primary metric: {name} ({_metric_source(comparison, plan)})."
-    yield "Equivalence margin: " + (f"declared, {plan.margin.rule()}." if plan.margin else "the default, not declared.")
+    yield f"Equivalence margin: {_margin_source(comparison, plan)}."
     if plan.primary_arm:
         yield f"Primary arm: {plan.primary_arm}. The other arms are exploratory."
     else:
@@ -112,6 +112,13 @@ def _metric_source(comparison: Comparison, plan: AnalysisPlan) -> str:
         comparison.primary == HELD_OUT_LOSS or HELD_OUT_LOSS not in comparison.metrics
     )
     return "the default, not declared" if is_default else "chosen when the results were compared, not declared"
+
+
+def _margin_source(comparison: Comparison, plan: AnalysisPlan) -> str:
+    """Return whether the margin was declared, is the default one, or was chosen at the comparison."""
+    if comparison.chosen_margin not in (None, plan.margin):
+        return "chosen when the results were compared, not declared"
+    return f"declared, {plan.margin.rule()}" if plan.margin else "the default, not declared"
 
 
 def _looks(plan: AnalysisPlan) -> Iterator[str]:

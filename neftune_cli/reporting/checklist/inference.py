@@ -62,14 +62,17 @@ def _adjustments(comparison: Comparison) -> Iterator[str]:
     yield (
         f"{counted(len(tested), 'arm')} {'is' if len(tested) == 1 else 'are'} tested on the primary metric. P-values "
         f"of arms that are tested together are adjusted by Hommel's method, at a level of "
-        f"{percent(1 - comparison.confidence)}, separately for difference and for equivalence. Intervals are "
-        "simultaneous over the same arms."
+        f"{percent(1 - comparison.confidence)}, separately for difference and for equivalence: the probability of any "
+        f"false verdict is at most {percent(2 * (1 - comparison.confidence))} if both keep their level. Intervals are "
+        "simultaneous over the same arms. The comparison with early stopping is a further family, and the claims of "
+        "the paper are not adjusted. Neither is part of the conclusion."
     )
     yield from _role_sentences(comparison)
     if comparison.primary in comparison.noise_tests:
         yield (
             "A first test asks whether any arm with noise differs. It combines the mean of these arms, their trend "
-            "over alpha and the difference of each arm. No arm has a smaller adjusted p-value than this test."
+            "over alpha and the difference of each arm. The arms in this test have no smaller adjusted p-value. The "
+            "p-values of mean and trend are adjusted over these two, and are not smaller than that of this test either."
         )
     if comparison.plan and comparison.plan.has_planned_looks:
         yield f"P-values and intervals are also adjusted for the {len(comparison.plan.looks)} planned looks."
@@ -97,11 +100,11 @@ def _missing_runs(comparison: Comparison, files: RunFiles) -> Iterator[str]:
     yield from (f"Missing from the numbers: {line}" for line in comparison.unfinished)
     open_arms = decide(comparison).open_arms if comparison.treated else {}
     plan = comparison.plan
-    if plan and plan.has_planned_looks and open_arms and plan.looks_taken < len(plan.looks):
-        yield (
-            f"The plan has not ended. Looks taken: {plan.looks_taken} of {len(plan.looks)}. Not decided: "
-            f"{listed([comparison.spoken(arm) for arm in open_arms])}."
-        )
+    has_ended = not open_arms and not comparison.departures
+    if plan and plan.has_planned_looks and not has_ended and plan.looks_taken < len(plan.looks):
+        yield f"The plan has not ended. Looks taken: {plan.looks_taken} of {len(plan.looks)}."
+        if open_arms:
+            yield f"Not decided: {listed([comparison.spoken(arm) for arm in open_arms])}."
     elif not comparison.unfinished and files.specs:
         yield "No trial is missing: every declared trial has finished and is included."
 
