@@ -192,7 +192,10 @@ def _download_problem(name: str, error: Exception) -> Problem:
         fix = f"{suggestion(name, (BUNDLED_MODEL, SMOLLM2))}{spelling} {MODEL_CHOICES}"
         return Problem(f"There is no model '{name}', neither a local directory nor on the Hugging Face Hub.", fix)
     if isinstance(error, LocalEntryNotFoundError):
-        fix = f"Go online once (and unset HF_HUB_OFFLINE), or pass a directory. --model {BUNDLED_MODEL} works offline."
+        fix = (
+            "Go online once (and unset HF_HUB_OFFLINE), or pass a directory, for example one that "
+            f"`hf download {name} --local-dir DIR` wrote on another machine. --model {BUNDLED_MODEL} works offline."
+        )
         what = f"There is no directory '{name}', no complete cached copy, and the Hugging Face Hub cannot be reached."
         return Problem(what, f"{suggestion(name, (BUNDLED_MODEL, SMOLLM2))}{fix}")
     what = f"The model '{name}' cannot be downloaded: {first_line(error)}."

@@ -185,7 +185,8 @@ def offline_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_hub_id_offline(offline_cache: Path) -> None:
     assert error_message("someone/something") == (
         "There is no directory 'someone/something', no complete cached copy, and the Hugging Face Hub cannot be "
-        "reached. Go online once (and unset HF_HUB_OFFLINE), or pass a directory. --model tiny works offline."
+        "reached. Go online once (and unset HF_HUB_OFFLINE), or pass a directory, for example one that "
+        "`hf download someone/something --local-dir DIR` wrote on another machine. --model tiny works offline."
     )
 
 
