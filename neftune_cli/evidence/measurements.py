@@ -1,6 +1,6 @@
 """Evidence in the same form for the results of all tools: measurements of comparable trials, and their setting."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -12,7 +12,7 @@ from neftune_cli.config.arms import arm_name
 from neftune_cli.config.spec import BASE_ARM, NOISE_DETAILS
 from neftune_cli.metrics import Margin, Metric
 from neftune_cli.records import Attestation, CurvePoint
-from neftune_cli.store.manifest import manifest_of
+from neftune_cli.store.manifest import Manifest, manifest_of
 
 Floats = NDArray[np.float64]
 REFERENCE_LENGTH = "reference_chars"
@@ -153,6 +153,8 @@ class TrialOrigin:
     """Mean time of a trained trial in seconds; None if unknown, and for several folders."""
     workers: int = 1
     """Number of trials that ran side by side."""
+    run_options: tuple[str, ...] = ()
+    """Options of the sweep's last command that say where and in how many processes its trials run."""
 
 
 @dataclass(frozen=True)
@@ -216,8 +218,11 @@ class Evidence:
     @property
     def origin(self) -> TrialOrigin:
         """Return the folders of the trials, with the cost that the manifest has."""
-        seconds, workers = _measured_cost(self.manifests, {one.trial_id for one in self.trials if not one.is_base})
-        return TrialOrigin(self.folders, bool(self.specs), seconds, workers)
+        manifest = manifest_of(self.manifests[0]) if len(self.manifests) == 1 else None
+        if manifest is None:
+            return TrialOrigin(self.folders, bool(self.specs))
+        seconds, workers = _measured_cost(manifest, {one.trial_id for one in self.trials if not one.is_base})
+        return TrialOrigin(self.folders, bool(self.specs), seconds, workers, tuple(_run_options(manifest.command)))
 
     @property
     def manifest_digest(self) -> str | None:
@@ -230,10 +235,21 @@ def joined_manifests(manifests: Sequence[str]) -> str:
     return "".join(manifests)
 
 
-def _measured_cost(manifests: Sequence[str], trials: Set[str]) -> tuple[float | None, int]:
-    """Return the mean seconds of these trials and the number of workers; None and 1 if there is no single manifest."""
-    manifest = manifest_of(manifests[0]) if len(manifests) == 1 else None
-    if manifest is None or not manifest.workers.number:
+_RUN_OPTIONS = ("--nproc", "--executor", "--slurm", "--address", "--gpus-per-trial", "--cpus-per-trial")
+
+
+def _run_options(command: Sequence[str]) -> Iterator[str]:
+    """Yield the options of a command that say where and in how many processes trials run, each with its value."""
+    for index, argument in enumerate(command):
+        if argument in _RUN_OPTIONS:
+            yield from command[index : index + 2]
+        elif argument.partition("=")[0] in _RUN_OPTIONS:
+            yield argument
+
+
+def _measured_cost(manifest: Manifest, trials: Set[str]) -> tuple[float | None, int]:
+    """Return the mean seconds of these trials and the number of workers; None and 1 if the workers are not known."""
+    if not manifest.workers.number:
         return None, 1
     timed = [one.seconds for trial, one in manifest.trials.items() if trial in trials and one.seconds is not None]
     return (float(np.mean(timed)) if timed else None), manifest.workers.number

@@ -91,7 +91,7 @@ def _of_plan(comparison: Comparison) -> NextStep | None:
     if taken == last:
         return None
     folder = comparison.origin.folders[0]
-    command = ("neftune", "sweep", f"{folder}/sweep.yaml", "--output", folder)
+    command = ("neftune", "sweep", f"{folder}/sweep.yaml", "--output", folder, *comparison.origin.run_options)
     assessed = comparison.assessments(comparison.primary).values()
     decided = sum(one.verdict in DECIDED for one in assessed)
     open_arms = len(comparison.treated) - decided
@@ -105,7 +105,8 @@ def _with_seeds(comparison: Comparison, arms: int, options: Sequence[str]) -> Ne
     chosen = comparison.chosen_margin
     margin = ("--margin", chosen.written()) if chosen else ()
     output = ("--output", f"{folder}-until-decided")
-    command = ("neftune", "sweep", f"{folder}/sweep.yaml", *options, "--until-decided", *metric, *margin, *output)
+    wanted = (*options, "--until-decided", *metric, *margin, *output, *comparison.origin.run_options)
+    command = ("neftune", "sweep", f"{folder}/sweep.yaml", *wanted)
     return _step(comparison, command, DEFAULT_LOOKS[-1], DEFAULT_LOOKS[-1] * arms)
 
 

@@ -125,6 +125,8 @@ def _git_state() -> GitState | None:
     try:
         if Path(git("rev-parse", "--show-toplevel")) != root:
             return None  # installed into an environment inside the checkout of another project
-        return GitState(commit=git("rev-parse", "HEAD"), dirty=bool(git("status", "--porcelain")))
+        return GitState(
+            commit=git("rev-parse", "HEAD"), dirty=bool(git("status", "--porcelain", "--untracked-files=no"))
+        )
     except (OSError, subprocess.CalledProcessError):
         return None

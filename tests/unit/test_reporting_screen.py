@@ -159,6 +159,15 @@ def test_planned_looks_are_in_the_scope_and_arms_that_stopped_show_their_seeds()
     assert "at most 20 seeds, 24 trials, about 6 min with 2 workers" in text
 
 
+def test_next_command_runs_where_the_sweep_ran_with_the_margin_of_the_comparison() -> None:
+    origin = replace(ORIGIN, run_options=("--executor", "slurm", "--slurm", "partition=gpu"))
+
+    text = _printed(replace(_four_arms(), origin=origin, chosen_margin=Margin(0.02)), 300)
+
+    command = "neftune sweep results/bios/sweep.yaml --until-decided --margin 0.02 --output results/bios-until-decided"
+    assert f"Next     {command} --executor slurm --slurm partition=gpu\n" in text
+
+
 def test_another_metric_than_the_declared_one_is_noted_and_has_no_next_look() -> None:
     plan = AnalysisPlan(looks=LOOKS, seeds=tuple(range(20)), looks_taken=1)
     departed = replace(_four_arms(), plan=plan, departures=("Results of ROUGE-L are exploratory.",))
