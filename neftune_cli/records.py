@@ -197,7 +197,7 @@ class TrialRecord(Record):
     probe_eval: EvalMetrics | None = None
     """Scores of the responses to probe prompts; null without prompts, and in records of schema versions 1 and 2."""
     noise: NoiseMeasurement | None = None
-    """Noise relative to the embeddings; null for the base model."""
+    """Noise relative to the embeddings; null for the base model, and with the noise scale `hf`."""
     attestation: Attestation | None = None
     """Measured noise; null for the base model, and in records of schema version 1."""
     identity: dict[str, Any]

@@ -22,9 +22,9 @@ Action = Literal[
 
 - `use`: use an arm, which is better than the baseline.
 - `stop earlier`: stop the baseline earlier; the arm is not shown to be better than the early-stopped baseline.
-- `keep baseline`: all arms with a verdict are worse or equivalent.
+- `keep baseline`: every arm that the decision is about is worse or equivalent.
 - `choose later`: noise makes a difference, and no arm is decided as better.
-- `undecided`: neither a difference nor equivalence is shown.
+- `undecided`: no arm is better, and at least one is inconclusive.
 - `no direction`: report the change; neither direction of the metric is an improvement.
 - `too few seeds`: report the results of these trained models.
 - `not learned`: repair the training first; it does not improve on the base model.
@@ -81,17 +81,17 @@ def stopped_arm(stopping: EarlyStopping | None, name: str) -> StoppedArm | None:
 def _action(
     comparison: Comparison,
     metric: Metric,
-    with_verdict: Mapping[str, Assessment],
+    confirmatory: Mapping[str, Assessment],
     with_few_seeds: Mapping[str, Assessment],
 ) -> tuple[Action, str | None]:
-    verdicts = {assessment.verdict for assessment in with_verdict.values()}
+    verdicts = {assessment.verdict for assessment in confirmatory.values()}
     if comparison.learning.has_learned is False:
         return "not learned", None
-    if not with_verdict:
+    if not confirmatory:
         return ("too few seeds" if with_few_seeds else "no evidence"), None
     if verdicts & {"higher", "lower"}:
         return "no direction", None
-    if better := {arm: one for arm, one in with_verdict.items() if one.verdict == "better"}:
+    if better := {arm: one for arm, one in confirmatory.items() if one.verdict == "better"}:
         return _use_or_stop(comparison, metric, better)
     if "inconclusive" in verdicts:
         test = comparison.noise_tests.get(metric.key)

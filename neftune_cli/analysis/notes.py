@@ -65,7 +65,8 @@ def plan_departures(
         yield f"The declared baseline is {first}. The comparison with {design.baseline} is exploratory."
     declared = design.plan.margin or primary.margin
     if primary is planned and margin not in (None, declared) and (design.plan.margin or design.has_planned_looks):
-        yield f"The declared equivalence margin is {declared.rule()}. Equivalence within another one is exploratory."
+        rule = declared.rule()
+        yield f"The equivalence margin of the sweep is {rule}. Equivalence within another one is exploratory."
     if design.has_planned_looks and design.confidence != DEFAULT_OPTIONS.confidence:
         level = percent(DEFAULT_OPTIONS.confidence)
         yield f"The planned looks decide at {level}. Verdicts at {percent(design.confidence)} are exploratory."

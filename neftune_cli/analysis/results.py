@@ -77,7 +77,7 @@ class Assessment:
     margin: float
     """Equivalence margin in the metric's unit."""
     verdict: Verdict | None
-    """None with fewer than three seeds, and if the standard error is unknown."""
+    """None with fewer than three seeds, if the standard error is unknown, and before the first planned look."""
     interval: Interval
     """Simultaneous interval over arms and looks. Zero is not inside it if a difference is shown: it is
     outside or an end."""

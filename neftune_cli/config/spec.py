@@ -353,7 +353,7 @@ class SweepSpec(NoiseDetails, InputSpec):
         return self
 
     @model_validator(mode="after")
-    def _seeds_are_those_of_the_looks(self) -> Self:
+    def _seeds_are_valid(self) -> Self:
         if repeated_seeds := repeated(self.seeds):
             shown = ", ".join(map(str, repeated_seeds))
             raise PydanticCustomError("repeated_seed", "these seeds are repeated: {seeds}", {"seeds": shown})

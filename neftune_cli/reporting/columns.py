@@ -42,7 +42,7 @@ class ExportedAssessment(ExportedModel):
     margin: float | None
     """Equivalence margin in the metric's unit; a relative margin is a share of the mean of the paired baseline."""
     verdict: Verdict | None
-    """Null with fewer than three paired seeds, and where the differences do not vary."""
+    """Null with fewer than three paired seeds, where the differences do not vary, and before the first planned look."""
     about: Literal["method", "checkpoints"] | None
     """Scope of interval and verdict. `method` (three or more paired seeds): they generalize to new seeds and new items.
     `checkpoints` (fewer): the interval generalizes to new items for these trained models only, and there is no

@@ -60,7 +60,7 @@ class Dispatcher:
         self._waiting: list[Job] = []
         self._running: dict[str, Job] = {}
         self._not_before: dict[str, float] = {}
-        self._failed_before: dict[str, str] = {}
+        self._failure_times: dict[str, str] = {}
         self._interrupted: Callable[[], bool] = lambda: False
         self._is_shared = False
         self.result = DispatchResult()
@@ -71,7 +71,7 @@ class Dispatcher:
         With `detach`, only submit them, and return at once.
         """
         self._waiting = [Job(trial, self._settings) for trial in trials]
-        self._failed_before = {job.trial.id: _failure_time(self._trial_folder(job.trial)) for job in self._waiting}
+        self._failure_times = {job.trial.id: _failure_time(self._trial_folder(job.trial)) for job in self._waiting}
         self._interrupted = interrupted
         if detach:
             return self._submit_all()
@@ -192,7 +192,7 @@ class Dispatcher:
     def _ended_elsewhere(self, trial: Trial) -> bool:
         """Return whether another process has finished the trial, or recorded its failure, since this one started."""
         folder = self._trial_folder(trial)
-        return folder.record() is not None or _failure_time(folder) not in ("", self._failed_before[trial.id])
+        return folder.record() is not None or _failure_time(folder) not in ("", self._failure_times[trial.id])
 
     def _trial_folder(self, trial: Trial) -> TrialFolder:
         return trial_folder(self._folder, trial)

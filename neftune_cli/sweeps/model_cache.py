@@ -99,7 +99,7 @@ class ModelCache:
         return self._prepared[key]
 
 
-def preparation_of(
+def loaded_sizes(
     loaded: LoadedModel, prepared_sets: Sequence[PreparedData], lora_ranks: Iterable[int | None]
 ) -> LoadedSizes:
     """Return the sizes of a model and of its tokenized data.

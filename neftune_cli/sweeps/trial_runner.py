@@ -23,7 +23,7 @@ from neftune_cli.sweeps.inspection import (
     resolved_evaluation,
     with_alphas,
 )
-from neftune_cli.sweeps.model_cache import ModelCache, preparation_of
+from neftune_cli.sweeps.model_cache import ModelCache, loaded_sizes
 from neftune_cli.sweeps.plan import trial_folder
 from neftune_cli.sweeps.trial_state import TrialStateWriter
 from neftune_cli.training.cost import Calibration
@@ -95,7 +95,7 @@ class TrialRunner:
         for rank in ranks:
             problems.attempt(partial(check_trainable, loaded, trials[0].model, rank))
         problems.raise_any()
-        return preparation_of(loaded, list(prepared.values()), ranks)
+        return loaded_sizes(loaded, list(prepared.values()), ranks)
 
     def calibrate(self, trial: TrialSpec, seconds: float) -> Calibration:
         """Measure the cost of a trial with this recipe in at most `seconds`, as far as this can be known beforehand.

@@ -57,7 +57,7 @@ def measure_losses(
         pad_token_id=prepared.pad_token_id,
         tokens=tokens_at_once(prepared.device),
     )
-    return _example_losses(measured, losses, epoch)
+    return _loss_rows(measured, losses, epoch)
 
 
 def _splits(prepared: PreparedData) -> list[tuple[str, TokenizedExample]]:
@@ -65,7 +65,7 @@ def _splits(prepared: PreparedData) -> list[tuple[str, TokenizedExample]]:
     return [(PROBE_SPLIT, one) for one in prepared.probe] + [(HELD_OUT_SPLIT, one) for one in prepared.held_out]
 
 
-def _example_losses(
+def _loss_rows(
     measured: Sequence[tuple[str, TokenizedExample]], losses: Sequence[float], epoch: int
 ) -> list[ExampleLoss]:
     return [
@@ -149,7 +149,7 @@ def measure_losses_and_responses(
         not_finite=not_finite,
     )
     splits = [measured[index][0] for index in prompted]
-    return _example_losses(measured, losses, epoch), _measured_responses(generations, splits)
+    return _loss_rows(measured, losses, epoch), _measured_responses(generations, splits)
 
 
 def _prompted(prepared: PreparedData) -> list[int]:

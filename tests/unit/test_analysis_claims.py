@@ -80,7 +80,7 @@ NOT_INFERIOR = [
     (SIGNIFICANT_BUT_SMALL, "supported"),
     (OPPOSITE, "supported"),
     (LARGE, "refuted"),
-    (NEAR_THE_MARGIN, "refuted"),
+    (NEAR_THE_MARGIN, "inconclusive"),
     (BETWEEN_LEVELS, "supported"),
     (IMPRECISE, "inconclusive"),
 ]

@@ -389,7 +389,7 @@ def test_another_margin_than_the_declared_one_is_noted(
     comparison = _compare(hand_made_records, ComparisonOptions(margins={"eval_loss": margin}), plan=plan)
 
     assert comparison.chosen_margin == margin
-    note = "The declared equivalence margin is "
+    note = "The equivalence margin of the sweep is "
     assert any(one.startswith(note) for one in comparison.departures) == is_noted
 
 

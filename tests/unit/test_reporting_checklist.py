@@ -114,7 +114,7 @@ def test_a_paused_plan_is_not_called_complete() -> None:
 
     excluded = texts(paused, FULL)["Were runs or data excluded"]
 
-    assert "The plan has not ended. Looks taken: 1 of 2. Not decided: alpha 5." in excluded
+    assert "Looks taken: 1 of 2. Not decided: alpha 5." in excluded
     assert "No trial is missing" not in excluded
     assert "No trial is missing" in texts(replace(comparison(), unfinished=()), FULL)["Were runs or data excluded"]
 

@@ -134,8 +134,8 @@ def _does_not_rise(effect: NoiseEffect) -> _StatusAndReason:
             return "supported", reason
         excluded = f"A rise by the margin of {margin} is excluded (one-sided test)."
         return "supported", "Significantly lower." if direction else excluded
-    if direction == "higher":
-        return "refuted", _significant(effect, direction)
+    if effect.comparison.ci_low > effect.margin:
+        return "refuted", _significant(effect, "higher")
     reason = f"Inconclusive: a rise beyond the margin of {margin} is not excluded."
     return "inconclusive", reason
 

@@ -63,7 +63,8 @@ def _adjustments(comparison: Comparison) -> Iterator[str]:
         f"{counted(len(tested), 'arm')} {'is' if len(tested) == 1 else 'are'} tested on the primary metric. P-values "
         f"of arms that are tested together are adjusted by Hommel's method, at a level of "
         f"{percent(1 - comparison.confidence)}, separately for difference and for equivalence: the probability of any "
-        f"false verdict is at most {percent(2 * (1 - comparison.confidence))} if both keep their level. Intervals are "
+        f"false verdict on arms that are tested together is at most {percent(2 * (1 - comparison.confidence))} if both "
+        "keep their level. Intervals are "
         "simultaneous over the same arms. The comparison with early stopping is a further family, and the claims of "
         "the paper are not adjusted. Neither is part of the conclusion."
     )
@@ -100,13 +101,13 @@ def _missing_runs(comparison: Comparison, files: RunFiles) -> Iterator[str]:
     yield from (f"Missing from the numbers: {line}" for line in comparison.unfinished)
     open_arms = decide(comparison).open_arms if comparison.treated else {}
     plan = comparison.plan
-    has_ended = not open_arms and not comparison.departures
-    if plan and plan.has_planned_looks and not has_ended and plan.looks_taken < len(plan.looks):
-        yield f"The plan has not ended. Looks taken: {plan.looks_taken} of {len(plan.looks)}."
+    is_decided = not open_arms and not comparison.departures
+    if plan and plan.has_planned_looks and not is_decided and plan.looks_taken < len(plan.looks):
+        yield f"Looks taken: {plan.looks_taken} of {len(plan.looks)}."
         if open_arms:
             yield f"Not decided: {listed([comparison.spoken(arm) for arm in open_arms])}."
     elif not comparison.unfinished and files.specs:
-        yield "No trial is missing: every declared trial has finished and is included."
+        yield "No trial is missing: every declared trial, until the look that decides its arm, has finished."
 
 
 def _dropped_rows(files: RunFiles) -> Iterator[str]:
