@@ -36,7 +36,8 @@ class ExportedAssessment(ExportedModel):
     p_value: float | None
     """Two-sided p-value of the difference, unadjusted."""
     p_adjusted: float | None
-    """`p_value`, adjusted over the arms (Hommel) and the planned looks."""
+    """`p_value`, adjusted over the arms (Hommel) and the planned looks, and not smaller than that of the any-noise
+    test."""
     p_equivalent: float | None
     """p-value of two one-sided tests for equivalence within the margin, adjusted over arms and planned looks."""
     margin: float | None

@@ -121,7 +121,7 @@ class ExportedBestArm(ExportedModel):
     over the splits that selected this arm. It is not the gain of fine-tuning. Null if fewer than a quarter of the
     splits selected this arm."""
     ci_low: float | None
-    """Lower bound of the unadjusted interval of `gain`."""
+    """Lower bound of the interval of `gain`, which is adjusted for planned looks and not for arms."""
     ci_high: float | None
     """Upper bound of the interval."""
     chosen: dict[str, float]
