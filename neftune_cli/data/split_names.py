@@ -20,9 +20,8 @@ _NAMES = {
     "eval": ("eval", "evaluation"),
 }
 _KINDS = {name: kind for kind, names in _NAMES.items() for name in names}
-_WORDS = re.compile(r"[a-z]+")
-_HELD_OUT = re.compile(r"held[ _-]out")
-"""Name of a split in a path that is not one word."""
+_IN_PATH = re.compile(rf"(?<![a-z])(?:{'|'.join(_KINDS).replace('_', '[ _-]')})(?![a-z])")
+"""Name of a split as a word of a path in lower case."""
 
 
 def is_split_name(name: str) -> bool:
@@ -42,10 +41,9 @@ def _plain(name: str) -> str:
 
 def kind_in_path(path: str) -> str | None:
     """Return the kind of the split that the file name or else a folder of a path names: `train-00000-of-00001`."""
-    for part in reversed(_HELD_OUT.sub("heldout", path.lower()).split("/")):
-        kinds = [_KINDS[word] for word in _WORDS.findall(part) if word in _KINDS]
-        if kinds:
-            return kinds[-1]
+    for part in reversed(path.lower().split("/")):
+        if names := _IN_PATH.findall(part):
+            return _KINDS[_plain(names[-1])]
     return None
 
 
