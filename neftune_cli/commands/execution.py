@@ -54,9 +54,8 @@ def run_and_report(
 
     """
     with executable_plan(file, fields, output, run_settings, quiet=quiet, single_trial=single_trial) as executable:
-        from neftune_cli.commands.printed_results import (
-            print_results,  # before the run: an upgrade may replace the files
-        )
+        # imported before the run, because an upgrade may replace the files
+        from neftune_cli.commands.printed_results import print_results
 
         planned, say = executable.planned, say_nothing if quiet else say_line
         with _disk_errors_reported(planned.folder.path):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neftune_cli.config.arms import arm_name
+from neftune_cli.config.executors import EXECUTORS
 from neftune_cli.config.spec import BASE_ARM, NOISE_DETAILS
 from neftune_cli.metrics import Margin, Metric
 from neftune_cli.records import Attestation, CurvePoint
@@ -235,15 +236,15 @@ def joined_manifests(manifests: Sequence[str]) -> str:
     return "".join(manifests)
 
 
-_RUN_OPTIONS = ("--nproc", "--executor", "--slurm", "--address", "--gpus-per-trial", "--cpus-per-trial")
-
-
 def _run_options(command: Sequence[str]) -> Iterator[str]:
     """Yield the options of a command that say where and in how many processes trials run, each with its value."""
+    of_executors = {name for executor in EXECUTORS for name in EXECUTORS[executor].settings}
+    names = {"nproc", "executor", *of_executors} - {"detach"}  # which has no value, and does not say where trials run
+    options = {f"--{name.replace('_', '-')}" for name in names}
     for index, argument in enumerate(command):
-        if argument in _RUN_OPTIONS:
+        if argument in options:
             yield from command[index : index + 2]
-        elif argument.partition("=")[0] in _RUN_OPTIONS:
+        elif argument.partition("=")[0] in options:
             yield argument
 
 

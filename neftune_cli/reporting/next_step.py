@@ -91,7 +91,7 @@ def _of_plan(comparison: Comparison) -> NextStep | None:
     if taken == last:
         return None
     folder = comparison.origin.folders[0]
-    command = ("neftune", "sweep", f"{folder}/sweep.yaml", "--output", folder, *comparison.origin.run_options)
+    command = ("neftune", "sweep", f"{folder}/sweep.yaml", "--output", folder)
     assessed = comparison.assessments(comparison.primary).values()
     decided = sum(one.verdict in DECIDED for one in assessed)
     open_arms = len(comparison.treated) - decided
@@ -105,15 +105,15 @@ def _with_seeds(comparison: Comparison, arms: int, options: Sequence[str]) -> Ne
     chosen = comparison.chosen_margin
     margin = ("--margin", chosen.written()) if chosen else ()
     output = ("--output", f"{folder}-until-decided")
-    wanted = (*options, "--until-decided", *metric, *margin, *output, *comparison.origin.run_options)
-    command = ("neftune", "sweep", f"{folder}/sweep.yaml", *wanted)
+    command = ("neftune", "sweep", f"{folder}/sweep.yaml", *options, "--until-decided", *metric, *margin, *output)
     return _step(comparison, command, DEFAULT_LOOKS[-1], DEFAULT_LOOKS[-1] * arms)
 
 
-def _step(comparison: Comparison, command: tuple[str, ...], seeds: int, trials: int) -> NextStep:
+def _step(comparison: Comparison, command: Sequence[str], seeds: int, trials: int) -> NextStep:
+    """Return the step of a command, which runs its trials where those of the sweep ran."""
     origin = comparison.origin
     seconds = None if origin.seconds is None else origin.seconds * trials / origin.workers
-    return NextStep(command, seeds, trials, seconds, origin.workers)
+    return NextStep((*command, *origin.run_options), seeds, trials, seconds, origin.workers)
 
 
 def details_command(comparison: Comparison) -> str:

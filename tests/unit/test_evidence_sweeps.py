@@ -1,5 +1,6 @@
 """Grouping of trials: trials that differ only in noise and seed are compared, all others are separate."""
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -266,3 +267,14 @@ def _sweep(path: Path, records: Records, experiment: Path | None = None, **optio
         trial = folder.trial(record.trial, record.arm, record.seed)
         write_trial(trial, record)
     return folder
+
+
+def test_options_of_the_command_that_say_where_trials_run_are_kept(tmp_path: Path, hand_made_records: Records) -> None:
+    folder = _sweep(tmp_path / "one", hand_made_records)
+    options = ["--executor", "slurm", "--slurm=partition=gpu", "--nproc", "2"]
+    command = ["neftune", "sweep", "--alphas", "0,5", *options[:2], "--detach", *options[2:], "--keep", "all"]
+    (folder.path / "manifest.json").write_text(json.dumps({"command": command}))
+
+    (found,) = sweep_evidence([folder])
+
+    assert list(found.origin.run_options) == options

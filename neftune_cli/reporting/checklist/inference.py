@@ -64,9 +64,8 @@ def _adjustments(comparison: Comparison) -> Iterator[str]:
         f"of arms that are tested together are adjusted by Hommel's method, at a level of "
         f"{percent(1 - comparison.confidence)}, separately for difference and for equivalence: the probability of any "
         f"false verdict on arms that are tested together is at most {percent(2 * (1 - comparison.confidence))} if both "
-        "keep their level. Intervals are "
-        "simultaneous over the same arms. The comparison with early stopping is a further family, and the claims of "
-        "the paper are not adjusted. Neither is part of the conclusion."
+        "keep their level. Intervals are simultaneous over the same arms. The comparison with early stopping is a "
+        "further family, and the claims of the paper are not adjusted. Neither is part of the conclusion."
     )
     yield from _role_sentences(comparison)
     if comparison.primary in comparison.noise_tests:
@@ -101,8 +100,8 @@ def _missing_runs(comparison: Comparison, files: RunFiles) -> Iterator[str]:
     yield from (f"Missing from the numbers: {line}" for line in comparison.unfinished)
     open_arms = decide(comparison).open_arms if comparison.treated else {}
     plan = comparison.plan
-    is_decided = not open_arms and not comparison.departures
-    if plan and plan.has_planned_looks and not is_decided and plan.looks_taken < len(plan.looks):
+    may_continue = open_arms or comparison.departures
+    if plan and plan.has_planned_looks and may_continue and plan.looks_taken < len(plan.looks):
         yield f"Looks taken: {plan.looks_taken} of {len(plan.looks)}."
         if open_arms:
             yield f"Not decided: {listed([comparison.spoken(arm) for arm in open_arms])}."
