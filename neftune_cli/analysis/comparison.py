@@ -94,10 +94,14 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     planned = metrics[planned_key]
     primary = _named_metric(evidence.name, metrics, options.metric) if options.metric else planned_key
     until_first_look = _until_first_look(arms, plan)
-    declared = replace(options, margins={plan.metric or planned_key: plan.margin} if plan and plan.margin else {})
-    resolved = _resolved(options, declared, primary, metrics, until_first_look, baseline, base_scores)
+    with_declared_margin = replace(
+        options, margins={plan.metric or planned_key: plan.margin} if plan and plan.margin else {}
+    )
+    resolved = _resolved(options, with_declared_margin, primary, metrics, until_first_look, baseline, base_scores)
     design = Design(arms, baseline, options.confidence, plan, _is_about_noise(arms, baseline, plan))
-    looks_by_arm = design.looks_by_arm(planned, declared.margin(planned, until_first_look, baseline, base_scores).size)
+    looks_by_arm = design.looks_by_arm(
+        planned, with_declared_margin.margin(planned, until_first_look, baseline, base_scores).size
+    )
     assessed = {key: design.assess(metric, resolved.margins[key].size, looks_by_arm) for key, metric in metrics.items()}
     studied = design.trials_studied(looks_by_arm)
     chosen_margin = options.margins.get(primary)

@@ -19,7 +19,7 @@ Word = Literal["DECIDED", "PARTLY DECIDED", "NOT DECIDED", "NO VERDICT", "NOTHIN
 - `PARTLY DECIDED`: some arms are decided and some are not, or the any-noise test is significant and none is.
 - `NOT DECIDED`: neither a difference nor equivalence is shown.
 - `NO VERDICT`: there are too few seeds for a test, or no values to test.
-- `NOTHING LEARNED`: fine-tuning without noise does not improve on the base model.
+- `NOTHING LEARNED`: fine-tuning of the baseline does not improve on the base model.
 - `NOTHING TO COMPARE`: only one arm has finished, apart from controls.
 """
 MOST_NAMED_ARMS = 6

@@ -107,7 +107,7 @@ Loss = Annotated[
     str | None,
     Option(
         "--loss",
-        "Turns of a conversation with loss: the last assistant turn, or all assistant turns (default last).",
+        "Turns of a conversation that have loss: the last assistant turn, or all assistant turns (default last).",
         DATA,
         _SPEC,
         field="loss",

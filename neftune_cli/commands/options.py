@@ -14,7 +14,7 @@ from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 
 
 def parsers() -> dict[str, str]:
-    """Return the parser of each spec field whose option needs one: field -> function in `neftune_cli.config.values`."""
+    """Return the parsers of options by `Option.field`: names of functions in `neftune_cli.config.values`."""
     return {option.field: option.parser_name for option in DECLARED if option.parser_name}
 
 

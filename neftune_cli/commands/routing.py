@@ -15,7 +15,7 @@ class Destination(StrEnum):
     """Recipients of option values."""
 
     SPEC = "spec"
-    """A field of `SweepSpec`: part of the experiment."""
+    """The spec: a field of it, or an option that defines arms or planned looks. Part of the experiment."""
     RUN = "run"
     """An argument of `sweep_settings`: how trials are run; only `--nproc` is part of a trial's identity."""
     COMMAND = "command"
@@ -30,7 +30,8 @@ class Option(OptionInfo):
         help_: one or two sentences, with the default in parentheses.
         panel: title of the group in `--help`.
         to: recipient of the value.
-        field: with `Destination.SPEC`, the field that the value fills, for example "train.epochs".
+        field: with `Destination.SPEC`, the field of `SweepSpec` that the value fills, for example "train.epochs", or a
+            name in `ARM_OPTIONS` or `LOOK_OPTIONS`.
         parser_name: name of a function in `neftune_cli.config.values` that parses the text.
         metavar: placeholder for the value in `--help`.
         at_least: smallest allowed number.

@@ -20,8 +20,8 @@ ORIGINAL_FIELDS = frozenset(
     "epochs max_steps learning_rate batch_size max_length lora_rank sft "
     "max_new_tokens repetition_penalty".split()
 )
-"""Fields that the identity always contains. A field added later is left out while it has its default value, so that the
-ids of existing trials stay the same."""
+"""Fields that the identity contains even with their default value. A field added later is left out while it has its
+default value, so that the ids of existing trials stay the same."""
 
 
 IDENTIFYING_INPUT_FIELDS = ("loss", "allow_special_tokens", "skip_bad_rows", "template_time", "load_in_4bit")
@@ -34,9 +34,7 @@ def trial_identity(
 ) -> dict[str, Any]:
     """Return the identity of a trial: the model, the data, the spec and the environment.
 
-    It contains fingerprints of model and data instead of names. With alpha 0 it contains no other noise field. Run
-    settings, such as the number of workers, are not part of it. With `--nproc` the environment has the number of
-    processes.
+    It contains fingerprints of model and data instead of names. With alpha 0 it contains no noise field.
     """
     return {
         **_shared_identity(spec, model_fingerprint, data_fingerprint, environment),

@@ -32,8 +32,8 @@ def resolve_sweep(file: Path | None, options: Mapping[str, Any]) -> SweepSpec:
 
     Args:
         file: experiment in YAML, or None.
-        options: given option values by field of `SweepSpec`, those of a section in a mapping of their own; `alphas`,
-            `noises` and `snr` define arms.
+        options: given option values by field of `SweepSpec`, those of a section in a mapping of their own. Those in
+            `ARM_OPTIONS` define arms, and those in `LOOK_OPTIONS` planned looks.
 
     Raises:
         UsageError: all problems.

@@ -1,10 +1,10 @@
 """Run settings: workers, checkpoints, retries, kept models, and the reaction to failures.
 
 They are not part of a trial's identity, except the number of processes of a trial (`--nproc`): with more than one, the
-noise is another, and the environment in the identity has their number. Three others can change numbers. `--workers`
-determines the threads of a worker and so the order of sums, which can change last digits. `--on-oom halve-batch`
-changes the order of sums in a trial that ran out of memory. `--no-stop-on-divergence` completes trials that would
-otherwise fail.
+noise is another, and the environment in the identity has their number. Others can change numbers. `--workers`, and on a
+cluster `--cpus-per-trial` and `--slurm cpus_per_task=N`, determine the threads of a trial and so the order of sums,
+which can change last digits. `--on-oom halve-batch` changes the order of sums in a trial that ran out of memory.
+`--no-stop-on-divergence` completes trials that would otherwise fail.
 """
 
 import math
@@ -130,8 +130,8 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
     """Return the run settings of a command's arguments.
 
     Args:
-        arguments: values by parameter name. `workers` and the arguments that both `sweep` and `train` have are
-            required. The other ones have the defaults of `SweepSettings`.
+        arguments: values by parameter name. `workers`, `checkpoint_steps`, `checkpoint_minutes`, `on_oom` and
+            `stop_on_divergence` are required. The others have the defaults of `SweepSettings`.
 
     Raises:
         UsageError: one problem for each invalid argument.

@@ -1,9 +1,6 @@
 """Columns of a comparison, each declared once: fields of JSON and CSV, and columns of the formatted tables.
 
-To export another quantity, add a field to `ExportedAssessment` or `ExportedEstimate`, its value in `_assessment_fields`
-or `exported_estimate`, and, for CSV, its name to `CSV_COLUMNS`. To show another column, add its text to `Cell` or
-`Difference` in `neftune_cli.reporting.cells`, the column to `TABLE_COLUMNS`, and its key to the layouts that show it.
-JSON, CSV, terminal, Markdown, LaTeX and the page read these declarations.
+JSON, CSV, terminal, Markdown, LaTeX and the page read these declarations. docs/extending.md has the steps to add one.
 """
 
 import math

@@ -33,7 +33,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     """Notes for the user."""
     earlier: frozenset[str] = frozenset()
-    """Ids of the trials of earlier looks, which this command has run."""
+    """Ids of the trials of earlier looks, which are not run again, even if they failed."""
 
     @property
     def all_notes(self) -> tuple[str, ...]:

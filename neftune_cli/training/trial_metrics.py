@@ -119,11 +119,10 @@ def measure_losses_and_responses(
     epoch: int,
     not_finite: str,
 ) -> tuple[list[ExampleLoss], MeasuredResponses]:
-    """Measure a model: the losses as in `measure_losses`, and responses to held-out and probe prompts.
+    """Measure a model: the losses as in `measure_losses`, and responses to all held-out prompts and to `probe_prompts`.
 
-    The responses are those to all held-out prompts and to `probe_prompts`. The similarity of
-    responses on training prompts to the training completions measures how much of their wording the model memorized
-    (NEFTune paper, section 5.1).
+    The similarity of responses on training prompts to the training completions measures how much of their wording the
+    model memorized (NEFTune paper, section 5.1).
 
     Args:
         model: the model.
