@@ -2,21 +2,22 @@
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from importlib.resources import files
-from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from markupsafe import Markup
 
 from neftune_cli.reporting.page.chapter import Chapter, PageContent, build_chapter
-from neftune_cli.reporting.page.responses import PromptResponses, display_order, shown_prompts
+from neftune_cli.reporting.page.responses import display_order, shown_prompts
 from neftune_cli.reporting.plots.canvas import Plot
 from neftune_cli.reporting.sanitizing import template_value
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+T = TypeVar("T")
 
 MOST_BYTES = 3_000_000
 """Size of the whole file, small enough to mail and to open on a phone."""
@@ -32,13 +33,13 @@ def report_page(pages: Sequence[PageContent]) -> str:
     Plots and prompts that do not fit are left out, and the page says so. Equal contents give equal bytes.
     """
     bare = [build_chapter(number, content) for number, content in enumerate(pages, start=1)]
-    full = [_filled(one, MOST_BYTES) for one in bare]
+    full = [_filled(one, one.content.plots.values(), _rendered(one.content), MOST_BYTES) for one in bare]
     page = _page(full)
     least = _room_beside(page, len(full))  # the tables alone leave more
     if all(_fits(one, least) for one in full):  # rendering takes most of the time, and few pages need it again
         return page
     room = _room_beside(_page(bare), len(full))
-    return _page([_filled(one, room) for one in bare])
+    return _page([_filled(one, one.plots, one.prompts, room) for one in full])
 
 
 def _room_beside(page: str, chapters: int) -> int:
@@ -52,27 +53,30 @@ def _fits(chapter: Chapter, room: int) -> bool:
     return plots <= int(room * SHARE_OF_PLOTS) and prompts <= int(room * SHARE_OF_RESPONSES)
 
 
-def _filled(chapter: Chapter, room: int) -> Chapter:
-    plots = _fitting_plots(list(chapter.content.plots.values()), int(room * SHARE_OF_PLOTS))
-    prompts = _fitting_prompts(display_order(chapter.content.responses), int(room * SHARE_OF_RESPONSES))
-    return chapter.filled(plots, prompts)
+def _filled(chapter: Chapter, plots: Iterable[Plot], prompts: Iterable[Markup], room: int) -> Chapter:
+    """Return the chapter with the first plots and prompts, as many as fit into a number of bytes."""
+    return chapter.filled(
+        _fitting(plots, lambda plot: plot.svg, int(room * SHARE_OF_PLOTS)),
+        _fitting(prompts, str, int(room * SHARE_OF_RESPONSES)),
+    )
 
 
-def _fitting_plots(plots: Sequence[Plot], room: int) -> list[Plot]:
-    sizes = accumulate(_size(plot.svg) for plot in plots)
-    return [plot for plot, size in zip(plots, sizes, strict=True) if size <= room]
-
-
-def _fitting_prompts(prompts: Sequence[PromptResponses], room: int) -> list[Markup]:
-    template = _environment().get_template("prompt.html.jinja")
-    kept: list[Markup] = []
-    for prompt in shown_prompts(prompts):
-        block = Markup(template.render(prompt=prompt, is_open=len(kept) < OPEN_PROMPTS))
-        room -= _size(block)
+def _fitting(parts: Iterable[T], html: Callable[[T], str], room: int) -> list[T]:
+    """Return the first parts whose total size is at most `room` bytes."""
+    kept = []
+    for part in parts:
+        room -= _size(html(part))
         if room < 0:
             break
-        kept.append(block)
+        kept.append(part)
     return kept
+
+
+def _rendered(content: PageContent) -> Iterator[Markup]:
+    """Yield the prompts of a chapter as HTML, one at a time, because marking words takes time."""
+    template = _environment().get_template("prompt.html.jinja")
+    for number, prompt in enumerate(shown_prompts(display_order(content.responses))):
+        yield Markup(template.render(prompt=prompt, is_open=number < OPEN_PROMPTS))
 
 
 def styled_page(template: str, **values: object) -> str:
