@@ -85,6 +85,7 @@ def as_data(status: "SweepStatus") -> dict[str, Any]:
         "workers": status.workers,
         "seconds_left": status.seconds_left,
         "work_left": status.work_left,
+        "submitted": status.submitted,
         "started": status.started,
         "age_seconds": seconds_since(status.started),
         "command": list(status.command),
@@ -102,12 +103,18 @@ def _trial_as_data(trial: "TrialView") -> dict[str, Any]:
 
 def _next_steps(status: "SweepStatus") -> Iterator[str]:
     """Yield the command that resumes or retries, if no trial runs and the sweep can be resumed."""
+    from neftune_cli.formatting import counted
     from neftune_cli.sweeps.progress.views import ObservedState
 
     if status.problems or status.of(ObservedState.RUNNING):
         return
     command = _command(status)
-    if not status.is_over:
+    if not status.is_over and status.submitted:
+        yield (
+            f"No trial is running. {counted(status.submitted, 'submitted job')} may still wait; with SLURM, "
+            f"`squeue --me` lists them. Collect their results, or submit again those that are gone, with:\n  {command}"
+        )
+    elif not status.is_over:
         yield f"No trial is running. Unless a sweep has just been started, resume with:\n  {command}"
     elif status.failures:
         retries = "--retry" in status.command or "train" in status.command  # `train` always retries

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from neftune_cli.commands.status import status
 from neftune_cli.errors import NothingToCompareError, UsageError
-from tests.sweep_in_progress import COMMAND, FakeSweep, sweep_in_every_state
+from tests.sweep_in_progress import COMMAND, FakeSweep, sweep_in_every_state, trial_id
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = (
@@ -70,6 +70,16 @@ def test_a_stopped_sweep_prints_the_command_that_resumes(fresh: FakeSweep) -> No
     assert result.exit_code == 0
     assert shlex.split(result.stdout.splitlines()[-1]) == list(COMMAND)
     assert "No trial is running. Unless a sweep has just been started, resume with" in result.stdout
+
+
+def test_submitted_jobs_are_named_with_the_command_that_collects_them(fresh: FakeSweep) -> None:
+    folder = fresh.folder.new_job_folder()
+    fresh.folder.write_jobs(folder, {trial_id(arm, seed): "17" for arm, seed in fresh.planned})
+    fresh.finish("base", None, 4.0)
+    result = _status(fresh.folder.path)
+
+    assert "No trial is running. 1 submitted job may still wait; with SLURM, `squeue --me` lists them." in result.stdout
+    assert shlex.split(result.stdout.splitlines()[-1]) == list(COMMAND)
 
 
 def test_failures_print_the_command_that_retries(fresh: FakeSweep) -> None:
