@@ -12,7 +12,7 @@ from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS, TrainSpec
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import Problem, UsageError, did_you_mean
 from neftune_cli.evaluation.batches import tokens_at_once
-from neftune_cli.training.data_parallel import TIMEOUT_SECONDS, divided_batch
+from neftune_cli.training.data_parallel import TIMEOUT_SECONDS
 from neftune_cli.training.hardware import device_name, has_bfloat16
 from neftune_cli.training.trial import halved_batch
 
@@ -195,7 +195,7 @@ def _fixed_values(train: TrainSpec, *, seed: int, device: str) -> dict[str, Any]
 
 def _batch_values(train: TrainSpec, halvings: int, processes: int, device: str) -> dict[str, Any]:
     """Return the fields that divide the examples of a step into batches and among processes."""
-    at_once, accumulated = divided_batch(*halved_batch(train, halvings), processes)
+    at_once, accumulated = halved_batch(train, halvings, processes)
     batch = {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": accumulated}
     if processes == 1:
         return batch

@@ -9,6 +9,7 @@ from neftune_cli.config.spec import BASE_ARM, TrainSpec, TrialSpec
 from neftune_cli.errors import TrialError
 from neftune_cli.records import CurvePoint, ExampleLoss, Generation, Phase, TrialRecord
 from neftune_cli.store import Checkpoint, LeasedTrial, TrialFolder
+from neftune_cli.training.data_parallel import divided_batch
 
 if TYPE_CHECKING:
     from neftune_cli.trackers.live import LiveRuns
@@ -18,18 +19,18 @@ HALVINGS = "halvings"
 """Key of the number of halvings among the properties of a checkpoint."""
 
 
-def halved_batch(train: TrainSpec, halvings: int) -> tuple[int, int]:
-    """Return the batch size of all processes and the number of gradient accumulation steps after halvings.
+def halved_batch(train: TrainSpec, halvings: int, processes: int = 1) -> tuple[int, int]:
+    """Return the batch size and the number of gradient accumulation steps of each process after halvings.
 
     Raises:
         TrialError: the batch size cannot be halved this often.
     """
-    at_once, rest = divmod(train.batch_size, 2**halvings)
+    at_once, accumulated = divided_batch(train.batch_size, train.gradient_accumulation, processes)
+    halved, rest = divmod(at_once, 2**halvings)
     if rest:
-        raise TrialError(
-            f"A batch size of {train.batch_size} cannot be halved {halvings} times. Choose another --batch-size."
-        )
-    return at_once, train.gradient_accumulation * 2**halvings
+        of_each = f"A batch size of {at_once}{' in each process' if processes > 1 else ''}"
+        raise TrialError(f"{of_each} cannot be halved {halvings} times. Choose another --batch-size.")
+    return halved, accumulated * 2**halvings
 
 
 def halvings_of(checkpoint: Checkpoint | None) -> int:
@@ -61,10 +62,10 @@ class Trial:
         """Return the trial's name for progress displays and messages."""
         return trial_label(self.arm, self.seed)
 
-    def can_be_halved(self, halvings: int) -> bool:
-        """Return whether the batch size can be halved once more after this number of halvings."""
+    def can_be_halved(self, halvings: int, processes: int) -> bool:
+        """Return whether the batch size of each process can be halved once more after this number of halvings."""
         try:
-            halved_batch(self.spec.train, halvings + 1)
+            halved_batch(self.spec.train, halvings + 1, processes)
         except TrialError:
             return False
         return not self.is_base

@@ -75,7 +75,8 @@ def run_trial(
     task_files = _evaluated(final, loaded, output, tasks, stop) if tasks else {}
     if settings.keep_model and not trial.is_base:
         _save(final.model, loaded, leased)
-    record = _record(trial, prepared, final, losses, responses, halvings)
+    notes = tuple(_notes(trial, prepared, halvings, settings.processes))
+    record = _record(trial, prepared, final, losses, responses, notes)
     output.finish(record, losses, responses.generations, task_files)
     return record
 
@@ -86,7 +87,7 @@ def _record(
     final: FinalModel,
     losses: Sequence[ExampleLoss],
     responses: MeasuredResponses,
-    halvings: int,
+    notes: tuple[str, ...],
 ) -> TrialRecord:
     return TrialRecord(
         trial=trial.id,
@@ -99,13 +100,15 @@ def _record(
         noise=None if trial.is_base else measure_noise(trial.spec.noise, prepared),
         attestation=final.attestation,
         identity=trial.identity,
-        notes=(
-            f"Measured on {len(prepared.probe)} training and {len(prepared.held_out)} held-out examples.",
-            *_curve_notes(trial, prepared),
-            *_noise_notes(trial),
-            *_memory_notes(trial, halvings),
-        ),
+        notes=notes,
     )
+
+
+def _notes(trial: Trial, prepared: PreparedData, halvings: int, processes: int) -> Iterator[str]:
+    yield f"Measured on {len(prepared.probe)} training and {len(prepared.held_out)} held-out examples."
+    yield from _curve_notes(trial, prepared)
+    yield from _noise_notes(trial)
+    yield from _memory_notes(trial, halvings, processes)
 
 
 def _copied(earlier: TrialFolder, output: TrialOutput) -> TrialRecord:
@@ -198,10 +201,10 @@ def _curve_notes(trial: Trial, prepared: PreparedData) -> Iterator[str]:
         yield f"The loss curves, and the best epoch, are those of {examples} examples of each kind (--curve-examples)."
 
 
-def _memory_notes(trial: Trial, halvings: int) -> Iterator[str]:
+def _memory_notes(trial: Trial, halvings: int, processes: int) -> Iterator[str]:
     if halvings:
-        at_once, _ = halved_batch(trial.spec.train, halvings)
-        whole = trial.spec.train.batch_size
+        whole, _ = halved_batch(trial.spec.train, 0, processes)
+        at_once, _ = halved_batch(trial.spec.train, halvings, processes)
         yield f"{trial.label}: batches of {whole} were computed as {whole // at_once} x {at_once} to fit in memory."
 
 

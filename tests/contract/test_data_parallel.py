@@ -21,6 +21,7 @@ from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.store.checkpoints import INDEX_FILE
 from neftune_cli.training import data_parallel
 from neftune_cli.training.data_parallel import batch_problem, check_devices, divided_batch
+from neftune_cli.training.trial import halved_batch
 from tests.command_line import Neftune
 from tests.small_model import SMALL_MODEL
 from tests.stopped_trials import Attempt, trial_of
@@ -34,6 +35,13 @@ SUM_ORDER = 1e-4
 def test_a_step_keeps_its_examples(size: int, steps: int, processes: int) -> None:
     at_once, accumulated = divided_batch(size, steps, processes)
     assert at_once * accumulated * processes == size * steps
+
+
+def test_each_halving_halves_the_batches_of_the_processes() -> None:
+    train = TrainSpec(epochs=1, learning_rate=1e-3, batch_size=8, max_length=64)
+    assert [halved_batch(train, halvings, 2) for halvings in range(3)] == [(4, 1), (2, 2), (1, 4)]
+    with pytest.raises(TrialError, match="A batch size of 4 in each process cannot be halved 3 times"):
+        halved_batch(train, 3, 2)
 
 
 def test_batches_and_devices_that_do_not_fit_are_refused() -> None:
