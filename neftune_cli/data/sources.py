@@ -153,14 +153,21 @@ def _files_in(folder: Path, pattern: str) -> list[Path]:
     Raises:
         UsageError: the pattern is not valid.
     """
-    if any("**" in name and name != "**" for name in Path(pattern).parts):  # an error until Python 3.13
-        what = f"The pattern '{folder / pattern if folder.anchor == str(folder) else pattern}' has ** inside a name."
-        fix = f"Write ** between slashes, for example '{pattern.replace('**', '**/*')}', or write one *."
-        raise UsageError(Problem(what, fix))
+    names = Path(pattern).parts
+    if any("**" in name and name != "**" for name in names):  # an error until Python 3.13
+        root = folder if folder.anchor == str(folder) else Path()
+        what = f"The pattern '{root / pattern}' has ** inside a name."
+        raise UsageError(Problem(what, f"Use '{root.joinpath(*map(_separated, names))}'. ** must be alone in a name."))
     try:
         return sorted(path for path in folder.glob(pattern) if path.is_file())
     except (NotImplementedError, ValueError):  # an absolute or empty pattern matches no file in the folder
         return []
+
+
+def _separated(name: str) -> str:
+    """Return a part of a pattern with ** alone: **.csv becomes **/*.csv, and train**.csv becomes train*.csv."""
+    start = "**/" if name.startswith("**") and name != "**" else ""
+    return name if name == "**" else start + name.replace("**", "*")
 
 
 def _by_name(name: str, paths: Sequence[Path], base: Path) -> Source:

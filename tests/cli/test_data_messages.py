@@ -165,15 +165,20 @@ def test_mistyped_file_name() -> None:
     )
 
 
-@pytest.mark.parametrize("pattern", ["sub/**.jsonl", "sub/*.jsonl,**x/*.csv"])
-def test_pattern_with_two_asterisks_inside_a_name(pattern: str) -> None:
+@pytest.mark.parametrize(
+    ("pattern", "fix"),
+    [
+        ("sub/**.jsonl", "sub/**/*.jsonl"),
+        ("**x/*.csv", "**/*x/*.csv"),
+        ("sub/**/m**e.jsonl", "sub/**/m*e.jsonl"),
+        ("/sub/m**.jsonl", "/sub/m*.jsonl"),
+    ],
+)
+def test_pattern_with_two_asterisks_inside_a_name(pattern: str, fix: str) -> None:
     Path("sub").mkdir()
     Path("sub/mine.jsonl").write_text(PAIR)
-    part = pattern.rpartition(",")[2]
-    fix = part.replace("**", "**/*")
-    assert message_of(pattern) == (
-        f"The pattern '{part}' has ** inside a name. Write ** between slashes, for example '{fix}', or write one *."
-    )
+    expected = f"The pattern '{pattern}' has ** inside a name. Use '{fix}'. ** must be alone in a name."
+    assert message_of(f"sub/mine.jsonl,{pattern}") == expected
 
 
 def test_card_with_a_pattern_that_is_not_valid() -> None:
@@ -181,8 +186,7 @@ def test_card_with_a_pattern_that_is_not_valid() -> None:
     Path("sub/mine.jsonl").write_text(PAIR)
     Path("sub/README.md").write_text("---\nconfigs:\n- config_name: a\n  data_files: 'raw/**.jsonl'\n---\n")
     assert message_of("sub") == (
-        "The pattern 'raw/**.jsonl' has ** inside a name. "
-        "Write ** between slashes, for example 'raw/**/*.jsonl', or write one *."
+        "The pattern 'raw/**.jsonl' has ** inside a name. Use 'raw/**/*.jsonl'. ** must be alone in a name."
     )
     Path("sub/README.md").write_text("---\nconfigs:\n- config_name: a\n  data_files: '/raw/x.jsonl'\n---\n")
     assert message_of("sub") == (
