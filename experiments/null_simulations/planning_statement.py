@@ -10,7 +10,7 @@ from experiments.null_simulations.error_rates import LEVEL
 from experiments.null_simulations.planned_looks import Flags, Replay, TTests, replay
 from experiments.null_simulations.seed_level import SeedModel, seed_generator
 from neftune_cli.analysis.crossed_factors import CrossedMean
-from neftune_cli.analysis.outlook import Outlook, outlook
+from neftune_cli.analysis.outlook import Family, Outlook, outlook
 from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.evidence.measurements import Floats
@@ -131,7 +131,7 @@ def _stated(
     variance = float(found.error**2 * seeds)
     mean = CrossedMean(float(found.mean), variance, 0.0, seeds, 1, seeds - 1, 1.0)
     test = SequentialTest(DEFAULT_LOOKS)
-    chances = outlook(mean, effect, margin=margin, test=test, significance=LEVEL, looks=looks, arms=arms)
+    chances = outlook(mean, effect, margin=margin, test=test, significance=LEVEL, looks=looks, family=Family(open=arms))
     return chances[0], chances[-1]
 
 

@@ -81,11 +81,15 @@ def _no_direction(comparison: Comparison, decision: Decision) -> Iterator[str]:
 
 def _too_few_seeds(comparison: Comparison, decision: Decision) -> Iterator[str]:
     yield headline(comparison).text
-    yield from _differences(comparison, decision.with_few_seeds)
+    yield from _differences(comparison, decision.with_verdict or decision.with_few_seeds)
 
 
-def _no_evidence(comparison: Comparison, decision: Decision) -> Iterator[str]:  # noqa: ARG001
-    yield f"There is no verdict on {comparison.metric.name_within}."
+def _no_evidence(comparison: Comparison, decision: Decision) -> Iterator[str]:
+    if decision.with_verdict:  # of exploratory arms
+        yield headline(comparison).text
+        yield from _differences(comparison, decision.with_verdict)
+    else:
+        yield f"There is no verdict on {comparison.metric.name_within}."
 
 
 _STATEMENTS: Mapping[Action, Callable[[Comparison, Decision], Iterator[str]]] = {

@@ -16,9 +16,10 @@ from neftune_cli.analysis.error_sources import ErrorSources, error_sources
 from neftune_cli.analysis.learning import check_learning
 from neftune_cli.analysis.notes import comparison_notes, plan_departures
 from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
-from neftune_cli.analysis.outlook import Outlook, outlook
+from neftune_cli.analysis.outlook import Family, Outlook, outlook
 from neftune_cli.analysis.paper_claims import examine_claims
 from neftune_cli.analysis.results import (
+    DIFFERENT,
     ArmSummary,
     Assessment,
     BestArm,
@@ -27,7 +28,6 @@ from neftune_cli.analysis.results import (
     EarlyStopping,
     Estimate,
     family_of,
-    tests_by_family,
 )
 from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.config.arms import arms_named
@@ -107,6 +107,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     chosen_margin = options.margins.get(primary)
     departures = tuple(plan_departures(evidence, design, metrics[primary], planned, chosen_margin))
     stopping = _early_stopping(studied, design, looks_by_arm, metrics, resolved)
+    further_looks_decide = not departures if design.has_planned_looks else _is_default(design)
     return Comparison(
         sweep=evidence.name,
         setting=evidence.setting,
@@ -121,7 +122,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         items=_most_items(evidence.trials, primary),
         noise_tests={key: one.noise_test for key, one in assessed.items() if one.noise_test},
         plan=plan,
-        outlooks=dict(_outlooks(design, assessed[primary].arms)),
+        outlooks=dict(_outlooks(design, metrics[primary], assessed[primary].arms)) if further_looks_decide else {},
         learning=check_learning(
             studied, baseline, base_scores, metrics, resolved.margins, primary=primary, setting=evidence.setting
         ),
@@ -186,10 +187,20 @@ def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan | None)
     return reference.alpha == 0 and all(one.alpha and one.recipe_details == reference.recipe_details for one in others)
 
 
-def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tuple[str, tuple[Outlook, ...]]]:
-    """Yield the chances of a decision of each arm that is not decided, at the next look and at the last one."""
+def _is_default(design: Design) -> bool:
+    """Return whether a new sweep of the same arms with planned looks has this confidence level and this baseline."""
+    return design.confidence == DEFAULT_OPTIONS.confidence and design.baseline == next(iter(design.trials))
+
+
+def _outlooks(
+    design: Design, metric: Metric, assessed: Mapping[str, Assessment]
+) -> Iterator[tuple[str, tuple[Outlook, ...]]]:
+    """Yield the chances of a decision of each arm that is not decided, at the next look and at the last one.
+
+    The assumed differences are 0 and improvements; increases of a metric without a direction of improvement.
+    """
     test = design.test if design.has_planned_looks else SequentialTest(DEFAULT_LOOKS)
-    tests = tests_by_family(assessed)
+    sign = -1 if metric.goal == "lower" else 1
     for arm, one in assessed.items():
         if one.verdict != "inconclusive" or one.role == "control":
             continue
@@ -203,11 +214,22 @@ def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tu
                 test=test,
                 significance=1 - design.confidence,
                 looks=looks,
-                arms=tests[family_of(arm, one.role)],
+                family=_family(assessed, arm),
             )
-            for effect in (0.0, one.margin, 2 * one.margin)
+            for effect in (0.0, sign * one.margin, 2 * sign * one.margin)
         )
         yield arm, tuple(chance for of_effect in chances for chance in of_effect)
+
+
+def _family(assessed: Mapping[str, Assessment], arm: str) -> Family:
+    """Return the numbers of tested arms whose tests are adjusted together with those of an arm."""
+    key = family_of(arm, assessed[arm].role)
+    verdicts = [one.verdict for name, one in assessed.items() if family_of(name, one.role) == key]
+    return Family(
+        open=verdicts.count("inconclusive"),
+        different=sum(verdict in DIFFERENT for verdict in verdicts),
+        equivalent=verdicts.count("equivalent"),
+    )
 
 
 def _error_sources(

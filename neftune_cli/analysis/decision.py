@@ -47,8 +47,13 @@ class Decision:
 
     @property
     def confirmatory(self) -> Mapping[str, Assessment]:
-        """Return the arms with a verdict that the decision is about: the primary arm, or all if none is declared."""
+        """Return the arms with a verdict that the decision is about, without exploratory ones."""
         return _confirmatory(self.with_verdict)
+
+    @property
+    def confirmatory_with_few_seeds(self) -> Mapping[str, Assessment]:
+        """Return the arms with too few seeds for a verdict that the decision is about, without exploratory ones."""
+        return _confirmatory(self.with_few_seeds)
 
     @property
     def open_arms(self) -> dict[str, Assessment]:
@@ -64,13 +69,13 @@ def decide(comparison: Comparison) -> Decision:
     with_verdict = {arm: one for arm, one in known.items() if one.verdict}
     with_few_seeds = {arm: one for arm, one in known.items() if not one.comparison.is_about_method}
     others = tuple(arm for arm in arms if arm not in {**with_verdict, **with_few_seeds})
-    action, arm = _action(comparison, metric, _confirmatory(with_verdict), with_few_seeds)
+    action, arm = _action(comparison, metric, _confirmatory(with_verdict), _confirmatory(with_few_seeds))
     return Decision(action, arm, with_verdict, with_few_seeds, others)
 
 
 def _confirmatory(assessed: Mapping[str, Assessment]) -> Mapping[str, Assessment]:
-    """Return the predeclared primary arm, or all arms if it has no verdict or none was declared."""
-    return {arm: one for arm, one in assessed.items() if one.role == "primary"} or assessed
+    """Return the declared primary arm, or all arms if none was declared."""
+    return {arm: one for arm, one in assessed.items() if one.role != "exploratory"}
 
 
 def stopped_arm(stopping: EarlyStopping | None, name: str) -> StoppedArm | None:
@@ -82,7 +87,7 @@ def _action(
     comparison: Comparison,
     metric: Metric,
     confirmatory: Mapping[str, Assessment],
-    with_few_seeds: Mapping[str, Assessment],
+    with_few_seeds: Mapping[str, Assessment],  # without exploratory arms
 ) -> tuple[Action, str | None]:
     verdicts = {assessment.verdict for assessment in confirmatory.values()}
     if comparison.learning.has_learned is False:

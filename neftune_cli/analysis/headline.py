@@ -82,22 +82,36 @@ def _question(comparison: Comparison) -> str:
 
 def _is_incomplete(comparison: Comparison, decision: Decision) -> bool:
     """Return whether an arm that the decision is about has no verdict. Exploratory arms do not count."""
-    has_primary = any(one.role == "primary" for one in decision.with_verdict.values())
-    return not has_primary and bool({*decision.with_few_seeds, *decision.without_verdict} - {comparison.baseline})
+    without = {*decision.with_few_seeds, *decision.without_verdict} - {comparison.baseline}
+    return comparison.declared_primary_arm is None and bool(without)
 
 
 def _no_verdict(comparison: Comparison, decision: Decision) -> str:
-    if decision.with_few_seeds:
-        seeds = max(one.comparison.seeds for one in decision.with_few_seeds.values())
+    primary, exploratory = comparison.declared_primary_arm, ""
+    if primary and any(one.role == "exploratory" for one in decision.with_verdict.values()):
+        exploratory = " Verdicts on the other arms are exploratory."
+    if few := decision.confirmatory_with_few_seeds:
+        seeds = max(one.comparison.seeds for one in few.values())
+        of_primary = f" of the primary arm {comparison.spoken(primary)}" if primary and exploratory else ""
         return (
-            f"With {counted(seeds, 'paired seed')} the differences describe these trained models, not the method. "
-            f"A verdict needs at least {MIN_SEEDS} seeds."
+            f"With {counted(seeds, 'paired seed')} the differences{of_primary} describe these trained models, not the "
+            f"method. A verdict needs at least {MIN_SEEDS} seeds.{exploratory}"
         )
-    baseline = comparison.spoken(comparison.baseline)
-    estimates = (comparison.arm(arm).estimates.get(comparison.primary) for arm in decision.without_verdict)
-    reasons = dict.fromkeys(filter(None, (missing_verdict_reason(one, baseline) for one in estimates)))
-    on_metric = f"No arm has a verdict on {comparison.metric.name_within}"
-    return f"{on_metric}: {'; '.join(reasons)}." if reasons else f"{on_metric}."
+    arms = [primary] if primary else decision.without_verdict
+    reasons = dict.fromkeys(filter(None, (_reason(comparison, arm) for arm in arms)))
+    subject = f"The primary arm {comparison.spoken(primary)} has no" if primary else "No arm has a"
+    on_metric = f"{subject} verdict on {comparison.metric.name_within}"
+    return f"{on_metric}{': ' if reasons else ''}{'; '.join(reasons)}.{exploratory}"
+
+
+def _reason(comparison: Comparison, arm: str) -> str:
+    """Return the reason why an arm has no verdict; empty if it is unknown."""
+    if arm == comparison.baseline:
+        return "it is the baseline"
+    if arm not in {one.name for one in comparison.arms}:
+        return "it has no finished trial"
+    estimate = comparison.arm(arm).estimates.get(comparison.primary)
+    return missing_verdict_reason(estimate, comparison.spoken(comparison.baseline))
 
 
 def _not_decided(comparison: Comparison, decision: Decision) -> str:

@@ -34,6 +34,33 @@ class Outlook:
     """The chance if the seed variance is at the lower end of its 80% interval."""
 
 
+@dataclass(frozen=True)
+class Family:
+    """Numbers of arms whose tests are adjusted together with Hommel's method: for difference, and for equivalence."""
+
+    open: int
+    """Arms without a decision, the one in question included."""
+    different: int = 0
+    """Arms that are shown to differ from the baseline, and not to be equivalent to it."""
+    equivalent: int = 0
+
+    def levels(self, significance: float, significant: int) -> tuple[float, float]:
+        """Return the significance levels of the tests for difference and for equivalence of an open arm.
+
+        A test that is significant leaves the level to the others. An arm that is decided by one of the two tests is not
+        significant in the other one, and the level is divided among it, too.
+
+        Args:
+            significance: significance level of each family.
+            significant: number of other open arms whose test is significant.
+        """
+        others = self.open - significant
+        return significance / (others + self.equivalent), significance / (others + self.different)
+
+
+ALONE = Family(open=1)
+
+
 def outlook(
     mean: CrossedMean,
     effect: float,
@@ -42,7 +69,7 @@ def outlook(
     test: SequentialTest,
     significance: float,
     looks: Sequence[int],
-    arms: int = 1,
+    family: Family = ALONE,
 ) -> list[Outlook]:
     """Return the chance of a decision until each of these numbers of seeds.
 
@@ -59,14 +86,13 @@ def outlook(
         test: the planned looks.
         significance: significance level of each of the two families of tests.
         looks: numbers of seeds, each one of `test.looks`, larger than the measured number.
-        arms: number of arms of a family. Hommel's method tests an arm at the whole level if all others are significant,
-            too, and at the level divided by `arms` if none is. The chance is between those of both levels, as if all
-            arms had the same true difference and were independent.
+        family: the arms whose tests are adjusted together. The chance is between those of the highest and the lowest
+            levels of their tests, as if all open arms had the same true difference and were independent.
     """
     if not mean.is_measured or mean.seed_degrees < 1:
         return []
     variances = [_variance(mean, effect, quantile) for quantile in (0.5, (1 - SPREAD) / 2, (1 + SPREAD) / 2)]
-    decided = [_decided_of_several(mean, effect, variance, margin, test, significance, arms) for variance in variances]
+    decided = [_in_family(mean, effect, variance, margin, test, significance, family) for variance in variances]
     return [Outlook(seeds, effect, *_chance_with_range(*(one[seeds] for one in decided))) for seeds in looks]
 
 
@@ -97,20 +123,21 @@ def _share_of_seeds(mean: CrossedMean) -> float:
     return mean.seed_variance / mean.seeds / mean.standard_error**2
 
 
-def _decided_of_several(
+def _in_family(
     mean: CrossedMean,
     effect: float,
     variance: float,
     margin: float,
     test: SequentialTest,
     significance: float,
-    arms: int,
+    family: Family,
 ) -> dict[int, float]:
-    """Return the chance of a decision until each look to come, by its number of seeds, for one of several arms."""
-    if arms == 1:
-        return _decided(mean, effect, variance, margin, test, significance)
-    high, low = (_decided(mean, effect, variance, margin, test, level) for level in (significance, significance / arms))
-    return {seeds: low[seeds] + (high[seeds] - low[seeds]) * high[seeds] ** (arms - 1) for seeds in high}
+    """Return the chance of a decision until each look to come, by its number of seeds, for an open arm of a family."""
+    high, low = (
+        _decided(mean, effect, variance, margin, test, family.levels(significance, others))
+        for others in (family.open - 1, 0)
+    )
+    return {seeds: low[seeds] + (high[seeds] - low[seeds]) * high[seeds] ** (family.open - 1) for seeds in high}
 
 
 def _decided(
@@ -119,9 +146,12 @@ def _decided(
     variance: float,
     margin: float,
     test: SequentialTest,
-    significance: float,
+    significance: tuple[float, float],
 ) -> dict[int, float]:
-    """Return the share of paths with a decision until each look to come, by its number of seeds."""
+    """Return the share of paths with a decision until each look to come, by its number of seeds.
+
+    The significance levels are those of the test for difference and of the test for equivalence, over all looks.
+    """
     draws = np.random.default_rng(1)
     # New seeds are measured on the same items. The measured mean tells how far these items are from all items: the
     # distance is drawn from its normal distribution, given the mean.
@@ -140,7 +170,7 @@ def _decided(
         within = variance * (draws.chisquare(new - 1, CONTINUATIONS) if new > 1 else 0.0)
         sums, squares, seen = sums + added, squares + added**2 / new + within, seeds
         seed_part = np.maximum(squares - sums**2 / seeds, 0) / (seeds - 1) / seeds  # of the squared standard error
-        levels = test.level(significance, look), test.level(2 * significance, look)
+        levels = test.level(significance[0], look), test.level(2 * significance[1], look)
         decided |= _is_decided(mean, np.abs(sums) / seeds, seed_part, seeds, margin, levels)
         shares[seeds] = float(decided.mean())
     return shares

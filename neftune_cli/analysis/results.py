@@ -298,6 +298,11 @@ class Comparison:
         return self.plan is not None and self.plan.has_planned_looks
 
     @property
+    def declared_primary_arm(self) -> str | None:
+        """Return the arm that was declared as the primary one, which may have no trial; None if none was declared."""
+        return self.plan.primary_arm if self.plan else None
+
+    @property
     def primary_early_stopping(self) -> EarlyStopping | None:
         """Return the comparison with early stopping if it is about the primary metric, which is held-out loss then."""
         return self.early_stopping if self.primary == HELD_OUT_LOSS else None
@@ -319,7 +324,8 @@ class Comparison:
 
     def spoken(self, name: str) -> str:
         """Return the name of an arm for a sentence: `alpha 5` for `alpha=5`."""
-        return name.replace("=", " ") if self.arm(name).is_named_by_alpha else name
+        is_named_by_alpha = any(arm.is_named_by_alpha for arm in self.arms if arm.name == name)
+        return name.replace("=", " ") if is_named_by_alpha else name
 
     def assessment(self, arm: str, metric: str) -> Assessment | None:
         """Return the assessment of an arm on a metric, or None if there is none."""

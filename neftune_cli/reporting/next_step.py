@@ -50,12 +50,18 @@ def next_step(comparison: Comparison) -> NextStep | None:
         is_decided = decision.confirmatory and not decision.open_arms
         # further looks decide on the declared choices only
         return None if is_decided or comparison.departures else _of_plan(comparison)
-    arms = {*decision.open_arms, *decision.with_few_seeds}
-    if not arms:
+    few = decision.confirmatory_with_few_seeds
+    if comparison.baseline != comparison.arms[0].name:
+        return None  # the new sweep compares with the first arm
+    if not few and not any(_can_be_decided(comparison, arm) for arm in decision.open_arms):
         return None
-    if not decision.with_few_seeds and not any(comparison.outlooks.get(arm) for arm in arms):
-        return None  # the sweep has all seeds of the default looks already
     return _with_seeds(comparison, len(comparison.arms), ())
+
+
+def _can_be_decided(comparison: Comparison, arm: str) -> bool:
+    """Return whether a new sweep with planned looks has more seeds than an arm."""
+    assessment = comparison.assessment(arm, comparison.primary)
+    return assessment is not None and assessment.comparison.seeds < DEFAULT_LOOKS[-1]
 
 
 def chance_sentence(comparison: Comparison) -> str:
@@ -63,10 +69,8 @@ def chance_sentence(comparison: Comparison) -> str:
 
     The range covers all open arms, and the uncertainty of the variance between seeds.
     """
-    is_useful = comparison.learning.has_learned is not False and not (
-        comparison.has_planned_looks and comparison.departures
-    )
-    open_arms = decide(comparison).open_arms if comparison.treated and is_useful else ()
+    is_useful = comparison.treated and comparison.learning.has_learned is not False
+    open_arms = decide(comparison).open_arms if is_useful else ()
     found = [one for arm in open_arms for one in comparison.outlooks.get(arm, ())]
     if not found:
         return ""
@@ -76,10 +80,11 @@ def chance_sentence(comparison: Comparison) -> str:
         for effect in dict.fromkeys(one.effect for one in found)
         if (of := [one for one in found if one.seeds == last and one.effect == effect])
     }
-    none, largest = min(ranges), max(ranges)
+    none, largest = min(ranges, key=abs), max(ranges, key=abs)
+    metric = comparison.metric
     return (
         f"of a decision on an open arm by {last} seeds: {share_range(*ranges[none])} if its true difference is 0, "
-        f"{share_range(*ranges[largest])} if it is {comparison.metric.amount(largest)} (twice the margin)"
+        f"{share_range(*ranges[largest])} if it is {metric.signed(largest)}{metric.unit_suffix} (twice the margin)"
     )
 
 

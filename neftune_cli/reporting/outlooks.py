@@ -19,19 +19,25 @@ def outlook_section(comparison: Comparison) -> Section | None:
     if not outlooks:
         return None
     seeds = sorted({one.seeds for found in outlooks.values() for one in found})
+    change = _assumed_change(comparison)
     return Section(
         title=OUTLOOK_TITLE,
         rows=tuple(outlooks),
         blocks=tuple(
             Block(f"{count} seeds", effect, tuple(_cell(found, count, place) for found in outlooks.values()), None)
             for count in seeds
-            for place, effect in enumerate(("difference = 0", "difference = margin", "twice the margin"))
+            for place, effect in enumerate(("difference = 0", f"{change} = margin", "twice the margin"))
         ),
         against="",
         confidence=percent(comparison.confidence),
         keys=(comparison.primary,),
         note=outlook_note(comparison),
     )
+
+
+def _assumed_change(comparison: Comparison) -> str:
+    """Return the noun for the direction of the assumed differences."""
+    return "improvement" if comparison.metric.goal else "increase"
 
 
 def margin_sentences(comparison: Comparison) -> Iterator[str]:
@@ -83,10 +89,15 @@ def outlook_note(comparison: Comparison) -> str:
         else "They also assume that the new sweep with --until-decided measures the same values for these seeds. Looks "
         "before the measured number of seeds are left out, so the chances can be too low."
     )
+    several = (
+        "If several arms are open, the chances also assume that all have the same true difference and are independent. "
+        if sum(map(bool, comparison.outlooks.values())) > 1
+        else ""
+    )
     assumptions = (
-        "A decision is a verdict other than inconclusive. The chances assume that the true difference is 0, the margin "
-        "or twice the margin, and that differences are normal. "
-        f"{seeds} The range of a chance follows from the {SPREAD:.0%} interval of the variance between seeds, which "
-        "few seeds estimate only roughly."
+        "A decision is a verdict other than inconclusive. The chances assume that the true difference is 0, or an "
+        f"{_assumed_change(comparison)} by the margin or by twice the margin, and that differences are normal. "
+        f"{several}The any-noise test is left out. {seeds} The range of a chance follows from the {SPREAD:.0%} "
+        "interval of the variance between seeds, which few seeds estimate only roughly."
     )
     return f"{assumptions} {_margin(comparison)}"

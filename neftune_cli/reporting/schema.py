@@ -80,7 +80,7 @@ class ExportedOutlook(ExportedModel):
     seeds: int
     """Total number of seeds."""
     effect: float
-    """Assumed true difference, in the metric's unit: 0, the margin, or twice the margin."""
+    """Assumed true difference, in the metric's unit: 0, or an improvement by the margin or by twice the margin."""
     chance: float
     """Chance if the variance between seeds is at the median of its distribution, 0 to 1."""
     low: float

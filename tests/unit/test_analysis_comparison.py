@@ -448,6 +448,27 @@ def test_seeds_that_are_not_tested_are_noted() -> None:
     )
 
 
+def test_outlook_is_that_of_improvements() -> None:
+    found = _looked_at([0.3, -0.2, 0.1], replace(LOOKS, looks_taken=1)).outlooks["alpha=5"]
+    margin = 0.01 * (3 - 1)
+
+    assert sorted({one.effect for one in found}) == pytest.approx([-2 * margin, -margin, 0])
+
+
+@pytest.mark.parametrize("options", [ComparisonOptions(confidence=0.8), ComparisonOptions(baseline="alpha=5")])
+@pytest.mark.parametrize("plan", [replace(LOOKS, looks_taken=1), None])
+def test_no_outlook_where_further_looks_decide_otherwise(options: ComparisonOptions, plan: AnalysisPlan | None) -> None:
+    arms = joined(
+        arm("alpha=0", 0.0, {"eval_loss": np.ones(3)}),
+        arm("alpha=5", 5.0, {"eval_loss": 1 + np.array([0.3, -0.2, 0.1])}),
+    )
+    trials = tuple(trial for of_arm in arms.values() for trial in of_arm.values())
+    evidence = Evidence("s", Setting("m", "d", {}, {}), trials, METRICS, (), plan=plan)
+
+    assert compare_arms(evidence).outlooks["alpha=5"]
+    assert compare_arms(evidence, options).outlooks == {}
+
+
 def test_outlook_starts_at_the_next_look_although_a_seed_failed() -> None:
     comparison = _looked_at(
         [0.3, -0.2, math.nan, 0.1, 0.2], replace(LOOKS, looks=(3, 5, 8), looks_taken=2, seeds=tuple(range(8)))

@@ -47,6 +47,45 @@ def test_primary_arm_decides_alone(primary: Sequence[float], exploratory: Sequen
     assert set(decision.with_verdict) == {"alpha=5", "alpha=10"}
 
 
+@pytest.mark.parametrize(
+    ("differences", "primary", "action", "sentence"),
+    [
+        (
+            {10: BETTER, 15: BETTER},
+            "alpha=5",
+            "no evidence",
+            "The primary arm alpha=5 has no verdict on held-out loss: it has no finished trial. "
+            "Verdicts on the other arms are exploratory.",
+        ),
+        (
+            {5: BETTER[:2], 10: BETTER},
+            "alpha=5",
+            "too few seeds",
+            "With 2 paired seeds the differences of the primary arm alpha 5 describe these trained models, not the "
+            "method. A verdict needs at least 3 seeds. Verdicts on the other arms are exploratory.",
+        ),
+        (
+            {10: BETTER},
+            "alpha=0",
+            "no evidence",
+            "The primary arm alpha 0 has no verdict on held-out loss: it is the baseline. "
+            "Verdicts on the other arms are exploratory.",
+        ),
+    ],
+)
+def test_no_other_arm_decides_without_a_verdict_on_the_primary_arm(
+    differences: Mapping[float, Sequence[float]], primary: str, action: Action, sentence: str
+) -> None:
+    comparison = compared(differences, AnalysisPlan(primary_arm=primary))
+
+    assert decide(comparison).action == action
+    assert (headline(comparison).word, headline(comparison).sentence) == ("NO VERDICT", sentence)
+    text = advice(comparison)
+    assert text.startswith(f"No verdict: {sentence}")
+    assert "Use " not in text
+    assert "is better" not in headline(comparison).sentence
+
+
 def test_controls_do_not_decide() -> None:
     decision = decide(compared({5: UNCLEAR, 300: WORSE}, AnalysisPlan(controls=("alpha=300",))))
 

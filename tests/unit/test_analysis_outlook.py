@@ -9,7 +9,7 @@ from scipy.stats import chi2, nct, t
 from statsmodels.stats.power import TTestPower
 
 from neftune_cli.analysis.crossed_factors import CrossedMean
-from neftune_cli.analysis.outlook import Outlook, outlook, seeds_for_equivalence
+from neftune_cli.analysis.outlook import Family, Outlook, outlook, seeds_for_equivalence
 from neftune_cli.analysis.sequential import SequentialTest
 
 FIVE_TO_TWENTY = SequentialTest((5, 8, 12, 20))
@@ -22,7 +22,9 @@ def measured(mean: float = 0.3, variance: float = 1.0, seeds: int = 5, items: fl
 
 def chances(mean: CrossedMean, effect: float, margin: float = 0.5, arms: int = 1) -> list[Outlook]:
     looks = [seeds for seeds in FIVE_TO_TWENTY.looks if seeds > mean.seeds]
-    return outlook(mean, effect, margin=margin, test=FIVE_TO_TWENTY, significance=0.05, looks=looks, arms=arms)
+    return outlook(
+        mean, effect, margin=margin, test=FIVE_TO_TWENTY, significance=0.05, looks=looks, family=Family(arms)
+    )
 
 
 def test_chances_rise_with_the_seeds_and_lie_in_their_ranges() -> None:
@@ -62,6 +64,15 @@ def test_several_arms_have_smaller_chances_than_one() -> None:
     assert three[1].chance < one[1].chance
     assert all(several.chance <= alone.chance for several, alone in zip(three, one, strict=True))
     assert three[-1].chance > one[-1].chance / 2
+
+
+def test_decided_arms_count_only_in_the_tests_that_do_not_decide_them() -> None:
+    """Hommel's method rejects the decided arms, and divides the level of the other test among them."""
+    alone, different = Family(open=1), Family(open=1, different=4)
+    assert alone.levels(0.05, 0) == (0.05, 0.05)
+    assert different.levels(0.05, 0) == (0.05, 0.01)
+    assert Family(open=2, equivalent=1).levels(0.06, 1) == (0.03, 0.06)
+    assert Family(open=2, equivalent=1).levels(0.06, 0) == (0.02, 0.03)
 
 
 def test_items_limit_the_chance_of_equivalence() -> None:

@@ -37,8 +37,8 @@ LOOKS = (5, 8, 12, 20)
 BASELINE = (1.5, 1.51, 1.52)
 OUTLOOKS = (
     Outlook(20, 0.0, 0.3, 0.1, 0.6),
-    Outlook(20, 0.01, 0.3, 0.2, 0.7),
-    Outlook(20, 0.02, 0.5, 0.3, 0.995),
+    Outlook(20, -0.01, 0.3, 0.2, 0.7),
+    Outlook(20, -0.02, 0.5, 0.3, 0.995),
 )
 
 FOUR_ARMS = """\
@@ -61,7 +61,7 @@ Next     neftune sweep results/bios/sweep.yaml --until-decided \\
          --output results/bios-until-decided
          at most 20 seeds, 80 trials, about 20 min with 2 workers
 Chance   of a decision on an open arm by 20 seeds: 10% to 60% if its true
-         difference is 0, 30% to >99% if it is 0.0200 nats (twice the margin)
+         difference is 0, 30% to >99% if it is −0.0200 nats (twice the margin)
 Details  neftune compare results/bios --full | --metric KEY | --hypotheses
 Report   results/bios/report.html
 """
@@ -170,7 +170,7 @@ def test_next_command_runs_where_the_sweep_ran_with_the_margin_of_the_comparison
 
 def test_another_metric_than_the_declared_one_is_noted_and_has_no_next_look() -> None:
     plan = AnalysisPlan(looks=LOOKS, seeds=tuple(range(20)), looks_taken=1)
-    departed = replace(_four_arms(), plan=plan, departures=("Results of ROUGE-L are exploratory.",))
+    departed = replace(_four_arms(), plan=plan, departures=("Results of ROUGE-L are exploratory.",), outlooks={})
 
     text = _printed(departed, 80)
 
