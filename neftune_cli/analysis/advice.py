@@ -36,12 +36,19 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
     yield from _differences(comparison, decision.with_verdict)
     best = comparison.best
     if best and best.arm == decision.arm and math.isfinite(best.advantage.ci_low):
-        arm = capitalized(comparison.spoken(best.arm))
+        start = capitalized(f"{on_shared_seeds(comparison)}{comparison.spoken(best.arm)}")
         yield (
-            f"{arm} is the best of {len(best.chosen)} arms, so its difference has a selection bias (winner's curse). "
+            f"{start} is the best of {len(best.chosen)} arms, so its difference has a selection bias (winner's curse). "
             f"Where one part of the {' and '.join(best.split)} selects it, {comparison.metric.name_within} on the rest "
             f"is {_advantage(best.advantage, comparison.metric)}."
         )
+
+
+def on_shared_seeds(comparison: Comparison) -> str:
+    """Return the start of a sentence with the seeds of the best arm's selection; empty if no arm has further seeds."""
+    best = comparison.best
+    most = max((one.comparison.seeds for one in comparison.assessments(comparison.primary).values()), default=0)
+    return f"On the {best.advantage.seeds} seeds that all arms share, " if best and best.advantage.seeds < most else ""
 
 
 def _stop_earlier(comparison: Comparison, decision: Decision) -> Iterator[str]:

@@ -309,7 +309,7 @@ def _named_metric(sweep: str, metrics: Mapping[str, Metric], wanted: str) -> str
 
 
 def _best(arms: TrialsByArm, design: Design, looks_by_arm: Mapping[str, int], metric: Metric) -> BestArm | None:
-    """Select among the arms with enough seeds. An arm with few seeds would limit all arms to its seeds."""
+    """Select among the arms with enough seeds, on the seeds that they share: an arm with few seeds would leave few."""
     baseline = design.baseline
     own = measured_seeds(arms[baseline], metric.key)
     enough = {
@@ -318,8 +318,9 @@ def _best(arms: TrialsByArm, design: Design, looks_by_arm: Mapping[str, int], me
     aligned = align(enough, metric.key) if baseline in enough and len(enough) > 2 else None
     if aligned is None or len(aligned.seeds) < MIN_SEEDS:
         return None
-    # the interval is that of a repeated look, as those of the arms
-    level = design.test.level(1 - design.confidence, max([1, *looks_by_arm.values()]) - 1)
+    # the interval is that of a repeated look, as those of the arms: of the last look that all of them have
+    shared = min(looks_by_arm[name] for name in enough if name != baseline)
+    level = design.test.level(1 - design.confidence, max(1, shared) - 1)
     best = best_arm_advantage(aligned, baseline, metric, confidence=1 - level)
     return replace(best, advantage=replace(best.advantage, confidence=design.confidence)) if best else None
 

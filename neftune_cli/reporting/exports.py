@@ -129,6 +129,7 @@ def _best_arm(best: BestArm) -> ExportedBestArm:
     return ExportedBestArm(
         arm=best.arm,
         metric=best.metric,
+        seeds=best.advantage.seeds,
         naive=finite(best.naive),
         gain=finite(best.advantage.difference),
         ci_low=finite(best.advantage.ci_low),

@@ -114,6 +114,8 @@ class ExportedBestArm(ExportedModel):
     """Arm with the best mean, among those with three or more seeds paired with the baseline."""
     metric: str
     """Metric that selects the arm."""
+    seeds: int
+    """Number of seeds that all arms share, on which the arm is selected and measured."""
     naive: float | None
     """Difference from the baseline on the data that selected the arm: optimistic on average."""
     gain: float | None

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from neftune_cli.analysis.advice import on_shared_seeds
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import Assessment, BestArm, ClaimResult, Comparison, EarlyStopping
 from neftune_cli.analysis.verdicts import BEFORE_FIRST_LOOK, VALUE_NOT_FINITE
@@ -190,9 +191,9 @@ def best_arm_sentences(comparison: Comparison) -> str | None:
     metric = comparison.metrics.get(best.metric) or METRICS[best.metric]
     parts = " and ".join(best.split)
     return (
-        f"{best.arm} has the best mean {metric.name_within}. Its difference from {comparison.baseline} is "
-        f"{metric.signed(best.naive)}. This estimate is optimistic on average, because the arm was selected on the "
-        f"same {parts}. {_advantage_elsewhere(best, metric, parts)} {_shares(best)}"
+        f"{on_shared_seeds(comparison)}{best.arm} has the best mean {metric.name_within}. Its difference from "
+        f"{comparison.baseline} is {metric.signed(best.naive)}. This estimate is optimistic on average, because the arm was "
+        f"selected on the same {parts}. {_advantage_elsewhere(best, metric, parts)} {_shares(best)}"
     )
 
 

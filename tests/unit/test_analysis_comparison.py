@@ -21,6 +21,7 @@ from neftune_cli.errors import ExitCode, NothingToCompareError, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
 from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, TrialRecord, scores_of
+from neftune_cli.reporting.sections import best_arm_sentences
 from tests.unit.measured_trials import arm, item_values, joined
 
 Records = list[TrialRecord]
@@ -504,6 +505,28 @@ def test_interval_of_the_best_arm_is_as_wide_as_that_of_a_planned_look() -> None
     low, high = ttest_1samp(differences[5.0], 0).confidence_interval(1 - level)
     assert best.advantage.ci_high - best.advantage.ci_low == pytest.approx(high - low)
     assert level < 0.05
+
+
+def test_best_arm_is_selected_at_the_first_look_that_decides_an_arm() -> None:
+    differences = {5.0: [-0.5, -0.3, -0.1, -0.2, -0.4], 10.0: [0.300, 0.301, 0.299]}
+    losses = {0.0: np.ones(5)} | {alpha: 1 + np.array(of_arm) for alpha, of_arm in differences.items()}
+    arms = joined(*(arm(f"alpha={alpha:g}", alpha, {"eval_loss": one}) for alpha, one in losses.items()))
+    trials = tuple(trial for of_arm in arms.values() for trial in of_arm.values())
+
+    comparison = compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS, (), plan=LOOKS))
+    best, decided = comparison.best, comparison.assessment("alpha=10", "eval_loss")
+
+    assert decided is not None
+    assert (decided.verdict, decided.looks_taken) == ("worse", 1)
+    assert best is not None
+    assert (best.arm, best.advantage.seeds) == ("alpha=5", 3)
+    assert best.naive == pytest.approx(-0.3)
+    level = SequentialTest((3, 5)).level(0.05, 0)
+    low, high = ttest_1samp(differences[5.0][:3], 0).confidence_interval(1 - level)
+    assert best.advantage.ci_high - best.advantage.ci_low == pytest.approx(high - low)
+    assert (best_arm_sentences(comparison) or "").startswith(
+        "On the 3 seeds that all arms share, alpha=5 has the best "
+    )
 
 
 def test_controls_are_not_part_of_best_arm_claims_and_checks_of_learning() -> None:
