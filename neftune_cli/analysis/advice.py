@@ -173,7 +173,7 @@ def _side_effects(comparison: Comparison, decision: Decision) -> Iterator[str]:
     if worse or better:
         yield "The tests are not adjusted for the number of metrics."
     if others and decision.with_verdict and not worse and not better:
-        yield "No other metric is shown to improve or to get worse."
+        yield "No other metric has the verdict better or worse."
 
 
 def _changed(comparison: Comparison, metrics: Sequence[Metric], verdict: Verdict) -> Iterator[str]:

@@ -135,7 +135,7 @@ def weighted_degrees(seed_share: float, seed_degrees: float, item_degrees: float
     """Return the harmonic mean of both degrees of freedom, weighted by the shares of the squared standard error.
 
     Satterthwaite (1946) weights by squared shares. In simulations this results in up to 6.7% false positives at the 5%
-    level, and the harmonic mean in up to 5.7% (docs/statistics.md).
+    level, and the harmonic mean in up to 6.0% (docs/statistics.md).
     """
     parts = ((seed_share, seed_degrees), (1 - seed_share, item_degrees))
     inverse = sum(share / degrees for share, degrees in parts if share > 0 and degrees > 0)

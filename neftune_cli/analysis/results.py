@@ -60,8 +60,8 @@ class Interval:
     high: float
 
     def within(self, margin: float) -> "Interval":
-        """Return the part of the interval that is not beyond the margin."""
-        return Interval(max(self.low, -margin), min(self.high, margin))
+        """Return the interval with its ends moved to the margin where they are beyond it."""
+        return Interval(max(-margin, min(self.low, margin)), max(-margin, min(self.high, margin)))
 
 
 @dataclass(frozen=True)

@@ -56,9 +56,18 @@ class SequentialTest:
             return significance
         return _quantile(null_minima(self.looks), significance) * self.looks[look] / self.looks[-1]
 
+    def decisive_look(self, p_values: Sequence[float]) -> int:
+        """Return the index of the look that determines the sequential p-value: that with the smallest p / w."""
+        weighted = self._weighted(p_values)
+        return weighted.index(min(weighted))
+
     def _smallest(self, p_values: Sequence[float]) -> float:
-        known = ((p, seeds) for p, seeds in zip(p_values, self.looks, strict=False) if not math.isnan(p))
-        return min((p * self.looks[-1] / seeds for p, seeds in known), default=1.0)
+        return min((1.0, *self._weighted(p_values)))
+
+    def _weighted(self, p_values: Sequence[float]) -> list[float]:
+        """Return p / w at each look; infinity for NaN."""
+        last = self.looks[-1]
+        return [math.inf if math.isnan(p) else p * last / n for p, n in zip(p_values, self.looks, strict=False)]
 
     def _distribution(self, value: float) -> float:
         if len(self.looks) == 1 or value >= 1:

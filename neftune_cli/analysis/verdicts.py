@@ -76,7 +76,18 @@ def simultaneous_interval(
 
 
 def _p_different(by_look: ComparisonsByLook, test: SequentialTest) -> float:
-    return test.p_value([one.p_value if one and is_testable(one) else math.nan for one in by_look])
+    return test.p_value(_p_values(by_look))
+
+
+def _p_values(by_look: ComparisonsByLook) -> list[float]:
+    """Return the unadjusted p-value for difference at each look; NaN where it was not tested."""
+    return [one.p_value if one and is_testable(one) else math.nan for one in by_look]
+
+
+def _tested_difference(by_look: ComparisonsByLook, test: SequentialTest) -> float:
+    """Return the difference at the look that determines the sequential p-value, which may not be the last one."""
+    decisive = by_look[test.decisive_look(_p_values(by_look))]
+    return decisive.difference if decisive else math.nan
 
 
 def _p_equivalent(by_look: ComparisonsByLook, margin: float, test: SequentialTest) -> float:
@@ -98,8 +109,9 @@ def _assessment(
     comparison = by_look[last]
     assert comparison is not None
     significance = 1 - comparison.confidence
+    difference = _tested_difference(by_look, test)
     verdict = (
-        _verdict(comparison, metric, different=p_adjusted <= significance, equivalent=p_equivalent <= significance)
+        _verdict(difference, metric, different=p_adjusted <= significance, equivalent=p_equivalent <= significance)
         if is_testable(comparison)
         else None
     )
@@ -111,27 +123,34 @@ def _assessment(
         p_equivalent=p_equivalent,
         margin=margin,
         verdict=verdict,
-        interval=_agreeing(of_difference, comparison.difference, is_different=p_adjusted <= significance),
+        interval=_agreeing(of_difference, difference, is_different=p_adjusted <= significance),
         equivalence_interval=of_equivalence.within(margin) if p_equivalent <= significance else of_equivalence,
         looks_taken=last + 1,
     )
 
 
 def _agreeing(interval: Interval, difference: float, *, is_different: bool) -> Interval:
-    """Return the interval, with zero as its end if it disagrees with the stepwise test about zero."""
-    if not math.isfinite(interval.low) or is_different is not (interval.low <= 0 <= interval.high):
+    """Return the interval, with zero as its end if it disagrees with the test about zero or about the direction.
+
+    Args:
+        interval: at the last look.
+        difference: at the look that determines the p-value, which may have another sign than that at the last look.
+        is_different: whether a difference is shown.
+    """
+    if not math.isfinite(interval.low):
         return interval
     if is_different:
-        return Interval(0.0, interval.high) if difference > 0 else Interval(interval.low, 0.0)
+        low, high = (0.0, math.inf) if difference > 0 else (-math.inf, 0.0)
+        return Interval(max(low, min(interval.low, high)), max(low, min(interval.high, high)))
     return Interval(min(0.0, interval.low), max(0.0, interval.high))
 
 
-def _verdict(comparison: PairedComparison, metric: Metric, *, different: bool, equivalent: bool) -> Verdict:
+def _verdict(difference: float, metric: Metric, *, different: bool, equivalent: bool) -> Verdict:
     if equivalent:
         return "equivalent"
     if not different:
         return "inconclusive"
-    direction: Verdict = "lower" if comparison.difference < 0 else "higher"
+    direction: Verdict = "lower" if difference < 0 else "higher"
     if metric.goal is None:
         return direction
     return "better" if direction == metric.goal else "worse"

@@ -80,8 +80,8 @@ def few_seeds_sentence(comparison: Comparison) -> str:
     arms = ", ".join(few)
     if _have_items(one for one in _assessments(comparison) if not one.comparison.is_about_method):
         return (
-            f"With fewer than three paired seeds ({arms}), intervals describe these trained models, not the method: "
-            "they generalize to other items but not to other seeds."
+            f"With fewer than three paired seeds ({arms}), intervals are unadjusted and describe these trained models, "
+            "not the method: they generalize to other items but not to other seeds."
         )
     return f"With fewer than three paired seeds ({arms}), differences describe these trained models, not the method."
 

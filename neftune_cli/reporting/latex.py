@@ -96,10 +96,19 @@ def _caption(section: Section, comparison: Comparison) -> str:
 def _inference(section: Section, comparison: Comparison) -> Iterator[str]:
     baseline = "" if section.note else f" from {comparison.baseline}"
     yield f"Differences{baseline} are paired by {pairing(comparison, section.keys)}."
-    yield f"The {percent(comparison.confidence)} intervals are simultaneous over {simultaneous_over(comparison)}."
-    yield (
-        f"Verdicts use p-values adjusted for {_adjusted_for(comparison)}, separately for difference and equivalence."
-    )
+    if _is_tested(comparison, section.keys):
+        yield (
+            f"The {percent(comparison.confidence)} intervals are simultaneous over {simultaneous_over(comparison)} "
+            "(Bonferroni); one that disagrees with its verdict about zero ends at 0."
+        )
+        yield (
+            f"Verdicts use p-values adjusted for {_adjusted_for(comparison)}, separately for difference and "
+            "equivalence."
+        )
+        if any(key in comparison.noise_tests for key in section.keys):
+            yield "P-values for difference are at least that of the any-noise test."
+    else:
+        yield "No arm was tested."
     if _occurs(comparison, section.keys, "equivalent"):
         yield f"The interval of an equivalent arm is that of its test ({percent(2 * comparison.confidence - 1)})."
     yield few_seeds_sentence(comparison)
@@ -204,9 +213,16 @@ def _verdict_legend(comparison: Comparison, metrics: Sequence[Metric]) -> str:
     )
     keys = [metric.key for metric in metrics]
     used = [verdict for verdict, mark in MARKS.items() if verdict and mark and _occurs(comparison, keys, verdict)]
+    if not _is_tested(comparison, keys):
+        return "No arm was tested."
     if not used:
         return latex_text(f"No arm has a verdict of a difference or of equivalence {level}.")
     return f"{latex_text(f'Verdicts {level}:')} {', '.join(f'{MARKS[verdict]} {verdict}' for verdict in used)}."
+
+
+def _is_tested(comparison: Comparison, keys: Iterable[str]) -> bool:
+    """Return whether any arm has a verdict on one of these metrics."""
+    return any(one.verdict for key in keys for one in comparison.assessments(key).values())
 
 
 def _occurs(comparison: Comparison, keys: Iterable[str], verdict: Verdict) -> bool:

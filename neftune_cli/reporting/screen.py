@@ -188,7 +188,7 @@ def _equivalent(comparison: Comparison) -> Iterator[Fact]:
         level = percent(2 * comparison.confidence - 1)
         rule = comparison.margins[comparison.primary].stated
         margin = comparison.metric.amount(max(margins)) + (f", {rule}" if rule else "")
-        yield Fact("Equivalent", f"within {margin}; {level} interval", rank=3)
+        yield Fact("Equivalent", f"within {margin}; {level} interval")
 
 
 def _any_noise(comparison: Comparison) -> Iterator[Fact]:
@@ -223,7 +223,7 @@ def _other_metrics(comparison: Comparison) -> Iterator[Fact]:
     smallest = (
         f"; smallest adj. p {p_value_text(one.p_adjusted, short=True)}{where}" if one.verdict == "inconclusive" else ""
     )
-    yield Fact("Other metrics", f"none shown to differ{smallest}", rank=1)
+    yield Fact("Other metrics", f"none better or worse{smallest}", rank=1)
 
 
 def _changed(comparison: Comparison, key: str, verdict: str, changed: Sequence[tuple[Metric, str, Assessment]]) -> str:

@@ -192,8 +192,8 @@ def best_arm_sentences(comparison: Comparison) -> str | None:
     parts = " and ".join(best.split)
     return (
         f"{on_shared_seeds(comparison)}{best.arm} has the best mean {metric.name_within}. Its difference from "
-        f"{comparison.baseline} is {metric.signed(best.naive)}. This estimate is optimistic on average, because the arm was "
-        f"selected on the same {parts}. {_advantage_elsewhere(best, metric, parts)} {_shares(best)}"
+        f"{comparison.baseline} is {metric.signed(best.naive)}. This estimate is optimistic on average, because the "
+        f"arm was selected on the same {parts}. {_advantage_elsewhere(best, metric, parts)} {_shares(best)}"
     )
 
 

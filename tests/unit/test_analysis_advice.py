@@ -188,7 +188,7 @@ def test_changes_of_controls_are_not_reported() -> None:
 
     text = advice(_compare(assessment(0.02, 0.01, "worse"), others=changed))
 
-    assert "No other metric is shown to improve or to get worse." in text
+    assert "No other metric has the verdict better or worse." in text
 
 
 def test_metric_without_direction_gives_no_recommendation() -> None:

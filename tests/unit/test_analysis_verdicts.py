@@ -133,6 +133,30 @@ def test_interval_of_a_look_contains_the_values_with_a_larger_sequential_p_value
         assert test.p_value([math.nan, p_value]) == pytest.approx(0.05, abs=1e-4)
 
 
+def test_verdict_has_the_direction_of_the_look_that_shows_it() -> None:
+    """The interval of the last look, which is on the other side of zero, ends at zero."""
+    higher, both = [0.050, 0.051, 0.049, 0.050, 0.050], [*[0.050, 0.051, 0.049, 0.050, 0.050], -0.4, -0.5, -0.6]
+    looks = [_compared(higher), _compared(both)]
+
+    assessment = assess({"a": looks}, LOSS, margin=0.001, test=SequentialTest((5, 8)))["a"]
+
+    assert assessment.comparison.difference < 0
+    assert assessment.verdict == "worse"
+    assert assessment.interval.low == 0.0
+    assert assessment.interval.high >= 0.0
+
+
+def test_interval_of_an_equivalent_arm_stays_in_order_beyond_the_margin() -> None:
+    near, far = [0.001, -0.001, 0.002, -0.002, 0.0], [0.001, -0.001, 0.002, -0.002, 0.0, 0.06, 0.06, 0.06, 0.06, 0.06]
+    looks = [_compared(near), _compared(far)]
+
+    assessment = assess({"a": looks}, LOSS, margin=0.02, test=SequentialTest((5, 10)))["a"]
+
+    assert assessment.verdict == "equivalent"
+    assert assessment.comparison.difference > 0.02
+    assert -0.02 <= assessment.equivalence_interval.low <= assessment.equivalence_interval.high == 0.02
+
+
 def test_reasons_for_missing_verdicts() -> None:
     constant = assess({"a": _compared([0.1, 0.1, 0.1])}, LOSS, margin=0.01)["a"]
     two = assess({"a": _compared([0.1, 0.2])}, LOSS, margin=0.01)

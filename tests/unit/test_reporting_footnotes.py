@@ -159,8 +159,8 @@ def test_two_seeds_describe_checkpoints_without_a_verdict() -> None:
 
     assert notes[1] == "Differences are paired by seed and item. The 95% intervals shown are unadjusted."
     assert notes[2] == (
-        "With fewer than three paired seeds (alpha=5), intervals describe these trained models, not the method: they "
-        "generalize to other items but not to other seeds."
+        "With fewer than three paired seeds (alpha=5), intervals are unadjusted and describe these trained models, "
+        "not the method: they generalize to other items but not to other seeds."
     )
     assert "– no verdict: fewer than three paired seeds." in notes
     assert not any(note.startswith("Verdicts") for note in notes)

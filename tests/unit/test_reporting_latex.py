@@ -71,7 +71,7 @@ TOKEN = re.compile("|".join(map(re.escape, PRINTED)) + "|.")
 LOSS_TABLE = r"""
 \begin{table}[htbp]
 \centering\small
-\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batch size 16). Mean $\pm$ standard deviation over seeds. Differences from alpha=0 are paired by seed and item. The 95\% intervals are simultaneous over the arms. Verdicts use p-values adjusted for the number of arms (Hommel's method), separately for difference and equivalence. The interval of an equivalent arm is that of its test (90\%). Equivalence margins: held-out loss 0.01.}
+\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batch size 16). Mean $\pm$ standard deviation over seeds. Differences from alpha=0 are paired by seed and item. The 95\% intervals are simultaneous over the arms (Bonferroni); one that disagrees with its verdict about zero ends at 0. Verdicts use p-values adjusted for the number of arms (Hommel's method), separately for difference and equivalence. The interval of an equivalent arm is that of its test (90\%). Equivalence margins: held-out loss 0.01.}
 \label{tab:bios-loss}
 \begin{tabular}{lrrrl}
 \toprule
@@ -186,9 +186,11 @@ def test_caption_notes_few_seeds() -> None:
     few = estimate(values, values, assessment(0.0, 0.02, None, seeds=2))
     arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": few})]
 
-    assert "With fewer than three paired seeds (5), intervals describe these trained models" in to_latex(
-        [comparison(*arms)]
-    )
+    text = to_latex([comparison(*arms)])
+    assert "With fewer than three paired seeds (5), intervals are unadjusted and describe these trained models" in text
+    assert "No arm was tested." in text
+    assert "simultaneous" not in text
+    assert "Verdicts use" not in text
 
 
 def test_planned_looks_are_in_the_captions() -> None:
@@ -199,7 +201,7 @@ def test_planned_looks_are_in_the_captions() -> None:
 
     text = to_latex([replace(comparison(*arms), plan=plan)])
 
-    assert r"The 95\% intervals are simultaneous over the arms and the planned looks." in text
+    assert r"The 95\% intervals are simultaneous over the arms and the planned looks (Bonferroni)" in text
     assert text.count("adjusted for the number of arms (Hommel's method) and for the planned looks") == 2
 
 
@@ -208,8 +210,9 @@ def test_metrics_without_items_are_paired_by_seed() -> None:
     assessed = estimate(values, values, assessment(0.0, 0.02, items=1))
     arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": assessed})]
 
-    assert r"Differences from 0 are paired by seed. The 99.9\% intervals are simultaneous over the arms." in to_latex(
-        [replace(comparison(*arms), confidence=0.999)]
+    assert (
+        r"Differences from 0 are paired by seed. The 99.9\% intervals are simultaneous over the arms (Bonferroni)"
+        in to_latex([replace(comparison(*arms), confidence=0.999)])
     )
 
 

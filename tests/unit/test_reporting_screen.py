@@ -55,7 +55,7 @@ alpha      mean ± sd    vs 0      95% interval     p  verdict       match  rati
    10  1.510 ± 0.010  −0.020  [−0.120, +0.080]  0.40  inconclusive  0.500   9.7%
    15  1.510 ± 0.010  −0.020  [−0.120, +0.080]  0.40  inconclusive  0.500   9.7%
 Any noise      mean of alphas 5, 10, 15: −0.010 [−0.060, +0.040], inconclusive
-Other metrics  none shown to differ; smallest adj. p 0.40 (exact match, alpha 5)
+Other metrics  none better or worse; smallest adj. p 0.40 (exact match, alpha 5)
 
 Next     neftune sweep results/bios/sweep.yaml --until-decided \\
          --output results/bios-until-decided
@@ -196,7 +196,7 @@ def test_p_values_of_1_do_not_name_a_closest_metric() -> None:
 
     text = _printed(replace(compared, arms=tuple(ones)), 80)
 
-    assert "\nOther metrics  none shown to differ; smallest adj. p 1.00\n" in text
+    assert "\nOther metrics  none better or worse; smallest adj. p 1.00\n" in text
 
 
 def test_no_command_is_offered_after_the_last_look() -> None:

@@ -49,7 +49,7 @@ def does_not_rise(effect: NoiseEffect) -> ClaimOutcome:
     """Test the claim that a metric does not rise by more than the margin (non-inferiority).
 
     Supported if a one-sided test excludes a rise by the margin, at the level of the tests for no change. Refuted if it
-    does not, and the whole interval is above zero.
+    does not, and the whole interval is above the margin.
     """
     return _outcome(effect, _untestable(effect) or _does_not_rise(effect))
 

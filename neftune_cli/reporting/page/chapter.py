@@ -191,6 +191,11 @@ class Chapter:
         return self.comparison.has_planned_looks
 
     @property
+    def equivalence_confidence(self) -> str:
+        """Return the confidence level of the intervals by which equivalence is tested."""
+        return percent(2 * self.comparison.confidence - 1)
+
+    @property
     def simultaneous_over(self) -> str:
         """Return what intervals are simultaneous over."""
         return simultaneous_over(self.comparison)
