@@ -17,8 +17,8 @@ MOST_ARMS_OF_MEAN = 4
 """Largest number of alphas to list for their mean."""
 
 
-def footnotes(comparison: Comparison) -> list[str]:
-    """Return the footnotes in order, each one or two sentences."""
+def footnotes(comparison: Comparison, *, has_times: bool = True) -> list[str]:
+    """Return the footnotes in order, each one or two sentences, optionally without times, which differ between runs."""
     return [
         _legend(),
         *inference_sentences(comparison),
@@ -27,7 +27,7 @@ def footnotes(comparison: Comparison) -> list[str]:
         *_undefined(comparison),
         *comparison.notes,
         *(f"Missing from these numbers: {trial}" for trial in comparison.unfinished),
-        *error_source_sentences(comparison),
+        *error_source_sentences(comparison, has_times=has_times),
     ]
 
 

@@ -32,7 +32,10 @@ def to_markdown(comparisons: Sequence[Comparison]) -> str:
 
 
 def summary_markdown(comparison: Comparison) -> str:
-    """Return the content of `summary.md`, ending with a line break."""
+    """Return the content of `summary.md`, ending with a line break.
+
+    It has no times, so that two runs of a sweep have the same summary.
+    """
     return "\n\n".join(_paragraphs(comparison)) + "\n"
 
 
@@ -56,7 +59,7 @@ def _paragraphs(comparison: Comparison) -> Iterator[str]:
     for section in filter(None, (early_stopping_section(comparison), outlook_section(comparison))):
         yield from _section(section)
     yield "## Notes"
-    yield "\n".join(f"- {markdown_text(line)}" for line in footnotes(comparison))
+    yield "\n".join(f"- {markdown_text(line)}" for line in footnotes(comparison, has_times=False))
     if comparison.claims:
         yield f"## {CLAIMS_TITLE}"
         yield from (_claim(result) for result in comparison.claims)

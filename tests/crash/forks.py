@@ -102,6 +102,13 @@ def milestones(folder: Path) -> Counter[str]:
     return Counter(line.partition(" ")[0] for line in lines)
 
 
+def finish_with_plots(folder: Path, arguments: Sequence[str]) -> None:
+    """Run a command that must succeed in a process of its own, which draws plots, unlike forks, with one thread."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "neftune_cli", *arguments]
+    subprocess.run(command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
+
+
 def results(folder: Path) -> dict[str, bytes]:
     """Return the files of a sweep by path, except those with times, hosts and logs."""
     excluded = ("manifest.json", "state.json", "log.txt", "report.html")

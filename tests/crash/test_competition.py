@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.store import SweepFolder
-from tests.crash.forks import ONE_TRAINING, SMALL, SWEEP, Forks, results
+from tests.crash.forks import ONE_TRAINING, SMALL, SWEEP, Forks, finish_with_plots, results
 from tests.crash.killing import records_written
 
 WAIT_SECONDS = 180
@@ -73,9 +73,9 @@ def test_two_processes_keep_one_best_model(forks: Forks, tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.crash
-def test_workers_of_two_sweeps_share_trials_until_one_sweep_is_killed(forks: Forks, tmp_path: Path) -> None:
+def test_workers_of_two_sweeps_share_trials_until_one_sweep_is_killed(tmp_path: Path) -> None:
     arguments = [*SWEEP[:2], "2", *SWEEP[3:], "--seeds", "4", "--epochs", "8"]
-    forks.finish(tmp_path / "expected", [*SWEEP, "--seeds", "4", "--epochs", "8"])
+    finish_with_plots(tmp_path / "expected", [*SWEEP, "--seeds", "4", "--epochs", "8"])
     command = [sys.executable, "-m", "neftune_cli", *arguments]
     shared = tmp_path / "shared"
     shared.mkdir()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.forks import SMALL, Forks, results
+from neftune_cli.sweeps.progress.live import STOPPING
+from tests.crash.forks import SMALL, finish_with_plots, results
 from tests.crash.terminals import Terminal
 
 LONG = (
@@ -22,9 +23,9 @@ COMMAND = (sys.executable, "-m", "neftune_cli", *LONG)
 
 
 @pytest.fixture(scope="module")
-def by_one_process(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def by_one_process(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("by-one")
-    forks.finish(folder, [*LONG[:2], "0", "--quiet", *LONG[3:]])
+    finish_with_plots(folder, [*LONG[:2], "0", "--quiet", *LONG[3:]])
     return results(folder / "sweep")
 
 
@@ -72,7 +73,7 @@ def test_second_ctrl_c_ends_at_once_and_same_command_resumes(by_one_process: dic
         terminal.wait_until(lambda: steps_logged(tmp_path) > 6)
         os.kill(first_worker(terminal), signal.SIGSTOP)  # simulates a step that never ends
         terminal.press_ctrl_c()
-        terminal.wait_until(lambda: "Ctrl-C again stops at once" in terminal.text)
+        terminal.wait_until(lambda: STOPPING.plain in terminal.text)
         terminal.press_ctrl_c()
         pressed = time.monotonic()
         assert terminal.wait() == 130

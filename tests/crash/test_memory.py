@@ -22,7 +22,7 @@ eval_examples: 4
 evaluation: {max_new_tokens: 8}
 train: {batch_size: 4, max_steps: 2}
 arms:
-  - {name: huge batch, alpha: 5, train: {batch_size: 512, max_steps: 1}}
+  - {name: huge batch, alpha: 5, train: {batch_size: 512, max_steps: 1, micro_batch_tokens: 0}}
   - {name: small batch, alpha: 5}
 """
 SWEEP = ("sweep", "huge.yaml", "--quiet", "--no-estimate", "--output", "sweep")

@@ -17,6 +17,7 @@ from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
 from neftune_cli.metrics import METRICS
 from neftune_cli.reporting.error_sources import error_source_sentences
 from neftune_cli.reporting.footnotes import footnotes
+from neftune_cli.reporting.markdown import summary_markdown
 from neftune_cli.reporting.sections import best_arm_sentences
 from tests.unit.measured_trials import arm, joined, with_items
 
@@ -50,6 +51,14 @@ def test_sources_and_times_are_the_last_footnote() -> None:
         "For the same time, more seeds narrow the intervals most."
     ]
     assert footnotes(comparison)[-1] == error_source_sentences(comparison)[0]
+
+
+def test_summary_has_no_times_because_they_differ_between_runs() -> None:
+    summaries = [summary_markdown(compared(DIFFERENCES, seconds=seconds)) for seconds in (60.0, 90.0, None)]
+
+    assert summaries[0] == summaries[1] == summaries[2]
+    assert "2 more seeds of 3 arms narrow the unadjusted intervals by " in summaries[0]
+    assert "Doubling the held-out examples narrows them by 0%." in summaries[0]
 
 
 def test_unknown_times_are_said() -> None:
