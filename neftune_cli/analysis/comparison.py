@@ -99,6 +99,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     )
     resolved = _resolved(options, with_declared_margin, primary, metrics, until_first_look, baseline, base_scores)
     design = Design(arms, baseline, options.confidence, plan, _is_about_noise(arms, baseline, plan))
+    # looks are those of the declared margin: another one must not change which arms were decided
     looks_by_arm = design.looks_by_arm(
         planned, with_declared_margin.margin(planned, until_first_look, baseline, base_scores).size
     )
@@ -170,7 +171,7 @@ def _resolved(
     baseline: str,
     base: Mapping[str, float | None] | None,
 ) -> ComparisonOptions:
-    """Return the options with the key of the primary metric, and with the margin of each metric in its unit.
+    """Return the options with the margin of each metric in its unit, and the chosen metric, if any, by its key.
 
     Margins of the options take precedence over declared ones.
     """

@@ -16,7 +16,8 @@ class ComparisonOptions:
     baseline: str | None = None
     """Name or alpha of an arm. Default: the first trained arm."""
     metric: str | None = None
-    """Key of the primary metric, on which the advice is based. Default: held-out loss."""
+    """Key of the primary metric, on which the advice is based. Default: the declared one, or held-out loss, or else the
+    first measured one."""
     confidence: float = 0.95
     margins: Mapping[str, Margin] = field(default_factory=dict)
     """Metric key to equivalence margin, in place of the metric's own margin."""

@@ -264,7 +264,7 @@ class Comparison:
     claims: tuple[ClaimResult, ...]
     """Claims of the paper. The JSON document and `--hypotheses` call them hypotheses."""
     difference_from_first: str
-    """Difference from the other comparisons of the same report; empty if there is none."""
+    """Difference from the first comparison of the same report; empty for the first one."""
     attestations: tuple[Attestation, ...]
     """Measurements of the noise during the noisy trials."""
     notes: tuple[str, ...]

@@ -81,7 +81,7 @@ def _decoded(source: str, content: bytes, encoding: str) -> Text:
             )
             raise UsageError(Problem(what, "Write the file again, as UTF-8.")) from error
     escaped = content.decode(errors="surrogateescape")
-    if _is_mostly_utf8(escaped):
+    if _has_enough_utf8(escaped):
         return Text(escaped, WRITE_ROW)  # some rows are wrong, and not the whole file
     raise UsageError(_first_bad_byte(source, escaped, _advice(source, content)))
 
@@ -94,8 +94,8 @@ def _refuse_shifted(source: str, text: str, encoding: str) -> None:
         raise UsageError(Problem(what, "Write the file again, as UTF-8."))
 
 
-def _is_mostly_utf8(escaped: str) -> bool:
-    """Return whether enough lines beyond ASCII are valid. A few short lines in another encoding are valid by chance."""
+def _has_enough_utf8(escaped: str) -> bool:
+    """Return whether at least a third of the lines beyond ASCII are valid. A few in another encoding are by chance."""
     others = [line for line in escaped.split("\n") if not line.isascii()]
     bad = sum(_BAD_BYTE.search(line) is not None for line in others)
     return len(others) - bad >= bad / 2

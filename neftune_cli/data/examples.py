@@ -138,8 +138,8 @@ class TokenizedExamples:
     """Number of examples whose completion was truncated to the maximum length."""
     shortest_dropped: int = 0
     """Length in tokens of the shortest dropped example; 0 if none was dropped."""
-    refused: int = 0
-    """Number of examples dropped because the chat template cannot render them."""
+    bad_rows: int = 0
+    """Number of examples dropped because they cannot be rendered or tokenized."""
     notes: tuple[str, ...] = ()
     """Notes for the user on the text of the examples, one sentence each."""
 

@@ -153,7 +153,7 @@ def _conversations(examples: Sequence[Example]) -> frozenset[str]:
 
 
 def _group_key(example: Example, conversations: Set[str]) -> str:
-    """Return the hash of the prompt; for an example that continues others, that of the shortest one's prompt."""
+    """Return the hash of the prompt; if it contains conversations of other examples, of the prompt of the shortest."""
     ends = (place for place, message in enumerate(example.prompt) if message["role"] == "assistant")
     first = next((end for end in ends if _turns_hash(example.prompt[: end + 1]) in conversations), None)
     return _prompt_hash(example) if first is None else _turns_hash(example.prompt[:first])

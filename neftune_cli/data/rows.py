@@ -25,7 +25,7 @@ class Located(Generic[ItemT]):
     """For example `line 7` or `row 7`, counted from 1."""
     value: ItemT
     file: str = ""
-    """File that the value comes from, if the source has several."""
+    """File that the value comes from; empty if it has none."""
 
     def place_in(self, source: str) -> str:
         """Return the position with the file, or with the source if that is one file: `mine.jsonl, line 7`."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+MAX_LENGTH_OPTION = "--max-length"
+"""Name of the maximum length of training, which is also that of evaluation by default."""
 SHOWN_CHARACTERS = 60
 ArgumentT = TypeVar("ArgumentT")
 ResultT = TypeVar("ResultT")
@@ -82,16 +84,18 @@ def tokenize_parts(
     return tokenized
 
 
-def require_examples(tokenized: TokenizedExamples, split: str, max_length: int) -> None:
-    """Check that examples of a split (`training`, `held-out`) are left.
+def require_examples(
+    tokenized: TokenizedExamples, split: str, max_length: int, *, setting: str = MAX_LENGTH_OPTION
+) -> None:
+    """Check that examples of a split (`training`, `held-out`) are left. `setting` is the name of the maximum length.
 
     Raises:
         UsageError: the maximum length dropped all examples.
     """
     if not tokenized.examples:
         dropped = f"All {tokenized.dropped} {split} examples were dropped"
-        what = f"{dropped}: the prompt alone fills --max-length {max_length}."
-        fix = f"Use --max-length {tokenized.shortest_dropped} or more, or shorten the prompts."
+        what = f"{dropped}: the prompt alone fills {setting} {max_length}."
+        fix = f"Use {setting} {tokenized.shortest_dropped} or more, or shorten the prompts."
         raise UsageError(Problem(what, fix))
 
 
@@ -149,7 +153,7 @@ class _Tokenization:
             shortest_dropped=min(
                 (len(one.input_ids) for one in tokenized if one.prompt_length >= max_length), default=0
             ),
-            refused=len(examples) - len(tokenized),
+            bad_rows=len(examples) - len(tokenized),
             notes=tuple(self._notes.sentences(str(self._tokenizer.eos_token))),
         )
 
@@ -262,13 +266,18 @@ def _named(example: Example) -> str:
     return example.place or f"The conversation that starts with '{first}'"
 
 
-def length_notes(tokenized: TokenizedExamples, split: str, max_length: int) -> tuple[str, ...]:
-    """Return notes on the examples of a split that were dropped, truncated or changed, if there are any."""
-    total = len(tokenized.examples) + tokenized.dropped + tokenized.refused
+def length_notes(
+    tokenized: TokenizedExamples, split: str, max_length: int, *, setting: str = MAX_LENGTH_OPTION
+) -> tuple[str, ...]:
+    """Return notes on the examples of a split that were dropped, truncated or changed, if there are any.
+
+    `setting` is the name of the maximum length.
+    """
+    total = len(tokenized.examples) + tokenized.dropped + tokenized.bad_rows
     counts = {
-        f"dropped: the prompt alone fills --max-length {max_length}": tokenized.dropped,
-        f"truncated: the completion was cut at --max-length {max_length}": tokenized.truncated,
-        "dropped: the chat template cannot render them (--skip-bad-rows)": tokenized.refused,
+        f"dropped: the prompt alone fills {setting} {max_length}": tokenized.dropped,
+        f"truncated: the completion was cut at {setting} {max_length}": tokenized.truncated,
+        "dropped: they cannot be rendered or tokenized (--skip-bad-rows)": tokenized.bad_rows,
     }
     lengths = (f"{number:,} of {total:,} {split} examples {effect}." for effect, number in counts.items() if number)
     return (*lengths, *(f"{note} ({split} examples)" for note in tokenized.notes))

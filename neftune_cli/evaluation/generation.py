@@ -80,13 +80,13 @@ def response_limits(model: LanguageModel, examples: Sequence[TokenizedExample], 
         TrialError: a prompt is empty, or fills the model's context.
     """
     context = context_length(model)
-    for row, tokenized in enumerate(examples):
-        _require_room(tokenized, row, context)
+    for tokenized in examples:
+        _require_room(tokenized, context)
     return [min(max_new_tokens, context - len(one.prompt_ids)) if context else max_new_tokens for one in examples]
 
 
-def _require_room(tokenized: TokenizedExample, row: int, context: int | None) -> None:
-    name = f"Example {tokenized.example.id} (row {row})"
+def _require_room(tokenized: TokenizedExample, context: int | None) -> None:
+    name = f"Example {tokenized.example.id}"
     if not tokenized.prompt_ids:
         raise TrialError(f"{name} has no prompt. Generation needs examples with prompts.")
     if context and tokenized.prompt_length >= context:

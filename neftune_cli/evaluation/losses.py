@@ -87,10 +87,10 @@ class LossBatch:
 
 def require_loss_tokens(examples: Sequence[TokenizedExample]) -> None:
     """Raise a `TrialError` if an example has no token that carries loss."""
-    for row, tokenized in enumerate(examples):
+    for tokenized in examples:
         if not tokenized.loss_tokens:
             raise TrialError(
-                f"Example {tokenized.example.id} (row {row}) has no completion token, so its loss is undefined: "
+                f"Example {tokenized.example.id} has no completion token, so its loss is undefined: "
                 f"its prompt has {tokenized.prompt_length} of {len(tokenized.input_ids)} tokens. "
                 "Increase --max-length, or remove the example."
             )

@@ -38,7 +38,7 @@ class Difference:
     bounds: tuple[str, str] | None = None
     verdict: Verdict | None = None
     p: str = ""
-    """Two-sided p-value of the difference, adjusted over arms and looks; empty for comparisons of checkpoints."""
+    """Two-sided p-value of the difference, adjusted over arms and looks; empty with fewer than three paired seeds."""
     remark: str = ""
     """Reason for a missing verdict."""
     unadjusted: tuple[str, str] | None = None
@@ -148,7 +148,7 @@ def interval_kind(comparison: Comparison) -> str:
 
 
 def shown_interval(assessment: Assessment) -> tuple[float, float]:
-    """Return the interval that matches the verdict: simultaneous over arms and looks, unadjusted for checkpoints."""
+    """Return the interval that matches the verdict: simultaneous over arms and looks, unadjusted with few seeds."""
     if not assessment.comparison.is_about_method:
         return assessment.comparison.ci_low, assessment.comparison.ci_high
     one = assessment.equivalence_interval if assessment.verdict == "equivalent" else assessment.interval

@@ -8,6 +8,7 @@ from neftune_cli.analysis.decision import decide
 from neftune_cli.analysis.design import DECIDED
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import DEFAULT_ALPHAS, DEFAULT_LOOKS
+from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.formatting import counted, rough_duration
 from neftune_cli.metrics import HELD_OUT_LOSS
 from neftune_cli.reporting.cells import share_range
@@ -106,8 +107,11 @@ def _of_plan(comparison: Comparison) -> NextStep | None:
 def _with_seeds(comparison: Comparison, arms: int, options: Sequence[str]) -> NextStep:
     """Return the command for a sweep with planned looks in a folder of its own."""
     folder = comparison.origin.folders[0].rstrip("/")
-    metric = () if comparison.primary == HELD_OUT_LOSS else ("--metric", comparison.primary)
-    chosen = comparison.chosen_margin
+    declared = comparison.plan or AnalysisPlan()
+    is_declared = comparison.primary == (declared.metric or HELD_OUT_LOSS)
+    metric = () if is_declared else ("--metric", comparison.primary)
+    # a declared margin is that of the declared metric
+    chosen = comparison.chosen_margin or (comparison.metric.margin if declared.margin and not is_declared else None)
     margin = ("--margin", chosen.written()) if chosen else ()
     output = ("--output", f"{folder}-until-decided")
     command = ("neftune", "sweep", f"{folder}/sweep.yaml", *options, "--until-decided", *metric, *margin, *output)

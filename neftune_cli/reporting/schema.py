@@ -222,7 +222,7 @@ class ExportedComparison(ExportedModel):
     unfinished: tuple[str, ...]
     """One sentence for each trial that is missing from the numbers."""
     apart: str
-    """Differences from the other comparisons in the document; empty where there are none."""
+    """Differences from the first comparison in the document; empty for the first one."""
     manifest_digest: str | None
     """SHA-256 of the sweep's manifest.json (of several, concatenated) in hex; null without a manifest."""
 

@@ -66,7 +66,7 @@ class Section:
     confidence: str
     """Confidence of the intervals as a percentage."""
     keys: tuple[str, ...]
-    """Keys of the metrics."""
+    """Keys of the metrics; in a table of metrics, those of the blocks in their order."""
     note: str = ""
     """Sentences to read before the table."""
 

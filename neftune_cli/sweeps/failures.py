@@ -16,7 +16,7 @@ from neftune_cli.errors import LeaseLost, NeftuneError, TrialStopped
 DiskFailureKind = Literal["disk-full", "folder-gone", "read-only"]
 FailureKind = Literal[DiskFailureKind, "out-of-memory", "stopped", "lease-lost", "failed"]
 DISK_KINDS: tuple[DiskFailureKind, ...] = ("disk-full", "folder-gone", "read-only")
-"""Failures of the results folder, which affect every trial."""
+"""Failures of the results folder, and on a cluster of the folders with model and data, which affect every trial."""
 MAX_REASON_CHARACTERS = 300
 
 

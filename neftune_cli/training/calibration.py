@@ -104,7 +104,7 @@ class _FirstPasses:
 
     shortest: float
     per_token: float
-    """Seconds per token of the pass with the fewest of them, usually the largest pass."""
+    """Seconds per token of the pass with the lowest value, usually the largest pass."""
 
 
 def _time_first_passes(model: LanguageModel, prepared: PreparedData, clock: Clock, limit: float) -> _FirstPasses:

@@ -9,7 +9,7 @@ from neftune_cli.config.spec import TrialSpec
 from neftune_cli.data.bad_rows import BadRowCount
 from neftune_cli.data.examples import Example, InstructionData, TokenizedExample, TokenizedExamples
 from neftune_cli.data.hash_split import probe_notes
-from neftune_cli.data.tokenization import length_notes, require_examples, tokenize_parts
+from neftune_cli.data.tokenization import MAX_LENGTH_OPTION, length_notes, require_examples, tokenize_parts
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.models.sources import ModelSource
 
@@ -52,15 +52,16 @@ def prepare_data(
         UsageError: no training or no held-out example fits the maximum length, or an example exceeds the model's
             context.
     """
-    length = spec.evaluation.max_length
     parts = {
         "training": (data.train, spec.train.max_length),
-        "held-out": (data.held_out, length),
-        "probe": (data.probe[: spec.evaluation.probe_examples], length),
+        "held-out": (data.held_out, spec.evaluation.max_length),
+        "probe": (data.probe[: spec.evaluation.probe_examples], spec.evaluation.max_length),
     }
     train, held_out, probe = _tokenized(parts, loaded, spec, data.rows)
     for part in (train, held_out, probe):
-        check_context(part, source.name, loaded)
+        check_context(
+            part, source.name, loaded, setting=_evaluation_setting(spec) if part is not train else MAX_LENGTH_OPTION
+        )
     return PreparedData(
         source=source,
         train=train.examples,
@@ -74,7 +75,7 @@ def prepare_data(
             *loaded.notes,
             *probe_notes(spec.evaluation.probe_examples, len(data.train)),
             *length_notes(train, "training", spec.train.max_length),
-            *length_notes(held_out, "held-out", length),
+            *length_notes(held_out, "held-out", spec.evaluation.max_length, setting=_evaluation_setting(spec)),
         ),
     )
 
@@ -91,19 +92,30 @@ def _tokenized(
     vocabulary = len(embedding_weight(loaded.model))
     results = tokenize_parts(list(parts.values()), loaded.tokenizer, inputs=spec, vocabulary=vocabulary, rows=rows)
     for tokenized, (name, (_, max_length)) in zip(results, parts.items(), strict=True):
-        require_examples(tokenized, name, max_length)
+        setting = MAX_LENGTH_OPTION if name == "training" else _evaluation_setting(spec)
+        require_examples(tokenized, name, max_length, setting=setting)
     return results
 
 
-def check_context(tokenized: TokenizedExamples, name: str, loaded: "LoadedModel") -> None:
-    """Raise a UsageError if an example is longer than the context of the model `name`."""
+def _evaluation_setting(spec: TrialSpec) -> str:
+    """Return the name of the setting of the maximum length in evaluation, which by default is that of training."""
+    return MAX_LENGTH_OPTION if spec.evaluation.max_length == spec.train.max_length else "evaluation.max_length"
+
+
+def check_context(
+    tokenized: TokenizedExamples, name: str, loaded: "LoadedModel", *, setting: str = MAX_LENGTH_OPTION
+) -> None:
+    """Raise a UsageError if an example is longer than the context of the model `name`.
+
+    `setting` is the name of the maximum length.
+    """
     from neftune_cli.evaluation.language_model import context_length
 
     context = context_length(loaded.model)
     longest = max(len(example.input_ids) for example in tokenized.examples)
     if context and longest > context:
         what = f"The longest example has {longest} tokens, but the context of {name} is {context} tokens."
-        raise UsageError(Problem(what, f"Use --max-length {context} or less."))
+        raise UsageError(Problem(what, f"Use {setting} {context} or less."))
 
 
 def _median_embedding_norm(loaded: "LoadedModel", examples: tuple[TokenizedExample, ...]) -> float:

@@ -158,7 +158,7 @@ BAD = "{% if messages[0]['content'] == 'bad' %}{{ raise_exception('bad') }}{% en
 def test_rows_that_a_template_refuses_are_skipped_and_counted() -> None:
     examples = [example_of("42", ("user", "good"))] * 30 + [example_of("42", ("user", "bad"))]
     result, _ = tokenized_with(BAD, *examples, skip_bad_rows=True)
-    assert (len(result.examples), result.refused) == (30, 1)
+    assert (len(result.examples), result.bad_rows) == (30, 1)
     with pytest.raises(UsageError) as error:
         tokenized_with(BAD, *examples, skip_bad_rows=True, max_bad_share=0.01)
     assert str(error.value).splitlines()[0] == (
@@ -176,7 +176,7 @@ def test_the_share_of_bad_rows_is_that_of_the_whole_data_set() -> None:
     parts = [(part, 500) for part in (train, held_out, probe)]
     inputs = InputSpec(skip_bad_rows=True, max_bad_share=0.02)
     results = tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs)
-    assert [(len(result.examples), result.refused) for result in results] == [(80, 0), (18, 2), (5, 1)]
+    assert [(len(result.examples), result.bad_rows) for result in results] == [(80, 0), (18, 2), (5, 1)]
     with pytest.raises(UsageError, match=r"2\.0% of the rows cannot be used \(2 of 100 examples"):
         tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs.model_copy(update={"max_bad_share": 0.01}))
 
@@ -192,7 +192,7 @@ def test_bad_rows_of_reading_and_of_rendering_have_one_limit() -> None:
     inputs = InputSpec(dataset="mine.jsonl", skip_bad_rows=True, max_bad_share=0.07)
     parts = [(good + bad, 500)]
     (result,) = tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs, rows=rows)
-    assert (len(result.examples), result.refused) == (93, 3)
+    assert (len(result.examples), result.bad_rows) == (93, 3)
     with pytest.raises(UsageError) as error:
         tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs.model_copy(update={"max_bad_share": 0.06}), rows=rows)
     first, *others = str(error.value).splitlines()

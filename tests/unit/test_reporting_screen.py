@@ -168,6 +168,17 @@ def test_next_command_runs_where_the_sweep_ran_with_the_margin_of_the_comparison
     assert f"Next     {command} --executor slurm --slurm partition=gpu\n" in text
 
 
+def test_next_command_names_a_metric_and_a_margin_that_the_spec_does_not_declare() -> None:
+    plan = AnalysisPlan(metric="rouge_l", margin=Margin(0.05))
+    declared, other = (replace(_four_arms(), plan=replace(plan, metric=key)) for key in ("eval_loss", "rouge_l"))
+    steps = [next_step(one) for one in (declared, other)]
+
+    assert [" --metric eval_loss --margin 1% of gain" in " ".join(step.command) for step in steps if step] == [
+        False,
+        True,
+    ]
+
+
 def test_another_metric_than_the_declared_one_is_noted_and_has_no_next_look() -> None:
     plan = AnalysisPlan(looks=LOOKS, seeds=tuple(range(20)), looks_taken=1)
     departed = replace(_four_arms(), plan=plan, departures=("Results of ROUGE-L are exploratory.",), outlooks={})

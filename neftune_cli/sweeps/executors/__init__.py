@@ -169,8 +169,8 @@ class Executor(Protocol):
         It is called before the first `calibrate` or `submit`, and may be called again with other numbers while no
         submitted trial is unfinished. Missing workers are started, and surplus ones end. If a worker of this machine
         has answered `inspect` and `prepare`, it stays, with the new number of threads, because it has loaded model and
-        data. Afterwards `capacity` returns `workers`. An executor that declares `most_workers=1`, such as `inline`,
-        ignores the arguments.
+        data. Afterwards `capacity` returns `workers`, or a larger number if a scheduler queues the trials. An executor
+        that declares `most_workers=1`, such as `inline`, ignores the arguments.
 
         Args:
             workers: number of trials that run in parallel, 1 or more.

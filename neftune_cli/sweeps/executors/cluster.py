@@ -79,10 +79,10 @@ class Cluster(Protocol):
         ...
 
     def slots(self) -> ClusterSlots:
-        """Return the number of tasks in parallel, and the threads of each.
+        """Connect to the cluster. Return the number of tasks in parallel, and the threads of each.
 
         Raises:
-            UsageError: no node has the resources of a task.
+            UsageError: there is no cluster, or no node has the resources of a task.
         """
         ...
 
