@@ -206,8 +206,7 @@ def total_lines(costed: CostedPlan) -> Iterator[str]:
     yield f"Time: {_time(estimate, about)} with {counted(costed.workers, 'worker')}, including startup."
     if estimate.lowest_seconds is not None:
         yield "The time is a range, because the calibration ended before it had measured every part of a trial."
-    if estimate.peak_memory is not None:
-        yield _memory(costed, estimate.peak_memory, about)
+    yield from _memory(costed, estimate, about)
     if costed.cost is not None:
         yield f"Cost: {_cost(estimate, costed.hourly_rate or 0.0, about)}, at {costed.hourly_rate:g} per hour."
     yield f"Source of the estimates: {_source(estimate)}."
@@ -274,7 +273,14 @@ def _total_width(widths: Mapping[str, int]) -> int:
     return sum(widths.values()) + _GAP * (len(widths) - 1)
 
 
-def _memory(costed: CostedPlan, peak: int, about: str) -> str:
+def _memory(costed: CostedPlan, estimate: CostEstimate, about: str) -> Iterator[str]:
+    if estimate.peak_memory is not None:
+        yield _peak_memory(costed, estimate.peak_memory, about)
+    elif CALIBRATION in estimate.source:
+        yield "Peak memory: unknown, because the calibration ended before its first training steps."
+
+
+def _peak_memory(costed: CostedPlan, peak: int, about: str) -> str:
     per_worker = f"Peak memory: {about} {peak / GIB:.1f} GiB per worker"
     if costed.available_memory is None:
         return f"{per_worker}, on the GPU."

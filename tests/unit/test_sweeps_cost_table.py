@@ -106,6 +106,13 @@ def test_a_calibration_that_ended_early_gives_ranges() -> None:
     assert wide.as_json()["estimate"]["highest_seconds"] == 130.0
 
 
+def test_an_unknown_peak_memory_has_a_reason() -> None:
+    one = plan(ZERO)
+    assert one.estimate is not None
+    short = replace(one, estimate=one.estimate.model_copy(update={"peak_memory": None}))
+    assert "Peak memory: unknown, because the calibration ended before its first training steps." in total_lines(short)
+
+
 @pytest.mark.parametrize(
     ("source", "calibrated", "expected"),
     [
