@@ -61,6 +61,28 @@ class Family:
 ALONE = Family(open=1)
 
 
+@dataclass(frozen=True)
+class _Assumption:
+    """A measured difference with an assumed true one, and the tests that are to decide it."""
+
+    mean: CrossedMean
+    effect: float
+    margin: float
+    test: SequentialTest
+
+    def seed_variance(self, quantile: float) -> float:
+        """Return a quantile of the seed variance, given the measured seeds and the true difference."""
+        mean = self.mean
+        between = mean.seed_variance * (mean.seeds - 1)
+        to_effect = mean.seeds * self.share_of_seeds * (mean.mean - self.effect) ** 2
+        return (between + to_effect) / float(chdtri(mean.seeds, quantile))
+
+    @property
+    def share_of_seeds(self) -> float:
+        """Return the share of the squared standard error that is due to seeds; the rest is due to the items."""
+        return self.mean.seed_variance / self.mean.seeds / self.mean.standard_error**2
+
+
 def outlook(
     mean: CrossedMean,
     effect: float,
@@ -91,8 +113,9 @@ def outlook(
     """
     if not mean.is_measured or mean.seed_degrees < 1:
         return []
-    variances = [_variance(mean, effect, quantile) for quantile in (0.5, (1 - SPREAD) / 2, (1 + SPREAD) / 2)]
-    decided = [_in_family(mean, effect, variance, margin, test, significance, family) for variance in variances]
+    assumed = _Assumption(mean, effect, margin, test)
+    variances = [assumed.seed_variance(quantile) for quantile in (0.5, (1 - SPREAD) / 2, (1 + SPREAD) / 2)]
+    decided = [_in_family(assumed, variance, significance, family) for variance in variances]
     return [Outlook(seeds, effect, *_chance_with_range(*(one[seeds] for one in decided))) for seeds in looks]
 
 
@@ -111,54 +134,25 @@ def seed_variance_range(mean: CrossedMean) -> tuple[float, float]:
     return low, high
 
 
-def _variance(mean: CrossedMean, effect: float, quantile: float) -> float:
-    """Return a quantile of the seed variance, given the measured seeds and a true difference."""
-    between = mean.seed_variance * (mean.seeds - 1)
-    to_effect = mean.seeds * _share_of_seeds(mean) * (mean.mean - effect) ** 2
-    return (between + to_effect) / float(chdtri(mean.seeds, quantile))
-
-
-def _share_of_seeds(mean: CrossedMean) -> float:
-    """Return the share of the squared standard error that is due to seeds. The rest is due to the sample of items."""
-    return mean.seed_variance / mean.seeds / mean.standard_error**2
-
-
-def _in_family(
-    mean: CrossedMean,
-    effect: float,
-    variance: float,
-    margin: float,
-    test: SequentialTest,
-    significance: float,
-    family: Family,
-) -> dict[int, float]:
+def _in_family(assumed: _Assumption, variance: float, significance: float, family: Family) -> dict[int, float]:
     """Return the chance of a decision until each look to come, by its number of seeds, for an open arm of a family."""
-    high, low = (
-        _decided(mean, effect, variance, margin, test, family.levels(significance, others))
-        for others in (family.open - 1, 0)
-    )
+    high, low = (_decided(assumed, variance, family.levels(significance, others)) for others in (family.open - 1, 0))
     return {seeds: low[seeds] + (high[seeds] - low[seeds]) * high[seeds] ** (family.open - 1) for seeds in high}
 
 
-def _decided(
-    mean: CrossedMean,
-    effect: float,
-    variance: float,
-    margin: float,
-    test: SequentialTest,
-    significance: tuple[float, float],
-) -> dict[int, float]:
+def _decided(assumed: _Assumption, variance: float, significance: tuple[float, float]) -> dict[int, float]:
     """Return the share of paths with a decision until each look to come, by its number of seeds.
 
     The significance levels are those of the test for difference and of the test for equivalence, over all looks.
     """
+    mean, test = assumed.mean, assumed.test
     draws = np.random.default_rng(1)
     # New seeds are measured on the same items. The measured mean tells how far these items are from all items: the
     # distance is drawn from its normal distribution, given the mean.
-    item_share = 1 - _share_of_seeds(mean)
-    known = item_share * (mean.mean - effect)
+    item_share = 1 - assumed.share_of_seeds
+    known = item_share * (mean.mean - assumed.effect)
     item_effects = known + draws.normal(size=CONTINUATIONS) * math.sqrt(mean.item_variance * (1 - item_share))
-    expected = effect + item_effects
+    expected = assumed.effect + item_effects
     sums = np.full(CONTINUATIONS, mean.mean * mean.seeds)
     squares = np.full(CONTINUATIONS, mean.seed_variance * (mean.seeds - 1) + mean.mean**2 * mean.seeds)
     seen, decided, shares = mean.seeds, np.zeros(CONTINUATIONS, dtype=bool), {}
@@ -171,25 +165,24 @@ def _decided(
         sums, squares, seen = sums + added, squares + added**2 / new + within, seeds
         seed_part = np.maximum(squares - sums**2 / seeds, 0) / (seeds - 1) / seeds  # of the squared standard error
         levels = test.level(significance[0], look), test.level(2 * significance[1], look)
-        decided |= _is_decided(mean, np.abs(sums) / seeds, seed_part, seeds, margin, levels)
+        decided |= _is_decided(assumed, np.abs(sums) / seeds, seed_part, seeds, levels)
         shares[seeds] = float(decided.mean())
     return shares
 
 
 def _is_decided(
-    mean: CrossedMean,
+    assumed: _Assumption,
     sizes: Floats,  # (paths,)
     seed_part: Floats,  # (paths,), of the squared standard error
     seeds: int,
-    margin: float,
     levels: tuple[float, float],
 ) -> NDArray[np.bool_]:
     """Return whether a difference of this size is significant, or equivalent to zero, (paths,)."""
-    squared = seed_part + mean.item_variance
+    squared = seed_part + assumed.mean.item_variance
     share = float(np.median(seed_part / squared))
-    degrees = weighted_degrees(share, seeds - 1, mean.clusters - 1)
+    degrees = weighted_degrees(share, seeds - 1, assumed.mean.clusters - 1)
     different, equivalent = (float(stdtrit(degrees, 1 - level / 2)) * np.sqrt(squared) for level in levels)
-    return np.asarray((sizes > different) | (margin - sizes > equivalent))
+    return np.asarray((sizes > different) | (assumed.margin - sizes > equivalent))
 
 
 def seeds_for_equivalence(mean: CrossedMean, margin: float, significance: float, power: float = 0.8) -> int | None:

@@ -173,7 +173,7 @@ def _joined(before: "SweepOutcome | None", outcome: "SweepOutcome") -> "SweepOut
 
 
 def _look_line(number: int, looks: int, seeds: int, undecided: tuple[str, ...]) -> str:
-    state = f"not decided: {listed(undecided)}" if undecided else "every arm is decided"
+    state = f"not decided: {listed(undecided)}" if undecided else "no arm gets further seeds"
     return f"Look {number} of {looks}, {seeds} seeds: {state}."
 
 

@@ -87,7 +87,8 @@ def sweep(
 ) -> None:
     """Fine-tune one model with several alphas and seeds, and print the comparison.
 
-    The same command resumes an interrupted sweep. With further alphas or seeds it runs only the new trials.
+    The same command resumes an interrupted sweep. With a fixed number of seeds, further alphas or
+    seeds add only the new trials.
     """
     arguments = locals()
     from neftune_cli.commands.execution import run_and_report

@@ -80,7 +80,8 @@ class ExportedOutlook(ExportedModel):
     seeds: int
     """Total number of seeds."""
     effect: float
-    """Assumed true difference, in the metric's unit: 0, or an improvement by the margin or by twice the margin."""
+    """Assumed true difference, in the metric's unit: 0, or an improvement (an increase without a preferred direction)
+    by the margin or by twice the margin."""
     chance: float
     """Chance if the variance between seeds is at the median of its distribution, 0 to 1."""
     low: float
@@ -209,7 +210,7 @@ class ExportedComparison(ExportedModel):
     metrics: dict[str, dict[str, ExportedEstimate | None]]
     """Estimates by metric and arm; null where the arm has no value."""
     best_arm: ExportedBestArm | None
-    """Null with fewer than two arms to select from, with fewer than three seeds that these and the baseline share, and
+    """Null with fewer than two arms to select from, with fewer than three seeds that these and the baseline share, or
     without a preferred direction."""
     early_stopping: ExportedEarlyStopping | None
     """Null unless losses per example are known after at least two epochs."""

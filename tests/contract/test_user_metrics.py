@@ -199,7 +199,7 @@ def test_looks_are_decided_on_the_function_of_an_experiment(neftune: Neftune, mo
     )
     swept = neftune("sweep", "own.yaml", *WITH_SMALL_MODEL, "--no-estimate", "--output", "out")
     assert swept.code == 0, swept.err
-    assert "Look 1 of 2, 3 seeds: every arm is decided." in swept.err
+    assert "Look 1 of 2, 3 seeds: no arm gets further seeds." in swept.err
     assert len(SweepFolder(Path("out")).records()) == 7  # the base model, and two arms with three seeds
 
 

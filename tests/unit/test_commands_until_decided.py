@@ -92,7 +92,7 @@ def test_a_decided_arm_gets_no_further_seeds(tmp_path: Path, monkeypatch: pytest
 
 def test_the_sweep_ends_when_every_arm_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, lines = run(tmp_path / "out", all_better, monkeypatch)
-    assert lines[-1].endswith("every arm is decided.")
+    assert lines[-1].endswith("no arm gets further seeds.")
     assert len(seeds_of(tmp_path / "out")["alpha=0"]) < 8
 
 
@@ -133,7 +133,7 @@ def test_nothing_is_left_if_every_arm_is_decided(tmp_path: Path, monkeypatch: py
     planned = plan_sweep(None, FIELDS, tmp_path, TrialRunner().inspect)
     plan = after_taken_looks(planned)
     assert missing_trials(plan, planned.folder) == []
-    assert plan.notes[-1].endswith("every arm is decided.")
+    assert plan.notes[-1].endswith("no arm gets further seeds.")
 
 
 def test_before_the_first_look_there_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
