@@ -269,8 +269,8 @@ ProbeExamples = Annotated[
     int | None,
     Option(
         "--probe-examples",
-        "Maximum number of training examples whose noise-off loss and responses are measured (default: losses of 120, "
-        "responses of 64).",
+        "Maximum number of training examples whose noise-off loss is measured (default 120). Responses are measured on "
+        "at most 64 of them.",
         EVALUATION,
         _SPEC,
         field="evaluation.probe_examples",

@@ -38,8 +38,8 @@ class ExportedAssessment(ExportedModel):
     p_equivalent: float | None
     """p-value of two one-sided tests for equivalence within the margin, adjusted over arms and planned looks."""
     margin: float | None
-    """Equivalence margin in the metric's unit. A relative margin is a share of the mean of the paired baseline, with
-    planned looks of the seeds of the first look."""
+    """Equivalence margin in the metric's unit. A relative margin is a share of the baseline's mean over the
+    paired seeds, or over those of the first look if looks are planned."""
     verdict: Verdict | None
     """Null with fewer than three paired seeds, where the differences do not vary, and before the first planned look."""
     about: Literal["method", "checkpoints"] | None

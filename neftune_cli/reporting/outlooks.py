@@ -87,7 +87,7 @@ def outlook_note(comparison: Comparison) -> str:
         "The measured seeds are kept, and further ones are added at the planned looks."
         if comparison.has_planned_looks
         else "They also assume that the new sweep with --until-decided measures the same values for these seeds. Looks "
-        "before the measured number of seeds are left out, so the chances can be too low."
+        "at the measured number of seeds or before are left out, so the chances can be too low."
     )
     several = (
         "If several arms are open, the chances also assume that all have the same true difference and are independent. "
