@@ -54,9 +54,8 @@ def check_killed_at(
     assert results(folder / "sweep") == expected
 
 
-def kill_until_done(forks: Forks, folder: Path, *, kills: int, longest: float) -> int:
+def kill_until_done(forks: Forks, folder: Path, draws: random.Random, *, kills: int, longest: float) -> int:
     """Start and kill the sweep at random times until it finishes. Return the number of kills, at most `kills`."""
-    draws = random.Random(0)
     for kill in range(kills):
         process = forks.start(folder)
         time.sleep(draws.uniform(0.0, longest))
