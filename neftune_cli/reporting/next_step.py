@@ -70,7 +70,9 @@ def chance_sentence(comparison: Comparison) -> str:
 
     The range covers all open arms, and the uncertainty of the variance between seeds.
     """
-    is_useful = comparison.treated and comparison.learning.has_learned is not False
+    origin = comparison.origin
+    is_one_sweep = origin.is_sweep and len(origin.folders) == 1  # no other comparison has a command that decides
+    is_useful = is_one_sweep and comparison.treated and comparison.learning.has_learned is not False
     open_arms = decide(comparison).open_arms if is_useful else ()
     found = [one for arm in open_arms for one in comparison.outlooks.get(arm, ())]
     if not found:

@@ -65,13 +65,13 @@ def _adjustments(comparison: Comparison) -> Iterator[str]:
         f"{percent(1 - comparison.confidence)}, separately for difference and for equivalence: the probability of any "
         f"false verdict on arms that are tested together is at most {percent(2 * (1 - comparison.confidence))} if both "
         "keep their level. Intervals are simultaneous over the same arms (Bonferroni). One that disagrees with its "
-        "test about zero ends at 0 and shows only the direction."
+        "test about zero ends at 0 and shows no more than the verdict."
     )
     if comparison.early_stopping is not None:
         yield (
-            "The comparison with early stopping has further families: the arms after their last epoch, and the arms at "
-            "their best epoch. The bound does not cover them, although they can change the advice from using an arm to "
-            "stopping earlier."
+            "The comparison with early stopping has further families: the arms after their last epoch, the arms at "
+            "their best epoch, and the baseline after its last epoch alone. The bound does not cover them, although "
+            "they can change the advice from using an arm to stopping earlier."
         )
     yield "The claims of the paper are not adjusted, and not part of the conclusion."
     yield from _role_sentences(comparison)

@@ -205,8 +205,8 @@ def _bars(comparison: Comparison, shown: list[PlottedArm]) -> str:
     return sentences(
         (
             f"A bar is the {interval_name(comparison)} of the paired difference from {baseline}, shifted by the "
-            f"mean of {baseline}. A difference is shown where the bar does not cross the line of {baseline}, or only "
-            "touches it.",
+            f"mean of {baseline}. The verdicts say whether a difference is shown. A bar that only touches the line of "
+            f"{baseline} shows no more than its verdict.",
             equivalence_interval_note(comparison, found),
             "With fewer than three paired seeds, bars apply to these trained models only." if has_few_seeds else "",
             "Bars use the seeds that both arms have." if ragged else "",
