@@ -108,7 +108,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     chosen_margin = options.margins.get(primary)
     departures = tuple(plan_departures(evidence, design, metrics[primary], planned, chosen_margin))
     stopping = _early_stopping(studied, design, looks_by_arm, metrics, resolved)
-    further_looks_decide = not departures if design.has_planned_looks else _is_default(design)
+    further_looks_decide = not departures if design.has_planned_looks else _decides_as_a_new_sweep(design)
     return Comparison(
         sweep=evidence.name,
         setting=evidence.setting,
@@ -188,9 +188,9 @@ def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan | None)
     return reference.alpha == 0 and all(one.alpha and one.recipe_details == reference.recipe_details for one in others)
 
 
-def _is_default(design: Design) -> bool:
+def _decides_as_a_new_sweep(design: Design) -> bool:
     """Return whether a new sweep of the same arms with planned looks has this confidence level and this baseline."""
-    return design.confidence == DEFAULT_OPTIONS.confidence and design.baseline == next(iter(design.trials))
+    return design.confidence == DEFAULT_OPTIONS.confidence and design.baseline == design.default_baseline
 
 
 def _outlooks(

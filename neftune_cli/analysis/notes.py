@@ -60,8 +60,7 @@ def plan_departures(
         yield f"The declared primary metric {design.plan.metric} was not measured."
     if primary is not planned:
         yield f"The declared primary metric is {planned.name_within}. Results of {primary.name_within} are exploratory."
-    first = next(iter(design.trials))
-    if design.baseline != first:
+    if design.baseline != (first := design.default_baseline):
         yield f"The declared baseline is {first}. The comparison with {design.baseline} is exploratory."
     declared = design.plan.margin or primary.margin
     if primary is planned and margin not in (None, declared) and (design.plan.margin or design.has_planned_looks):

@@ -54,8 +54,8 @@ class Family:
             significance: significance level of each family.
             significant: number of other open arms whose test is significant.
         """
-        others = self.open - significant
-        return significance / (others + self.equivalent), significance / (others + self.different)
+        left = self.open - significant
+        return significance / (left + self.equivalent), significance / (left + self.different)
 
 
 ALONE = Family(open=1)

@@ -59,9 +59,9 @@ class Interval:
     low: float
     high: float
 
-    def within(self, margin: float) -> "Interval":
-        """Return the interval with its ends moved to the margin where they are beyond it."""
-        return Interval(max(-margin, min(self.low, margin)), max(-margin, min(self.high, margin)))
+    def clipped(self, low: float, high: float) -> "Interval":
+        """Return the interval with its ends moved to these limits where they are beyond them."""
+        return Interval(max(low, min(self.low, high)), max(low, min(self.high, high)))
 
 
 @dataclass(frozen=True)
@@ -280,6 +280,11 @@ class Comparison:
     chosen_margin: Margin | None = None
     """Equivalence margin of the primary metric that was chosen for this comparison; None for the declared or the
     default one."""
+
+    @property
+    def equivalence_confidence(self) -> float:
+        """Return the confidence level of the intervals by which equivalence is tested: 90% for 95%."""
+        return 2 * self.confidence - 1
 
     @property
     def metric(self) -> Metric:

@@ -1,7 +1,7 @@
 """Verdicts on the differences of several arms from one baseline, from adjusted tests, or why one is missing."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from neftune_cli.analysis.multiplicity import hommel_by_key
@@ -76,24 +76,22 @@ def simultaneous_interval(
 
 
 def _p_different(by_look: ComparisonsByLook, test: SequentialTest) -> float:
-    return test.p_value(_p_values(by_look))
-
-
-def _p_values(by_look: ComparisonsByLook) -> list[float]:
-    """Return the unadjusted p-value for difference at each look; NaN where it was not tested."""
-    return [one.p_value if one and is_testable(one) else math.nan for one in by_look]
+    return test.p_value(_at_each_look(by_look, lambda one: one.p_value))
 
 
 def _tested_difference(by_look: ComparisonsByLook, test: SequentialTest) -> float:
     """Return the difference at the look that determines the sequential p-value, which may not be the last one."""
-    decisive = by_look[test.decisive_look(_p_values(by_look))]
+    decisive = by_look[test.decisive_look(_at_each_look(by_look, lambda one: one.p_value))]
     return decisive.difference if decisive else math.nan
 
 
 def _p_equivalent(by_look: ComparisonsByLook, margin: float, test: SequentialTest) -> float:
-    return test.p_one_sided(
-        [equivalence_p_value(one, margin) if one and is_testable(one) else math.nan for one in by_look]
-    )
+    return test.p_one_sided(_at_each_look(by_look, lambda one: equivalence_p_value(one, margin)))
+
+
+def _at_each_look(by_look: ComparisonsByLook, p_value: Callable[[PairedComparison], float]) -> list[float]:
+    """Return the unadjusted p-value at each look; NaN where nothing was tested."""
+    return [p_value(one) if one and is_testable(one) else math.nan for one in by_look]
 
 
 def _assessment(
@@ -124,7 +122,9 @@ def _assessment(
         margin=margin,
         verdict=verdict,
         interval=_agreeing(of_difference, difference, is_different=p_adjusted <= significance),
-        equivalence_interval=of_equivalence.within(margin) if p_equivalent <= significance else of_equivalence,
+        equivalence_interval=of_equivalence.clipped(-margin, margin)
+        if p_equivalent <= significance
+        else of_equivalence,
         looks_taken=last + 1,
     )
 
@@ -140,8 +140,7 @@ def _agreeing(interval: Interval, difference: float, *, is_different: bool) -> I
     if not math.isfinite(interval.low):
         return interval
     if is_different:
-        low, high = (0.0, math.inf) if difference > 0 else (-math.inf, 0.0)
-        return Interval(max(low, min(interval.low, high)), max(low, min(interval.high, high)))
+        return interval.clipped(0.0, math.inf) if difference > 0 else interval.clipped(-math.inf, 0.0)
     return Interval(min(0.0, interval.low), max(0.0, interval.high))
 
 

@@ -85,7 +85,7 @@ def as_data(status: "SweepStatus") -> dict[str, Any]:
         "workers": status.workers,
         "seconds_left": status.seconds_left,
         "work_left": status.work_left,
-        "submitted": status.submitted,
+        "submitted": _submitted(status),
         "started": status.started,
         "age_seconds": seconds_since(status.started),
         "command": list(status.command),
@@ -109,9 +109,9 @@ def _next_steps(status: "SweepStatus") -> Iterator[str]:
     if status.problems or status.of(ObservedState.RUNNING):
         return
     command = _command(status)
-    if not status.is_over and status.submitted:
+    if not status.is_over and (submitted := _submitted(status)):
         yield (
-            f"No trial is running. {counted(status.submitted, 'submitted job')} may still wait; with SLURM, "
+            f"No trial is running. {counted(submitted, 'submitted job')} may still wait; with SLURM, "
             f"`squeue --me` lists them. Collect their results, or submit again those that are gone, with:\n  {command}"
         )
     elif not status.is_over:
@@ -120,6 +120,14 @@ def _next_steps(status: "SweepStatus") -> Iterator[str]:
         retries = "--retry" in status.command or "train" in status.command  # `train` always retries
         retrying = command if retries else f"{command} --retry failed"
         yield f"The logs are in {status.path / 'trials'}. Retry the failed trials with:\n  {retrying}"
+
+
+def _submitted(status: "SweepStatus") -> int:
+    """Return the number of open trials for which a job was submitted. Only the scheduler knows whether it waits."""
+    from neftune_cli.store import SweepFolder
+
+    with_job = {trial for _, jobs in SweepFolder(status.path).jobs() for trial in jobs}
+    return sum(trial.is_open and trial.trial in with_job for trial in status.trials)
 
 
 def _command(status: "SweepStatus") -> str:

@@ -166,8 +166,9 @@ def _files_in(folder: Path, pattern: str) -> list[Path]:
 
 def _separated(name: str) -> str:
     """Return a part of a pattern with ** alone: **.csv becomes **/*.csv, and train**.csv becomes train*.csv."""
-    start = "**/" if name.startswith("**") and name != "**" else ""
-    return name if name == "**" else start + name.replace("**", "*")
+    if name == "**":
+        return name
+    return ("**/" if name.startswith("**") else "") + name.replace("**", "*")
 
 
 def _by_name(name: str, paths: Sequence[Path], base: Path) -> Source:

@@ -157,6 +157,11 @@ class TrialOrigin:
     run_options: tuple[str, ...] = ()
     """Options of the sweep's last command that say where and in how many processes its trials run."""
 
+    @property
+    def is_one_sweep(self) -> bool:
+        """Return whether the trials are those of one sweep, which a command can continue."""
+        return self.is_sweep and len(self.folders) == 1
+
 
 @dataclass(frozen=True)
 class AnalysisPlan:

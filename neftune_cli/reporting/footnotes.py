@@ -144,7 +144,7 @@ def simultaneous_over(comparison: Comparison) -> str:
 def _intervals(comparison: Comparison, assessments: Sequence[Assessment]) -> Iterator[str]:
     """Yield the meaning of the intervals."""
     level = percent(comparison.confidence)
-    narrower = percent(2 * comparison.confidence - 1)
+    narrower = percent(comparison.equivalence_confidence)
     if any(math.isfinite(one.interval.low) for one in assessments if one.verdict):
         yield (
             f"The {level} intervals are simultaneous over {simultaneous_over(comparison)} (Bonferroni). The interval "

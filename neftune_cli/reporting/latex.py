@@ -96,7 +96,8 @@ def _caption(section: Section, comparison: Comparison) -> str:
 def _inference(section: Section, comparison: Comparison) -> Iterator[str]:
     baseline = "" if section.note else f" from {comparison.baseline}"
     yield f"Differences{baseline} are paired by {pairing(comparison, section.keys)}."
-    if _is_tested(comparison, section.keys):
+    verdicts = _verdicts(comparison, section.keys)
+    if verdicts:
         yield (
             f"The {percent(comparison.confidence)} intervals are simultaneous over {simultaneous_over(comparison)} "
             "(Bonferroni); one that disagrees with its verdict about zero ends at 0."
@@ -109,8 +110,8 @@ def _inference(section: Section, comparison: Comparison) -> Iterator[str]:
             yield "P-values for difference are at least that of the any-noise test."
     else:
         yield "No arm was tested."
-    if _occurs(comparison, section.keys, "equivalent"):
-        yield f"The interval of an equivalent arm is that of its test ({percent(2 * comparison.confidence - 1)})."
+    if "equivalent" in verdicts:
+        yield f"The interval of an equivalent arm is that of its test ({percent(comparison.equivalence_confidence)})."
     yield few_seeds_sentence(comparison)
     if margins := margins_by_metric(comparison, section.keys):
         yield f"Equivalence margins: {margins}."
@@ -212,21 +213,18 @@ def _verdict_legend(comparison: Comparison, metrics: Sequence[Metric]) -> str:
         f"{percent(1 - comparison.confidence)} level"
     )
     keys = [metric.key for metric in metrics]
-    used = [verdict for verdict, mark in MARKS.items() if verdict and mark and _occurs(comparison, keys, verdict)]
-    if not _is_tested(comparison, keys):
+    verdicts = _verdicts(comparison, keys)
+    if not verdicts:
         return "No arm was tested."
+    used = [verdict for verdict, mark in MARKS.items() if mark and verdict in verdicts]
     if not used:
         return latex_text(f"No arm has a verdict of a difference or of equivalence {level}.")
     return f"{latex_text(f'Verdicts {level}:')} {', '.join(f'{MARKS[verdict]} {verdict}' for verdict in used)}."
 
 
-def _is_tested(comparison: Comparison, keys: Iterable[str]) -> bool:
-    """Return whether any arm has a verdict on one of these metrics."""
-    return any(one.verdict for key in keys for one in comparison.assessments(key).values())
-
-
-def _occurs(comparison: Comparison, keys: Iterable[str], verdict: Verdict) -> bool:
-    return any(one.verdict == verdict for key in keys for one in comparison.assessments(key).values())
+def _verdicts(comparison: Comparison, keys: Iterable[str]) -> set[Verdict]:
+    """Return the verdicts that occur on these metrics; empty if no arm was tested."""
+    return {one.verdict for key in keys for one in comparison.assessments(key).values() if one.verdict}
 
 
 def _slug(text: str) -> str:

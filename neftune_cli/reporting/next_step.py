@@ -39,8 +39,7 @@ class NextStep:
 
 def next_step(comparison: Comparison) -> NextStep | None:
     """Return the command that can decide the open arms; None if nothing is open, or if no command can decide it."""
-    origin = comparison.origin
-    if not origin.is_sweep or len(origin.folders) != 1 or comparison.learning.has_learned is False:
+    if not comparison.origin.is_one_sweep or comparison.learning.has_learned is False:
         return None
     if not comparison.studied:
         return _with_seeds(
@@ -70,10 +69,8 @@ def chance_sentence(comparison: Comparison) -> str:
 
     The range covers all open arms, and the uncertainty of the variance between seeds.
     """
-    origin = comparison.origin
-    is_one_sweep = origin.is_sweep and len(origin.folders) == 1  # no other comparison has a command that decides
-    is_useful = is_one_sweep and comparison.treated and comparison.learning.has_learned is not False
-    open_arms = decide(comparison).open_arms if is_useful else ()
+    can_continue = comparison.origin.is_one_sweep and comparison.learning.has_learned is not False
+    open_arms = decide(comparison).open_arms if can_continue and comparison.treated else ()
     found = [one for arm in open_arms for one in comparison.outlooks.get(arm, ())]
     if not found:
         return ""

@@ -185,7 +185,7 @@ def _equivalent(comparison: Comparison) -> Iterator[Fact]:
     assessed = comparison.assessments(comparison.primary).values()
     margins = {one.margin for one in assessed if one.verdict == "equivalent"}
     if margins:
-        level = percent(2 * comparison.confidence - 1)
+        level = percent(comparison.equivalence_confidence)
         rule = comparison.margins[comparison.primary].stated
         margin = comparison.metric.amount(max(margins)) + (f", {rule}" if rule else "")
         yield Fact("Equivalent", f"within {margin}; {level} interval")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.data.bad_rows import BadRowCount
@@ -52,16 +52,16 @@ def prepare_data(
         UsageError: no training or no held-out example fits the maximum length, or an example exceeds the model's
             context.
     """
+    in_training = _Limit(spec.train.max_length)
+    in_evaluation = _Limit(spec.evaluation.max_length)
+    if in_evaluation != in_training:
+        in_evaluation = in_evaluation._replace(setting="evaluation.max_length")
     parts = {
-        "training": (data.train, spec.train.max_length),
-        "held-out": (data.held_out, spec.evaluation.max_length),
-        "probe": (data.probe[: spec.evaluation.probe_examples], spec.evaluation.max_length),
+        "training": (data.train, in_training),
+        "held-out": (data.held_out, in_evaluation),
+        "probe": (data.probe[: spec.evaluation.probe_examples], in_evaluation),
     }
-    train, held_out, probe = _tokenized(parts, loaded, spec, data.rows)
-    for part in (train, held_out, probe):
-        check_context(
-            part, source.name, loaded, setting=_evaluation_setting(spec) if part is not train else MAX_LENGTH_OPTION
-        )
+    train, held_out, probe = _tokenized(parts, source, loaded, spec, data.rows)
     return PreparedData(
         source=source,
         train=train.examples,
@@ -74,32 +74,40 @@ def prepare_data(
         notes=(
             *loaded.notes,
             *probe_notes(spec.evaluation.probe_examples, len(data.train)),
-            *length_notes(train, "training", spec.train.max_length),
-            *length_notes(held_out, "held-out", spec.evaluation.max_length, setting=_evaluation_setting(spec)),
+            *length_notes(train, "training", in_training.tokens, setting=in_training.setting),
+            *length_notes(held_out, "held-out", in_evaluation.tokens, setting=in_evaluation.setting),
         ),
     )
 
 
+class _Limit(NamedTuple):
+    """Maximum length of an example, and the name of its setting for messages."""
+
+    tokens: int
+    setting: str = MAX_LENGTH_OPTION
+
+
 def _tokenized(
-    parts: Mapping[str, tuple[tuple[Example, ...], int]], loaded: "LoadedModel", spec: TrialSpec, rows: BadRowCount
+    parts: Mapping[str, tuple[tuple[Example, ...], _Limit]],
+    source: ModelSource,
+    loaded: "LoadedModel",
+    spec: TrialSpec,
+    rows: BadRowCount,
 ) -> list[TokenizedExamples]:
-    """Return the tokenized examples of each part, which has a name and a maximum length.
+    """Return the tokenized examples of each part, by its name, which fit into the model's context.
 
     `rows` are the rows that they were read from.
     """
     from neftune_cli.noise.placement import embedding_weight
 
     vocabulary = len(embedding_weight(loaded.model))
-    results = tokenize_parts(list(parts.values()), loaded.tokenizer, inputs=spec, vocabulary=vocabulary, rows=rows)
-    for tokenized, (name, (_, max_length)) in zip(results, parts.items(), strict=True):
-        setting = MAX_LENGTH_OPTION if name == "training" else _evaluation_setting(spec)
-        require_examples(tokenized, name, max_length, setting=setting)
+    lengths = [(examples, limit.tokens) for examples, limit in parts.values()]
+    results = tokenize_parts(lengths, loaded.tokenizer, inputs=spec, vocabulary=vocabulary, rows=rows)
+    for tokenized, (name, (_, limit)) in zip(results, parts.items(), strict=True):
+        require_examples(tokenized, name, limit.tokens, setting=limit.setting)
+    for tokenized, (_, limit) in zip(results, parts.values(), strict=True):
+        check_context(tokenized, source.name, loaded, setting=limit.setting)
     return results
-
-
-def _evaluation_setting(spec: TrialSpec) -> str:
-    """Return the name of the setting of the maximum length in evaluation, which by default is that of training."""
-    return MAX_LENGTH_OPTION if spec.evaluation.max_length == spec.train.max_length else "evaluation.max_length"
 
 
 def check_context(

@@ -197,7 +197,7 @@ def test_a_prompt_that_fills_the_context_raises() -> None:
 
 
 def test_an_empty_prompt_raises() -> None:
-    with pytest.raises(TrialError, match=r"has no prompt"):
+    with pytest.raises(TrialError, match=r"Example id has no prompt\."):
         generate_responses(llama(), tokenizer_ending_with(), [prompted([])], max_new_tokens=LIMIT)
 
 

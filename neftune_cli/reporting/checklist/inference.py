@@ -32,7 +32,7 @@ def intervals(comparison: Comparison) -> Answer:
             f"Assumptions: {_assumptions(has_items=has_items)}",
             "With few seeds, normality cannot be checked. Strongly skewed differences raise the error rates.",
             "Equivalence is shown by two one-sided tests, with the interval of "
-            f"{percent(2 * comparison.confidence - 1)}.",
+            f"{percent(comparison.equivalence_confidence)}.",
         ),
     )
 

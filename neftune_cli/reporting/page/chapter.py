@@ -193,7 +193,7 @@ class Chapter:
     @property
     def equivalence_confidence(self) -> str:
         """Return the confidence level of the intervals by which equivalence is tested."""
-        return percent(2 * self.comparison.confidence - 1)
+        return percent(self.comparison.equivalence_confidence)
 
     @property
     def simultaneous_over(self) -> str:

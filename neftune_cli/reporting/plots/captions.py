@@ -63,7 +63,9 @@ def equivalence_interval_note(comparison: Comparison, assessments: Iterable[Asse
     """Return the sentence on the intervals of equivalent arms; empty where no arm is equivalent."""
     if not any(one.verdict == "equivalent" for one in assessments):
         return ""
-    return f"The interval of an equivalent arm is the {percent(2 * comparison.confidence - 1)} interval of its test."
+    return (
+        f"The interval of an equivalent arm is the {percent(comparison.equivalence_confidence)} interval of its test."
+    )
 
 
 def listed_arms(arms: Iterable[str]) -> str:

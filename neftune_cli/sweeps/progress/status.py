@@ -66,7 +66,6 @@ class StatusReader:
             started=manifest.started,
             command=self._command(manifest),
             directory=manifest.directory,
-            submitted=len(self._with_job() & {view.trial for view in views if view.is_open}),
             problems=found.found,
         )
         return self._with_times_left(status, planned, manifest.estimated_seconds)
@@ -75,10 +74,6 @@ class StatusReader:
         """Return the last command of the sweep, or nothing if the folder has been moved since."""
         is_unmoved = not manifest.folder or Path(manifest.folder).resolve() == self._folder.path.resolve()
         return manifest.command if is_unmoved else ()
-
-    def _with_job(self) -> set[str]:
-        """Return the ids of the trials for which a job was submitted."""
-        return {trial for _, jobs in self._folder.jobs() for trial in jobs}
 
     def _trial_folders(self) -> dict[str, TrialFolder]:
         return {folder.id: folder for folder in self._folder.trials()}

@@ -90,8 +90,6 @@ class SweepStatus:
     """Last command of the sweep."""
     directory: str = ""
     """Working directory of that command."""
-    submitted: int = 0
-    """Number of open trials for which a job was submitted. Only the scheduler knows whether the job still waits."""
     problems: tuple[Problem, ...] = ()
     """Reasons why the manifest cannot be used, each with its fix. The trials are then those that have a folder."""
 
