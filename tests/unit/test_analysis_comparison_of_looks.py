@@ -1,0 +1,135 @@
+"""Comparisons at planned looks: margins, notes, chances of a decision, and the best arm."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from neftune_cli.analysis.comparison import compare_arms
+from neftune_cli.analysis.options import ComparisonOptions
+from neftune_cli.analysis.results import Comparison
+from neftune_cli.analysis.sequential import SequentialTest
+from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
+from neftune_cli.metrics import METRICS
+from neftune_cli.reporting.sections import best_arm_sentences
+from tests.unit.measured_trials import arm, joined
+
+LOOKS = AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), looks_taken=2)
+
+
+def _looked_at(
+    differences: Sequence[float], plan: AnalysisPlan = LOOKS, losses: Sequence[float] | None = None
+) -> Comparison:
+    """Compare an arm, and a positive control of seed 0, with the given losses of the baseline."""
+    baseline = np.ones(len(differences)) if losses is None else np.array(losses)
+    arms = joined(
+        arm("alpha=0", 0.0, {"eval_loss": baseline}),
+        arm("alpha=5", 5.0, {"eval_loss": baseline[: len(differences)] + np.array(differences)}),
+        arm("control", 99.0, {"eval_loss": [7.0, 7.2, 7.1]}),
+    )
+    trials = tuple(trial for of_arm in arms.values() for trial in of_arm.values())
+    base = Measurements("base", BASE_ARM, None, None, {"eval_loss": 3.0}, {}, {})
+    plan = replace(plan, controls=("control",))
+    return compare_arms(Evidence("s", Setting("m", "d", {}, {}), (base, *trials), METRICS, (), plan=plan))
+
+
+def test_margin_of_planned_looks_does_not_change_after_the_first_look() -> None:
+    before = _looked_at([0.3, -0.2, 0.1], replace(LOOKS, looks_taken=1), losses=[1.0, 1.0, 1.0])
+    after = _looked_at([0.3, -0.2, 0.1, 0.1, 0.1], losses=[1.0, 1.0, 1.0, 2.5, 2.5])
+
+    for comparison in (before, after):
+        assessment = comparison.assessment("alpha=5", "eval_loss")
+        assert assessment is not None
+        assert assessment.margin == pytest.approx(0.01 * (3 - 1))  # 1% of the gain of fine-tuning
+
+
+def test_seeds_that_are_not_tested_are_noted() -> None:
+    notes = _looked_at([-0.100, -0.101, -0.099, 0.5, 0.5, 0.5]).notes
+
+    assert notes == (
+        "Seeds outside the plan are not tested: 5.",
+        "Seeds after the look that decides an arm, or after the last look, are not tested. "
+        "Tested: 3 of 5 seeds of alpha=5.",
+    )
+
+
+def test_outlook_is_that_of_improvements() -> None:
+    found = _looked_at([0.3, -0.2, 0.1], replace(LOOKS, looks_taken=1)).outlooks["alpha=5"]
+    margin = 0.01 * (3 - 1)
+
+    assert sorted({one.effect for one in found}) == pytest.approx([-2 * margin, -margin, 0])
+
+
+@pytest.mark.parametrize("options", [ComparisonOptions(confidence=0.8), ComparisonOptions(baseline="alpha=5")])
+@pytest.mark.parametrize("plan", [replace(LOOKS, looks_taken=1), None])
+def test_no_outlook_where_further_looks_decide_otherwise(options: ComparisonOptions, plan: AnalysisPlan | None) -> None:
+    evidence = _evidence({5.0: [0.3, -0.2, 0.1]}, plan)
+
+    assert compare_arms(evidence).outlooks["alpha=5"]
+    assert compare_arms(evidence, options).outlooks == {}
+
+
+def test_outlook_starts_at_the_next_look_although_a_seed_failed() -> None:
+    comparison = _looked_at(
+        [0.3, -0.2, math.nan, 0.1, 0.2], replace(LOOKS, looks=(3, 5, 8), looks_taken=2, seeds=tuple(range(8)))
+    )
+
+    assert comparison.outlooks == {}
+
+    failed = _looked_at([0.3, -0.2, 0.1, 0.1], replace(LOOKS, looks=(3, 5, 8), looks_taken=2, seeds=tuple(range(8))))
+    assert {chance.seeds for chance in failed.outlooks["alpha=5"]} == {8}
+
+
+def _evidence(differences: Mapping[float, Sequence[float]], plan: AnalysisPlan | None) -> Evidence:
+    """Return trials with a loss of 1 without noise, and with these differences from it by alpha."""
+    seeds = max(map(len, differences.values()))
+    losses = {0.0: np.ones(seeds)} | {alpha: 1 + np.array(of_arm) for alpha, of_arm in differences.items()}
+    arms = joined(*(arm(f"alpha={alpha:g}", alpha, {"eval_loss": one}) for alpha, one in losses.items()))
+    trials = tuple(trial for of_arm in arms.values() for trial in of_arm.values())
+    return Evidence("s", Setting("m", "d", {}, {}), trials, METRICS, (), plan=plan)
+
+
+def test_interval_of_the_best_arm_is_as_wide_as_that_of_a_planned_look() -> None:
+    differences = {5.0: [-0.5, -0.3, -0.1, -0.2, -0.4], 10.0: [0.3, -0.2, 0.1, 0.2, -0.1]}
+    plan = replace(LOOKS, looks=(4, 5))
+
+    best = compare_arms(_evidence(differences, plan)).best
+
+    assert best is not None
+    assert (best.arm, best.advantage.confidence) == ("alpha=5", 0.95)
+    level = SequentialTest((4, 5)).level(0.05, 1)
+    low, high = ttest_1samp(differences[5.0], 0).confidence_interval(1 - level)
+    assert best.advantage.ci_high - best.advantage.ci_low == pytest.approx(high - low)
+    assert level < 0.05
+
+
+def test_best_arm_is_selected_at_the_first_look_that_decides_an_arm() -> None:
+    differences = {5.0: [-0.5, -0.3, -0.1, -0.2, -0.4], 10.0: [0.300, 0.301, 0.299]}
+
+    comparison = compare_arms(_evidence(differences, LOOKS))
+    best, decided = comparison.best, comparison.assessment("alpha=10", "eval_loss")
+
+    assert decided is not None
+    assert (decided.verdict, decided.looks_taken) == ("worse", 1)
+    assert best is not None
+    assert (best.arm, best.advantage.seeds) == ("alpha=5", 3)
+    assert best.naive == pytest.approx(-0.3)
+    level = SequentialTest((3, 5)).level(0.05, 0)
+    low, high = ttest_1samp(differences[5.0][:3], 0).confidence_interval(1 - level)
+    assert best.advantage.ci_high - best.advantage.ci_low == pytest.approx(high - low)
+    assert (best_arm_sentences(comparison) or "").startswith(
+        "On the 3 seeds that all arms share, alpha=5 has the best "
+    )
+
+
+def test_controls_are_not_part_of_best_arm_claims_and_checks_of_learning() -> None:
+    comparison = _looked_at([0.3, -0.2, 0.1, 0.1, 0.2])
+
+    assert comparison.best is None  # only one arm is left
+    assert "control" not in str([claim.here for claim in comparison.claims])
+    assert comparison.learning.problems == ()
+    assert [arm.name for arm in comparison.studied] == ["alpha=5"]
