@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 from experiments.null_simulations.error_rates import LEVEL
 from experiments.null_simulations.planned_looks import Flags, Replay, TTests, replay
@@ -63,12 +64,13 @@ def statement(arms: int, measured: int, margin: float, effect: float, sweeps: in
     draws = seed_generator(arms, measured, margin, effect)
     differences = model.differences(sweeps, DEFAULT_LOOKS[-1], draws) + effect * margin
     coming = [look for look in DEFAULT_LOOKS if look > measured]
-    first = replay(differences, margin, (measured,) if measured < DEFAULT_LOOKS[0] else DEFAULT_LOOKS[:1])
     planned = replay(differences, margin)
-    is_open = planned.seeds[:, 0] > measured if measured in DEFAULT_LOOKS else ~first.decided[:, 0]
+    first = planned if measured in DEFAULT_LOOKS else replay(differences, margin, (measured,))
+    decided = first.decided & (first.seeds == measured)
+    is_open = ~decided[:, 0]
     stated = [
-        _stated(of_sweep[0, :measured], margin, effect * margin, arms, (coming[0], coming[-1]))
-        for of_sweep in differences[is_open]
+        _stated(of_sweep[0, :measured], margin, effect * margin, family, (coming[0], coming[-1]))
+        for of_sweep, family in zip(differences[is_open], _families(decided, first.equivalent)[is_open], strict=True)
     ]
     checked = zip(differences[is_open][:RANGES], stated, strict=False)
     right = [
@@ -119,11 +121,22 @@ def _true_chances(
     return float(_decided_until(found, coming[0]).mean()), float(found.decided[:, 0].mean())
 
 
+def _families(
+    decided: Flags,  # (sweeps, arms)
+    equivalent: Flags,  # (sweeps, arms)
+) -> NDArray[np.object_]:
+    """Return the family of tests of each sweep with the measured seeds, (sweeps,)."""
+    arms, of_difference, of_equivalence = decided.shape[1], decided & ~equivalent, decided & equivalent
+    counts = zip(of_difference.sum(axis=1).tolist(), of_equivalence.sum(axis=1).tolist(), strict=True)
+    families = [Family(open=arms - one - other, different=one, equivalent=other) for one, other in counts]
+    return np.array(families, dtype=object)
+
+
 def _stated(
     differences: Floats,  # (seeds,)
     margin: float,
     effect: float,
-    arms: int,
+    family: Family,
     looks: tuple[int, int],
 ) -> tuple[Outlook, Outlook]:
     found = TTests.of(differences)
@@ -131,7 +144,7 @@ def _stated(
     variance = float(found.error**2 * seeds)
     mean = CrossedMean(float(found.mean), variance, 0.0, seeds, 1, seeds - 1, 1.0)
     test = SequentialTest(DEFAULT_LOOKS)
-    chances = outlook(mean, effect, margin=margin, test=test, significance=LEVEL, looks=looks, family=Family(open=arms))
+    chances = outlook(mean, effect, margin=margin, test=test, significance=LEVEL, looks=looks, family=family)
     return chances[0], chances[-1]
 
 

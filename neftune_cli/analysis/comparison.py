@@ -86,11 +86,12 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
             `options.metric` was not measured.
     """
     arms = _trials_by_arm(evidence)
-    baseline = _baseline(evidence.name, {name: first_trial(arms, name).alpha for name in arms}, options.baseline)
+    default_baseline = evidence.first_arm or next(iter(arms))
+    baseline = _baseline(evidence.name, arms, default_baseline, options.baseline)
     metrics = _measured_metrics(evidence)
     base = next((trial for trial in evidence.trials if trial.is_base), None)
     base_scores = base.scores if base else None
-    plan, planned_key = evidence.plan, _planned_metric(evidence.plan, metrics)
+    plan, planned_key, origin = evidence.plan, _planned_metric(evidence.plan, metrics), evidence.origin
     planned = metrics[planned_key]
     primary = _named_metric(evidence.name, metrics, options.metric) if options.metric else planned_key
     until_first_look = _until_first_look(arms, plan)
@@ -106,12 +107,20 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     assessed = {key: design.assess(metric, resolved.margins[key].size, looks_by_arm) for key, metric in metrics.items()}
     studied = design.trials_studied(looks_by_arm)
     chosen_margin = options.margins.get(primary)
-    departures = tuple(plan_departures(evidence, design, metrics[primary], planned, chosen_margin))
+    departures = tuple(
+        plan_departures(evidence, design, metrics[primary], planned, chosen_margin, default_baseline=default_baseline)
+    )
     stopping = _early_stopping(studied, design, looks_by_arm, metrics, resolved)
-    further_looks_decide = not departures if design.has_planned_looks else _decides_as_a_new_sweep(design)
+    learning = check_learning(
+        studied, baseline, base_scores, metrics, resolved.margins, primary=primary, setting=evidence.setting
+    )
+    # a new sweep has the default confidence level and the default baseline
+    declared = options.confidence == DEFAULT_OPTIONS.confidence and baseline == default_baseline
+    seeds_can_decide = learning.has_learned is not False and (not departures if design.has_planned_looks else declared)
     return Comparison(
         sweep=evidence.name,
         setting=evidence.setting,
+        default_baseline=default_baseline,
         baseline=baseline,
         base=base_scores,
         arms=tuple(_summary(name, arms[name], arms[baseline], name == baseline, metrics, assessed) for name in arms),
@@ -123,10 +132,10 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         items=_most_items(evidence.trials, primary),
         noise_tests={key: one.noise_test for key, one in assessed.items() if one.noise_test},
         plan=plan,
-        outlooks=dict(_outlooks(design, metrics[primary], assessed[primary].arms)) if further_looks_decide else {},
-        learning=check_learning(
-            studied, baseline, base_scores, metrics, resolved.margins, primary=primary, setting=evidence.setting
-        ),
+        outlooks=dict(_outlooks(design, metrics[primary], assessed[primary].arms))
+        if origin.is_one_sweep and seeds_can_decide
+        else {},
+        learning=learning,
         best=_best(studied, design, looks_by_arm, metrics[primary]),
         early_stopping=stopping,
         claims=examine_claims(studied, baseline, metrics, stopping, resolved),
@@ -135,7 +144,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         notes=comparison_notes(evidence, design, planned, assessed[planned_key].arms, departures),
         unfinished=evidence.unfinished,
         manifest_digest=evidence.manifest_digest,
-        origin=evidence.origin,
+        origin=origin,
         error_sources=_error_sources(studied, baseline, _timed(base, evidence), assessed[primary].arms),
         departures=departures,
         chosen_margin=chosen_margin,
@@ -186,11 +195,6 @@ def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan | None)
     reference = first_trial(arms, baseline)
     others = [first_trial(arms, arm) for arm in arms if arm != baseline and arm not in controls]
     return reference.alpha == 0 and all(one.alpha and one.recipe_details == reference.recipe_details for one in others)
-
-
-def _decides_as_a_new_sweep(design: Design) -> bool:
-    """Return whether a new sweep of the same arms with planned looks has this confidence level and this baseline."""
-    return design.confidence == DEFAULT_OPTIONS.confidence and design.baseline == design.default_baseline
 
 
 def _outlooks(
@@ -274,14 +278,15 @@ def _duplicate_trial(sweep: str, first: Measurements, second: Measurements) -> P
     )
 
 
-def _baseline(sweep: str, alphas: Mapping[str, float | None], wanted: str | None) -> str:
+def _baseline(sweep: str, arms: TrialsByArm, default: str, wanted: str | None) -> str:
+    """Return the arm that is wanted as the baseline, or the default one, or the first one if that has no trial."""
     if wanted is None:
-        return next(iter(alphas))
-    matches = arms_named(wanted, alphas)
+        return default if default in arms else next(iter(arms))
+    matches = arms_named(wanted, {name: first_trial(arms, name).alpha for name in arms})
     if len(matches) == 1:
         return matches[0]
     found = f"{len(matches)} arms" if matches else "no trained arm"
-    names = ", ".join(f"'{name}'" for name in matches or alphas)
+    names = ", ".join(f"'{name}'" for name in matches or arms)
     raise UsageError(
         Problem(f"--baseline {wanted}: sweep '{sweep}' has {found} with this name or alpha.", f"Use one of {names}.")
     )

@@ -72,11 +72,6 @@ class Design:
         """Return the arms that are compared with the baseline."""
         return tuple(arm for arm in self.trials if arm != self.baseline)
 
-    @property
-    def default_baseline(self) -> str:
-        """Return the arm that is the baseline unless another one is chosen: the first one."""
-        return next(iter(self.trials))
-
     def role(self, arm: str) -> Role:
         """Return the role of an arm in the tests.
 

@@ -38,7 +38,13 @@ def comparison_notes(
 
 
 def plan_departures(
-    evidence: Evidence, design: Design, primary: Metric, planned: Metric, margin: Margin | None
+    evidence: Evidence,
+    design: Design,
+    primary: Metric,
+    planned: Metric,
+    margin: Margin | None,
+    *,
+    default_baseline: str,
 ) -> Iterator[str]:
     """Yield a sentence for each choice that differs from the declared one.
 
@@ -48,20 +54,20 @@ def plan_departures(
         primary: primary metric of the comparison.
         planned: declared primary metric.
         margin: equivalence margin of the primary metric that was chosen for this comparison, if any.
+        default_baseline: first arm of the sweep, which may have no finished trial.
     """
     if evidence.dropped_plans:
         yield (
             f"The declared analysis of {listed(evidence.dropped_plans)} does not apply to several folders together: "
             "the number of seeds counts as fixed. If it depended on results, p-values are too small."
         )
+    yield from _other_baseline(design, default_baseline)
     if design.plan is None:
         return
     if design.plan.metric not in (None, planned.key):
         yield f"The declared primary metric {design.plan.metric} was not measured."
     if primary is not planned:
         yield f"The declared primary metric is {planned.name_within}. Results of {primary.name_within} are exploratory."
-    if design.baseline != (first := design.default_baseline):
-        yield f"The declared baseline is {first}. The comparison with {design.baseline} is exploratory."
     declared = design.plan.margin or primary.margin
     if primary is planned and margin not in (None, declared) and (design.plan.margin or design.has_planned_looks):
         rule = declared.rule()
@@ -69,6 +75,14 @@ def plan_departures(
     if design.has_planned_looks and design.confidence != DEFAULT_OPTIONS.confidence:
         level = percent(DEFAULT_OPTIONS.confidence)
         yield f"The planned looks decide at {level}. Verdicts at {percent(design.confidence)} are exploratory."
+
+
+def _other_baseline(design: Design, default: str) -> Iterator[str]:
+    exploratory = f"The comparison with {design.baseline} is exploratory."
+    if default not in design.trials:
+        yield f"The baseline of the sweep, {default}, has no finished trial. {exploratory}"
+    elif design.plan and design.baseline != default:
+        yield f"The declared baseline is {default}. {exploratory}"
 
 
 def _seed_notes(design: Design, metric: Metric, assessed: Mapping[str, Assessment]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Results of the analysis, as reporting receives them: arms with estimates and verdicts, and results of claims."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -231,6 +232,8 @@ class Comparison:
 
     sweep: str
     setting: Setting
+    default_baseline: str
+    """Baseline unless another arm is chosen: the first arm of the sweep, which may have no finished trial."""
     baseline: str
     """Name of the arm that differences are relative to."""
     base: Mapping[str, float | None] | None
@@ -328,9 +331,8 @@ class Comparison:
         return next(arm for arm in self.arms if arm.name == name)
 
     def spoken(self, name: str) -> str:
-        """Return the name of an arm for a sentence: `alpha 5` for `alpha=5`."""
-        is_named_by_alpha = any(arm.is_named_by_alpha for arm in self.arms if arm.name == name)
-        return name.replace("=", " ") if is_named_by_alpha else name
+        """Return the name of an arm for a sentence, `alpha 5` for `alpha=5`, whether or not it has trials."""
+        return name.replace("=", " ") if re.fullmatch(r"alpha=[\d.e+-]+", name) else name
 
     def assessment(self, arm: str, metric: str) -> Assessment | None:
         """Return the assessment of an arm on a metric, or None if there is none."""

@@ -197,6 +197,7 @@ def _combined(
         unfinished=tuple(line for folder in sweeps for line in unfinished[folder]),
         plan=plan,
         dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one, names)),
+        first_arm=spec.arms[0].name if (spec := sweeps[0].spec()) else None,
         manifests=tuple(text for folder in sweeps if (text := folder.manifest_text())),
     )
     combined = with_task_scores(combined)

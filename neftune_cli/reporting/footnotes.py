@@ -98,7 +98,9 @@ def margins_by_metric(comparison: Comparison, keys: Sequence[str], *, with_keys:
 
 def _method(comparison: Comparison, assessments: Sequence[Assessment]) -> str:
     paired = f"Differences are paired by {_paired_by(assessments)}.{_random_factors(assessments)}"
-    return f"{paired} {_tests(comparison)}" if any(one.verdict for one in assessments) else paired
+    return (
+        f"{paired} {tests_text(comparison, comparison.metrics)}" if any(one.verdict for one in assessments) else paired
+    )
 
 
 def _random_factors(assessments: Iterable[Assessment]) -> str:
@@ -107,10 +109,10 @@ def _random_factors(assessments: Iterable[Assessment]) -> str:
     return f" {factors}." if about_method else ""
 
 
-def _tests(comparison: Comparison) -> str:
-    """Return the level and adjustment of the tests; metrics may differ in their number of tested arms."""
+def tests_text(comparison: Comparison, keys: Iterable[str]) -> str:
+    """Return level and adjustment of the tests on these metrics, which may differ in their number of tested arms."""
     level = percent(1 - comparison.confidence)
-    assessed = [comparison.assessments(key) for key in comparison.metrics]
+    assessed = [comparison.assessments(key) for key in keys]
     with_verdict = (found for found in assessed if any(one.verdict for one in found.values()))
     tested = [max(tests_by_family(found).values()) for found in with_verdict]
     fewest, most = min(tested, default=0), max(tested, default=0)
@@ -143,16 +145,20 @@ def simultaneous_over(comparison: Comparison) -> str:
 
 def _intervals(comparison: Comparison, assessments: Sequence[Assessment]) -> Iterator[str]:
     """Yield the meaning of the intervals."""
-    level = percent(comparison.confidence)
-    narrower = percent(comparison.equivalence_confidence)
     if any(math.isfinite(one.interval.low) for one in assessments if one.verdict):
-        yield (
-            f"The {level} intervals are simultaneous over {simultaneous_over(comparison)} (Bonferroni). The interval "
-            f"of an equivalent arm is the {narrower} interval, by which equivalence is tested. Where an interval "
-            "disagrees with its verdict, it ends at exactly 0 or at the margin, and shows no more than the verdict."
-        )
+        yield intervals_text(comparison)
     elif any(math.isfinite(one.comparison.ci_low) for one in assessments):
-        yield f"The {level} intervals shown are unadjusted."
+        yield f"The {percent(comparison.confidence)} intervals shown are unadjusted."
+
+
+def intervals_text(comparison: Comparison) -> str:
+    """Return the meaning of the intervals of tested arms."""
+    return (
+        f"The {percent(comparison.confidence)} intervals are simultaneous over {simultaneous_over(comparison)} "
+        f"(Bonferroni). The interval of an equivalent arm is the {percent(comparison.equivalence_confidence)} "
+        "interval, by which equivalence is tested. Where an interval disagrees with its verdict, it ends at exactly 0 "
+        "or at the margin, and shows no more than the verdict."
+    )
 
 
 def _verdict_legend() -> str:
@@ -202,8 +208,8 @@ def contrast_text(comparison: Comparison, contrast: Contrast, metric: Metric) ->
     else:
         name = f"mean of {len(arms)} arms"
     if contrast.name == "trend" and one.verdict in DIFFERENT:
-        direction = "rises" if one.comparison.difference > 0 else "falls"
-        return f"{name}: {interval_text(one, metric)}, {direction} with alpha"
+        rises = one.verdict in ("higher", "worse" if metric.goal == "lower" else "better")
+        return f"{name}: {interval_text(one, metric)}, {'rises' if rises else 'falls'} with alpha"
     level = f" ({percent(2 * one.comparison.confidence - 1)} interval)" if one.verdict == "equivalent" else ""
     return f"{name}: {interval_text(one, metric)}, {one.verdict or 'no verdict'}{level}"
 

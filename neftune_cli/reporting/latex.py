@@ -5,12 +5,19 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from neftune_cli.analysis.advice import advice
-from neftune_cli.analysis.results import Comparison, Verdict
+from neftune_cli.analysis.results import Comparison, Verdict, tests_by_family
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.formatting import percent
 from neftune_cli.metrics import HELD_OUT_RESPONSES, TRUNCATED, Metric
 from neftune_cli.reporting.cells import number_cell, value_cell
-from neftune_cli.reporting.footnotes import few_seeds_sentence, footnotes, margins_by_metric, pairing, simultaneous_over
+from neftune_cli.reporting.footnotes import (
+    few_seeds_sentence,
+    footnotes,
+    intervals_text,
+    margins_by_metric,
+    pairing,
+    tests_text,
+)
 from neftune_cli.reporting.sanitizing import latex_text
 from neftune_cli.reporting.sections import (
     Block,
@@ -98,20 +105,12 @@ def _inference(section: Section, comparison: Comparison) -> Iterator[str]:
     yield f"Differences{baseline} are paired by {pairing(comparison, section.keys)}."
     verdicts = _verdicts(comparison, section.keys)
     if verdicts:
-        yield (
-            f"The {percent(comparison.confidence)} intervals are simultaneous over {simultaneous_over(comparison)} "
-            "(Bonferroni); one that disagrees with its verdict about zero ends at 0."
-        )
-        yield (
-            f"Verdicts use p-values adjusted for {_adjusted_for(comparison)}, separately for difference and "
-            "equivalence."
-        )
+        yield intervals_text(comparison)
+        yield tests_text(comparison, section.keys)
         if any(key in comparison.noise_tests for key in section.keys):
             yield "P-values for difference are at least that of the any-noise test."
     else:
         yield "No arm was tested."
-    if "equivalent" in verdicts:
-        yield f"The interval of an equivalent arm is that of its test ({percent(comparison.equivalence_confidence)})."
     yield few_seeds_sentence(comparison)
     if margins := margins_by_metric(comparison, section.keys):
         yield f"Equivalence margins: {margins}."
@@ -196,11 +195,6 @@ def _value(comparison: Comparison, arm: str, metric: Metric) -> str:
     return latex_text(cell.number) + spread + MARKS[assessment.verdict if assessment else None]
 
 
-def _adjusted_for(comparison: Comparison) -> str:
-    arms = "the number of arms (Hommel's method)"
-    return f"{arms} and for the planned looks" if comparison.has_planned_looks else arms
-
-
 def _compact_caption(comparison: Comparison, metrics: Sequence[Metric]) -> str:
     setting = latex_text(f"{comparison.setting.description}. Mean ± standard deviation over seeds.")
     return f"{setting} {_verdict_legend(comparison, metrics)}" if comparison.treated else setting
@@ -208,18 +202,24 @@ def _compact_caption(comparison: Comparison, metrics: Sequence[Metric]) -> str:
 
 def _verdict_legend(comparison: Comparison, metrics: Sequence[Metric]) -> str:
     """Return the meaning of the marks that occur in the table."""
-    level = (
-        f"compared with {comparison.baseline}, adjusted for {_adjusted_for(comparison)} at the "
-        f"{percent(1 - comparison.confidence)} level"
-    )
     keys = [metric.key for metric in metrics]
     verdicts = _verdicts(comparison, keys)
+    level = f"compared with {comparison.baseline}{_adjustment(comparison, keys)}"
     if not verdicts:
         return "No arm was tested."
     used = [verdict for verdict, mark in MARKS.items() if mark and verdict in verdicts]
     if not used:
         return latex_text(f"No arm has a verdict of a difference or of equivalence {level}.")
     return f"{latex_text(f'Verdicts {level}:')} {', '.join(f'{MARKS[verdict]} {verdict}' for verdict in used)}."
+
+
+def _adjustment(comparison: Comparison, keys: Iterable[str]) -> str:
+    """Return what the tests on these metrics are adjusted for, and their level."""
+    several = any(tests > 1 for key in keys for tests in tests_by_family(comparison.assessments(key)).values())
+    adjusted = ["for the number of arms (Hommel's method)"] if several else []
+    adjusted += ["for the planned looks"] if comparison.has_planned_looks else []
+    at_level = f" at the {percent(1 - comparison.confidence)} level"
+    return f", adjusted {' and '.join(adjusted)}{at_level}" if adjusted else at_level
 
 
 def _verdicts(comparison: Comparison, keys: Iterable[str]) -> set[Verdict]:

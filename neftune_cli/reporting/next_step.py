@@ -19,8 +19,8 @@ class NextStep:
     """A command with its largest price."""
 
     command: tuple[str, ...]
-    seeds: int
-    """Largest number of seeds of an arm."""
+    seeds: int | None
+    """Largest number of seeds of an arm; None for the missing trials of a sweep."""
     trials: int
     """Largest number of trials that the command trains."""
     seconds: float | None
@@ -30,7 +30,8 @@ class NextStep:
     @property
     def price(self) -> str:
         """Return the largest price as text."""
-        trials = f"at most {counted(self.seeds, 'seed')}, {counted(self.trials, 'trial')}"
+        seeds = "" if self.seeds is None else f"{counted(self.seeds, 'seed')}, "
+        trials = f"at most {seeds}{counted(self.trials, 'trial')}"
         if self.seconds is None:
             return trials
         side_by_side = f" with {self.workers} workers" if self.workers > 1 else ""
@@ -42,20 +43,20 @@ def next_step(comparison: Comparison) -> NextStep | None:
     if not comparison.origin.is_one_sweep or comparison.learning.has_learned is False:
         return None
     if not comparison.studied:
-        return _with_seeds(
-            comparison, len(DEFAULT_ALPHAS), ("--alphas", ",".join(f"{one:g}" for one in DEFAULT_ALPHAS))
-        )
+        alphas = ",".join(f"{one:g}" for one in DEFAULT_ALPHAS)
+        return _missing_trials(comparison) or _with_seeds(comparison, len(DEFAULT_ALPHAS), ("--alphas", alphas))
     decision = decide(comparison)
     if comparison.has_planned_looks:
         is_decided = decision.confirmatory and not decision.open_arms
         # further looks decide on the declared choices only
         return None if is_decided or comparison.departures else _of_plan(comparison)
     few = decision.confirmatory_with_few_seeds
-    if comparison.baseline != comparison.arms[0].name:
-        return None  # the new sweep compares with the first arm
-    if not few and not any(_can_be_decided(comparison, arm) for arm in decision.open_arms):
-        return None
-    return _with_seeds(comparison, len(comparison.arms), ())
+    if few and (step := _missing_trials(comparison)):
+        return step
+    seeds_help = few or any(_can_be_decided(comparison, arm) for arm in decision.open_arms)
+    if seeds_help and comparison.baseline == comparison.default_baseline:  # that of the new sweep
+        return _with_seeds(comparison, len(comparison.arms), ())
+    return _missing_trials(comparison)
 
 
 def _can_be_decided(comparison: Comparison, arm: str) -> bool:
@@ -64,14 +65,24 @@ def _can_be_decided(comparison: Comparison, arm: str) -> bool:
     return assessment is not None and assessment.comparison.seeds < DEFAULT_LOOKS[-1]
 
 
+def _missing_trials(comparison: Comparison) -> NextStep | None:
+    """Return the command that trains the missing trials of a sweep; None if there are none."""
+    if not comparison.unfinished:
+        return None
+    return _step(comparison, _same_sweep(comparison), None, len(comparison.unfinished))
+
+
+def _same_sweep(comparison: Comparison) -> tuple[str, ...]:
+    folder = comparison.origin.folders[0]
+    return "neftune", "sweep", f"{folder}/sweep.yaml", "--output", folder
+
+
 def chance_sentence(comparison: Comparison) -> str:
     """Return the chance of a decision with the last planned number of seeds; empty if nothing is open.
 
     The range covers all open arms, and the uncertainty of the variance between seeds.
     """
-    can_continue = comparison.origin.is_one_sweep and comparison.learning.has_learned is not False
-    open_arms = decide(comparison).open_arms if can_continue and comparison.treated else ()
-    found = [one for arm in open_arms for one in comparison.outlooks.get(arm, ())]
+    found = [one for arm in decide(comparison).open_arms for one in comparison.outlooks.get(arm, ())]
     if not found:
         return ""
     last = max(one.seeds for one in found)
@@ -95,12 +106,10 @@ def _of_plan(comparison: Comparison) -> NextStep | None:
     taken, last = plan.looks[plan.looks_taken - 1] if plan.looks_taken else 0, plan.looks[-1]
     if taken == last:
         return None
-    folder = comparison.origin.folders[0]
-    command = ("neftune", "sweep", f"{folder}/sweep.yaml", "--output", folder)
     assessed = comparison.assessments(comparison.primary).values()
     decided = sum(one.verdict in DECIDED for one in assessed)
     open_arms = len(comparison.treated) - decided
-    return _step(comparison, command, last, (last - taken) * (1 + open_arms))
+    return _step(comparison, _same_sweep(comparison), last, (last - taken) * (1 + open_arms))
 
 
 def _with_seeds(comparison: Comparison, arms: int, options: Sequence[str]) -> NextStep:
@@ -117,7 +126,7 @@ def _with_seeds(comparison: Comparison, arms: int, options: Sequence[str]) -> Ne
     return _step(comparison, command, DEFAULT_LOOKS[-1], DEFAULT_LOOKS[-1] * arms)
 
 
-def _step(comparison: Comparison, command: Sequence[str], seeds: int, trials: int) -> NextStep:
+def _step(comparison: Comparison, command: Sequence[str], seeds: int | None, trials: int) -> NextStep:
     """Return the step of a command, which runs its trials where those of the sweep ran."""
     origin = comparison.origin
     seconds = None if origin.seconds is None else origin.seconds * trials / origin.workers

@@ -1,5 +1,6 @@
 """First screen of a comparison: the decision, one table of the primary metric, and the commands to type next."""
 
+import math
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from neftune_cli.analysis.headline import Word, headline
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison
 from neftune_cli.formatting import capitalized, counted, listed, listed_at_most, percent
 from neftune_cli.metrics import Metric
-from neftune_cli.reporting.cells import p_value_text
+from neftune_cli.reporting.cells import interval_kind, p_value_text
 from neftune_cli.reporting.footnotes import contrast_text
 from neftune_cli.reporting.next_step import chance_sentence, details_command, next_step
 from neftune_cli.reporting.sanitizing import terminal_text
@@ -138,9 +139,11 @@ def _title(comparison: Comparison) -> Text:
 def facts(comparison: Comparison, *, has_noise_test: bool) -> Iterator[Fact]:
     """Yield what the table of the primary metric does not show.
 
-    These are roles, equivalence, the any-noise test if `has_noise_test`, other metrics, and early stopping.
+    These are roles, unadjusted intervals beside adjusted ones, equivalence, the any-noise test if `has_noise_test`,
+    other metrics, and early stopping.
     """
     yield from _roles(comparison)
+    yield from _unadjusted(comparison)
     yield from _equivalent(comparison)
     if has_noise_test:
         yield from _any_noise(comparison)
@@ -179,6 +182,18 @@ _ROLES = {
     "exploratory": "exploratory",
     "control": "check of the sweep",
 }
+
+
+def _unadjusted(comparison: Comparison) -> Iterator[Fact]:
+    """Yield the arms with few seeds whose intervals stand in a column of adjusted ones."""
+    few = [
+        comparison.spoken(arm)
+        for arm, one in comparison.assessments(comparison.primary).items()
+        if not one.comparison.is_about_method and math.isfinite(one.comparison.ci_low)
+    ]
+    if few and interval_kind(comparison) != "unadjusted":
+        of = f"interval of {few[0]}" if len(few) == 1 else f"intervals of {listed_at_most(few, MOST_LISTED)}"
+        yield Fact("Unadjusted", f"{of}, with fewer than three paired seeds: for other items only, not for other seeds")
 
 
 def _equivalent(comparison: Comparison) -> Iterator[Fact]:

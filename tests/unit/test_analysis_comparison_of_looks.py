@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
 from neftune_cli.metrics import METRICS
+from neftune_cli.reporting.next_step import next_step
 from neftune_cli.reporting.sections import best_arm_sentences
 from tests.unit.measured_trials import arm, joined
 
 LOOKS = AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), looks_taken=2)
+ONE_SWEEP = Evidence("s", Setting("m", "d", {}, {}), (), METRICS, ("results/s",), specs=("seeds: [0, 1, 2]",))
 
 
 def _looked_at(
@@ -34,7 +37,7 @@ def _looked_at(
     trials = tuple(trial for of_arm in arms.values() for trial in of_arm.values())
     base = Measurements("base", BASE_ARM, None, None, {"eval_loss": 3.0}, {}, {})
     plan = replace(plan, controls=("control",))
-    return compare_arms(Evidence("s", Setting("m", "d", {}, {}), (base, *trials), METRICS, (), plan=plan))
+    return compare_arms(replace(ONE_SWEEP, trials=(base, *trials), plan=plan))
 
 
 def test_margin_of_planned_looks_does_not_change_after_the_first_look() -> None:
@@ -73,6 +76,53 @@ def test_no_outlook_where_further_looks_decide_otherwise(options: ComparisonOpti
     assert compare_arms(evidence, options).outlooks == {}
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"folders": ("results/s", "results/t")},
+        {"specs": ()},  # runs of another tool
+        {"first_arm": "alpha=1"},
+    ],
+)
+def test_no_outlook_where_no_command_continues(changes: dict[str, Any]) -> None:
+    assert compare_arms(replace(_evidence({5.0: [0.3, -0.2, 0.1]}, None), **changes)).outlooks == {}
+
+
+@pytest.mark.parametrize("plan", [replace(LOOKS, looks_taken=1), None])
+def test_a_baseline_without_trials_makes_the_comparison_exploratory(plan: AnalysisPlan | None) -> None:
+    evidence = _evidence({5.0: [0.3, -0.2, 0.1], 10.0: [0.2, -0.1, 0.3]}, plan)
+    without = replace(evidence, trials=tuple(one for one in evidence.trials if one.alpha), first_arm="alpha=0")
+
+    comparison = compare_arms(without)
+
+    assert comparison.baseline == "alpha=5"
+    assert comparison.departures == (
+        "The baseline of the sweep, alpha=0, has no finished trial. The comparison with alpha=5 is exploratory.",
+    )
+    assert comparison.outlooks == {}
+    assert next_step(comparison) is None
+
+
+def test_next_step_trains_missing_trials_where_new_seeds_decide_nothing() -> None:
+    evidence = _evidence({5.0: [0.3, -0.2, 0.1], 10.0: [0.2, -0.1, 0.3]}, None)
+    baseline = tuple(one for one in evidence.trials if one.alpha == 0)
+    others = tuple(one for one in evidence.trials if one.alpha)
+    missing = ("alpha=0, seed 0 has not started", "alpha=0, seed 1: out of memory")
+
+    for trials in (others, baseline):
+        step = next_step(compare_arms(replace(evidence, trials=trials, first_arm="alpha=0", unfinished=missing)))
+        assert step is not None
+        assert step.command == ("neftune", "sweep", "results/s/sweep.yaml", "--output", "results/s")
+        assert step.price == "at most 2 trials"
+
+
+def test_the_declared_baseline_is_the_default_one() -> None:
+    evidence = replace(_evidence({5.0: [0.3, -0.2, 0.1]}, None), first_arm="alpha=5")
+
+    assert compare_arms(evidence).baseline == "alpha=5"
+    assert compare_arms(evidence).departures == ()
+
+
 def test_outlook_starts_at_the_next_look_although_a_seed_failed() -> None:
     comparison = _looked_at(
         [0.3, -0.2, math.nan, 0.1, 0.2], replace(LOOKS, looks=(3, 5, 8), looks_taken=2, seeds=tuple(range(8)))
@@ -90,7 +140,7 @@ def _evidence(differences: Mapping[float, Sequence[float]], plan: AnalysisPlan |
     losses = {0.0: np.ones(seeds)} | {alpha: 1 + np.array(of_arm) for alpha, of_arm in differences.items()}
     arms = joined(*(arm(f"alpha={alpha:g}", alpha, {"eval_loss": one}) for alpha, one in losses.items()))
     trials = tuple(trial for of_arm in arms.values() for trial in of_arm.values())
-    return Evidence("s", Setting("m", "d", {}, {}), trials, METRICS, (), plan=plan)
+    return replace(ONE_SWEEP, trials=trials, plan=plan)
 
 
 def test_interval_of_the_best_arm_is_as_wide_as_that_of_a_planned_look() -> None:

@@ -54,7 +54,7 @@ def test_primary_arm_decides_alone(primary: Sequence[float], exploratory: Sequen
             {10: BETTER, 15: BETTER},
             "alpha=5",
             "no evidence",
-            "The primary arm alpha=5 has no verdict on held-out loss: it has no finished trial. "
+            "The primary arm alpha 5 has no verdict on held-out loss: it has no finished trial. "
             "Verdicts on the other arms are exploratory.",
         ),
         (

@@ -71,7 +71,7 @@ TOKEN = re.compile("|".join(map(re.escape, PRINTED)) + "|.")
 LOSS_TABLE = r"""
 \begin{table}[htbp]
 \centering\small
-\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batch size 16). Mean $\pm$ standard deviation over seeds. Differences from alpha=0 are paired by seed and item. The 95\% intervals are simultaneous over the arms (Bonferroni); one that disagrees with its verdict about zero ends at 0. Verdicts use p-values adjusted for the number of arms (Hommel's method), separately for difference and equivalence. The interval of an equivalent arm is that of its test (90\%). Equivalence margins: held-out loss 0.01.}
+\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batch size 16). Mean $\pm$ standard deviation over seeds. Differences from alpha=0 are paired by seed and item. The 95\% intervals are simultaneous over the arms (Bonferroni). The interval of an equivalent arm is the 90\% interval, by which equivalence is tested. Where an interval disagrees with its verdict, it ends at exactly 0 or at the margin, and shows no more than the verdict. Verdicts use tests at the 5\% level. Equivalence margins: held-out loss 0.01.}
 \label{tab:bios-loss}
 \begin{tabular}{lrrrl}
 \toprule
@@ -166,7 +166,8 @@ def test_compact_table_without_verdicts_says_so() -> None:
     assessed = estimate(values, values, assessment(0.0, 0.02))
     arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": assessed})]
 
-    assert "No arm has a verdict of a difference or of equivalence compared with 0," in to_latex([comparison(*arms)])
+    text = to_latex([comparison(*arms)])
+    assert r"No arm has a verdict of a difference or of equivalence compared with 0 at the 5\% level." in text
 
 
 def test_compact_table_names_roles_and_has_panels_of_few_metrics() -> None:
@@ -196,13 +197,15 @@ def test_caption_notes_few_seeds() -> None:
 def test_planned_looks_are_in_the_captions() -> None:
     values = (1.5, 1.51, 1.52)
     assessed = estimate(values, values, assessment(0.0, 0.02))
-    arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": assessed})]
+    arms = [summary("0", 0.0, {"eval_loss": estimate(values)})]
+    arms += [summary(name, float(name), {"eval_loss": assessed}) for name in ("5", "10")]
     plan = AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), looks_taken=1)
 
     text = to_latex([replace(comparison(*arms), plan=plan)])
 
     assert r"The 95\% intervals are simultaneous over the arms and the planned looks (Bonferroni)" in text
-    assert text.count("adjusted for the number of arms (Hommel's method) and for the planned looks") == 2
+    assert "adjusted for the number of arms (Hommel's method, 2 arms, 5\\% level) and for the planned looks" in text
+    assert "adjusted for the number of arms (Hommel's method) and for the planned looks at the 5\\% level" in text
 
 
 def test_metrics_without_items_are_paired_by_seed() -> None:

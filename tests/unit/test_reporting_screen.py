@@ -249,6 +249,25 @@ def test_a_trend_is_given_only_if_it_is_shown() -> None:
     )
 
 
+def test_the_direction_of_a_trend_is_that_of_its_verdict() -> None:
+    at_an_earlier_look = replace(assessment(0.01, 0.05, "better"), interval=Interval(-0.04, 0.0))
+    trend = noise_test(assessment(-0.01, 0.05), at_an_earlier_look, ["alpha=5", "alpha=10", "alpha=15"])
+
+    text = _printed(replace(_four_arms(), noise_tests={"eval_loss": trend}), 160)
+
+    assert "trend from 5 to 15: +0.010 [−0.040, +0.000], falls with alpha" in text
+
+
+def test_an_unadjusted_interval_beside_adjusted_ones_is_named() -> None:
+    few, tested = assessment(0.02, 0.01, None, seeds=2), assessment(-0.02, 0.01, "better")
+
+    mixed = _printed(_compared({"alpha=5": few, "alpha=10": tested, "alpha=15": tested}), 160)
+
+    note = "interval of alpha 5, with fewer than three paired seeds: for other items only, not for other seeds"
+    assert re.search(f"^Unadjusted +{note}$", mixed, re.MULTILINE)
+    assert "\nUnadjusted" not in _printed(_compared({"alpha=5": few}), 160)  # the heading of the column says so
+
+
 def test_changed_metrics_are_named_with_the_arms() -> None:
     arms = list(_four_arms().arms)
     worse = estimate((0.4,) * 3, (0.5,) * 3, assessment(-0.1, 0.05, "worse"))
