@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neftune_cli.config.choices import NoiseScale
+from neftune_cli.config.values import is_alpha
 from neftune_cli.errors import Problem, UsageError
 
 
@@ -92,7 +93,7 @@ def check_alpha(alpha: float) -> float:
         UsageError: it is negative, infinite or not a number.
 
     """
-    if not (isinstance(alpha, int | float) and math.isfinite(alpha) and alpha >= 0):
+    if not is_alpha(alpha):
         raise UsageError(
             Problem(f"alpha is {alpha!r}.", "Use a finite number, 0 or larger. The paper uses 5, 10 and 15.")
         )

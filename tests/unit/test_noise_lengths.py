@@ -140,7 +140,7 @@ def test_alpha_zero_is_zero_everywhere() -> None:
     assert_half_widths(token_noise_scale(0.0, 4, attention_mask=torch.tensor([[1, 1, 0]])), [[0.0, 0.0, 0.0]])
 
 
-@pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf"), True])
 def test_an_invalid_alpha_raises(alpha: float) -> None:
     with pytest.raises(UsageError, match=f"alpha is {alpha}"):
         token_noise_scale(alpha, 4, shape=(1, 2))
