@@ -25,6 +25,7 @@ def advice(comparison: Comparison) -> str:
             *_roles(comparison, decision),
             *_early_stopping(comparison),
             *_side_effects(comparison, decision),
+            *comparison.departures,
             _scope(comparison, decision),
         ]
     )
@@ -32,7 +33,8 @@ def advice(comparison: Comparison) -> str:
 
 def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.arm is not None
-    yield f"Use {comparison.spoken(decision.arm)}."
+    arm = comparison.spoken(decision.arm)
+    yield f"Test {arm} in a new sweep before you use it." if comparison.departures else f"Use {arm}."
     yield from _differences(comparison, decision.with_verdict)
     best = comparison.best
     if best and best.arm == decision.arm and math.isfinite(best.advantage.ci_low):

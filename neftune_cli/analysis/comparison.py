@@ -4,22 +4,21 @@ Or compare several sets of trials, each comparison with the evidence that it was
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 from neftune_cli.analysis.alignment import TrialsByArm, align, are_finite, first_trial, measured_seeds
 from neftune_cli.analysis.best_arm import best_arm_advantage
+from neftune_cli.analysis.decision import continuation
 from neftune_cli.analysis.design import Design, MetricAssessment
 from neftune_cli.analysis.early_stopping import early_stopping
 from neftune_cli.analysis.error_sources import ErrorSources, error_sources
 from neftune_cli.analysis.learning import check_learning
 from neftune_cli.analysis.notes import comparison_notes, plan_departures
 from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
-from neftune_cli.analysis.outlook import Family, Outlook, outlook
 from neftune_cli.analysis.paper_claims import examine_claims
 from neftune_cli.analysis.results import (
-    DIFFERENT,
     ArmSummary,
     Assessment,
     BestArm,
@@ -27,11 +26,9 @@ from neftune_cli.analysis.results import (
     DifferenceBySeed,
     EarlyStopping,
     Estimate,
-    family_of,
 )
-from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.config.arms import arms_named
-from neftune_cli.config.spec import DEFAULT_LOOKS, MIN_SEEDS
+from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
 from neftune_cli.evidence.sweeps import sweep_evidence
@@ -86,12 +83,12 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
             `options.metric` was not measured.
     """
     arms = _trials_by_arm(evidence)
-    default_baseline = evidence.first_arm or next(iter(arms))
-    baseline = _baseline(evidence.name, arms, default_baseline, options.baseline)
+    declared_arms = evidence.declared_arms or tuple(arms)
+    baseline = _baseline(evidence.name, arms, declared_arms[0], options.baseline)
     metrics = _measured_metrics(evidence)
     base = next((trial for trial in evidence.trials if trial.is_base), None)
     base_scores = base.scores if base else None
-    plan, planned_key, origin = evidence.plan, _planned_metric(evidence.plan, metrics), evidence.origin
+    plan, planned_key = evidence.plan, _planned_metric(evidence.plan, metrics)
     planned = metrics[planned_key]
     primary = _named_metric(evidence.name, metrics, options.metric) if options.metric else planned_key
     until_first_look = _until_first_look(arms, plan)
@@ -108,19 +105,13 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     studied = design.trials_studied(looks_by_arm)
     chosen_margin = options.margins.get(primary)
     departures = tuple(
-        plan_departures(evidence, design, metrics[primary], planned, chosen_margin, default_baseline=default_baseline)
+        plan_departures(evidence, design, metrics[primary], planned, chosen_margin, default_baseline=declared_arms[0])
     )
     stopping = _early_stopping(studied, design, looks_by_arm, metrics, resolved)
-    learning = check_learning(
-        studied, baseline, base_scores, metrics, resolved.margins, primary=primary, setting=evidence.setting
-    )
-    # a new sweep has the default confidence level and the default baseline
-    declared = options.confidence == DEFAULT_OPTIONS.confidence and baseline == default_baseline
-    seeds_can_decide = learning.has_learned is not False and (not departures if design.has_planned_looks else declared)
-    return Comparison(
+    comparison = Comparison(
         sweep=evidence.name,
         setting=evidence.setting,
-        default_baseline=default_baseline,
+        declared_arms=declared_arms,
         baseline=baseline,
         base=base_scores,
         arms=tuple(_summary(name, arms[name], arms[baseline], name == baseline, metrics, assessed) for name in arms),
@@ -132,10 +123,10 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         items=_most_items(evidence.trials, primary),
         noise_tests={key: one.noise_test for key, one in assessed.items() if one.noise_test},
         plan=plan,
-        outlooks=dict(_outlooks(design, metrics[primary], assessed[primary].arms))
-        if origin.is_one_sweep and seeds_can_decide
-        else {},
-        learning=learning,
+        outlooks={},
+        learning=check_learning(
+            studied, baseline, base_scores, metrics, resolved.margins, primary=primary, setting=evidence.setting
+        ),
         best=_best(studied, design, looks_by_arm, metrics[primary]),
         early_stopping=stopping,
         claims=examine_claims(studied, baseline, metrics, stopping, resolved),
@@ -144,11 +135,20 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         notes=comparison_notes(evidence, design, planned, assessed[planned_key].arms, departures),
         unfinished=evidence.unfinished,
         manifest_digest=evidence.manifest_digest,
-        origin=origin,
+        origin=evidence.origin,
         error_sources=_error_sources(studied, baseline, _timed(base, evidence), assessed[primary].arms),
         departures=departures,
         chosen_margin=chosen_margin,
     )
+    if options.confidence != DEFAULT_OPTIONS.confidence or not _continues_with_seeds(comparison):
+        return comparison
+    return replace(comparison, outlooks=design.outlooks(metrics[primary], assessed[primary].arms))
+
+
+def _continues_with_seeds(comparison: Comparison) -> bool:
+    """Return whether the sweep continues with further seeds of the same arms."""
+    how = continuation(comparison)
+    return how == "looks" or (how == "new sweep" and not comparison.arms_without_trials)
 
 
 def _most_items(trials: Sequence[Measurements], key: str) -> int | None:
@@ -195,46 +195,6 @@ def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan | None)
     reference = first_trial(arms, baseline)
     others = [first_trial(arms, arm) for arm in arms if arm != baseline and arm not in controls]
     return reference.alpha == 0 and all(one.alpha and one.recipe_details == reference.recipe_details for one in others)
-
-
-def _outlooks(
-    design: Design, metric: Metric, assessed: Mapping[str, Assessment]
-) -> Iterator[tuple[str, tuple[Outlook, ...]]]:
-    """Yield the chances of a decision of each arm that is not decided, at the next look and at the last one.
-
-    The assumed differences are 0 and improvements; increases of a metric without a direction of improvement.
-    """
-    test = design.test if design.has_planned_looks else SequentialTest(DEFAULT_LOOKS)
-    sign = -1 if metric.goal == "lower" else 1
-    for arm, one in assessed.items():
-        if one.verdict != "inconclusive" or one.role == "control":
-            continue
-        measured = test.looks[one.looks_taken - 1] if design.has_planned_looks else one.comparison.seeds
-        coming = [seeds for seeds in test.looks if seeds > measured]
-        looks = sorted({*coming[:1], *coming[-1:]})
-        chances = (
-            outlook(
-                *(one.comparison.mean, effect),
-                margin=one.margin,
-                test=test,
-                significance=1 - design.confidence,
-                looks=looks,
-                family=_family(assessed, arm),
-            )
-            for effect in (0.0, sign * one.margin, 2 * sign * one.margin)
-        )
-        yield arm, tuple(chance for of_effect in chances for chance in of_effect)
-
-
-def _family(assessed: Mapping[str, Assessment], arm: str) -> Family:
-    """Return the numbers of tested arms whose tests are adjusted together with those of an arm."""
-    key = family_of(arm, assessed[arm].role)
-    verdicts = [one.verdict for name, one in assessed.items() if family_of(name, one.role) == key]
-    return Family(
-        open=verdicts.count("inconclusive"),
-        different=sum(verdict in DIFFERENT for verdict in verdicts),
-        equivalent=verdicts.count("equivalent"),
-    )
 
 
 def _error_sources(

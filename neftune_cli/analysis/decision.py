@@ -1,10 +1,12 @@
-"""Decision after a comparison: an action that follows from the verdicts on the primary metric."""
+"""Decision after a comparison: the action that follows from the verdicts, and how the sweep continues."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from neftune_cli.analysis.results import Assessment, Comparison, EarlyStopping, StoppedArm
+from neftune_cli.config.spec import DEFAULT_LOOKS
+from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.metrics import Metric
 
 Action = Literal[
@@ -29,6 +31,15 @@ Action = Literal[
 - `too few seeds`: report the results of these trained models.
 - `not learned`: repair the training first; it does not improve on the base model.
 - `no evidence`: report the reasons why there is no verdict.
+"""
+
+
+Continuation = Literal["looks", "new sweep", "missing trials"]
+"""Way to decide what is open:
+
+- `looks`: the further planned looks of the sweep.
+- `new sweep`: another sweep, with planned looks.
+- `missing trials`: the trials of the same sweep that have not finished.
 """
 
 
@@ -71,6 +82,32 @@ def decide(comparison: Comparison) -> Decision:
     others = tuple(arm for arm in arms if arm not in {**with_verdict, **with_few_seeds})
     action, arm = _action(comparison, metric, _confirmatory(with_verdict), _confirmatory(with_few_seeds))
     return Decision(action, arm, with_verdict, with_few_seeds, others)
+
+
+def continuation(comparison: Comparison) -> Continuation | None:
+    """Return how the sweep of a comparison continues; None if nothing is open, or if it cannot be decided so."""
+    if not comparison.origin.is_one_sweep or comparison.learning.has_learned is False:
+        return None
+    missing: Continuation | None = "missing trials" if comparison.unfinished else None
+    if not comparison.studied:
+        return missing or "new sweep"
+    decision = decide(comparison)
+    if comparison.plan and comparison.has_planned_looks:
+        return _continuation_of_looks(comparison, comparison.plan, decision)
+    few = decision.confirmatory_with_few_seeds
+    if missing and (few or comparison.arms_without_trials):
+        return missing
+    seeds_help = few or any(one.comparison.seeds < DEFAULT_LOOKS[-1] for one in decision.open_arms.values())
+    return "new sweep" if seeds_help and comparison.baseline == comparison.default_baseline else missing
+
+
+def _continuation_of_looks(comparison: Comparison, plan: AnalysisPlan, decision: Decision) -> Continuation | None:
+    """Return how a sweep with planned looks continues. Further looks decide on the declared choices only."""
+    if comparison.default_baseline in comparison.arms_without_trials:
+        return "missing trials" if len(comparison.departures) == 1 else None
+    is_decided = decision.confirmatory and not decision.open_arms
+    is_last = bool(plan.looks_taken) and plan.looks[plan.looks_taken - 1] == plan.looks[-1]
+    return None if comparison.departures or is_decided or is_last else "looks"
 
 
 def _confirmatory(assessed: Mapping[str, Assessment]) -> Mapping[str, Assessment]:

@@ -4,13 +4,14 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import accumulate, takewhile
+from itertools import accumulate, chain, takewhile
 from typing import Any, TypeVar
 
 import numpy as np
 
 from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align, first_trial, slope_weights
 from neftune_cli.analysis.multiplicity import simes
+from neftune_cli.analysis.outlook import Family, Outlook, outlook
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import (
     DIFFERENT,
@@ -24,6 +25,7 @@ from neftune_cli.analysis.results import (
 )
 from neftune_cli.analysis.sequential import FIXED, SequentialTest
 from neftune_cli.analysis.verdicts import ComparisonsByLook, assess, is_testable
+from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.evidence.measurements import AnalysisPlan, Floats, Measurements
 from neftune_cli.metrics import Metric
 
@@ -113,6 +115,34 @@ class Design:
         found |= self._before_first_look(metric, margin, [arm for arm in self.treated if not looks_by_arm[arm]])
         arms = {arm: replace(found[arm], role=self.role(arm)) for arm in self.treated if arm in found}
         return MetricAssessment(arms, noise_test)
+
+    def outlooks(self, metric: Metric, assessed: Mapping[str, Assessment]) -> dict[str, tuple[Outlook, ...]]:
+        """Return the chances of a decision of each undecided arm without controls, at the next look and at the last.
+
+        Without planned looks, they are those of a new sweep with the default ones. The assumed differences are 0 and
+        improvements; increases of a metric without a direction of improvement.
+        """
+        test = self.test if self.has_planned_looks else SequentialTest(DEFAULT_LOOKS)
+        sign = -1 if metric.goal == "lower" else 1
+        found = {}
+        for arm, one in assessed.items():
+            if one.verdict != "inconclusive" or one.role == "control":
+                continue
+            measured = test.looks[one.looks_taken - 1] if self.has_planned_looks else one.comparison.seeds
+            coming = [seeds for seeds in test.looks if seeds > measured]
+            chances = (
+                outlook(
+                    *(one.comparison.mean, effect),
+                    margin=one.margin,
+                    test=test,
+                    significance=1 - self.confidence,
+                    looks=sorted({*coming[:1], *coming[-1:]}),
+                    family=_family(assessed, arm),
+                )
+                for effect in (0.0, sign * one.margin, 2 * sign * one.margin)
+            )
+            found[arm] = tuple(chain.from_iterable(chances))
+        return found
 
     def trials_studied(self, looks_by_arm: Mapping[str, int]) -> TrialsByArm:
         """Return the trials of the arms without controls, until the last look at each arm.
@@ -230,6 +260,17 @@ class Design:
         alphas = np.array([first_trial(self.trials, arm).alpha or math.nan for arm in arms])
         span = float(np.ptp(alphas))
         return slope_weights(alphas) * span if span > 0 else None
+
+
+def _family(assessed: Mapping[str, Assessment], arm: str) -> Family:
+    """Return the numbers of tested arms whose tests are adjusted together with those of an arm."""
+    key = family_of(arm, assessed[arm].role)
+    verdicts = [one.verdict for name, one in assessed.items() if family_of(name, one.role) == key]
+    return Family(
+        open=verdicts.count("inconclusive"),
+        different=sum(verdict in DIFFERENT for verdict in verdicts),
+        equivalent=verdicts.count("equivalent"),
+    )
 
 
 def _with_most_seeds(tested: Mapping[str, ComparisonsByLook], look: int) -> tuple[str, ...]:

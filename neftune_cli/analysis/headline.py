@@ -18,7 +18,8 @@ Word = Literal["DECIDED", "PARTLY DECIDED", "NOT DECIDED", "NO VERDICT", "NOTHIN
 - `DECIDED`: every arm, or the primary arm, differs from the baseline or is equivalent to it.
 - `PARTLY DECIDED`: some arms are decided and some are not, or the any-noise test is significant and none is.
 - `NOT DECIDED`: neither a difference nor equivalence is shown.
-- `NO VERDICT`: there are too few seeds for a test, or no values to test.
+- `NO VERDICT`: there are too few seeds for a test, no values to test, no planned look yet, or no verdict on the
+  primary arm.
 - `NOTHING LEARNED`: fine-tuning of the baseline does not improve on the base model.
 - `NOTHING TO COMPARE`: only one arm has finished, apart from controls.
 """
@@ -82,7 +83,7 @@ def _question(comparison: Comparison) -> str:
 
 def _is_incomplete(comparison: Comparison, decision: Decision) -> bool:
     """Return whether an arm that the decision is about has no verdict. Exploratory arms do not count."""
-    without = {*decision.with_few_seeds, *decision.without_verdict} - {comparison.baseline}
+    without = {*decision.with_few_seeds, *decision.without_verdict, *comparison.arms_without_trials}
     return comparison.declared_primary_arm is None and bool(without)
 
 
@@ -90,6 +91,9 @@ def _no_verdict(comparison: Comparison, decision: Decision) -> str:
     primary, exploratory = comparison.declared_primary_arm, ""
     if primary and any(one.role == "exploratory" for one in decision.with_verdict.values()):
         exploratory = " Verdicts on the other arms are exploratory."
+    plan = comparison.plan
+    if plan and plan.has_planned_looks and not plan.looks_taken:
+        return f"The first planned look, at {plan.looks[0]} seeds, has not been taken."
     if few := decision.confirmatory_with_few_seeds:
         seeds = max(one.comparison.seeds for one in few.values())
         of_primary = f" of the primary arm {comparison.spoken(primary)}" if primary and exploratory else ""

@@ -80,7 +80,7 @@ def plan_departures(
 def _other_baseline(design: Design, default: str) -> Iterator[str]:
     exploratory = f"The comparison with {design.baseline} is exploratory."
     if default not in design.trials:
-        yield f"The baseline of the sweep, {default}, has no finished trial. {exploratory}"
+        yield f"The baseline of the sweep, {default}, has no finished trial in this comparison. {exploratory}"
     elif design.plan and design.baseline != default:
         yield f"The declared baseline is {default}. {exploratory}"
 

@@ -52,7 +52,7 @@ class Family:
 
         Args:
             significance: significance level of each family.
-            significant: number of other open arms whose test is significant.
+            significant: number of other open arms that get decided, as if both of their tests were significant.
         """
         left = self.open - significant
         return significance / (left + self.equivalent), significance / (left + self.different)

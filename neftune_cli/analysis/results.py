@@ -232,8 +232,9 @@ class Comparison:
 
     sweep: str
     setting: Setting
-    default_baseline: str
-    """Baseline unless another arm is chosen: the first arm of the sweep, which may have no finished trial."""
+    declared_arms: tuple[str, ...]
+    """Arms that the sweep declares, without controls, whether or not they have a finished trial. The first one is the
+    baseline unless another one is chosen. For runs of other tools, the arms with trials."""
     baseline: str
     """Name of the arm that differences are relative to."""
     base: Mapping[str, float | None] | None
@@ -304,6 +305,17 @@ class Comparison:
     def has_planned_looks(self) -> bool:
         """Return whether the tests are adjusted for planned looks."""
         return self.plan is not None and self.plan.has_planned_looks
+
+    @property
+    def default_baseline(self) -> str:
+        """Return the baseline unless another arm is chosen, which may have no finished trial."""
+        return self.declared_arms[0]
+
+    @property
+    def arms_without_trials(self) -> tuple[str, ...]:
+        """Return the declared arms without a finished trial."""
+        finished = {arm.name for arm in self.arms}
+        return tuple(arm for arm in self.declared_arms if arm not in finished)
 
     @property
     def declared_primary_arm(self) -> str | None:

@@ -112,6 +112,9 @@ def _run_looks(
         total = replace(_joined(total, outcome), already_done=done_before)
         if outcome.was_cut_short:
             return total
+        if not _has_baseline(plan, folder):
+            say(f"Look {number} is not taken: the baseline {plan.spec.arms[0].name} has no finished trial.")
+            break
         folder.add_look(seeds)
         score_declared_metric(plan.spec, folder)
         undecided = _undecided(executable.planned)
@@ -141,10 +144,16 @@ def after_taken_looks(planned: PlannedSweep) -> Plan:
     return replace(plan, trials=tuple(trials), notes=(*plan.notes, note))
 
 
+def _has_baseline(plan: Plan, folder: SweepFolder) -> bool:
+    done, baseline = done_trials(plan, folder), plan.spec.arms[0].name
+    return any(trial.id in done for trial in plan.trials if trial.arm == baseline)
+
+
 def _undecided(planned: PlannedSweep) -> tuple[str, ...]:
     """Return the arms that get further seeds: those without a decision, unless only controls are left among them.
 
-    An arm without an assessment gets no further seeds: a trial diverged, or all trials failed.
+    An arm without an assessment gets no further seeds: a trial diverged, or all trials failed. Without a finished trial
+    of the baseline, no arm is decided.
     """
     from neftune_cli.analysis.comparison import compare_sweep
     from neftune_cli.analysis.design import DECIDED
@@ -154,6 +163,8 @@ def _undecided(planned: PlannedSweep) -> tuple[str, ...]:
     except NothingToCompareError:  # all trials failed
         return ()
     comparison = compared.comparison
+    if comparison.baseline != comparison.default_baseline:
+        return tuple(arm.name for arm in planned.plan.spec.arms[1:])
     assessed = comparison.assessments(comparison.primary)
     undecided = {arm for arm, one in assessed.items() if one.verdict not in DECIDED}
     if not undecided & {arm.name for arm in comparison.studied}:

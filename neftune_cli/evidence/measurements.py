@@ -212,9 +212,9 @@ class Evidence:
     """Declared analysis; None if there is none, and for trials of several sweeps."""
     dropped_plans: tuple[str, ...] = ()
     """Names of the sweeps whose declared analysis is left out, because trials of several sweeps have none."""
-    first_arm: str | None = None
-    """First arm that the sweep declares, or the first of several sweeps: the baseline unless another one is chosen. It
-    may have no finished trial. None for runs of other tools."""
+    declared_arms: tuple[str, ...] = ()
+    """Arms that the sweeps declare, without controls; empty for runs of other tools. The first one is the baseline
+    unless another one is chosen. An arm may have no finished trial."""
     manifests: tuple[str, ...] = ()
     """Text of the `manifest.json` in each folder that has one; empty for runs of other tools."""
 

@@ -1,7 +1,7 @@
 """Evidence from sweeps: trials that differ in noise, seed and declared overrides of their arms only."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import chain, count, groupby
 from pathlib import PurePath
@@ -104,7 +104,7 @@ def _is_single_run(folder: SweepFolder) -> bool:
 
 
 def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
-    """Return the finished trials of a sweep, and a sentence for each damaged, unfinished or missing one."""
+    """Return the finished trials of a sweep, and a sentence for each damaged or unfinished one."""
     spec = folder.spec()
     finished, unfinished = folder.contents()
     trials = []
@@ -119,16 +119,22 @@ def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
         else:
             setting = _setting(spec, shared)
             trials.append(_SweepTrial(folder, setting, canonical_json(shared), arm, overrides or {}, trial))
-    return trials, [*unfinished, *_not_started(folder, spec)]
+    return trials, unfinished
 
 
-def _not_started(folder: SweepFolder, spec: SweepSpec | None) -> Iterator[str]:
-    """Yield a sentence for each declared trial that has no folder yet."""
-    started = {trial_folder.folder_label for trial_folder in folder.trials()}
+def _not_started(folder: SweepFolder, finished: Set[str]) -> Iterator[str]:
+    """Yield a sentence for each declared trial that has no folder yet, and has finished in no compared sweep."""
+    spec = folder.spec()
     if spec is None or spec.analysis.has_planned_looks:  # decided arms get no further seeds
         return iter(())
+    started = {trial_folder.folder_label for trial_folder in folder.trials()}
     declared = [folder_label(arm.name, seed) for arm in spec.arms for seed in spec.seeds]
-    return (f"{label} has not started" for label in declared if label not in started)
+    return (f"{label} has not started" for label in declared if label not in started | finished)
+
+
+def _declared_arms(folder: SweepFolder) -> list[str]:
+    spec = folder.spec()
+    return [arm.name for arm in spec.arms if not arm.control] if spec else []
 
 
 def _recipe_overrides(spec: SweepSpec | None, record: TrialRecord) -> dict[str, Any] | None:
@@ -185,6 +191,7 @@ def _combined(
     names = _arm_names(found)
     trials = [replace(one, arm=names[identity]) for one, identity in _unique_trials(found)]
     order = list(names.values())
+    finished = {folder_label(one.trial.arm, one.trial.seed) for one in found}
     plan = _plan(sweeps[0], names) if len(sweeps) == 1 else None
     combined = Evidence(
         name=" + ".join(folder.name for folder in sweeps),
@@ -194,10 +201,10 @@ def _combined(
         folders=tuple(str(folder.path) for folder in sweeps),
         specs=tuple(folder.spec_text() for folder in sweeps),
         notes=(*_override_notes(found, names), *_added_seeds(sweeps)),
-        unfinished=tuple(line for folder in sweeps for line in unfinished[folder]),
+        unfinished=tuple(line for folder in sweeps for line in (*unfinished[folder], *_not_started(folder, finished))),
         plan=plan,
         dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one, names)),
-        first_arm=spec.arms[0].name if (spec := sweeps[0].spec()) else None,
+        declared_arms=tuple(dict.fromkeys(chain.from_iterable(map(_declared_arms, sweeps)))),
         manifests=tuple(text for folder in sweeps if (text := folder.manifest_text())),
     )
     combined = with_task_scores(combined)
@@ -285,7 +292,8 @@ def _override_notes(found: Sequence[_SweepTrial], names: Mapping[str, str]) -> I
 
 def _evidence_without_trials(folder: SweepFolder, unfinished: Sequence[str]) -> Evidence:
     setting = Setting(model="", data="", recipe={}, shared={})
-    return Evidence(folder.name, setting, (), METRICS, (str(folder.path),), unfinished=tuple(unfinished))
+    lines = (*unfinished, *_not_started(folder, frozenset()))
+    return Evidence(folder.name, setting, (), METRICS, (str(folder.path),), unfinished=lines)
 
 
 def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:

@@ -119,17 +119,19 @@ def tests_text(comparison: Comparison, keys: Iterable[str]) -> str:
     looks = "for the planned looks" if comparison.has_planned_looks else ""
     if most < 2:
         adjusted = f", adjusted {looks}" if looks else ""
-        return f"Verdicts use tests at the {level} level{adjusted}.{_tested_alone(comparison)}"
+        return f"Verdicts use tests at the {level} level{adjusted}.{tested_alone_text(comparison)}"
     arms = f"{fewest} to {counted(most, 'arm')}" if fewest < most else counted(most, "arm")
     return (
         f"Verdicts use p-values adjusted for the number of arms (Hommel's method, {arms}, {level} level)"
-        f"{f' and {looks}' if looks else ''}, separately for difference and equivalence.{_tested_alone(comparison)}"
+        f"{f' and {looks}' if looks else ''}, separately for difference and equivalence.{tested_alone_text(comparison)}"
     )
 
 
-def _tested_alone(comparison: Comparison) -> str:
+def tested_alone_text(comparison: Comparison) -> str:
+    """Return which arms are tested alone on the primary metric, with a space before it; empty if there are none."""
     named = {"primary": "the primary arm", "control": "each control"}
-    alone = [name for role, name in named.items() if role in _roles(comparison)]
+    tested = {one.role for one in comparison.assessments(comparison.primary).values() if one.verdict}
+    alone = [name for role, name in named.items() if role in tested]
     return f" {capitalized(listed(alone))} {'are' if len(alone) > 1 else 'is'} tested alone." if alone else ""
 
 
@@ -146,18 +148,28 @@ def simultaneous_over(comparison: Comparison) -> str:
 def _intervals(comparison: Comparison, assessments: Sequence[Assessment]) -> Iterator[str]:
     """Yield the meaning of the intervals."""
     if any(math.isfinite(one.interval.low) for one in assessments if one.verdict):
-        yield intervals_text(comparison)
+        yield intervals_text(comparison, comparison.metrics)
     elif any(math.isfinite(one.comparison.ci_low) for one in assessments):
         yield f"The {percent(comparison.confidence)} intervals shown are unadjusted."
 
 
-def intervals_text(comparison: Comparison) -> str:
-    """Return the meaning of the intervals of tested arms."""
+def intervals_text(comparison: Comparison, keys: Iterable[str]) -> str:
+    """Return the meaning of the intervals of tested arms on these metrics."""
+    tests = (tests for key in keys for tests in tests_by_family(comparison.assessments(key)).values())
+    is_adjusted = comparison.has_planned_looks or max(tests, default=0) > 1
+    level = f"the {percent(comparison.confidence)} intervals"
+    if not is_adjusted:
+        return f"No arms are tested together, so {level} are not adjusted. {interval_ends_text(comparison)}"
+    over = simultaneous_over(comparison)
+    return f"{capitalized(level)} are simultaneous over {over} (Bonferroni). {interval_ends_text(comparison)}"
+
+
+def interval_ends_text(comparison: Comparison) -> str:
+    """Return which intervals of tested arms have other ends than those of a simultaneous interval."""
     return (
-        f"The {percent(comparison.confidence)} intervals are simultaneous over {simultaneous_over(comparison)} "
-        f"(Bonferroni). The interval of an equivalent arm is the {percent(comparison.equivalence_confidence)} "
-        "interval, by which equivalence is tested. Where an interval disagrees with its verdict, it ends at exactly 0 "
-        "or at the margin, and shows no more than the verdict."
+        f"The interval of an equivalent arm is the {percent(comparison.equivalence_confidence)} interval, by which "
+        "equivalence is tested. Where an interval disagrees with its verdict, it ends at exactly 0 or at the margin, "
+        "and shows no more than the verdict."
     )
 
 

@@ -13,13 +13,16 @@ from neftune_cli.reporting.cells import number_cell, value_cell
 from neftune_cli.reporting.footnotes import (
     few_seeds_sentence,
     footnotes,
+    interval_ends_text,
     intervals_text,
     margins_by_metric,
     pairing,
+    tested_alone_text,
     tests_text,
 )
 from neftune_cli.reporting.sanitizing import latex_text
 from neftune_cli.reporting.sections import (
+    EARLY_STOPPING_TITLE,
     Block,
     Section,
     early_stopping_section,
@@ -104,16 +107,30 @@ def _inference(section: Section, comparison: Comparison) -> Iterator[str]:
     baseline = "" if section.note else f" from {comparison.baseline}"
     yield f"Differences{baseline} are paired by {pairing(comparison, section.keys)}."
     verdicts = _verdicts(comparison, section.keys)
-    if verdicts:
-        yield intervals_text(comparison)
+    if not verdicts:
+        yield "No arm was tested."
+    elif section.title == EARLY_STOPPING_TITLE:
+        yield _early_stopping_tests(comparison)
+    else:
+        yield intervals_text(comparison, section.keys)
         yield tests_text(comparison, section.keys)
         if any(key in comparison.noise_tests for key in section.keys):
             yield "P-values for difference are at least that of the any-noise test."
-    else:
-        yield "No arm was tested."
+    yield from comparison.departures
     yield few_seeds_sentence(comparison)
     if margins := margins_by_metric(comparison, section.keys):
         yield f"Equivalence margins: {margins}."
+
+
+def _early_stopping_tests(comparison: Comparison) -> str:
+    level = f"{percent(1 - comparison.confidence)} level"
+    at_look = ", at the last look" if comparison.has_planned_looks else ""
+    return (
+        "The differences at the best epoch and those after the last epoch are two families of tests. In each, p-values "
+        f"are adjusted for the number of arms (Hommel's method, {level}{at_look}), separately for difference and "
+        f"equivalence, and the {percent(comparison.confidence)} intervals are simultaneous (Bonferroni). "
+        f"{comparison.baseline} after its last epoch is tested alone. {interval_ends_text(comparison)}"
+    )
 
 
 # Compact table
@@ -197,7 +214,10 @@ def _value(comparison: Comparison, arm: str, metric: Metric) -> str:
 
 def _compact_caption(comparison: Comparison, metrics: Sequence[Metric]) -> str:
     setting = latex_text(f"{comparison.setting.description}. Mean ± standard deviation over seeds.")
-    return f"{setting} {_verdict_legend(comparison, metrics)}" if comparison.treated else setting
+    if not comparison.treated:
+        return setting
+    departures = [latex_text(departure) for departure in comparison.departures]
+    return " ".join([setting, _verdict_legend(comparison, metrics), *departures])
 
 
 def _verdict_legend(comparison: Comparison, metrics: Sequence[Metric]) -> str:
@@ -208,9 +228,11 @@ def _verdict_legend(comparison: Comparison, metrics: Sequence[Metric]) -> str:
     if not verdicts:
         return "No arm was tested."
     used = [verdict for verdict, mark in MARKS.items() if mark and verdict in verdicts]
+    alone = tested_alone_text(comparison).lstrip()
     if not used:
-        return latex_text(f"No arm has a verdict of a difference or of equivalence {level}.")
-    return f"{latex_text(f'Verdicts {level}:')} {', '.join(f'{MARKS[verdict]} {verdict}' for verdict in used)}."
+        return latex_text(f"No arm has a verdict of a difference or of equivalence {level}. {alone}")
+    marks = ", ".join(f"{MARKS[verdict]} {verdict}" for verdict in used)
+    return f"{latex_text(f'Verdicts {level}:')} {marks}. {latex_text(alone)}".rstrip()
 
 
 def _adjustment(comparison: Comparison, keys: Iterable[str]) -> str:

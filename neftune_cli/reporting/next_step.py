@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neftune_cli.analysis.decision import decide
+from neftune_cli.analysis.decision import continuation, decide
 from neftune_cli.analysis.design import DECIDED
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import DEFAULT_ALPHAS, DEFAULT_LOOKS
@@ -40,41 +40,17 @@ class NextStep:
 
 def next_step(comparison: Comparison) -> NextStep | None:
     """Return the command that can decide the open arms; None if nothing is open, or if no command can decide it."""
-    if not comparison.origin.is_one_sweep or comparison.learning.has_learned is False:
-        return None
-    if not comparison.studied:
-        alphas = ",".join(f"{one:g}" for one in DEFAULT_ALPHAS)
-        return _missing_trials(comparison) or _with_seeds(comparison, len(DEFAULT_ALPHAS), ("--alphas", alphas))
-    decision = decide(comparison)
-    if comparison.has_planned_looks:
-        is_decided = decision.confirmatory and not decision.open_arms
-        # further looks decide on the declared choices only
-        return None if is_decided or comparison.departures else _of_plan(comparison)
-    few = decision.confirmatory_with_few_seeds
-    if few and (step := _missing_trials(comparison)):
-        return step
-    seeds_help = few or any(_can_be_decided(comparison, arm) for arm in decision.open_arms)
-    if seeds_help and comparison.baseline == comparison.default_baseline:  # that of the new sweep
-        return _with_seeds(comparison, len(comparison.arms), ())
-    return _missing_trials(comparison)
-
-
-def _can_be_decided(comparison: Comparison, arm: str) -> bool:
-    """Return whether a new sweep with planned looks has more seeds than an arm."""
-    assessment = comparison.assessment(arm, comparison.primary)
-    return assessment is not None and assessment.comparison.seeds < DEFAULT_LOOKS[-1]
-
-
-def _missing_trials(comparison: Comparison) -> NextStep | None:
-    """Return the command that trains the missing trials of a sweep; None if there are none."""
-    if not comparison.unfinished:
-        return None
-    return _step(comparison, _same_sweep(comparison), None, len(comparison.unfinished))
-
-
-def _same_sweep(comparison: Comparison) -> tuple[str, ...]:
-    folder = comparison.origin.folders[0]
-    return "neftune", "sweep", f"{folder}/sweep.yaml", "--output", folder
+    match continuation(comparison):
+        case "looks":
+            return _further_looks(comparison)
+        case "missing trials":
+            return _missing_trials(comparison)
+        case "new sweep" if not comparison.studied:
+            alphas = ",".join(f"{one:g}" for one in DEFAULT_ALPHAS)
+            return _new_sweep(comparison, len(DEFAULT_ALPHAS), ("--alphas", alphas))
+        case "new sweep":
+            return _new_sweep(comparison, len(comparison.arms) + len(comparison.arms_without_trials), ())
+    return None
 
 
 def chance_sentence(comparison: Comparison) -> str:
@@ -99,20 +75,36 @@ def chance_sentence(comparison: Comparison) -> str:
     )
 
 
-def _of_plan(comparison: Comparison) -> NextStep | None:
-    """Return the command that continues the plan of a sweep; None after its last look."""
+def _further_looks(comparison: Comparison) -> NextStep:
+    """Return the command that continues the planned looks of a sweep."""
     plan = comparison.plan
     assert plan is not None
     taken, last = plan.looks[plan.looks_taken - 1] if plan.looks_taken else 0, plan.looks[-1]
-    if taken == last:
-        return None
     assessed = comparison.assessments(comparison.primary).values()
     decided = sum(one.verdict in DECIDED for one in assessed)
     open_arms = len(comparison.treated) - decided
     return _step(comparison, _same_sweep(comparison), last, (last - taken) * (1 + open_arms))
 
 
-def _with_seeds(comparison: Comparison, arms: int, options: Sequence[str]) -> NextStep:
+def _missing_trials(comparison: Comparison) -> NextStep:
+    """Return the command that trains the missing trials of a sweep.
+
+    With planned looks, the baseline is missing: its trials are trained for all seeds, and the other arms may go on.
+    """
+    plan = comparison.plan
+    if plan and plan.has_planned_looks:
+        last = plan.looks[-1]
+        others = sum(last - len(arm.seeds) for arm in comparison.arms)
+        return _step(comparison, _same_sweep(comparison), last, last + others)
+    return _step(comparison, _same_sweep(comparison), None, len(comparison.unfinished))
+
+
+def _same_sweep(comparison: Comparison) -> tuple[str, ...]:
+    folder = comparison.origin.folders[0]
+    return "neftune", "sweep", f"{folder}/sweep.yaml", "--output", folder
+
+
+def _new_sweep(comparison: Comparison, arms: int, options: Sequence[str]) -> NextStep:
     """Return the command for a sweep with planned looks in a folder of its own."""
     folder = comparison.origin.folders[0].rstrip("/")
     declared = comparison.plan or AnalysisPlan()

@@ -31,7 +31,8 @@ class ExportedHeadline(ExportedModel):
 
     word: Word
     """`DECIDED`: every arm (or the primary arm) has a verdict other than inconclusive. `PARTLY DECIDED`: some have, or
-    the any-noise test is significant and no arm is decided. `NO VERDICT`: nothing could be tested."""
+    the any-noise test is significant and no arm is decided. `NO VERDICT`: nothing could be tested, or the primary arm
+    has no verdict."""
     sentence: str
     """Content of the decision."""
 

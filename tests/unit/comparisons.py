@@ -68,7 +68,7 @@ def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str
     return Comparison(
         sweep="bios",
         setting=SETTING,
-        default_baseline=arms[0].name,
+        declared_arms=tuple(arm.name for arm in arms),
         baseline=arms[0].name,
         base=None,
         arms=arms,

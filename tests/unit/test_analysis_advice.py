@@ -38,6 +38,14 @@ def test_better_arm_is_recommended_with_its_cross_fitted_gain() -> None:
     )
 
 
+def test_an_exploratory_comparison_recommends_a_test_of_the_better_arm() -> None:
+    exploratory = "The comparison with alpha=0 is exploratory."
+    text = advice(replace(_compare(assessment(-0.02, 0.01, "better")), departures=(exploratory,)))
+
+    assert text.startswith("Test alpha 5 in a new sweep before you use it. Compared with alpha 0, ")
+    assert text.endswith(f"{exploratory} {SCOPE}")
+
+
 def test_early_stopping_is_an_alternative_if_the_arm_is_not_better() -> None:
     compared = replace(_compare(assessment(-0.02, 0.01, "better")), early_stopping=early_stopping())
 

@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from neftune_cli.analysis.comparison import compare_arms
+from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.analysis.sequential import SequentialTest
@@ -81,7 +82,7 @@ def test_no_outlook_where_further_looks_decide_otherwise(options: ComparisonOpti
     [
         {"folders": ("results/s", "results/t")},
         {"specs": ()},  # runs of another tool
-        {"first_arm": "alpha=1"},
+        {"declared_arms": ("alpha=1", "alpha=0", "alpha=5")},
     ],
 )
 def test_no_outlook_where_no_command_continues(changes: dict[str, Any]) -> None:
@@ -91,16 +92,27 @@ def test_no_outlook_where_no_command_continues(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("plan", [replace(LOOKS, looks_taken=1), None])
 def test_a_baseline_without_trials_makes_the_comparison_exploratory(plan: AnalysisPlan | None) -> None:
     evidence = _evidence({5.0: [0.3, -0.2, 0.1], 10.0: [0.2, -0.1, 0.3]}, plan)
-    without = replace(evidence, trials=tuple(one for one in evidence.trials if one.alpha), first_arm="alpha=0")
+    without = replace(
+        evidence,
+        trials=tuple(one for one in evidence.trials if one.alpha),
+        declared_arms=("alpha=0", "alpha=5", "alpha=10"),
+    )
 
     comparison = compare_arms(without)
 
     assert comparison.baseline == "alpha=5"
     assert comparison.departures == (
-        "The baseline of the sweep, alpha=0, has no finished trial. The comparison with alpha=5 is exploratory.",
+        "The baseline of the sweep, alpha=0, has no finished trial in this comparison. "
+        "The comparison with alpha=5 is exploratory.",
     )
     assert comparison.outlooks == {}
-    assert next_step(comparison) is None
+    step = next_step(comparison)
+    if plan is None:  # nothing is known to be missing
+        assert step is None
+    else:
+        assert step is not None
+        assert step.command == ("neftune", "sweep", "results/s/sweep.yaml", "--output", "results/s")
+        assert step.price == "at most 5 seeds, 9 trials"  # 5 of the baseline, and 2 further ones of both arms
 
 
 def test_next_step_trains_missing_trials_where_new_seeds_decide_nothing() -> None:
@@ -110,14 +122,42 @@ def test_next_step_trains_missing_trials_where_new_seeds_decide_nothing() -> Non
     missing = ("alpha=0, seed 0 has not started", "alpha=0, seed 1: out of memory")
 
     for trials in (others, baseline):
-        step = next_step(compare_arms(replace(evidence, trials=trials, first_arm="alpha=0", unfinished=missing)))
+        step = next_step(
+            compare_arms(replace(evidence, trials=trials, declared_arms=("alpha=0", "alpha=5"), unfinished=missing))
+        )
         assert step is not None
         assert step.command == ("neftune", "sweep", "results/s/sweep.yaml", "--output", "results/s")
         assert step.price == "at most 2 trials"
 
 
+@pytest.mark.parametrize("is_missing", [True, False])
+def test_missing_trials_come_before_a_new_sweep_if_an_arm_has_few_seeds(is_missing: bool) -> None:
+    evidence = _evidence({5.0: [0.3, -0.2], 10.0: [0.2, -0.1, 0.3]}, None)
+    unfinished = ("alpha=5, seed 2 has not started",) if is_missing else ()
+
+    comparison = compare_arms(replace(evidence, unfinished=unfinished))
+
+    step = next_step(comparison)
+    assert step is not None
+    assert ("--until-decided" in step.command) != is_missing
+    assert bool(comparison.outlooks) != is_missing
+
+
+def test_an_arm_without_trials_is_trained_first_and_leaves_the_comparison_incomplete() -> None:
+    better = [-0.100, -0.101, -0.099]
+    evidence = replace(_evidence({10.0: better}, None), declared_arms=("alpha=0", "alpha=5", "alpha=10"))
+
+    comparison = compare_arms(replace(evidence, unfinished=("alpha=5, seed 0 has not started",)))
+
+    assert comparison.arms_without_trials == ("alpha=5",)
+    assert headline(comparison).word == "PARTLY DECIDED"
+    step = next_step(comparison)
+    assert step is not None
+    assert step.price == "at most 1 trial"
+
+
 def test_the_declared_baseline_is_the_default_one() -> None:
-    evidence = replace(_evidence({5.0: [0.3, -0.2, 0.1]}, None), first_arm="alpha=5")
+    evidence = replace(_evidence({5.0: [0.3, -0.2, 0.1]}, None), declared_arms=("alpha=5", "alpha=0"))
 
     assert compare_arms(evidence).baseline == "alpha=5"
     assert compare_arms(evidence).departures == ()

@@ -108,3 +108,11 @@ def test_sweep_that_learned_nothing_has_no_other_decision() -> None:
     text = advice(comparison)
     assert text.startswith("Nothing learned: ")
     assert "Fine-tuning does not improve held-out loss" in text
+
+
+def test_before_the_first_look_the_reason_is_the_look() -> None:
+    plan = AnalysisPlan(looks=(4, 5), seeds=(0, 1, 2, 3, 4))
+
+    found = headline(compared({5: UNCLEAR[:2]}, plan))
+
+    assert (found.word, found.sentence) == ("NO VERDICT", "The first planned look, at 4 seeds, has not been taken.")

@@ -1,6 +1,7 @@
 """Planned looks: arms that are decided at a look get no further seeds."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def all_better(arm: str, seed: int) -> float:
 
 
 def run(
-    folder: Path, losses: Losses, monkeypatch: pytest.MonkeyPatch, **options: Any
+    folder: Path, losses: Losses, monkeypatch: pytest.MonkeyPatch, failing: Sequence[str] = (), **options: Any
 ) -> tuple[SweepOutcome, list[str]]:
     """Run the looks with an executor that writes records with given losses. Return the outcome and the lines."""
     planned = plan_sweep(None, FIELDS, folder, TrialRunner().inspect)
@@ -58,6 +59,8 @@ def run(
         missing = missing_trials(plan, sweep)
         sweep.open(plan.spec)
         for trial in missing:
+            if trial.arm in failing:
+                continue
             loss = 3.0 if trial.is_base else losses(trial.arm, trial.seed or 0)
             record = trial_record(trial.id, trial.arm, trial.seed, loss, alpha=trial.alpha, identity=trial.identity)
             write_trial(trial_folder(sweep, trial), record)
@@ -126,6 +129,29 @@ def test_the_trials_that_are_left_are_those_of_arms_that_are_not_decided(
         {arm: [5, 6, 7] for arm in ("alpha=0", "alpha=10")},
         ("Look 2 of 3, 5 seeds: not decided: alpha=10.",),
     )
+
+
+def test_no_look_is_taken_without_a_trial_of_the_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, lines = run(tmp_path, all_better, monkeypatch, failing=("alpha=0",))
+
+    assert lines == ["Look 1 is not taken: the baseline alpha=0 has no finished trial."]
+    assert SweepFolder(tmp_path).manifest().looks == ()
+    assert seeds_of(tmp_path) == {"alpha=5": [0, 1, 2], "alpha=10": [0, 1, 2]}
+
+
+def test_no_arm_is_decided_if_the_trials_of_the_baseline_are_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, all_better, monkeypatch)
+    for lost in SweepFolder(tmp_path).trials():
+        if lost.folder_label.startswith("alpha=0,"):
+            shutil.rmtree(lost.path)
+
+    planned = plan_sweep(None, FIELDS, tmp_path, TrialRunner().inspect)
+    plan = after_taken_looks(planned)
+
+    assert plan.notes[-1].endswith("not decided: alpha=5 and alpha=10.")
+    assert {trial.arm for trial in missing_trials(plan, planned.folder)} == {"alpha=0", "alpha=5", "alpha=10"}
 
 
 def test_nothing_is_left_if_every_arm_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,6 +200,26 @@ def test_trials_that_have_not_started_are_unfinished(tmp_path: Path, hand_made_r
     assert found.unfinished == tuple(f"alpha=10,seed={seed} has not started" for seed in (0, 1, 2))
 
 
+def test_a_trial_that_another_compared_sweep_has_is_not_missing(tmp_path: Path, hand_made_records: Records) -> None:
+    def is_half(record: TrialRecord) -> bool:
+        return record.seed in (None, 0)
+
+    first = _sweep(tmp_path / "one", [one for one in hand_made_records if is_half(one)])
+    second = _sweep(tmp_path / "two", [one for one in hand_made_records if one.seed is None or not is_half(one)])
+
+    (found,) = sweep_evidence([first, second])
+
+    assert set(found.unfinished) == {f"alpha=10,seed={seed} has not started" for seed in (0, 1, 2)}
+
+
+def test_arms_are_declared_whether_or_not_they_have_trials(tmp_path: Path, hand_made_records: Records) -> None:
+    treated = [one for one in hand_made_records if one.alpha]
+
+    (found,) = sweep_evidence([_sweep(tmp_path / "one", treated)])
+
+    assert found.declared_arms == ("alpha=0", "alpha=5", "alpha=10")
+
+
 def test_different_results_of_the_same_trial_raise(tmp_path: Path, hand_made_records: Records) -> None:
     changed = hand_made_records[4].loss.model_copy(update={"eval_loss": 9.9})
     other = [*hand_made_records[:4], hand_made_records[4].model_copy(update={"loss": changed})]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neftune_cli.analysis.results import Comparison
+from neftune_cli.analysis.results import Comparison, Verdict
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence
 from neftune_cli.metrics import Margin
 from neftune_cli.reporting.checklist.document import checklist, checklist_markdown, seed_table, to_checklist
@@ -117,6 +117,33 @@ def test_a_paused_plan_is_not_called_complete() -> None:
     assert "Looks taken: 1 of 2. Not decided: alpha 5." in excluded
     assert "No trial is missing" not in excluded
     assert "No trial is missing" in texts(replace(comparison(), unfinished=()), FULL)["Were runs or data excluded"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "looks_taken", "seeds", "is_complete"),
+    [
+        ("better", 1, 3, True),
+        ("inconclusive", 1, 3, False),
+        ("inconclusive", 2, 5, True),
+        ("inconclusive", 2, 4, False),  # a trial of the last look is lost
+        (None, 0, 2, False),
+    ],
+)
+def test_a_plan_is_called_complete_if_every_look_has_its_seeds(
+    verdict: Verdict | None, looks_taken: int, seeds: int, is_complete: bool
+) -> None:
+    values = tuple(1.5 + 0.01 * seed for seed in range(seeds))
+    assessed = replace(assessment(0.0, 0.02, verdict), looks_taken=looks_taken)
+    arms = [
+        summary("alpha=0", 0.0, {"eval_loss": estimate(values)}),
+        summary("alpha=5", 5.0, {"eval_loss": estimate(values, values, assessed)}),
+    ]
+    plan = AnalysisPlan(looks=(3, 5), seeds=tuple(range(5)), looks_taken=looks_taken)
+
+    excluded = texts(replace(compared(*arms), plan=plan), FULL)["Were runs or data excluded"]
+
+    assert f"Looks taken: {looks_taken} of 2." in excluded
+    assert ("No trial is missing" in excluded) == is_complete
 
 
 def test_a_metric_that_was_chosen_later_is_not_called_declared() -> None:

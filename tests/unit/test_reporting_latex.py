@@ -5,6 +5,7 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neftune_cli.analysis.results import Comparison
+from neftune_cli.analysis.results import Comparison, Role
 from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.reporting.latex import to_latex
 from neftune_cli.reporting.sanitizing import latex_text
@@ -24,6 +25,7 @@ from tests.unit.comparisons import (
     early_stopping,
     estimate,
     hand_made,
+    noise_test,
     summary,
 )
 
@@ -71,7 +73,7 @@ TOKEN = re.compile("|".join(map(re.escape, PRINTED)) + "|.")
 LOSS_TABLE = r"""
 \begin{table}[htbp]
 \centering\small
-\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batch size 16). Mean $\pm$ standard deviation over seeds. Differences from alpha=0 are paired by seed and item. The 95\% intervals are simultaneous over the arms (Bonferroni). The interval of an equivalent arm is the 90\% interval, by which equivalence is tested. Where an interval disagrees with its verdict, it ends at exactly 0 or at the margin, and shows no more than the verdict. Verdicts use tests at the 5\% level. Equivalence margins: held-out loss 0.01.}
+\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batch size 16). Mean $\pm$ standard deviation over seeds. Differences from alpha=0 are paired by seed and item. No arms are tested together, so the 95\% intervals are not adjusted. The interval of an equivalent arm is the 90\% interval, by which equivalence is tested. Where an interval disagrees with its verdict, it ends at exactly 0 or at the margin, and shows no more than the verdict. Verdicts use tests at the 5\% level. Equivalence margins: held-out loss 0.01.}
 \label{tab:bios-loss}
 \begin{tabular}{lrrrl}
 \toprule
@@ -208,14 +210,41 @@ def test_planned_looks_are_in_the_captions() -> None:
     assert "adjusted for the number of arms (Hommel's method) and for the planned looks at the 5\\% level" in text
 
 
+def test_the_caption_of_early_stopping_states_its_own_families(whole: Comparison) -> None:
+    test = noise_test(assessment(-0.01, 0.05), assessment(0.0, 0.05), ["alpha=5"])
+    text = to_latex([replace(whole, noise_tests={"eval_loss": test})])
+
+    (caption,) = [line for line in text.splitlines() if line.startswith(r"\caption{Comparison with early stopping")]
+    assert "are two families of tests." in caption
+    assert "alpha=0 after its last epoch is tested alone." in caption
+    assert "any-noise" not in caption
+
+
+def test_captions_name_departures_and_arms_that_are_tested_alone() -> None:
+    values = (1.5, 1.51, 1.52)
+    roles: Sequence[Role] = ("primary", "exploratory", "exploratory")
+    arms = [summary("0", 0.0, {"eval_loss": estimate(values)})]
+    arms += [
+        summary(f"{place}", float(place), {"eval_loss": estimate(values, values, assessment(0.0, 0.02, role=role))})
+        for place, role in enumerate(roles, start=1)
+    ]
+
+    text = to_latex([replace(comparison(*arms), departures=("The comparison with 0 is exploratory.",))])
+
+    captions = [line for line in text.splitlines() if line.startswith(r"\caption")]
+    assert len(captions) == 2
+    assert all("The primary arm is tested alone." in caption for caption in captions)
+    assert all("The comparison with 0 is exploratory." in caption for caption in captions)
+
+
 def test_metrics_without_items_are_paired_by_seed() -> None:
     values = (1.5, 1.51, 1.52)
     assessed = estimate(values, values, assessment(0.0, 0.02, items=1))
     arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": assessed})]
 
     assert (
-        r"Differences from 0 are paired by seed. The 99.9\% intervals are simultaneous over the arms (Bonferroni)"
-        in to_latex([replace(comparison(*arms), confidence=0.999)])
+        r"Differences from 0 are paired by seed. No arms are tested together, so the 99.9\% intervals "
+        "are not adjusted." in to_latex([replace(comparison(*arms), confidence=0.999)])
     )
 
 

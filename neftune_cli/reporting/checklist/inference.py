@@ -4,7 +4,9 @@ import math
 from collections.abc import Iterator
 
 from neftune_cli.analysis.decision import decide
+from neftune_cli.analysis.design import DECIDED
 from neftune_cli.analysis.results import Comparison
+from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.reporting.checklist.design import MOST_NOTES, Answer
 from neftune_cli.reporting.checklist.files import RunFiles
@@ -105,15 +107,28 @@ def exclusions(comparison: Comparison, files: RunFiles) -> Answer:
 
 def _missing_runs(comparison: Comparison, files: RunFiles) -> Iterator[str]:
     yield from (f"Missing from the numbers: {line}" for line in comparison.unfinished)
-    open_arms = decide(comparison).open_arms if comparison.treated else {}
-    plan = comparison.plan
-    may_continue = open_arms or comparison.departures
-    if plan and plan.has_planned_looks and may_continue and plan.looks_taken < len(plan.looks):
+    plan, is_complete = comparison.plan, not comparison.unfinished and not comparison.arms_without_trials
+    if plan and plan.has_planned_looks:
         yield f"Looks taken: {plan.looks_taken} of {len(plan.looks)}."
+        open_arms = decide(comparison).open_arms if comparison.treated else ()
         if open_arms:
             yield f"Not decided: {listed([comparison.spoken(arm) for arm in open_arms])}."
-    elif not comparison.unfinished and files.specs:
-        yield "No trial is missing: every declared trial, until the look that decides its arm, has finished."
+        if is_complete and _has_all_seeds_of_looks(comparison, plan):
+            yield "No trial is missing: every declared trial, until the look that decides its arm, has finished."
+    elif is_complete and files.specs:
+        yield "No trial is missing: every declared trial has finished."
+
+
+def _has_all_seeds_of_looks(comparison: Comparison, plan: AnalysisPlan) -> bool:
+    """Return whether every arm but the controls has all seeds until the look that decides it, or until the last one."""
+    assessed = [comparison.assessment(arm.name, comparison.primary) for arm in comparison.studied]
+    looks = [
+        one.looks_taken for one in assessed if one and (one.verdict in DECIDED or one.looks_taken == len(plan.looks))
+    ]
+    if len(looks) < len(comparison.studied) or min(looks, default=0) == 0:
+        return False
+    arms = [*zip(comparison.studied, looks, strict=True), (comparison.arm(comparison.baseline), max(looks))]
+    return all(set(plan.seeds[: plan.looks[look - 1]]) <= set(arm.seeds) for arm, look in arms)
 
 
 def _dropped_rows(files: RunFiles) -> Iterator[str]:
