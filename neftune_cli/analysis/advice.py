@@ -34,7 +34,10 @@ def advice(comparison: Comparison) -> str:
 def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.arm is not None
     arm = comparison.spoken(decision.arm)
-    yield f"Test {arm} in a new sweep before you use it." if comparison.departures else f"Use {arm}."
+    if comparison.default_baseline in comparison.arms_without_trials:
+        yield f"Train the baseline {comparison.spoken(comparison.default_baseline)} before you use {arm}."
+    else:
+        yield f"Test {arm} in a new sweep before you use it." if comparison.departures else f"Use {arm}."
     yield from _differences(comparison, decision.with_verdict)
     best = comparison.best
     if best and best.arm == decision.arm and math.isfinite(best.advantage.ci_low):

@@ -94,8 +94,8 @@ def _missing_trials(comparison: Comparison) -> NextStep:
     plan = comparison.plan
     if plan and plan.has_planned_looks:
         last = plan.looks[-1]
-        others = sum(last - len(arm.seeds) for arm in comparison.arms)
-        return _step(comparison, _same_sweep(comparison), last, last + others)
+        further = sum(last - len(arm.seeds) for arm in comparison.arms)
+        return _step(comparison, _same_sweep(comparison), last, last * len(comparison.arms_without_trials) + further)
     return _step(comparison, _same_sweep(comparison), None, len(comparison.unfinished))
 
 

@@ -212,12 +212,14 @@ def test_planned_looks_are_in_the_captions() -> None:
 
 def test_the_caption_of_early_stopping_states_its_own_families(whole: Comparison) -> None:
     test = noise_test(assessment(-0.01, 0.05), assessment(0.0, 0.05), ["alpha=5"])
-    text = to_latex([replace(whole, noise_tests={"eval_loss": test})])
+    control = replace(whole.arms[1], name="alpha=10", alpha=10.0)
+    text = to_latex([replace(whole, arms=(*whole.arms, control), noise_tests={"eval_loss": test})])
 
     (caption,) = [line for line in text.splitlines() if line.startswith(r"\caption{Comparison with early stopping")]
     assert "are two families of tests." in caption
     assert "alpha=0 after its last epoch is tested alone." in caption
     assert "any-noise" not in caption
+    assert "Verdicts use single tests at the 5\\% level. The interval" in to_latex([whole])
 
 
 def test_captions_name_departures_and_arms_that_are_tested_alone() -> None:
