@@ -166,7 +166,7 @@ def compare(
     margins: "Mapping[str, float | str | Margin] | None" = None,
     confidence: float = 0.95,
 ) -> ComparisonResult:
-    """Compare the arms of finished sweeps, or of runs of other tools, as `neftune compare` does.
+    """Compare the arms of sweeps, or of runs of other tools, as `neftune compare` does.
 
     Args:
         results: results of `sweep`, or folders. Default: `results`.

@@ -18,7 +18,7 @@ from neftune_cli.errors import ExitCode, NeftuneError, UsageError
 SUMMARIES = {
     "sweep": "Fine-tune one model with several alphas and seeds, and print the comparison.",
     "compare": (
-        "Compare the arms of finished sweeps, paired by seed and example: print the decision, and write a report."
+        "Compare the finished trials of sweeps, paired by seed and example: print the decision, and write a report."
     ),
     "status": ("Show the progress of sweeps: running and failed trials, the time left, and the command that resumes."),
     "train": "Fine-tune once with noise, keep the model, and print its comparison with the base model.",

@@ -11,7 +11,7 @@ from neftune_cli.analysis.alignment import AlignedMetric, align
 from neftune_cli.analysis.paired import cluster_table
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import Floats, Measurements
-from neftune_cli.evidence.sweeps import read_trial
+from neftune_cli.evidence.trials import read_trial
 from neftune_cli.store import SweepFolder
 
 METRICS = ("eval_loss", "train_loss_clean", "exact_match")

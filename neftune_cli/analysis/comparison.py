@@ -140,6 +140,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         departures=departures,
         chosen_margin=chosen_margin,
     )
+    # further looks, and a new sweep, are tested at the default confidence level
     if options.confidence != DEFAULT_OPTIONS.confidence or not _continues_with_seeds(comparison):
         return comparison
     return replace(comparison, outlooks=design.outlooks(metrics[primary], assessed[primary].arms))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from neftune_cli.analysis.results import Assessment, Comparison, EarlyStopping, StoppedArm
+from neftune_cli.analysis.results import DECIDED, Assessment, Comparison, EarlyStopping, StoppedArm
 from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.metrics import Metric
@@ -49,7 +49,7 @@ class Decision:
 
     action: Action
     arm: str | None
-    """The arm to use."""
+    """For `use`, the arm to use. For `stop earlier`, the best arm, which the early-stopped baseline may equal."""
     with_verdict: Mapping[str, Assessment]
     with_few_seeds: Mapping[str, Assessment]
     """Arms with too few seeds for a verdict on the method."""
@@ -88,12 +88,12 @@ def continuation(comparison: Comparison) -> Continuation | None:
     """Return how the sweep of a comparison continues; None if nothing is open, or if it cannot be decided so."""
     if not comparison.origin.is_one_sweep or comparison.learning.has_learned is False:
         return None
+    if comparison.plan and comparison.has_planned_looks:
+        return _continuation_of_looks(comparison, comparison.plan)
     missing: Continuation | None = "missing trials" if comparison.unfinished else None
     if not comparison.studied:
         return missing or "new sweep"
     decision = decide(comparison)
-    if comparison.plan and comparison.has_planned_looks:
-        return _continuation_of_looks(comparison, comparison.plan, decision)
     few = decision.confirmatory_with_few_seeds
     if missing and (few or comparison.arms_without_trials):
         return missing
@@ -101,17 +101,37 @@ def continuation(comparison: Comparison) -> Continuation | None:
     return "new sweep" if seeds_help and comparison.baseline == comparison.default_baseline else missing
 
 
-def _continuation_of_looks(comparison: Comparison, plan: AnalysisPlan, decision: Decision) -> Continuation | None:
+def _continuation_of_looks(comparison: Comparison, plan: AnalysisPlan) -> Continuation | None:
     """Return how a sweep with planned looks continues. Further looks decide on the declared choices only."""
-    if comparison.default_baseline in comparison.arms_without_trials:
-        return "missing trials" if len(comparison.departures) == 1 else None
-    is_decided = decision.confirmatory and not decision.open_arms
-    is_last = bool(plan.looks_taken) and plan.looks[plan.looks_taken - 1] == plan.looks[-1]
-    return None if comparison.departures or is_decided or is_last else "looks"
+    has_baseline = comparison.default_baseline not in comparison.arms_without_trials
+    other_departures = len(comparison.departures) - (0 if has_baseline else 1)  # a missing baseline is one
+    if other_departures:
+        return None
+    if not has_baseline:
+        return "missing trials"
+    if arms_with_further_seeds(comparison) and not plan.is_finished:
+        return "looks"
+    return "missing trials" if comparison.arms_without_trials and comparison.origin.has_failed_trials else None
+
+
+def arms_with_further_seeds(comparison: Comparison) -> tuple[str, ...]:
+    """Return the arms that get further seeds at the next planned look, exploratory arms included.
+
+    These are the arms without a decision, or none if fine-tuning learned nothing, or if only controls are left. Before
+    the first look, and without a finished trial of the baseline, no arm is decided. An arm without an assessment gets
+    no further seeds: a trial diverged, or all trials failed.
+    """
+    plan = comparison.plan or AnalysisPlan()
+    if not plan.looks_taken or comparison.baseline != comparison.default_baseline:
+        return tuple(arm for arm in (*comparison.declared_arms, *plan.controls) if arm != comparison.default_baseline)
+    assessed = comparison.assessments(comparison.primary)
+    undecided = tuple(arm for arm, one in assessed.items() if one.verdict not in DECIDED)
+    is_about_controls = not set(undecided) - set(plan.controls)
+    return () if is_about_controls or comparison.learning.has_learned is False else undecided
 
 
 def _confirmatory(assessed: Mapping[str, Assessment]) -> Mapping[str, Assessment]:
-    """Return the declared primary arm, or all arms if none was declared."""
+    """Return the arms without exploratory ones."""
     return {arm: one for arm, one in assessed.items() if one.role != "exploratory"}
 
 

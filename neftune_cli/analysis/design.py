@@ -14,6 +14,7 @@ from neftune_cli.analysis.multiplicity import simes
 from neftune_cli.analysis.outlook import Family, Outlook, outlook
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import (
+    DECIDED,
     DIFFERENT,
     Assessment,
     Contrast,
@@ -29,8 +30,6 @@ from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.evidence.measurements import AnalysisPlan, Floats, Measurements
 from neftune_cli.metrics import Metric
 
-DECIDED = (*DIFFERENT, "equivalent")
-"""Verdicts after which an arm gets no further seeds."""
 Result = TypeVar("Result")
 LEAST_SEED_SHARE = 0.5
 """Smallest number of seeds of an arm in the contrasts of a look, as a share of the seeds of the arm with the most."""
@@ -57,7 +56,7 @@ class Design:
     confidence: float
     plan: AnalysisPlan | None
     about_noise: bool
-    """Whether the arms differ from the baseline in noise alone."""
+    """Whether the baseline has no noise, and all other arms but controls have noise and the same recipe."""
 
     @property
     def test(self) -> SequentialTest:
@@ -132,7 +131,8 @@ class Design:
             coming = [seeds for seeds in test.looks if seeds > measured]
             chances = (
                 outlook(
-                    *(one.comparison.mean, effect),
+                    one.comparison.mean,
+                    effect,
                     margin=one.margin,
                     test=test,
                     significance=1 - self.confidence,

@@ -20,6 +20,8 @@ Verdict = Literal["better", "worse", "higher", "lower", "equivalent", "inconclus
 """`higher` and `lower` are for metrics where neither direction is an improvement by itself."""
 DIFFERENT: tuple[Verdict, ...] = ("better", "worse", "higher", "lower")
 """Verdicts of a difference that is shown."""
+DECIDED: tuple[Verdict, ...] = (*DIFFERENT, "equivalent")
+"""Verdicts after which an arm gets no further seeds."""
 Role = Literal["arm", "primary", "exploratory", "control"]
 """Role of an arm in the tests: one of several arms, the predeclared primary arm, an arm that is tested apart from the
 primary one, or a check of the sweep."""

@@ -66,7 +66,7 @@ def compare(
     format_: Annotated[OutputFormat, typer.Option("--format", help="Output format.")] = OutputFormat.TABLE,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Output file (default: the terminal).")] = None,
 ) -> None:
-    """Compare the arms of finished sweeps, paired by seed and example: print the decision, and write a report."""
+    """Compare the finished trials of sweeps, paired by seed and example: print the decision, and write a report."""
     from neftune_cli.analysis.comparison import compare_all
     from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions, check_confidence, parse_margins
     from neftune_cli.evidence.gathering import gather, measured_metrics

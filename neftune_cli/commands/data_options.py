@@ -57,8 +57,8 @@ EvalExamples = Annotated[
     int | None,
     Option(
         "--eval-examples",
-        "Maximum number of held-out examples, chosen by content hash (default 200; without a test, "
-        "validation or eval split, one fifth of the prompts, at most 200).",
+        "Number of held-out examples, chosen by content hash: at most N of a test, validation or eval split (default "
+        "200); without one, N of the training data (default: those of one fifth of the prompts, at most 200).",
         DATA,
         _SPEC,
         field="eval_examples",

@@ -75,7 +75,14 @@ TrainSnr = Annotated[
 ]
 Seed = Annotated[
     int,
-    Option("--seed", "Seed of data order, dropout and noise (default 0).", NOISE, _COMMAND, metavar="N", at_least=0),
+    Option(
+        "--seed",
+        "Seed of data order, dropout, noise and the initial weights of LoRA adapters (default 0).",
+        NOISE,
+        _COMMAND,
+        metavar="N",
+        at_least=0,
+    ),
 ]
 NoiseName = Annotated[
     str | None,
@@ -256,8 +263,9 @@ CurveExamples = Annotated[
     int | None,
     Option(
         "--curve-examples",
-        "Measure the loss curves on N held-out and N training examples, the same in all arms. All examples are still "
-        "used after the last epoch and after each epoch with a new lowest loss (default: all examples, every epoch).",
+        "Measure the loss curves on N held-out and N training examples, the same in all trials. The loss on all "
+        "examples is still measured after the last epoch, and after each epoch with a new lowest loss (default: all "
+        "examples, every epoch).",
         EVALUATION,
         _SPEC,
         field="evaluation.curve_examples",

@@ -150,25 +150,15 @@ def _has_baseline(plan: Plan, folder: SweepFolder) -> bool:
 
 
 def _undecided(planned: PlannedSweep) -> tuple[str, ...]:
-    """Return the arms that get further seeds: those without a decision, unless only controls are left among them.
-
-    An arm without an assessment gets no further seeds: a trial diverged, or all trials failed. Without a finished trial
-    of the baseline, no arm is decided.
-    """
+    """Return the arms that get further seeds, in the order of the sweep; none if all trials failed."""
     from neftune_cli.analysis.comparison import compare_sweep
-    from neftune_cli.analysis.design import DECIDED
+    from neftune_cli.analysis.decision import arms_with_further_seeds
 
     try:
         (compared, *_) = compare_sweep(planned.folder)
-    except NothingToCompareError:  # all trials failed
+    except NothingToCompareError:
         return ()
-    comparison = compared.comparison
-    if comparison.baseline != comparison.default_baseline:
-        return tuple(arm.name for arm in planned.plan.spec.arms[1:])
-    assessed = comparison.assessments(comparison.primary)
-    undecided = {arm for arm, one in assessed.items() if one.verdict not in DECIDED}
-    if not undecided & {arm.name for arm in comparison.studied}:
-        return ()
+    undecided = arms_with_further_seeds(compared.comparison)
     return tuple(arm.name for arm in planned.plan.spec.arms if arm.name in undecided)
 
 

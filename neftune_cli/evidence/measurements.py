@@ -1,7 +1,7 @@
 """Evidence in the same form for the results of all tools: measurements of comparable trials, and their setting."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -150,6 +150,8 @@ class TrialOrigin:
     folders: tuple[str, ...] = ()
     is_sweep: bool = False
     """Whether the folders are sweeps, which `neftune sweep` can continue."""
+    has_failed_trials: bool = False
+    """Whether a trial failed, which only `--retry failed` runs again."""
     seconds: float | None = None
     """Mean time of a trained trial in seconds; None if unknown, and for several folders."""
     workers: int = 1
@@ -187,6 +189,16 @@ class AnalysisPlan:
         """Return whether the number of seeds depends on the results of planned looks."""
         return bool(self.looks)
 
+    @property
+    def seeds_taken(self) -> int:
+        """Return the number of seeds of the last look that was taken; 0 before the first one."""
+        return self.looks[self.looks_taken - 1] if self.looks_taken else 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Return whether all planned looks were taken."""
+        return self.looks_taken == len(self.looks)
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -208,6 +220,8 @@ class Evidence:
     """Notes on the selection of the trials."""
     unfinished: tuple[str, ...] = ()
     """One sentence for each missing trial."""
+    has_failed_trials: bool = False
+    """Whether a trial of a sweep failed, which only `--retry failed` runs again."""
     plan: AnalysisPlan | None = None
     """Declared analysis; None if there is none, and for trials of several sweeps."""
     dropped_plans: tuple[str, ...] = ()
@@ -228,10 +242,11 @@ class Evidence:
     def origin(self) -> TrialOrigin:
         """Return the folders of the trials, with the cost that the manifest has."""
         manifest = manifest_of(self.manifests[0]) if len(self.manifests) == 1 else None
+        origin = TrialOrigin(self.folders, bool(self.specs), self.has_failed_trials)
         if manifest is None:
-            return TrialOrigin(self.folders, bool(self.specs))
+            return origin
         seconds, workers = _measured_cost(manifest, {one.trial_id for one in self.trials if not one.is_base})
-        return TrialOrigin(self.folders, bool(self.specs), seconds, workers, tuple(_run_options(manifest.command)))
+        return replace(origin, seconds=seconds, workers=workers, run_options=tuple(_run_options(manifest.command)))
 
     @property
     def manifest_digest(self) -> str | None:

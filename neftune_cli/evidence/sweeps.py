@@ -3,11 +3,9 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from itertools import chain, count, groupby
+from itertools import chain, count
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from neftune_cli.config.identity import canonical_json, recipe_identity
 from neftune_cli.config.spec import NOISE_DETAILS, AnalysisSpec, NoiseSpec, SweepSpec
@@ -15,39 +13,12 @@ from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
 from neftune_cli.evidence.grouping import with_differences
 from neftune_cli.evidence.lm_eval import with_task_scores
-from neftune_cli.evidence.measurements import (
-    REFERENCE_LENGTH,
-    AnalysisPlan,
-    Evidence,
-    ItemValues,
-    Measurements,
-    Setting,
-)
+from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
+from neftune_cli.evidence.trials import read_trial
 from neftune_cli.formatting import listed
-from neftune_cli.metrics import (
-    HELD_OUT_LOSS,
-    HELD_OUT_PERPLEXITY,
-    METRICS,
-    NOISE_OFF_TRAINING_LOSS,
-    PROBE_PREFIX,
-    Margin,
-    names_function,
-    response_metrics,
-)
-from neftune_cli.records import (
-    HELD_OUT_SPLIT,
-    PROBE_SPLIT,
-    Generation,
-    TrialRecord,
-    TrialStatus,
-    perplexity,
-    scores_of,
-)
-from neftune_cli.store import SweepFolder, TrialFolder, folder_label
-
-if TYPE_CHECKING:
-    from pyarrow import Table
-
+from neftune_cli.metrics import METRICS, Margin, names_function
+from neftune_cli.records import TrialRecord
+from neftune_cli.store import SweepFolder, folder_label
 
 _ARM_PARTS = ("noise", "repeat")
 """Parts of a trial's identity that belong to its arm. The seed of the random streams follows from `repeat` too."""
@@ -107,10 +78,11 @@ def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
     """Return the finished trials of a sweep, and a sentence for each damaged or unfinished one."""
     spec = folder.spec()
     finished, unfinished = folder.contents()
+    peft = _peft(spec, [record for _, record in finished])
     trials = []
     for trial_folder, record in finished:
         overrides = _recipe_overrides(spec, record)
-        shared = _comparable_identity(spec, record, declared=overrides is not None)
+        shared = _comparable_identity(spec, record, peft, declared=overrides is not None)
         arm = canonical_json(_arm_identity(record, overrides))
         try:
             trial = replace(read_trial(trial_folder, record), details=_details(record, overrides or {}))
@@ -161,15 +133,32 @@ def _arm_identity(record: TrialRecord, overrides: dict[str, Any] | None) -> dict
     return {**own, "train": overrides, "base": record.seed is None}
 
 
-def _comparable_identity(spec: SweepSpec | None, record: TrialRecord, *, declared: bool) -> dict[str, Any]:
+def _peft(spec: SweepSpec | None, records: Sequence[TrialRecord]) -> str | None:
+    """Return the version of peft with which all arms of a sweep are trained; None if not all arms use LoRA."""
+    if spec is None or any("lora_rank" in arm.train for arm in spec.arms):
+        return None
+    versions = (record.identity.get("environment", {}).get("peft") for record in records)
+    return next(filter(None, versions), None)
+
+
+def _comparable_identity(
+    spec: SweepSpec | None, record: TrialRecord, peft: str | None, *, declared: bool
+) -> dict[str, Any]:
     """Return the part of the identity that comparable trials share.
 
-    It includes the recipe of the spec if the trial is declared in it, and otherwise the recipe of the trial.
+    It includes the recipe of the spec if the trial is declared in it, and otherwise the recipe of the trial. The base
+    model has the version of peft of the trained arms, and no trial has one if not all arms use LoRA. A precision that
+    an arm overrides belongs to the arm.
     """
     recipe = recipe_identity(spec.train) if spec and declared else record.identity.get("train") or {}
-    # only arms with LoRA have the peft package in their environment
-    own = {"peft", *(field for arm in spec.arms for field in arm.train if field == "precision")} if spec else {"peft"}
-    environment = {part: value for part, value in record.identity.get("environment", {}).items() if part not in own}
+    of_arms = {field for arm in spec.arms for field in arm.train if field == "precision"} if spec else frozenset()
+    environment = {
+        part: value
+        for part, value in record.identity.get("environment", {}).items()
+        if part != "peft" and part not in of_arms
+    }
+    if peft is not None:
+        environment["peft"] = record.identity.get("environment", {}).get("peft", peft)
     shared = {part: value for part, value in record.identity.items() if part not in (*_ARM_PARTS, "seed", "base")}
     if spec and record.seed is None and spec.evaluation.curve_examples:  # the base model has no loss curve
         shared["evaluation"] = {**shared.get("evaluation", {}), "curve_examples": spec.evaluation.curve_examples}
@@ -187,7 +176,7 @@ def _combined(
     found: Sequence[_SweepTrial], unfinished: Mapping[SweepFolder, Sequence[str]], scored_again: str | None
 ) -> Evidence:
     """Return the evidence of one setting: each trial once, with the same name for equal arms of several sweeps."""
-    sweeps = [folder for folder in unfinished if any(one.folder is folder for one in found)]
+    sweeps = list(dict.fromkeys(one.folder for one in found))
     names = _arm_names(found)
     trials = [replace(one, arm=names[identity]) for one, identity in _unique_trials(found)]
     order = list(names.values())
@@ -202,6 +191,7 @@ def _combined(
         specs=tuple(folder.spec_text() for folder in sweeps),
         notes=(*_override_notes(found, names), *_added_seeds(sweeps)),
         unfinished=tuple(line for folder in sweeps for line in (*unfinished[folder], *_not_started(folder, finished))),
+        has_failed_trials=any(unfinished[folder] and folder.has_failed_trials() for folder in sweeps),
         plan=plan,
         dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one, names)),
         declared_arms=tuple(dict.fromkeys(chain.from_iterable(map(_declared_arms, sweeps)))),
@@ -294,94 +284,3 @@ def _evidence_without_trials(folder: SweepFolder, unfinished: Sequence[str]) -> 
     setting = Setting(model="", data="", recipe={}, shared={})
     lines = (*unfinished, *_not_started(folder, frozenset()))
     return Evidence(folder.name, setting, (), METRICS, (str(folder.path),), unfinished=lines)
-
-
-def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
-    """Return the measurements of a finished trial.
-
-    Raises:
-        UsageError: a file of the trial is damaged.
-
-    """
-    losses = _by_split_and_epoch(folder.example_losses())
-    held_out = {epoch: values for (split, epoch), values in losses.items() if split == HELD_OUT_SPLIT}
-    return Measurements(
-        trial_id=record.trial,
-        arm=record.arm,
-        alpha=record.alpha,
-        seed=record.seed,
-        scores=scores_of(record),
-        items=dict([*_loss_items(losses), *_response_items(folder.generations())]),
-        held_out_by_epoch=held_out,
-        curve=tuple(folder.curve()),
-        noise_ratio=record.noise.ratio if record.noise else None,
-        attestation=record.attestation,
-        notes=record.notes,
-        seconds=_seconds_of_sweep(folder.status()),
-    )
-
-
-def _seconds_of_sweep(status: TrialStatus | None) -> float | None:
-    """Return the time that a trial added to its sweep, if as many trials as could run in parallel did so."""
-    if status is None or status.seconds is None:
-        return None
-    return status.seconds / max(1, status.side_by_side or 1)
-
-
-_LossesByEpoch = dict[tuple[str, int], ItemValues]
-"""(split, epoch) to losses."""
-
-
-def _by_split_and_epoch(table: "Table | None") -> _LossesByEpoch:
-    if table is None:
-        return {}
-    columns = {name: table.column(name).to_pylist() for name in ("split", "epoch", "example", "cluster")}
-    # pyarrow's conversion to numpy imports pandas
-    losses, tokens = (np.array(table.column(name).to_pylist(), dtype=np.float64) for name in ("loss", "tokens"))
-    found: _LossesByEpoch = {}
-    start = 0
-    for key, rows in groupby(zip(columns["split"], columns["epoch"], strict=True)):
-        part = slice(start, start := start + sum(1 for _ in rows))
-        items, clusters = tuple(columns["example"][part]), tuple(columns["cluster"][part])
-        found[key] = ItemValues(items, clusters, losses[part], tokens[part])
-    return found
-
-
-def _loss_items(losses: _LossesByEpoch) -> Iterator[tuple[str, ItemValues]]:
-    last = max((epoch for _, epoch in losses), default=0)
-    if values := losses.get((PROBE_SPLIT, last)):
-        yield NOISE_OFF_TRAINING_LOSS, values
-    if values := losses.get((HELD_OUT_SPLIT, last)):
-        yield HELD_OUT_LOSS, values
-        yield HELD_OUT_PERPLEXITY, _perplexities(values)
-
-
-def _perplexities(losses: ItemValues) -> ItemValues:
-    """Return values whose mean is the perplexity, with exp linearized at the trial's mean loss."""
-    mean = float(np.average(losses.values, weights=losses.weights))
-    return ItemValues(losses.items, losses.clusters, perplexity(mean) * (1 + losses.values - mean), losses.weights)
-
-
-def _response_items(generations: Sequence[Generation]) -> Iterator[tuple[str, ItemValues]]:
-    for split, prefix in ((HELD_OUT_SPLIT, ""), (PROBE_SPLIT, PROBE_PREFIX)):
-        responses = [response for response in generations if response.split == split]
-        items, clusters = tuple(one.example for one in responses), tuple(one.cluster for one in responses)
-        for key, scores in _scores_by_item(responses).items():
-            yield prefix + key, ItemValues(items, clusters, np.array(scores, dtype=np.float64), np.ones(len(responses)))
-
-
-def _scores_by_item(responses: Sequence[Generation]) -> dict[str, list[float]]:
-    """Return per-item metric to the score of each response; also REFERENCE_LENGTH, the length of each reference.
-
-    Metrics without a score for every response are left out: the trial ran before they were registered.
-    """
-    if not responses:
-        return {}
-    scores = {
-        metric.key: [getattr(response, metric.key) for response in responses]
-        if metric.stored
-        else [metric.scoring_function()(one.response, one.reference) for one in responses]
-        for metric in response_metrics()
-        if metric.per_item and (not metric.stored or all(hasattr(response, metric.key) for response in responses))
-    }
-    return {**scores, REFERENCE_LENGTH: [len(response.reference) for response in responses]}

@@ -71,8 +71,8 @@ def attach_noise(
     placement = Placement.of(model)
     if target != "all" and is_encoder_decoder(model):
         raise UsageError(_TARGET_OF_ENCODER_DECODER)
-    for problem in noise_sources(model):
-        raise UsageError(problem)
+    if problems := dict.fromkeys(noise_sources(model)):
+        raise UsageError(*problems)
     return AttachedNoise(model, placement, stream, alpha, noise_scale, target)
 
 

@@ -4,8 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neftune_cli.analysis.decision import continuation, decide
-from neftune_cli.analysis.design import DECIDED
+from neftune_cli.analysis.decision import arms_with_further_seeds, continuation, decide
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import DEFAULT_ALPHAS, DEFAULT_LOOKS
 from neftune_cli.evidence.measurements import AnalysisPlan
@@ -77,26 +76,25 @@ def chance_sentence(comparison: Comparison) -> str:
 
 def _further_looks(comparison: Comparison) -> NextStep:
     """Return the command that continues the planned looks of a sweep."""
-    plan = comparison.plan
-    assert plan is not None
-    taken, last = plan.looks[plan.looks_taken - 1] if plan.looks_taken else 0, plan.looks[-1]
-    assessed = comparison.assessments(comparison.primary).values()
-    decided = sum(one.verdict in DECIDED for one in assessed)
-    open_arms = len(comparison.treated) - decided
-    return _step(comparison, _same_sweep(comparison), last, (last - taken) * (1 + open_arms))
+    plan = comparison.plan or AnalysisPlan()
+    last = plan.looks[-1]
+    trials = (last - plan.seeds_taken) * (1 + len(arms_with_further_seeds(comparison)))
+    return _step(comparison, _same_sweep(comparison), last, trials)
 
 
 def _missing_trials(comparison: Comparison) -> NextStep:
-    """Return the command that trains the missing trials of a sweep.
+    """Return the command that trains the missing trials of a sweep, failed ones included.
 
-    With planned looks, the baseline is missing: its trials are trained for all seeds, and the other arms may go on.
+    With planned looks, an arm is missing: its trials are trained for all seeds, and the other arms may go on.
     """
-    plan = comparison.plan
-    if plan and plan.has_planned_looks:
-        last = plan.looks[-1]
-        further = sum(last - len(arm.seeds) for arm in comparison.arms)
-        return _step(comparison, _same_sweep(comparison), last, last * len(comparison.arms_without_trials) + further)
-    return _step(comparison, _same_sweep(comparison), None, len(comparison.unfinished))
+    plan = comparison.plan or AnalysisPlan()
+    retry = ("--retry", "failed") if comparison.origin.has_failed_trials else ()
+    command = (*_same_sweep(comparison), *retry)
+    if not plan.has_planned_looks:
+        return _step(comparison, command, None, len(comparison.unfinished))
+    last = plan.looks[-1]
+    further = sum(last - len(arm.seeds) for arm in comparison.arms)
+    return _step(comparison, command, last, last * len(comparison.arms_without_trials) + further)
 
 
 def _same_sweep(comparison: Comparison) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ def _look(comparison: Comparison) -> str:
     last = plan.looks[-1]
     if not plan.looks_taken:
         return f"no look of {len(plan.looks)} taken yet, the first one at {plan.looks[0]} seeds"
-    return f"look {plan.looks_taken} of {len(plan.looks)}: {plan.looks[plan.looks_taken - 1]} of at most {last} seeds"
+    return f"look {plan.looks_taken} of {len(plan.looks)}: {plan.seeds_taken} of at most {last} seeds"
 
 
 def _title(comparison: Comparison) -> Text:

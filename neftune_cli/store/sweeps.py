@@ -165,6 +165,10 @@ class SweepFolder:
                 unfinished.append(f"{folder.folder_label} {folder.why_without_record()}")
         return sorted(finished, key=lambda one: order(one[1])), unfinished
 
+    def has_failed_trials(self) -> bool:
+        """Return whether a trial failed, which only `--retry failed` runs again."""
+        return any(folder.failure_reason() is not None for folder in self.trials())
+
     def write_tables(self) -> None:
         """Write loss.csv, eval.csv and curves.csv from the finished trials."""
         finished = self.finished()

@@ -146,10 +146,15 @@ class TrialFolder:
             values = read_json(self.path / RECORD_FILE)
             name = self._first_changed_file(TrialRecord.model_validate(values)) if values else RECORD_FILE
             return f"cannot be used: its {name} is damaged; the sweep command trains it again"
+        reason = self.failure_reason()
+        return "has not finished" if reason is None else f"failed: {reason}"
+
+    def failure_reason(self) -> str | None:
+        """Return the reason why the trial failed, None if it has not failed or has a record."""
         status = self.status()
-        if status is not None and status.state is TrialState.FAILED:
-            return f"failed: {status.reason}"
-        return "has not finished"
+        if status is None or status.state is not TrialState.FAILED or self.record() is not None:
+            return None
+        return status.reason
 
     def has_started(self) -> bool:
         """Return whether the trial has content other than a lease."""

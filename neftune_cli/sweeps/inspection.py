@@ -67,7 +67,7 @@ class Inspection:
     spec: SweepSpec
     """The given spec, with an alpha for each arm that has a signal-to-noise ratio."""
     notes: tuple[str, ...]
-    """One sentence for each alpha computed from a ratio."""
+    """Notes for the user: on alphas computed from ratios, and on the tasks of lm-evaluation-harness."""
     problems: tuple[Problem, ...]
     """All problems of model, data and recipes."""
     device: str

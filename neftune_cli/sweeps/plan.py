@@ -12,7 +12,6 @@ from neftune_cli.config.spec import BASE_ARM, DEFAULT_LOOKS, MIN_SEEDS, ArmSpec,
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 from neftune_cli.formatting import counted, listed
 from neftune_cli.metrics import METRICS, Margin, names_function
-from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
 from neftune_cli.training.trial import Trial
@@ -72,6 +71,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     notes = (
         *found.notes,
         *_unrequested_trials(folder, whole, found.spec),
+        *_kept_baseline(folder, whole, found.spec),
         *_notes_on_seeds(whole),
         *_notes_on_baseline(whole),
     )
@@ -118,7 +118,7 @@ def missing_trials(plan: Plan, folder: SweepFolder, *, retry_failed: bool = Fals
     """
     new = [trial for trial in plan.trials if trial.id not in plan.earlier]
     without = [trial for trial in new if trial_folder(folder, trial).record() is None]
-    return [trial for trial in without if retry_failed or failure_reason(trial_folder(folder, trial)) is None]
+    return [trial for trial in without if retry_failed or trial_folder(folder, trial).failure_reason() is None]
 
 
 class _HasSeed(Protocol):
@@ -146,16 +146,8 @@ def done_trials(plan: Plan, folder: SweepFolder) -> set[str]:
 
 def failed_trials(plan: Plan, folder: SweepFolder) -> dict[str, str]:
     """Return the reasons of the failed trials without a record, by label, for example "alpha=5, seed 0"."""
-    reasons = {trial.label: failure_reason(trial_folder(folder, trial)) for trial in plan.trials}
+    reasons = {trial.label: trial_folder(folder, trial).failure_reason() for trial in plan.trials}
     return {label: reason for label, reason in reasons.items() if reason is not None}
-
-
-def failure_reason(folder: TrialFolder) -> str | None:
-    """Return the reason why a trial failed, or None if it has not failed."""
-    status = folder.status()
-    if status is None or status.state is not TrialState.FAILED or folder.record() is not None:
-        return None
-    return status.reason
 
 
 def differences(there: SweepSpec, here: SweepSpec) -> Iterator[str]:
@@ -164,7 +156,7 @@ def differences(there: SweepSpec, here: SweepSpec) -> Iterator[str]:
 
 
 def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
-    """Return `here` with the further arms and seeds of `there`.
+    """Return `here` with the arms and seeds of both, those of `there` first.
 
     If all arms are alphas in ascending order, so are the merged ones. Adding arms in any order gives the same tables.
     Seeds are sorted, unless looks are planned: they take the first seeds of the order in which the sweep started.
@@ -306,6 +298,14 @@ def _unrequested_trials(folder: SweepFolder, whole: SweepSpec, requested: SweepS
     if more:
         also = f"{folder.path} also has {', '.join(more)} from an earlier command."
         yield f"{also} The missing trials of that command are run, too."
+
+
+def _kept_baseline(folder: SweepFolder, whole: SweepSpec, requested: SweepSpec) -> Iterator[str]:
+    """Yield a note if this command gives another order of the arms, in which another one is the baseline."""
+    baseline, first = whole.arms[0].name, requested.arms[0].name
+    if baseline != first and baseline in {arm.name for arm in requested.arms}:
+        other = f"`neftune compare --baseline {first}` compares with {first}."
+        yield f"The baseline stays {baseline}, the first arm in {folder.path}. {other}"
 
 
 def _check_distinct(trials: tuple[Trial, ...]) -> None:

@@ -82,13 +82,12 @@ def run_sweep(
     allocation = _allocation(plan, missing, folder, executor, settings) if missing else None
     folder.open(plan.spec)
     folder.remove_leftovers(lease_seconds=settings.trial_settings.lease_seconds)
-    notes = list(plan.all_notes)
+    notes = [*plan.all_notes, *_notes_on_missing_models(plan, folder, settings.keep, done_before)]
     if allocation:
         allocation = _start_workers(
             plan, missing, folder, executor, allocation, observer, notes, estimate=settings.estimate
         )
     workers = allocation.workers if allocation else max(1, folder.manifest().workers.number)
-    notes += _notes_on_missing_models(plan, folder, settings.keep, done_before)
     observer.sweep_started(plan.trials, missing, notes)
     updates = _FolderUpdates(plan, folder, settings.keep, workers=workers)
     trial_settings = replace(settings.trial_settings, side_by_side=workers)

@@ -35,20 +35,20 @@ _REPLACEMENTS = {
 """SFTConfig fields that a field or an option of neftune replaces."""
 
 _RESERVED = frozenset(
-    "assistant_only_loss auto_find_batch_size chat_template_path completion_only_loss dataset_kwargs deepspeed "
-    "disable_tqdm do_eval eos_token eval_on_start eval_strategy fsdp ignore_data_skip load_best_model_at_end "
-    "logging_first_step logging_nan_inf_filter logging_steps logging_strategy model_init_kwargs push_to_hub "
-    "restore_callback_states_from_checkpoint resume_from_checkpoint save_strategy trust_remote_code "
-    "use_cpu".split()
+    "assistant_only_loss auto_find_batch_size chat_template_path completion_only_loss dataset_kwargs ddp_backend "
+    "ddp_timeout deepspeed disable_tqdm do_eval eos_token eval_on_start eval_strategy fsdp ignore_data_skip "
+    "load_best_model_at_end logging_first_step logging_nan_inf_filter logging_steps logging_strategy "
+    "model_init_kwargs push_to_hub restore_callback_states_from_checkpoint resume_from_checkpoint save_strategy "
+    "trust_remote_code use_cpu".split()
 )
-"""SFTConfig fields with a fixed value, on which the measurements or the pairing of arms depend."""
+"""SFTConfig fields that keep the value of neftune or of TRL: the measurements or the pairing of arms depend on it."""
 
 
 def check_recipe(train: TrainSpec) -> None:
     """Check the SFTConfig fields of a recipe: that they exist, may be set, and have valid values.
 
     Raises:
-        UsageError: one problem per field, without the place of the field.
+        UsageError: one problem per field, which names the field but not its file and line.
     """
     if not train.sft:
         return
@@ -80,7 +80,7 @@ def _field_problems(name: str, value: Any) -> Iterator[Problem]:
         yield Problem(f"the SFTConfig field {name!r} is set by neftune.", f"Use {_replacement(name, value)}.", place)
     elif name in _RESERVED:
         fix = "Remove it: the measurements depend on its value."
-        yield Problem(f"the SFTConfig field {name!r} is set by neftune.", fix, place)
+        yield Problem(f"the SFTConfig field {name!r} cannot be set.", fix, place)
     elif name not in known:
         fix = did_you_mean(TRAIN_FIELD_SYNONYMS.get(name, name), {**known, **TrainSpec.model_fields})
         fix = fix or "Use a field from TRL's documentation of SFTConfig."
@@ -173,7 +173,7 @@ def sft_config(
 
 
 def _fixed_values(train: TrainSpec, *, seed: int, device: str) -> dict[str, Any]:
-    """Return the fields that the recipe cannot set, apart from those of `_batch_values`."""
+    """Return the fields that follow from the recipe and the seed, and those with a fixed value."""
     packing = bool(train.sft.get("packing"))
     return {
         "num_train_epochs": train.epochs,

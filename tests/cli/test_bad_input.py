@@ -374,7 +374,7 @@ def test_compare_of_a_missing_folder_exits_with_2(neftune: Neftune) -> None:
             "invalid.yaml, line 1: the SFTConfig field 'fp16' must be true or false, not 'maybe'.",
         ),
         ("train: {loss_type: mse}", "the SFTConfig field 'loss_type' must be one of nll, dft, chunked_nll, not 'mse'."),
-        ("train: {logging_steps: 100}", "the SFTConfig field 'logging_steps' is set by neftune."),
+        ("train: {logging_steps: 100}", "the SFTConfig field 'logging_steps' cannot be set."),
         ("evaluation: {max_tokens: 5}", "Did you mean 'max_new_tokens'?"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from neftune_cli.analysis.comparison import compare_arms
+from neftune_cli.analysis.decision import arms_with_further_seeds
 from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.results import Comparison
@@ -141,6 +142,52 @@ def test_missing_trials_come_before_a_new_sweep_if_an_arm_has_few_seeds(is_missi
     assert step is not None
     assert ("--until-decided" in step.command) != is_missing
     assert bool(comparison.outlooks) != is_missing
+
+
+def test_failed_trials_are_retried() -> None:
+    evidence = replace(_evidence({5.0: [0.3, -0.2], 10.0: [0.2, -0.1, 0.3]}, None), has_failed_trials=True)
+
+    step = next_step(compare_arms(replace(evidence, unfinished=("alpha=5, seed 2 failed: out of memory",))))
+
+    assert step is not None
+    assert step.command[-2:] == ("--retry", "failed")
+
+
+def test_an_arm_that_failed_in_all_trials_is_retried_after_the_planned_looks() -> None:
+    better = [-0.100, -0.101, -0.099, -0.102, -0.098]
+    evidence = replace(_evidence({10.0: better}, LOOKS), declared_arms=("alpha=0", "alpha=5", "alpha=10"))
+    unfinished = ("alpha=5, seed 0 failed: out of memory",)
+
+    assert next_step(compare_arms(replace(evidence, unfinished=unfinished))) is None
+    step = next_step(compare_arms(replace(evidence, unfinished=unfinished, has_failed_trials=True)))
+    assert step is not None
+    assert step.command[-2:] == ("--retry", "failed")
+    assert step.price == "at most 5 seeds, 5 trials"
+
+
+def test_exploratory_arms_get_further_seeds_after_the_decision_on_the_primary_arm() -> None:
+    better = [-0.100, -0.101, -0.099]
+    plan = replace(LOOKS, looks_taken=1, primary_arm="alpha=5")
+
+    comparison = compare_arms(_evidence({5.0: better, 10.0: [0.3, -0.2, 0.1]}, plan))
+
+    assert headline(comparison).word == "DECIDED"
+    assert arms_with_further_seeds(comparison) == ("alpha=10",)
+    step = next_step(comparison)
+    assert step is not None
+    assert step.price == "at most 5 seeds, 4 trials"
+
+
+def test_no_arm_gets_further_seeds_if_fine_tuning_learned_nothing() -> None:
+    plan = replace(LOOKS, looks_taken=1)
+    evidence = _evidence({5.0: [0.3, -0.2, 0.1]}, plan)
+    base = Measurements("base", BASE_ARM, None, None, {"eval_loss": 0.5}, {}, {})
+
+    comparison = compare_arms(replace(evidence, trials=(base, *evidence.trials)))
+
+    assert headline(comparison).word == "NOTHING LEARNED"
+    assert arms_with_further_seeds(comparison) == ()
+    assert arms_with_further_seeds(compare_arms(evidence)) == ("alpha=5",)
 
 
 def test_an_arm_without_trials_is_trained_first_and_leaves_the_comparison_incomplete() -> None:

@@ -220,6 +220,23 @@ def test_arms_are_declared_whether_or_not_they_have_trials(tmp_path: Path, hand_
     assert found.declared_arms == ("alpha=0", "alpha=5", "alpha=10")
 
 
+def test_sweeps_with_lora_of_different_versions_of_peft_are_separate(
+    tmp_path: Path, hand_made_records: Records
+) -> None:
+    recipe = recipe_identity(resolve_sweep(None, {"train": {"lora_rank": 4}}).train)
+
+    def trained_with(version: str) -> SweepFolder:
+        identity = {"train": recipe, "environment": {"device": "cpu", "peft": version}}
+        records = [one if one.seed is None else _changed(one, one.arm, **identity) for one in hand_made_records]
+        return _sweep(tmp_path / version, records, train={"lora_rank": 4})
+
+    found = sweep_evidence([trained_with("0.18"), trained_with("0.19")])
+
+    assert [len(one.trials) for one in found] == [len(hand_made_records)] * 2
+    assert found[0].trials[0].is_base
+    assert "0.19" in found[1].difference_from_first
+
+
 def test_different_results_of_the_same_trial_raise(tmp_path: Path, hand_made_records: Records) -> None:
     changed = hand_made_records[4].loss.model_copy(update={"eval_loss": 9.9})
     other = [*hand_made_records[:4], hand_made_records[4].model_copy(update={"loss": changed})]

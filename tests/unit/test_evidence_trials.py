@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from neftune_cli.errors import UsageError
-from neftune_cli.evidence.sweeps import read_trial
+from neftune_cli.evidence.trials import read_trial
 from neftune_cli.records import (
     HELD_OUT_SPLIT,
     PROBE_SPLIT,

@@ -63,6 +63,17 @@ def test_trials_of_an_earlier_command_are_named_in_a_note(tmp_path: Path) -> Non
     assert note == f"{also} The missing trials of that command are run, too."
 
 
+def test_another_order_of_arms_keeps_the_baseline_and_says_so(tmp_path: Path) -> None:
+    sweep = finished(tmp_path / "out", alphas="5", noises="uniform,gaussian", seeds="5")
+    first = SweepFolder(sweep.path).spec().arms[0].name  # type: ignore[union-attr]
+
+    plan = planned(sweep.path, alphas="5", noises="gaussian,uniform", seeds="5")
+
+    assert plan.spec.arms[0].name == first
+    (note,) = [note for note in plan.notes if note.startswith("The baseline stays ")]
+    assert note.startswith(f"The baseline stays {first}, the first arm in {sweep.path}.")
+
+
 @pytest.mark.parametrize(
     ("options", "note"),
     [

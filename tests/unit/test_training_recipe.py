@@ -7,7 +7,7 @@ import pytest
 
 from neftune_cli.config.spec import TrainSpec
 from neftune_cli.errors import UsageError
-from neftune_cli.training.sft_trainer import check_recipe, sft_config
+from neftune_cli.training.sft_trainer import _batch_values, _fixed_values, check_recipe, sft_config
 from neftune_cli.training.trial import halved_batch
 
 RECIPE: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 4, "max_length": 8}
@@ -61,3 +61,12 @@ def test_only_the_rejected_field_of_several_is_reported() -> None:
     (problem,) = caught.value.problems
     assert problem.what.startswith("SFTConfig rejects lr_scheduler_type=sideways: ")
     assert problem.field == ("train", "lr_scheduler_type")
+
+
+def test_no_field_that_neftune_sets_can_be_given() -> None:
+    train = TrainSpec(**RECIPE)
+    fixed = {**_fixed_values(train, seed=0, device="cpu"), **_batch_values(train, 0, processes=2, device="cpu")}
+
+    for name in fixed.keys() - TrainSpec.model_fields.keys() - {"gradient_accumulation_steps"}:
+        with pytest.raises(UsageError, match=r"is set by neftune|cannot be set"):
+            check_recipe(TrainSpec(**RECIPE, sft={name: 1}))

@@ -4,8 +4,7 @@ import math
 from collections.abc import Iterator
 
 from neftune_cli.analysis.decision import decide
-from neftune_cli.analysis.design import DECIDED
-from neftune_cli.analysis.results import Comparison
+from neftune_cli.analysis.results import DECIDED, Comparison
 from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.reporting.checklist.design import MOST_NOTES, Answer

@@ -1,4 +1,4 @@
-"""The executor protocol. Each implementation has a module here, and `neftune_cli.config.executors` their names."""
+"""The executor protocol. Each implementation has a module here; `neftune_cli.config.executors` declares their names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -158,7 +158,8 @@ class LocalExecutor:
                 slot.worker.send({"request": "threads", "count": threads})
             slot.threads = threads
             gpu = slot.number % gpus if gpus > 1 else None
-            if slot.worker and slot.number and gpu != slot.gpu:  # the environment of a process has its GPU
+            # The environment of a process has its GPU. Worker 0, which has loaded the data, uses the first one anyway.
+            if slot.worker and slot.number and gpu != slot.gpu:
                 self._kill_worker(slot)
             slot.gpu = gpu
             self._started_worker(slot)
