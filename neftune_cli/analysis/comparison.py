@@ -102,12 +102,12 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         planned, with_declared_margin.margin(planned, until_first_look, baseline, base_scores).size
     )
     assessed = {key: design.assess(metric, resolved.margins[key].size, looks_by_arm) for key, metric in metrics.items()}
-    studied = design.trials_studied(looks_by_arm)
+    tested = design.tested_trials(looks_by_arm)
     chosen_margin = options.margins.get(primary)
     departures = tuple(
         plan_departures(evidence, design, metrics[primary], planned, chosen_margin, default_baseline=declared_arms[0])
     )
-    stopping = _early_stopping(studied, design, looks_by_arm, metrics, resolved)
+    stopping = _early_stopping(tested, design, looks_by_arm, metrics, resolved)
     comparison = Comparison(
         sweep=evidence.name,
         setting=evidence.setting,
@@ -125,18 +125,18 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         plan=plan,
         outlooks={},
         learning=check_learning(
-            studied, baseline, base_scores, metrics, resolved.margins, primary=primary, setting=evidence.setting
+            tested, baseline, base_scores, metrics, resolved.margins, primary=primary, setting=evidence.setting
         ),
-        best=_best(studied, design, looks_by_arm, metrics[primary]),
+        best=_best(tested, design, looks_by_arm, metrics[primary]),
         early_stopping=stopping,
-        claims=examine_claims(studied, baseline, metrics, stopping, resolved),
+        claims=examine_claims(tested, baseline, metrics, stopping, resolved),
         difference_from_first=evidence.difference_from_first,
         attestations=tuple(trial.attestation for trial in evidence.trials if trial.attestation and trial.alpha),
         notes=comparison_notes(evidence, design, planned, assessed[planned_key].arms, departures),
         unfinished=evidence.unfinished,
         manifest_digest=evidence.manifest_digest,
         origin=evidence.origin,
-        error_sources=_error_sources(studied, baseline, _timed(base, evidence), assessed[primary].arms),
+        error_sources=_error_sources(tested, baseline, _timed(base, evidence), assessed[primary].arms),
         departures=departures,
         chosen_margin=chosen_margin,
     )

@@ -144,10 +144,11 @@ class Design:
             found[arm] = tuple(chain.from_iterable(chances))
         return found
 
-    def trials_studied(self, looks_by_arm: Mapping[str, int]) -> TrialsByArm:
+    def tested_trials(self, looks_by_arm: Mapping[str, int]) -> TrialsByArm:
         """Return the trials of the arms without controls, until the last look at each arm.
 
-        The baseline is measured until the last look at any arm. Trials outside the plan stay if there are no others.
+        The baseline is measured until the last look at any arm. Before the first look, an arm has all planned seeds.
+        Trials outside the plan stay if there are no others.
         """
         last = {**looks_by_arm, self.baseline: max(looks_by_arm.values(), default=0)}
         arms = [arm for arm in self.trials if arm == self.baseline or self.role(arm) != "control"]
@@ -208,7 +209,9 @@ class Design:
         return align({arm: self._of_seeds(arm, seeds) for arm in arms}, metric.key)
 
     def _noise_test(self, metric: Metric, margin: float, compared: Mapping[str, ComparisonsByLook]) -> NoiseTest | None:
-        """Test whether any arm with noise differs, with their mean, their trend and each of them; None for one arm.
+        """Test whether any arm with noise differs, with their mean, their trend and each of them.
+
+        None if the arms differ in more than their noise, or if fewer than two of them are tested.
 
         Mean and trend alone would miss an effect at the middle alpha only. At each look, the contrasts are those of the
         arms with new seeds. The results decide which arms these are, so the number of tests stays that of the earlier

@@ -333,7 +333,7 @@ def test_studied_trials_end_at_the_last_look_of_their_arm() -> None:
     )
     of = design(arms, replace(TWO_LOOKS, controls=("A/A",)))
 
-    studied = of.trials_studied({"alpha=5": 1, "alpha=10": 2, "A/A": 2})
+    studied = of.tested_trials({"alpha=5": 1, "alpha=10": 2, "A/A": 2})
 
     assert {name: tuple(of_arm) for name, of_arm in studied.items()} == {
         "alpha=0": (0, 1, 2, 3, 4),
