@@ -126,8 +126,8 @@ def arms_with_further_seeds(comparison: Comparison) -> tuple[str, ...]:
         return tuple(arm for arm in (*comparison.declared_arms, *plan.controls) if arm != comparison.default_baseline)
     assessed = comparison.assessments(comparison.primary)
     undecided = tuple(arm for arm, one in assessed.items() if one.verdict not in DECIDED)
-    is_about_controls = not set(undecided) - set(plan.controls)
-    return () if is_about_controls or comparison.learning.has_learned is False else undecided
+    has_others = bool(set(undecided) - set(plan.controls))
+    return undecided if has_others and comparison.learning.has_learned is not False else ()
 
 
 def _confirmatory(assessed: Mapping[str, Assessment]) -> Mapping[str, Assessment]:
