@@ -36,6 +36,7 @@ def kill_when(folder: Path, appears: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.crash
+@pytest.mark.timeout(900)
 def test_planned_looks_killed_three_times_have_the_same_tables(tmp_path: Path) -> None:
     uninterrupted, killed = tmp_path / "a" / "sweep", tmp_path / "b" / "sweep"
     run(uninterrupted)
