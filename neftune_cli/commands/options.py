@@ -111,7 +111,7 @@ NoiseSchedule = Annotated[
     str | None,
     Option(
         "--noise-schedule",
-        "Course of alpha over the training: constant, or decreasing to 0 (default constant).",
+        "Schedule of alpha during training: constant, or decreasing to 0 (default constant).",
         NOISE,
         _SPEC,
         field="noise_schedule",

@@ -35,7 +35,7 @@ class NoiseDistribution:
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """Course of alpha over a training run."""
+    """Schedule of alpha during a training run."""
 
     name: str
     """Value of `--noise-schedule`."""

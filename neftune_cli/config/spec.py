@@ -223,7 +223,7 @@ class NoiseDetails(Spec):
     noise_scale: NoiseScale = "paper"
     """Length in the noise formula: tokens of the example (`paper`) or padded length (`hf`)."""
     noise_schedule: ScheduleName = "constant"
-    """Course of alpha over the training."""
+    """Schedule of alpha during training."""
     noise_target: NoiseTarget = "all"
     """Tokens that receive noise."""
 
@@ -294,7 +294,7 @@ class ArmSpec(Spec):
     noise_scale: NoiseScale | None = None
     """Length in the noise formula: tokens of the example (`paper`) or padded length (`hf`)."""
     noise_schedule: ScheduleName | None = None
-    """Course of alpha over the training."""
+    """Schedule of alpha during training."""
     noise_target: NoiseTarget | None = None
     """Tokens that receive noise."""
     train: dict[str, Any] = Field(default_factory=dict)

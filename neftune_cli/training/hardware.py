@@ -20,7 +20,7 @@ MEMORY_PADDING = MEMORY_KEPT // 16
 SPIN_COUNT = "GOMP_SPINCOUNT"
 SPINS = 1000
 """Number of times that an idle thread of OpenMP checks for work before it sleeps. With libgomp's default of 300,000,
-idle threads keep the cores from other programs: trainings side by side then take many times longer."""
+idle threads keep the cores from other programs: training runs side by side then take many times longer."""
 
 
 def gpu_count() -> int:
