@@ -99,6 +99,15 @@ def test_the_sweep_ends_when_every_arm_is_decided(tmp_path: Path, monkeypatch: p
     assert len(seeds_of(tmp_path / "out")["alpha=0"]) < 8
 
 
+def test_the_sweep_ends_when_fine_tuning_learned_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def worse_than_base(arm: str, seed: int) -> float:
+        return 3.0 + one_better(arm, seed)
+
+    _, lines = run(tmp_path / "out", worse_than_base, monkeypatch)
+
+    assert lines == ["Look 1 of 3, 3 seeds: no arm gets further seeds."]
+
+
 def test_a_paused_sweep_continues_with_the_same_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path / "whole", one_better, monkeypatch)
     _, lines = run(tmp_path / "paused", one_better, monkeypatch, pause_at=5)

@@ -40,7 +40,8 @@ def finish_with_model(job: Job, folder: SweepFolder) -> Event:
     """Finish a trial with its identity, a made-up loss and a kept model."""
     trial = job.trial
     spread = (0.010, -0.004, 0.007, -0.011, 0.002)[trial.seed or 0]
-    level = {"alpha=5": 0.5 + 0.4 * spread}.get(trial.arm, 1.0 + spread if trial.arm == "alpha=0" else 1 - 15 * spread)
+    levels = {"base": 3.0, "alpha=0": 1.0 + spread, "alpha=5": 0.5 + 0.4 * spread, "alpha=10": 1 - 15 * spread}
+    level = levels[trial.arm]
     record = trial_record(trial.id, trial.arm, trial.seed, level, identity=trial.identity, alpha=trial.alpha)
     place = folder.trial(trial.id, trial.arm, trial.seed)
     write_trial(place, record, seconds=1.0)

@@ -134,10 +134,7 @@ class RayCluster:
                     runtime_env={"env_vars": {"PYTHONPATH": path}} if path else None,
                 )
         except (OSError, ValueError, RuntimeError) as error:
-            first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            what = f"There is no Ray cluster at {self._address or 'the default address'}: {first_line}."
-            fix = "Start one with `ray start --head`, give the address of its head node, or leave out --address."
-            raise UsageError(Problem(what, fix)) from error
+            raise UsageError(_connection_problem(self._address, error)) from error
         self._connected_here = True
 
 
@@ -151,6 +148,16 @@ def _signals_kept() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _connection_problem(address: str | None, error: Exception) -> Problem:
+    first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    what = f"There is no Ray cluster at {address or 'the default address'}, or it refuses the connection: {first_line}."
+    return Problem(
+        what,
+        "Start one with `ray start --head`, give the address of its head node, or leave out --address. If the cluster "
+        "has token authentication, set RAY_AUTH_MODE=token here, with its token in ~/.ray/auth_token.",
+    )
 
 
 def _check_reachable(address: str | None) -> None:
