@@ -111,7 +111,9 @@ def _continuation_of_looks(comparison: Comparison, plan: AnalysisPlan) -> Contin
         return "missing trials"
     if arms_with_further_seeds(comparison) and not plan.is_finished:
         return "looks"
-    return "missing trials" if comparison.arms_without_trials and comparison.origin.has_failed_trials else None
+    has_failed_arm = comparison.arms_without_trials and comparison.origin.has_failed_trials
+    lost_of_baseline = {*plan.seeds[: plan.seeds_taken]} - {*comparison.arm(comparison.baseline).seeds}
+    return "missing trials" if has_failed_arm or (lost_of_baseline and decide(comparison).open_arms) else None
 
 
 def arms_with_further_seeds(comparison: Comparison) -> tuple[str, ...]:

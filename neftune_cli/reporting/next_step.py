@@ -85,15 +85,15 @@ def _further_looks(comparison: Comparison) -> NextStep:
 def _missing_trials(comparison: Comparison) -> NextStep:
     """Return the command that trains the missing trials of a sweep, failed ones included.
 
-    With planned looks, an arm is missing: its trials are trained for all seeds, and the other arms may go on.
+    With planned looks, a missing arm is trained for all seeds, and the baseline and the open arms may go on.
     """
     plan = comparison.plan or AnalysisPlan()
     retry = ("--retry", "failed") if comparison.origin.has_failed_trials else ()
     command = (*_same_sweep(comparison), *retry)
     if not plan.has_planned_looks:
         return _step(comparison, command, None, len(comparison.unfinished))
-    last = plan.looks[-1]
-    further = sum(last - len(arm.seeds) for arm in comparison.arms)
+    last, going_on = plan.looks[-1], {comparison.default_baseline, *arms_with_further_seeds(comparison)}
+    further = sum(last - len(arm.seeds) for arm in comparison.arms if arm.name in going_on)
     return _step(comparison, command, last, last * len(comparison.arms_without_trials) + further)
 
 

@@ -165,6 +165,17 @@ def test_an_arm_that_failed_in_all_trials_is_retried_after_the_planned_looks() -
     assert step.price == "at most 5 seeds, 5 trials"
 
 
+def test_missing_trials_of_the_baseline_are_trained_after_the_last_look() -> None:
+    evidence = _evidence({5.0: [0.3, -0.2, 0.1, 0.2, -0.1]}, LOOKS)
+    lost = replace(evidence, trials=tuple(one for one in evidence.trials if one.alpha or (one.seed or 0) < 3))
+
+    assert next_step(compare_arms(evidence)) is None
+    step = next_step(compare_arms(lost))
+    assert step is not None
+    assert step.command == ("neftune", "sweep", "results/s/sweep.yaml", "--output", "results/s")
+    assert step.price == "at most 5 seeds, 2 trials"
+
+
 def test_exploratory_arms_get_further_seeds_after_the_decision_on_the_primary_arm() -> None:
     better = [-0.100, -0.101, -0.099]
     plan = replace(LOOKS, looks_taken=1, primary_arm="alpha=5")
