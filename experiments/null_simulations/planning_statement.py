@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import compress, product
 
 import numpy as np
-from numpy.typing import NDArray
 
 from experiments.null_simulations.error_rates import LEVEL
 from experiments.null_simulations.planned_looks import Flags, Replay, TTests, replay
@@ -70,7 +69,9 @@ def statement(arms: int, measured: int, margin: float, effect: float, sweeps: in
     is_open = ~decided[:, 0]
     stated = [
         _stated(of_sweep[0, :measured], margin, effect * margin, family, (coming[0], coming[-1]))
-        for of_sweep, family in zip(differences[is_open], _families(decided, first.equivalent)[is_open], strict=True)
+        for of_sweep, family in zip(
+            differences[is_open], compress(_families(decided, first.equivalent), is_open), strict=True
+        )
     ]
     checked = zip(differences[is_open][:RANGES], stated, strict=False)
     right = [
@@ -124,12 +125,11 @@ def _true_chances(
 def _families(
     decided: Flags,  # (sweeps, arms)
     equivalent: Flags,  # (sweeps, arms)
-) -> NDArray[np.object_]:
-    """Return the family of tests of each sweep with the measured seeds, (sweeps,)."""
+) -> list[Family]:
+    """Return the family of tests of each sweep with the measured seeds."""
     arms, of_difference, of_equivalence = decided.shape[1], decided & ~equivalent, decided & equivalent
     counts = zip(of_difference.sum(axis=1).tolist(), of_equivalence.sum(axis=1).tolist(), strict=True)
-    families = [Family(open=arms - one - other, different=one, equivalent=other) for one, other in counts]
-    return np.array(families, dtype=object)
+    return [Family(open=arms - one - other, different=one, equivalent=other) for one, other in counts]
 
 
 def _stated(

@@ -151,14 +151,12 @@ def _comparable_identity(
     an arm overrides belongs to the arm.
     """
     recipe = recipe_identity(spec.train) if spec and declared else record.identity.get("train") or {}
-    of_arms = {field for arm in spec.arms for field in arm.train if field == "precision"} if spec else frozenset()
-    environment = {
-        part: value
-        for part, value in record.identity.get("environment", {}).items()
-        if part != "peft" and part not in of_arms
-    }
+    environment = dict(record.identity.get("environment", {}))
+    own_peft = environment.pop("peft", peft)
     if peft is not None:
-        environment["peft"] = record.identity.get("environment", {}).get("peft", peft)
+        environment["peft"] = own_peft
+    if spec and any("precision" in arm.train for arm in spec.arms):
+        environment.pop("precision", None)
     shared = {part: value for part, value in record.identity.items() if part not in (*_ARM_PARTS, "seed", "base")}
     if spec and record.seed is None and spec.evaluation.curve_examples:  # the base model has no loss curve
         shared["evaluation"] = {**shared.get("evaluation", {}), "curve_examples": spec.evaluation.curve_examples}

@@ -155,13 +155,16 @@ def _intervals(comparison: Comparison, assessments: Sequence[Assessment]) -> Ite
 
 def intervals_text(comparison: Comparison, keys: Iterable[str]) -> str:
     """Return the meaning of the intervals of tested arms on these metrics."""
-    tests = (tests for key in keys for tests in tests_by_family(comparison.assessments(key)).values())
-    is_adjusted = comparison.has_planned_looks or max(tests, default=0) > 1
     level = f"the {percent(comparison.confidence)} intervals"
-    if not is_adjusted:
+    if not (comparison.has_planned_looks or has_arms_tested_together(comparison, keys)):
         return f"No arms are tested together, so {level} are not adjusted. {interval_ends_text(comparison)}"
     over = simultaneous_over(comparison)
     return f"{capitalized(level)} are simultaneous over {over} (Bonferroni). {interval_ends_text(comparison)}"
+
+
+def has_arms_tested_together(comparison: Comparison, keys: Iterable[str]) -> bool:
+    """Return whether the tests of several arms on one of these metrics are adjusted together."""
+    return any(tests > 1 for key in keys for tests in tests_by_family(comparison.assessments(key)).values())
 
 
 def interval_ends_text(comparison: Comparison) -> str:
@@ -222,7 +225,7 @@ def contrast_text(comparison: Comparison, contrast: Contrast, metric: Metric) ->
     if contrast.name == "trend" and one.verdict in DIFFERENT:
         rises = one.verdict in ("higher", "worse" if metric.goal == "lower" else "better")
         return f"{name}: {interval_text(one, metric)}, {'rises' if rises else 'falls'} with alpha"
-    level = f" ({percent(2 * one.comparison.confidence - 1)} interval)" if one.verdict == "equivalent" else ""
+    level = f" ({percent(comparison.equivalence_confidence)} interval)" if one.verdict == "equivalent" else ""
     return f"{name}: {interval_text(one, metric)}, {one.verdict or 'no verdict'}{level}"
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from neftune_cli.analysis.advice import advice
-from neftune_cli.analysis.results import Comparison, Verdict, tests_by_family
+from neftune_cli.analysis.results import Comparison, Verdict
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.formatting import percent
 from neftune_cli.metrics import HELD_OUT_RESPONSES, TRUNCATED, Metric
@@ -13,6 +13,7 @@ from neftune_cli.reporting.cells import number_cell, value_cell
 from neftune_cli.reporting.footnotes import (
     few_seeds_sentence,
     footnotes,
+    has_arms_tested_together,
     interval_ends_text,
     intervals_text,
     margins_by_metric,
@@ -239,8 +240,7 @@ def _verdict_legend(comparison: Comparison, metrics: Sequence[Metric]) -> str:
 
 def _adjustment(comparison: Comparison, keys: Iterable[str]) -> str:
     """Return what the tests on these metrics are adjusted for, and their level."""
-    several = any(tests > 1 for key in keys for tests in tests_by_family(comparison.assessments(key)).values())
-    adjusted = ["for the number of arms (Hommel's method)"] if several else []
+    adjusted = ["for the number of arms (Hommel's method)"] if has_arms_tested_together(comparison, keys) else []
     adjusted += ["for the planned looks"] if comparison.has_planned_looks else []
     at_level = f" at the {percent(1 - comparison.confidence)} level"
     return f", adjusted {' and '.join(adjusted)}{at_level}" if adjusted else at_level
