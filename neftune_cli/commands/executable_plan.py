@@ -67,7 +67,8 @@ def executable_plan(
         def inspect(spec: SweepSpec) -> Inspection:
             known = remembered(spec) if run_settings.on_this_machine else None
             found = known or executor.inspect(spec)
-            return found.for_processes(run_settings.trial_settings.processes, available_cores())
+            processes = run_settings.trial_settings.processes
+            return found.for_processes(processes, run_settings.sharding, available_cores())
 
         planned = plan_sweep(file, fields, output, inspect, lambda: say(READING))
         if run_settings.estimate:

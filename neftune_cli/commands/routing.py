@@ -17,7 +17,7 @@ class Destination(StrEnum):
     SPEC = "spec"
     """The spec: a field of it, or an option that defines arms or planned looks. Part of the experiment."""
     RUN = "run"
-    """An argument of `sweep_settings`: how trials are run; only `--nproc` is part of a trial's identity."""
+    """An argument of `sweep_settings`: how trials are run. Only the processes of a trial are part of its identity."""
     COMMAND = "command"
     """The command itself, for example its output folder and format."""
 

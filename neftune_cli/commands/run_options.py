@@ -85,6 +85,17 @@ NumberOfProcesses = Annotated[
         at_least=1,
     ),
 ]
+AccelerateConfig = Annotated[
+    Path | None,
+    Option(
+        "--accelerate-config",
+        "Shard the weights of each trial over several GPUs with FSDP, as this configuration file of accelerate says. "
+        "Its num_processes replaces --nproc.",
+        RUN,
+        _RUN,
+        metavar="FILE",
+    ),
+]
 Executor = Annotated[str, Option("--executor", "Where the trials run (default local).", RUN, _RUN, names=_executors)]
 Retry = Annotated[run_settings.Retry | None, Option("--retry", "Run failed trials again.", RUN, _RUN)]
 FailFast = Annotated[bool, Option("--fail-fast", "Stop all trials when one fails.", RUN, _RUN)]

@@ -68,6 +68,7 @@ def sweep(
     estimate: run_options.Estimate = True,
     workers: run_options.Workers = "auto",
     nproc: run_options.NumberOfProcesses = 1,
+    accelerate_config: run_options.AccelerateConfig = None,
     executor: run_options.Executor = "local",
     slurm: run_options.Slurm = None,
     detach: run_options.Detach = False,

@@ -59,6 +59,7 @@ def train(
     lm_eval_limit: options.LmEvalLimit = None,
     output: Output = None,
     nproc: NumberOfProcesses = 1,
+    accelerate_config: run_options.AccelerateConfig = None,
     on_oom: run_options.OnOom = OnOom.FAIL,
     stop_on_divergence: run_options.StopOnDivergence = True,
     track: run_options.Track = None,

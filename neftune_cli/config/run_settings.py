@@ -1,10 +1,10 @@
 """Run settings: workers, checkpoints, retries, kept models, and the reaction to failures.
 
-They are not part of a trial's identity, except the number of processes of a trial (`--nproc`): with more than one, the
-noise is another, and the environment in the identity has their number. Others can change numbers. `--workers`, and on a
-cluster `--cpus-per-trial` and `--slurm cpus_per_task=N`, determine the threads of a trial and so the order of sums,
-which can change last digits. `--on-oom halve-batch` changes the order of sums in a trial that ran out of memory.
-`--no-stop-on-divergence` completes trials that would otherwise fail.
+They are not part of a trial's identity, except the processes of a trial (`--nproc`, `--accelerate-config`): with more
+than one, the noise is another, and the environment in the identity has their number and their sharding. Others can
+change numbers. `--workers`, and on a cluster `--cpus-per-trial` and `--slurm cpus_per_task=N`, determine the threads of
+a trial and so the order of sums, which can change last digits. `--on-oom halve-batch` changes the order of sums in a
+trial that ran out of memory. `--no-stop-on-divergence` completes trials that would otherwise fail.
 """
 
 import math
@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from neftune_cli.config.accelerate_config import OPTION as SHARDING_OPTION
+from neftune_cli.config.accelerate_config import Sharding, read_accelerate_config
 from neftune_cli.config.executors import EXECUTORS, INLINE, LOCAL, missing_library, settings_without_effect
 from neftune_cli.config.slurm_settings import parse_slurm
 from neftune_cli.errors import Problem, Problems, UsageError
@@ -82,6 +84,8 @@ class TrialSettings:
     """Number of trials of the sweep that can run in parallel, on one machine or on a cluster."""
     processes: int = 1
     """Number of processes that train the trial together, each with its own GPU or core."""
+    fsdp: Mapping[str, Any] | None = None
+    """Values of `SFTConfig.fsdp_config` if the processes share the weights; None if each has all of them."""
     tracking: Tracking | None = None
     """Trackers that show the trial while it runs."""
     lease_seconds: float = 120.0
@@ -100,6 +104,8 @@ class SweepSettings:
     """Values of the options that only this executor reads, by parameter name."""
     trial_settings: TrialSettings = TrialSettings()
     """Run settings of each trial."""
+    sharding: Sharding | None = None
+    """How the processes of a trial share the weights; None if each has all of them."""
     keep: Keep = Keep.NONE
     """Trained models that remain after the sweep."""
     retry_failed: bool = False
@@ -146,8 +152,10 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
     problems.attempt(
         partial(_check_rate_is_used, unread.pop("hourly_rate", None), dry_run=unread.pop("dry_run", False))
     )
-    processes, executor = unread.pop("nproc", 1), unread.pop("executor", LOCAL)
-    problems.add(_problems_of_processes(processes, workers, executor))
+    sharding = problems.attempt(partial(_sharding, unread.pop("accelerate_config", None)))
+    nproc, executor = unread.pop("nproc", 1), unread.pop("executor", LOCAL)
+    processes = sharding.processes if sharding else nproc
+    problems.add(_problems_of_processes(nproc, sharding, workers, executor))
     problems.add(_problems_of_main_process(workers, executor))
     executor_settings = problems.attempt(partial(_executor_settings, executor, unread))
     tracking = problems.attempt(partial(_tracking, unread.pop("track", None)))
@@ -157,7 +165,8 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
         workers=1 if processes > 1 else workers,
         executor=executor,
         executor_settings=executor_settings or {},
-        trial_settings=_trial_settings(unread, keep, processes, tracking),
+        trial_settings=_trial_settings(unread, keep, processes, sharding, tracking),
+        sharding=sharding,
         keep=keep,
         retry_failed=unread.pop("retry", None) is Retry.FAILED,
         fail_fast=unread.pop("fail_fast", False),
@@ -169,7 +178,9 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
     return settings
 
 
-def _trial_settings(unread: dict[str, Any], keep: Keep, processes: int, tracking: Tracking | None) -> TrialSettings:
+def _trial_settings(
+    unread: dict[str, Any], keep: Keep, processes: int, sharding: Sharding | None, tracking: Tracking | None
+) -> TrialSettings:
     """Take the settings of each trial out of the arguments."""
     return TrialSettings(
         checkpoint_steps=unread.pop("checkpoint_steps"),
@@ -178,6 +189,7 @@ def _trial_settings(unread: dict[str, Any], keep: Keep, processes: int, tracking
         halve_batch=unread.pop("on_oom") is OnOom.HALVE_BATCH,
         stop_on_divergence=unread.pop("stop_on_divergence"),
         processes=processes,
+        fsdp=sharding.fsdp if sharding else None,
         tracking=tracking,
     )
 
@@ -234,13 +246,25 @@ def parse_workers(text: str) -> int | None:
     raise UsageError(Problem(what, "Use a number, auto, or 0 to run the trials in the main process."))
 
 
-def _problems_of_processes(processes: int, workers: int | None, executor: str) -> Iterator[Problem]:
-    """Yield the options that do not fit a number of processes per trial."""
-    if processes > 1 and workers not in (None, 1):
-        what = f"--nproc {processes} trains one trial at a time, but --workers {workers} is given."
+def _sharding(file: Path | None) -> Sharding | None:
+    return None if file is None else read_accelerate_config(file)
+
+
+def _problems_of_processes(
+    nproc: int, sharding: Sharding | None, workers: int | None, executor: str
+) -> Iterator[Problem]:
+    """Yield the options that do not fit the processes of a trial."""
+    if nproc == 1 and sharding is None:
+        return
+    option = f"--nproc {nproc}" if sharding is None else SHARDING_OPTION
+    if sharding and nproc not in (1, sharding.processes):
+        what = f"--nproc is {nproc}, but num_processes in the file of {option} is {sharding.processes}."
+        yield Problem(what, "Remove --nproc, or change num_processes.")
+    if workers not in (None, 1):
+        what = f"{option} trains one trial at a time, but --workers {workers} is given."
         yield Problem(what, "Use --workers 1, or remove one of them.")
-    if processes > 1 and executor != LOCAL:
-        yield Problem(f"--nproc {processes} needs --executor local; {executor} was given.", "Remove one of them.")
+    if executor != LOCAL:
+        yield Problem(f"{option} needs --executor local; {executor} was given.", "Remove one of them.")
 
 
 def _problems_of_main_process(workers: int | None, executor: str) -> Iterator[Problem]:

@@ -3,17 +3,19 @@
 A worker sends the facts to the main process, which does not import torch.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from neftune_cli.config.accelerate_config import Sharding, sharding_problems
 from neftune_cli.config.arms import arm_name
 from neftune_cli.config.spec import ArmSpec, HarnessTasks, ResolvedEvaluation, SweepSpec, TrialSpec
 from neftune_cli.data.examples import GenerationDefaults, InstructionData
 from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.training.data_parallel import batch_problem, check_devices
+from neftune_cli.training.data_parallel import batch_problems, check_devices
 
 if TYPE_CHECKING:
     from neftune_cli.models.sources import ModelSource
@@ -89,18 +91,22 @@ class Inspection:
     cluster_slots: ClusterSlots | None = None
     """Trials in parallel on a cluster; None if the cores and the memory of this machine determine them."""
 
-    def for_processes(self, processes: int, cores: int) -> "Inspection":
+    def for_processes(self, processes: int, sharding: Sharding | None, cores: int) -> "Inspection":
         """Return the facts for trials that several processes train together, with the problems of that.
 
-        Their noise is not that of one process, so the number is part of the environment. One worker sees all GPUs.
+        Their noise is not that of one process, so their number is part of the environment, as is their sharding, which
+        changes the order of sums. One worker sees all GPUs.
         """
         if processes == 1:
             return self
         problems = Problems()
-        problems.attempt(lambda: check_devices(processes, gpus=self.gpus, cores=cores))
+        problems.attempt(lambda: check_devices(processes, sharding, gpus=self.gpus, cores=cores))
         recipes = [self.spec.recipe_of(arm) for arm in self.spec.arms]
-        problems.add(dict.fromkeys(problem for one in recipes if (problem := batch_problem(one, processes))))
+        problems.add(problem for one in recipes for problem in batch_problems(one, processes, sharding))
         more = {"processes": str(processes)}
+        if sharding is not None:
+            problems.add(sharding_problems(self.spec, sharding, self.environment["precision"]))
+            more["fsdp"] = json.dumps(sharding.fsdp, sort_keys=True)
         return replace(
             self,
             problems=(*self.problems, *problems.found),

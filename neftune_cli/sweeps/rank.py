@@ -31,7 +31,7 @@ def main() -> None:
             cache.model_copy(spec),
             cache.prepared_data(spec),
             Path(work),
-            settings=TrialSettings(processes=request["processes"]),
+            settings=TrialSettings(processes=request["processes"], fsdp=request["fsdp"]),
             halvings=request["halvings"],
         )
     os._exit(0)  # without a barrier of the group, which rank 0 may have left

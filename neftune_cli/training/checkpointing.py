@@ -11,6 +11,7 @@ from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation
 from neftune_cli.store import LeasedTrial
+from neftune_cli.training.data_parallel import broadcast_from_rank_0
 from neftune_cli.training.learning_curve import LearningCurveCallback
 from neftune_cli.training.resumable_trainer import ResumableTrainer, generator_states, restore_generators
 from neftune_cli.training.snapshots import (
@@ -26,7 +27,52 @@ WORTH_SAVING_SECONDS = 30.0
 """Minimum time since the last checkpoint for which a checkpoint at the end of training is written."""
 
 
-class CheckpointCallback(TrainerCallback):
+class StepEndCallback(TrainerCallback):
+    """A callback that acts after every step but the last one, once the step is logged and its epoch is measured."""
+
+    trainer: "ResumableTrainer"
+    """Assigned after construction, because the trainer's constructor takes its callbacks."""
+
+    def __init__(self) -> None:
+        self._epoch_generators: dict[str, Any] | None = None
+        self._resumed_generators: dict[str, Any] | None = None
+
+    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+        """Save the generator states that determine the data order, or restore them when an epoch is resumed."""
+        if self._resumed_generators is not None:
+            restore_generators(self._resumed_generators)
+            self._resumed_generators = None
+        self._epoch_generators = generator_states()
+
+    def on_log(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Act after a step within an epoch."""
+        ends_epoch = control.should_training_stop or float(state.epoch).is_integer()
+        if logs and "loss" in logs and not ends_epoch:
+            self._end_step(state.global_step, self._epoch_generators)
+
+    def on_epoch_end(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,
+    ) -> None:
+        """Act after an epoch other than the last."""
+        if not control.should_training_stop:
+            self._end_step(state.global_step, None)
+
+    def _end_step(self, step: int, epoch_generators: dict[str, Any] | None) -> None:
+        raise NotImplementedError
+
+
+class CheckpointCallback(StepEndCallback):
     """Write checkpoints after steps, and end training with a checkpoint when a stop was requested.
 
     A checkpoint is written once the step is logged. At the last step of an epoch, it is written once the epoch is
@@ -43,9 +89,6 @@ class CheckpointCallback(TrainerCallback):
         clock: time in seconds.
     """
 
-    trainer: "ResumableTrainer"
-    """Assigned after construction, because the trainer's constructor takes its callbacks."""
-
     def __init__(
         self,
         leased: LeasedTrial,
@@ -57,6 +100,7 @@ class CheckpointCallback(TrainerCallback):
         halvings: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__()
         self._leased, self._settings, self._stop = leased, settings, stop
         self.curve, self.noise, self.halvings = curve, noise, halvings
         self._clock = clock
@@ -64,8 +108,6 @@ class CheckpointCallback(TrainerCallback):
         self._can_write = True
         self.attestation: Attestation | None = None
         """Attestation of the finished training, if a checkpoint holds it."""
-        self._epoch_generators: dict[str, Any] | None = None
-        self._resumed_generators: dict[str, Any] | None = None
 
     def restore(self, snapshot: Snapshot) -> None:
         """Restore learning curve, noise measurements and data order from a snapshot.
@@ -101,39 +143,11 @@ class CheckpointCallback(TrainerCallback):
         """Start measuring time since the last checkpoint."""
         self._last = self._clock()
 
-    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-        """Save the generator states that determine the data order, or restore them when an epoch is resumed."""
-        if self._resumed_generators is not None:
-            restore_generators(self._resumed_generators)
-            self._resumed_generators = None
-        self._epoch_generators = generator_states()
-
-    def on_log(
-        self,
-        args: TrainingArguments,  # noqa: ARG002
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        """Write a checkpoint if it is due, and stop if requested, after a step within an epoch."""
-        ends_epoch = control.should_training_stop or float(state.epoch).is_integer()
-        if logs and "loss" in logs and not ends_epoch:
-            self._end_step(state.global_step, self._epoch_generators)
-
-    def on_epoch_end(
-        self,
-        args: TrainingArguments,  # noqa: ARG002
-        state: TrainerState,
-        control: TrainerControl,
-        **_: Any,
-    ) -> None:
-        """Write a checkpoint if it is due, and stop if requested, after an epoch other than the last."""
-        if not control.should_training_stop:
-            self._end_step(state.global_step, None)
-
     def _end_step(self, step: int, epoch_generators: dict[str, Any] | None) -> None:
-        if self._can_write and (self._stop.requested or self._is_due(step)):
+        is_due = self._can_write and (self._stop.requested or self._is_due(step))
+        if self.trainer.whole:
+            broadcast_from_rank_0(_GATHER if is_due else None)
+        if is_due:
             curve, noise = self.curve.state(), self.noise.totals()
             self._write(self.trainer.snapshot(curve=curve, noise=noise, epoch_generators=epoch_generators))
         self._stop.raise_if_requested()
@@ -158,11 +172,8 @@ class CheckpointCallback(TrainerCallback):
         self._last = self._clock()
 
 
-class RankCallback(TrainerCallback):
-    """Restore the data order of a resumed epoch in a process other than rank 0, which writes no checkpoint."""
-
-    def __init__(self) -> None:
-        self._generators: dict[str, Any] | None = None
+class RankCallback(StepEndCallback):
+    """Do the part of a process other than rank 0 in checkpoints, which rank 0 writes."""
 
     def restore(self, snapshot: Snapshot) -> None:
         """Keep the generator states of the start of the epoch, which rank 0 restores as well.
@@ -174,15 +185,17 @@ class RankCallback(TrainerCallback):
         if "attestation" in state:
             return
         try:
-            self._generators = _generators_of_epoch(state)
+            self._resumed_generators = _generators_of_epoch(state)
         except KeyError as error:
             raise _other_version(error) from error
 
-    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-        """Restore the states once."""
-        if self._generators is not None:
-            restore_generators(self._generators)
-            self._generators = None
+    def _end_step(self, step: int, epoch_generators: dict[str, Any] | None) -> None:  # noqa: ARG002
+        if self.trainer.whole and broadcast_from_rank_0(None) == _GATHER:
+            self.trainer.snapshot()
+
+
+_GATHER = "gather"
+"""Message of rank 0 to ranks that hold shards of the model: a checkpoint needs them after this step."""
 
 
 def _generators_of_epoch(state: dict[str, Any]) -> dict[str, Any]:

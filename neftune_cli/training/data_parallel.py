@@ -1,6 +1,7 @@
 """One trial in several processes: this process is rank 0, which starts the others, measures, and alone writes files.
 
 The other ranks run `neftune_cli.sweeps.rank`. They end with this process: they watch a pipe that it holds.
+This process ends with them, too, if one fails: as a worker, it is replaced, and the trial continues from a checkpoint.
 """
 
 import json
@@ -9,11 +10,13 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from neftune_cli.config.accelerate_config import OPTION, Sharding
 from neftune_cli.config.spec import TrainSpec
 from neftune_cli.errors import Problem, TrialError, UsageError
 
@@ -22,9 +25,15 @@ EXIT_SECONDS = 20.0
 """Time that the other ranks have to end after the last step."""
 CONNECTION_SECONDS = 2.0
 """Time that a rank has to end after its connection was closed."""
+GRACE_SECONDS = 60.0
+"""Time that rank 0 has to notice that another rank has failed."""
+_POLL_SECONDS = 1.0
 TIMEOUT_SECONDS = 7 * 86400
 """Longest wait of a rank for another one. The other ranks wait while rank 0 measures."""
-_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_VARIABLES = (
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    *("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING"),  # transformers and accelerate set these
+)
 
 
 def divided_batch(at_once: int, accumulated: int, processes: int) -> tuple[int, int]:
@@ -43,16 +52,20 @@ def divided_batch(at_once: int, accumulated: int, processes: int) -> tuple[int, 
     return size, accumulated // steps
 
 
-def batch_problem(train: TrainSpec, processes: int) -> Problem | None:
-    """Return the problem that the examples of a step cannot be divided among the processes; None if they can."""
+def batch_problems(train: TrainSpec, processes: int, sharding: Sharding | None = None) -> Iterator[Problem]:
+    """Yield a problem if the examples of a step cannot be divided among the processes."""
     try:
         divided_batch(train.batch_size, train.gradient_accumulation, processes)
     except ValueError as error:
-        return Problem(f"--nproc {processes}: {error}.", "Use a --batch-size that is a multiple of --nproc.")
-    return None
+        what = f"{_given(processes, sharding)}: {error}."
+        yield Problem(what, f"Use a --batch-size that is a multiple of {processes}.")
 
 
-def check_devices(processes: int, *, gpus: int, cores: int) -> None:
+def _given(processes: int, sharding: Sharding | None) -> str:
+    return f"--nproc {processes}" if sharding is None else f"{OPTION}: num_processes {processes}"
+
+
+def check_devices(processes: int, sharding: Sharding | None = None, *, gpus: int, cores: int) -> None:
     """Check that each process has a GPU or, on a machine without one, a core.
 
     Raises:
@@ -60,8 +73,9 @@ def check_devices(processes: int, *, gpus: int, cores: int) -> None:
     """
     available, name = (gpus, "GPU") if gpus else (cores, "core")
     if processes > available:
-        what = f"--nproc {processes}: this machine has {available} {name}{'' if available == 1 else 's'}."
-        raise UsageError(Problem(what, f"Use --nproc {available} or less."))
+        what = f"{_given(processes, sharding)}: this machine has {available} {name}{'' if available == 1 else 's'}."
+        fix = f"Use {available} processes or fewer." if available > 1 else "Use one process."
+        raise UsageError(Problem(what, fix))
 
 
 @contextmanager
@@ -142,8 +156,11 @@ def _as_rank_0(processes: int, address: Mapping[str, str], threads: int) -> Iter
 def _other_ranks(processes: int, variables: Mapping[str, str], request: Mapping[str, Any], log: Path) -> Iterator[None]:
     """Start the other ranks, wait for them at the end of the block, and end them if it fails."""
     others = [_started(rank, processes, variables, request, log) for rank in range(1, processes)]
+    has_ended = threading.Event()
+    threading.Thread(target=end_with_others, args=(others, has_ended), daemon=True).start()
     try:
         yield
+        has_ended.set()
         _wait(others, log)
     except TrialError:
         raise
@@ -152,11 +169,30 @@ def _other_ranks(processes: int, variables: Mapping[str, str], request: Mapping[
             raise TrialError(f"{len(failed)} of {processes} processes of the trial ended. See {log}.") from error
         raise
     finally:
+        has_ended.set()
         for one in others:
             one.kill()
             one.wait()
             assert one.stdin is not None
             one.stdin.close()
+
+
+def end_with_others(
+    others: "Sequence[subprocess.Popen[bytes]]", has_ended: threading.Event, *, grace_seconds: float = GRACE_SECONDS
+) -> None:
+    """End this process if another rank fails and the training does not notice it. GPUs may wait for that rank forever.
+
+    Args:
+        others: the processes of the other ranks.
+        has_ended: set when the training has ended, or has failed.
+        grace_seconds: time in which the training may notice the failure and raise an error.
+    """
+    while not has_ended.wait(_POLL_SECONDS):
+        if any(one.poll() for one in others):
+            if not has_ended.wait(grace_seconds):
+                print("Another process of the trial has failed. This process waits for it, and ends.", file=sys.stderr)
+                os._exit(1)
+            return
 
 
 def reset_state() -> None:

@@ -90,6 +90,7 @@ def fine_tune(
         with stop.interruptible():
             callbacks = [curve, callback, noise, *([output.live] if output.live else [])]
             callback.trainer = _trainer(trial.spec, loaded, prepared, Path(work), settings, halvings, callbacks)
+            curve.whole = callback.trainer.whole
         sys.audit("neftune.model-loaded", trial.id)
         _train(callback, leased, checkpoints)
     sys.audit("neftune.training-ended", trial.id)
@@ -97,11 +98,12 @@ def fine_tune(
 
 
 def _rank_request(trial: Trial, halvings: int, settings: TrialSettings) -> dict[str, Any]:
-    """Return the request to the other ranks: the trial, and the number of halvings and of processes."""
+    """Return the request to the other ranks: the trial, the number of halvings, and how processes train it."""
     return {
         "spec": trial.spec.model_dump(mode="json", by_alias=True),
         "halvings": halvings,
         "processes": settings.processes,
+        "fsdp": settings.fsdp,
     }
 
 
@@ -129,6 +131,7 @@ def train_as_other_rank(
     """
     callback = RankCallback()
     trainer = _trainer(spec, loaded, prepared, work, settings, halvings, [callback, noise_callback(spec)])
+    callback.trainer = trainer
     if (checkpoint := broadcast_from_rank_0(None)) is None:
         trainer.train()
         return
@@ -158,6 +161,7 @@ def _trainer(
         work=work,
         halvings=halvings,
         processes=settings.processes,
+        fsdp=settings.fsdp,
     )
     return build_trainer(
         loaded.model,
@@ -228,8 +232,10 @@ def _final_model(callback: CheckpointCallback, stop: StopRequest) -> FinalModel:
     if stop.requested or callback.is_due_at_end:
         write_checkpoint()
     stop.raise_if_requested()
+    trainer = callback.trainer
+    trained = trainer.whole.on_device() if trainer.whole else trainer.model
     return FinalModel(
-        model=cast(LanguageModel, unwrapped(cast(nn.Module, callback.trainer.model))),
+        model=cast(LanguageModel, unwrapped(cast(nn.Module, trained))),
         not_finite=loss_not_finite(curve.points[-1].step),
         step=curve.points[-1].step,
         epoch=curve.points[-1].epoch,

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import groupby
 from statistics import fmean
 from typing import Any
@@ -13,6 +14,7 @@ from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model
 from neftune_cli.records import HELD_OUT_SPLIT, PROBE_SPLIT, CurvePoint, ExampleLoss
 from neftune_cli.training.mixture_of_experts import ROUTER_LOSS, without_router_loss
+from neftune_cli.training.sharding import WholeModel
 from neftune_cli.training.trial_metrics import split_loss
 
 Measure = Callable[[LanguageModel, int, Callable[[str], bool]], list[ExampleLoss]]
@@ -48,6 +50,8 @@ class LearningCurveCallback(TrainerCallback):
         self.example_losses: list[ExampleLoss] = []
         self._measure, self._append, self._on_step = measure, append, on_step
         self._subset, self._stop_on_divergence = subset, stop_on_divergence
+        self.whole: WholeModel | None = None
+        """The model to measure if the trainer's model is one rank's shard of it."""
 
     @property
     def last_epoch_loss(self) -> float:
@@ -128,7 +132,8 @@ class LearningCurveCallback(TrainerCallback):
         if state.global_step >= state.max_steps:
             return
         epoch = math.ceil(state.epoch or 0.0)
-        losses = self._measured(model, epoch)
+        with self.whole.measured() if self.whole else nullcontext(model) as measured:
+            losses = self._measured(measured, epoch)
         if not all(math.isfinite(row.loss) for row in losses):
             raise TrialError(loss_not_finite(state.global_step))
         self.example_losses += losses

@@ -7,10 +7,18 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate.utils import FullyShardedDataParallelPlugin
 from torch import Tensor, nn
 
 from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.training.micro_batches import MicroBatchTrainer
+from neftune_cli.training.sharding import (
+    WholeModel,
+    gathered_optimizer_state,
+    load_sharded_optimizer_state,
+    load_sharded_weights,
+    shard_on_cpu,
+)
 from neftune_cli.training.snapshots import Snapshot, changing_tensors
 
 
@@ -21,7 +29,23 @@ class ResumableTrainer(MicroBatchTrainer):
     overridden. The order in which transformers calls them, and its search for the position in the data, are unchanged.
     """
 
+    whole: WholeModel | None = None
+    """The whole model if the ranks hold shards of it, otherwise None. Assigned after construction."""
     _resumed: Snapshot | None = None
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Create the accelerator, which shards the model if the configuration says so, on a CPU as well."""
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp_plugin_args is not None and not self.is_fsdp_enabled:
+            shard_on_cpu(self.accelerator, FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args))
+            self.is_fsdp_enabled = True
+
+    def train(self, *arguments: Any, **named: Any) -> Any:
+        """Train to the end, and gather the weights of all shards."""
+        output = super().train(*arguments, **named)
+        if self.whole:
+            self.whole.gather(cast(nn.Module, self.model))
+        return output
 
     def resume(self, snapshot: Snapshot, folder: Path) -> None:
         """Train from a snapshot to the end. If the snapshot is of a finished training, only load the weights.
@@ -35,12 +59,18 @@ class ResumableTrainer(MicroBatchTrainer):
         self.train(resume_from_checkpoint=str(folder))
 
     def snapshot(self, **more: Any) -> Snapshot:
-        """Return the state of the training at the end of a step, with additional state of callbacks."""
+        """Return the state of the training at the end of a step, with additional state of callbacks.
+
+        If the ranks hold shards of the model, all of them must call this, and only rank 0 gets the whole state.
+        """
         assert self.optimizer is not None
         assert self.lr_scheduler is not None
         scaler = getattr(self.accelerator, "scaler", None)
+        model = cast(nn.Module, self.model)
+        if self.whole:
+            self.whole.gather(model)
         state = {
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": gathered_optimizer_state(model, self.optimizer) if self.whole else self.optimizer.state_dict(),
             "scheduler": self.lr_scheduler.state_dict(),
             "scaler": scaler.state_dict() if scaler is not None else None,
             "generators": generator_states(),
@@ -55,7 +85,8 @@ class ResumableTrainer(MicroBatchTrainer):
         noises = [one for one in self.callback_handler.callbacks if isinstance(one, NEFTuneCallback)]
         callbacks: Any = {type(one).__name__: one.state() for one in noises}  # annotated as a list in transformers
         trainer = replace(self.state, log_history=[], stateful_callbacks=callbacks)
-        weights = changing_tensors(cast(nn.Module, self.model))
+        model = self.whole.module if self.whole else cast(nn.Module, self.model)
+        weights = changing_tensors(model) if model is not None else {}
         return Snapshot(weights, trainer, {**state, "tokens": self._total_train_tokens})
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -70,17 +101,24 @@ class ResumableTrainer(MicroBatchTrainer):
             super()._run_epoch(*arguments, **named)  # type: ignore[no-untyped-call]
 
     def _load_from_checkpoint(self, *_: Any, **__: Any) -> None:
-        tensors = changing_tensors(cast(nn.Module, self.model))
-        with torch.no_grad():
-            for name, tensor in self._resumed_snapshot.weights.items():
-                tensors[name].copy_(tensor)
+        model, weights = cast(nn.Module, self.model), self._resumed_snapshot.weights
+        if self.whole:
+            load_sharded_weights(model, weights)
+        else:
+            tensors = changing_tensors(model)
+            with torch.no_grad():
+                for name, tensor in weights.items():
+                    tensors[name].copy_(tensor)
         self._resumed_snapshot.weights.clear()  # otherwise they occupy memory until training ends
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         state = self._resumed_snapshot.state if checkpoint is not None else {}
         if "optimizer" in state:
             assert self.lr_scheduler is not None
-            load_optimizer(self.optimizer, state.pop("optimizer"))
+            if self.whole:
+                load_sharded_optimizer_state(cast(nn.Module, self.model), self.optimizer, state.pop("optimizer"))
+            else:
+                load_optimizer(self.optimizer, state.pop("optimizer"))
             self.lr_scheduler.load_state_dict(state["scheduler"])
 
     def _load_scaler(self, checkpoint: str | None) -> None:

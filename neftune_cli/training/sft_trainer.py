@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -17,11 +17,13 @@ from neftune_cli.training.hardware import device_name, has_bfloat16
 from neftune_cli.training.trial import halved_batch
 
 if TYPE_CHECKING:
+    from peft import PeftConfig
     from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
     from trl.trainer.sft_config import SFTConfig
 
     from neftune_cli.training.resumable_trainer import ResumableTrainer
+    from neftune_cli.training.sharding import WholeModel
 
 _REPLACEMENTS = {
     "num_train_epochs": "epochs (--epochs)",
@@ -138,7 +140,14 @@ def _sft_values(train: TrainSpec) -> dict[str, Any]:
 
 
 def sft_config(
-    train: TrainSpec, *, seed: int, device: str, work: Path, halvings: int = 0, processes: int = 1
+    train: TrainSpec,
+    *,
+    seed: int,
+    device: str,
+    work: Path,
+    halvings: int = 0,
+    processes: int = 1,
+    fsdp: Mapping[str, Any] | None = None,
 ) -> "SFTConfig":
     """Return the configuration of one trial.
 
@@ -150,6 +159,7 @@ def sft_config(
         work: a folder that the trainer may write to.
         halvings: number of times to halve the batch size. Gradient accumulation makes up for it.
         processes: number of processes that train together, which divide the examples of each step.
+        fsdp: values of the field `fsdp_config` if the processes share the weights; None if each has all of them.
 
     Raises:
         TrialError: the batch size cannot be halved this often.
@@ -159,6 +169,7 @@ def sft_config(
     fixed = {
         **_fixed_values(train, seed=seed, device=device),
         **_batch_values(train, halvings, processes, device),
+        **({} if fsdp is None else {"fsdp": True, "fsdp_config": dict(fsdp)}),
         "output_dir": str(work),
     }
     defaults = {
@@ -233,6 +244,8 @@ def build_trainer(
     from neftune_cli.training.mixture_of_experts import name_number_of_experts
     from neftune_cli.training.resumable_trainer import ResumableTrainer
 
+    adapters = lora_config(cast("nn.Module", model), train.lora_rank) if train.lora_rank else None
+    whole = _whole_model(model, adapters, config)
     rows = [{"input_ids": list(example.input_ids), "labels": example.labels} for example in examples]
     name_number_of_experts(model)
     trainer = ResumableTrainer(
@@ -240,8 +253,19 @@ def build_trainer(
         args=config,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=lora_config(cast("nn.Module", model), train.lora_rank) if train.lora_rank else None,
-        callbacks=callbacks,
+        peft_config=adapters,
+        callbacks=[*([whole] if whole else []), *callbacks],
     )
+    trainer.whole = whole
     trainer.micro_batch_tokens = tokens_at_once(config.device.type, train.micro_batch_tokens) >> halvings
     return trainer
+
+
+def _whole_model(model: "PreTrainedModel", adapters: "PeftConfig | None", config: "SFTConfig") -> "WholeModel | None":
+    """Return the whole model if the configuration shards it, otherwise None."""
+    from neftune_cli.training.sharding import WholeModel
+
+    if not config.fsdp:
+        return None
+    is_rank_0 = config.process_index == 0
+    return WholeModel(cast("nn.Module", model), adapters, device=config.device.type, is_rank_0=is_rank_0)

@@ -20,7 +20,7 @@ from neftune_cli.noise.draws import NoiseStream
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.store.checkpoints import INDEX_FILE
 from neftune_cli.training import data_parallel
-from neftune_cli.training.data_parallel import batch_problem, check_devices, divided_batch
+from neftune_cli.training.data_parallel import batch_problems, check_devices, divided_batch
 from neftune_cli.training.trial import halved_batch
 from tests.command_line import Neftune
 from tests.small_model import SMALL_MODEL
@@ -46,10 +46,10 @@ def test_each_halving_halves_the_batches_of_the_processes() -> None:
 
 def test_batches_and_devices_that_do_not_fit_are_refused() -> None:
     train = TrainSpec(epochs=1, learning_rate=1e-3, batch_size=5, max_length=64)
-    assert batch_problem(train, 2) is not None
-    assert batch_problem(train, 5) is None
+    assert [*batch_problems(train, 2)]
+    assert not [*batch_problems(train, 5)]
     for gpus, cores in ((1, 8), (0, 1)):
-        with pytest.raises(UsageError, match=r"this machine has 1 .*Use --nproc 1"):
+        with pytest.raises(UsageError, match=r"--nproc 2: this machine has 1 .*Use one process"):
             check_devices(2, gpus=gpus, cores=cores)
     check_devices(2, gpus=2, cores=1)
 

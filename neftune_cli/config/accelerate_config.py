@@ -1,0 +1,167 @@
+"""Configuration files of accelerate for fully sharded data parallelism (FSDP): the keys that neftune reads."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from neftune_cli.config.spec import SweepSpec
+from neftune_cli.errors import Problem, UsageError, did_you_mean
+
+OPTION = "--accelerate-config"
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How the processes of a trial share its weights, gradients and optimizer state."""
+
+    processes: int
+    """Number of processes, each with its own GPU or core."""
+    mixed_precision: str | None = None
+    """Value of `mixed_precision` in the file, None if it has none."""
+    fsdp: Mapping[str, Any] = field(default_factory=dict)
+    """Values of `SFTConfig.fsdp_config`."""
+
+
+def read_accelerate_config(path: Path) -> Sharding:
+    """Return the sharding in a configuration file of accelerate, as `accelerate config` writes it.
+
+    Raises:
+        UsageError: the file cannot be read, or one problem for each value that cannot be used.
+    """
+    values = _mapping(path)
+    where = f"{OPTION} {path}:"
+    if problems := [*_problems(where, values)]:
+        raise UsageError(*problems)
+    fsdp = values["fsdp_config"]
+    given = {key.field: fsdp.get(_PREFIX + name) for name, key in _FSDP_KEYS.items() if key.field}
+    return Sharding(
+        processes=values["num_processes"],
+        mixed_precision=values.get("mixed_precision"),
+        fsdp={name: value for name, value in given.items() if value is not None},
+    )
+
+
+def sharding_problems(spec: SweepSpec, sharding: Sharding, hardware: str) -> Iterator[Problem]:
+    """Yield the settings of a sweep that contradict a configuration file of accelerate.
+
+    Args:
+        spec: the sweep.
+        sharding: the sharding in the file.
+        hardware: precision that the hardware supports, which the precision `auto` chooses.
+    """
+    if spec.load_in_4bit:
+        yield Problem(f"{OPTION} cannot be used with --load-in-4bit.", f"Use --nproc {sharding.processes} instead.")
+    for recipe in [spec.recipe_of(arm) for arm in spec.arms]:
+        precision = hardware if recipe.precision == "auto" else recipe.precision
+        given = sharding.mixed_precision
+        if given is not None and _PRECISIONS[given] != precision:
+            what = f"{OPTION}: mixed_precision is {given}, but the recipe trains in {precision}."
+            yield Problem(what, f"Use --precision {_PRECISIONS[given]}, or remove mixed_precision from the file.")
+        for name in ("gradient_checkpointing", "activation_checkpointing"):
+            if recipe.sft.get(name) and sharding.fsdp.get("activation_checkpointing"):
+                what = f"{OPTION}: fsdp_activation_checkpointing is true, and so is {name} in the recipe."
+                yield Problem(what, "Use one of them.")
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not YAML"
+        raise UsageError(Problem(f"{OPTION} {path} cannot be read: {reason}.", _CREATE)) from error
+    if not isinstance(values, dict):
+        raise UsageError(Problem(f"{OPTION} {path} has no keys.", _CREATE))
+    return {name: "no" if name == "mixed_precision" and value is False else value for name, value in values.items()}
+
+
+def _problems(where: str, values: Mapping[str, Any]) -> Iterator[Problem]:
+    if values.get("distributed_type") != "FSDP":
+        what = f"{where} distributed_type is {values.get('distributed_type')}, not FSDP."
+        yield Problem(what, "Use --nproc N for several processes without sharding.")
+        return
+    for name, value in values.items():
+        if name in _REQUIRED and value not in _REQUIRED[name]:
+            yield Problem(f"{where} {name} is {value}.", f"Use {name}: {_REQUIRED[name][0]}.")
+        elif name not in {*_REQUIRED, *_WITHOUT_EFFECT, *_READ} and value:
+            yield Problem(f"{where} {name} cannot be used.", "Remove it.")
+    processes = values.get("num_processes")
+    if not _is_whole(processes) or processes < 2:  # type: ignore[operator]
+        yield Problem(f"{where} num_processes is {processes}.", "Use a whole number, 2 or larger.")
+    if (precision := values.get("mixed_precision", "no")) not in _PRECISIONS:
+        yield Problem(f"{where} mixed_precision is {precision}.", f"Use {' or '.join(_PRECISIONS)}.")
+    yield from _fsdp_problems(where, values.get("fsdp_config"))
+
+
+def _fsdp_problems(where: str, values: Any) -> Iterator[Problem]:
+    if not isinstance(values, dict):
+        yield Problem(f"{where} fsdp_config is missing.", _CREATE)
+    elif (version := values.get(f"{_PREFIX}version", 1)) != 2:
+        fix = "Convert it with `accelerate to-fsdp2 --config_file FILE --output_file NEW`."
+        yield Problem(f"{where} fsdp_version is {version}; it must be 2.", fix)
+    else:
+        for name, value in values.items():
+            if (key := _FSDP_KEYS.get(str(name).removeprefix(_PREFIX))) is None:
+                known = [_PREFIX + one for one in _FSDP_KEYS]
+                yield Problem(f"{where} {name} cannot be used.", did_you_mean(str(name), known) or "Remove it.")
+            elif value is not None and not key.is_valid(value):
+                yield Problem(f"{where} {name} is {value}.", f"Use {key.expected}.")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_CREATE = "Run `accelerate config --config_file FILE`, choose FSDP, and use the new file."
+_PREFIX = "fsdp_"
+_PRECISIONS = {"no": "float32", "bf16": "bfloat16"}
+"""The precision of a recipe for each value of `mixed_precision`."""
+_POLICIES = ("TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP", "NO_WRAP")
+
+_READ = frozenset({"fsdp_config", "mixed_precision", "num_processes"})
+_REQUIRED: Mapping[str, tuple[Any, ...]] = {
+    "compute_environment": ("LOCAL_MACHINE",),
+    "debug": (False,),
+    "distributed_type": ("FSDP",),
+    "downcast_bf16": ("no", False),
+    "enable_cpu_affinity": (False,),
+    "gpu_ids": ("all", None),
+    "machine_rank": (0,),
+    "num_machines": (1,),
+    "use_cpu": (False,),
+}
+"""Keys with the values that fit: the processes of a trial use the GPUs of one machine."""
+_WITHOUT_EFFECT = frozenset(
+    "main_training_function rdzv_backend same_network tpu_env tpu_use_cluster tpu_use_sudo".split()
+)
+"""Keys that `accelerate config` always writes, and that have no meaning on one machine without TPUs."""
+
+
+class _Key(NamedTuple):
+    """One key of `fsdp_config`, without its prefix."""
+
+    field: str
+    """Its name in `SFTConfig.fsdp_config`; empty if it has no effect: the checkpoints of neftune hold whole weights."""
+    is_valid: Callable[[Any], bool]
+    expected: str
+
+
+def _flag(field: str) -> _Key:
+    return _Key(field, lambda value: isinstance(value, bool), "true or false")
+
+
+_FSDP_KEYS: Mapping[str, _Key] = {
+    "activation_checkpointing": _flag("activation_checkpointing"),
+    "auto_wrap_policy": _Key("auto_wrap_policy", lambda value: value in _POLICIES, " or ".join(_POLICIES)),
+    "cpu_ram_efficient_loading": _flag("cpu_ram_efficient_loading"),
+    "min_num_params": _Key("min_num_params", _is_whole, "a whole number"),
+    "offload_params": _flag("cpu_offload"),
+    "reshard_after_forward": _flag("reshard_after_forward"),
+    "state_dict_type": _Key("", lambda value: isinstance(value, str), "SHARDED_STATE_DICT"),
+    "transformer_layer_cls_to_wrap": _Key(
+        "transformer_layer_cls_to_wrap", lambda value: isinstance(value, str), "the name of a class"
+    ),
+    "version": _Key("", _is_whole, "2"),
+}

@@ -1,0 +1,85 @@
+"""Trials that two gloo processes share in shards (FSDP) equal those of DistributedDataParallel, also after resumes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from neftune_cli.config.run_settings import TrialSettings
+from neftune_cli.models.loading import LoadedModel, load_model
+from neftune_cli.models.sources import find_model
+from neftune_cli.store import SweepFolder
+from tests.small_model import SMALL_MODEL
+from tests.stopped_trials import TRAINED, results, run_with_stops, trial_of
+from tests.unit.test_config_accelerate_config import written
+
+two_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+
+
+@pytest.mark.slow
+@two_cores
+@pytest.mark.usefixtures("small_model")
+@pytest.mark.parametrize(
+    ("recipe", "efficient_loading"),
+    [({}, True), ({"lora_rank": 4}, True), ({"sft": {"gradient_checkpointing": True}}, False)],
+)
+def test_shards_change_no_result(tmp_path: Path, recipe: dict[str, Any], efficient_loading: bool) -> None:
+    """Neither does a stop within an epoch, at the end of an epoch, or after training."""
+    fsdp = {"cpu_ram_efficient_loading": efficient_loading}
+    sharded = TrialSettings(processes=2, fsdp=fsdp, keep_model=True)
+    run_with_stops(trial_of(**recipe), tmp_path / "whole", [], TrialSettings(processes=2, keep_model=True), _model)
+    run_with_stops(trial_of(**recipe), tmp_path / "sharded", [], sharded, _model)
+    run_with_stops(trial_of(**recipe), tmp_path / "resumed", [3, 4, TRAINED], sharded, _model)
+    expected = results(tmp_path / "whole")
+    assert results(tmp_path / "sharded") == expected
+    assert results(tmp_path / "resumed") == expected
+    for config in (tmp_path / "whole/model").glob("config.json"):  # adapters have none
+        assert (tmp_path / "sharded/model/config.json").read_text() == config.read_text()
+
+
+@pytest.mark.slow
+@two_cores
+@pytest.mark.usefixtures("small_model")
+def test_shards_in_bfloat16_have_the_noise_of_the_formula(tmp_path: Path) -> None:
+    """A trial whose noise deviates from the formula fails."""
+    settings = TrialSettings(processes=2, fsdp={}, keep_model=True)
+    run_with_stops(trial_of(precision="bfloat16"), tmp_path / "trial", [3], settings, _model)
+
+
+@pytest.mark.slow
+@two_cores
+def test_a_sweep_reads_the_file_of_accelerate(tmp_path: Path) -> None:
+    sweep = "sweep --alphas 0,5 --seeds 1 --max-steps 4 --no-estimate --train-examples 32 --eval-examples 8 --quiet"
+    for name, more in (("whole", ["--nproc", "2"]), ("sharded", ["--accelerate-config", str(written(tmp_path))])):
+        command = [sys.executable, "-m", "neftune_cli", *sweep.split(), "--max-new-tokens", "4", "--output", name]
+        subprocess.run([*command, *more], check=True, capture_output=True, cwd=tmp_path)
+    whole, sharded = (pd.read_csv(tmp_path / name / "loss.csv") for name in ("whole", "sharded"))
+    pd.testing.assert_frame_equal(whole, sharded)
+    one, other = (
+        {record.identity["environment"].get("fsdp") for record in SweepFolder(tmp_path / name).records()}
+        for name in ("whole", "sharded")
+    )
+    assert one == {None}
+    assert None not in other
+
+
+_DEAD_RANK = """
+import subprocess, sys, threading
+from neftune_cli.training.data_parallel import end_with_others
+other = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+end_with_others([other], threading.Event(), grace_seconds=0.1)
+"""
+
+
+def test_a_process_that_waits_for_a_dead_rank_ends() -> None:
+    result = subprocess.run([sys.executable, "-c", _DEAD_RANK], check=False, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "Another process of the trial has failed. This process waits for it, and ends.\n"
+
+
+def _model() -> LoadedModel:
+    return load_model(find_model(SMALL_MODEL))
