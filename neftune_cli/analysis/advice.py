@@ -207,9 +207,9 @@ def _seed_words(seeds: set[tuple[int, ...]]) -> str:
 
 def _tested_seeds(comparison: Comparison, arm: str, assessment: Assessment) -> tuple[int, ...]:
     """Return the seeds that an arm shares with the baseline, at planned looks those until the last look at it."""
-    estimate, plan = comparison.arm(arm).estimates.get(comparison.primary), comparison.plan
+    estimate, plan = comparison.arm(arm).estimates.get(comparison.primary), comparison.declared
     paired = estimate.difference.by_seed if estimate and estimate.difference else {}
-    tested = plan.seeds[: plan.looks[assessment.looks_taken - 1]] if plan and plan.has_planned_looks else paired
+    tested = plan.seeds[: plan.looks[assessment.looks_taken - 1]] if plan.has_planned_looks else paired
     return tuple(seed for seed in paired if seed in tested)
 
 

@@ -88,13 +88,12 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     metrics = _measured_metrics(evidence)
     base = next((trial for trial in evidence.trials if trial.is_base), None)
     base_scores = base.scores if base else None
-    plan, planned_key = evidence.plan, _planned_metric(evidence.plan, metrics)
+    plan = evidence.plan or AnalysisPlan()
+    planned_key = _planned_metric(plan, metrics)
     planned = metrics[planned_key]
     primary = _named_metric(evidence.name, metrics, options.metric) if options.metric else planned_key
     until_first_look = _until_first_look(arms, plan)
-    with_declared_margin = replace(
-        options, margins={plan.metric or planned_key: plan.margin} if plan and plan.margin else {}
-    )
+    with_declared_margin = replace(options, margins={plan.metric or planned_key: plan.margin} if plan.margin else {})
     resolved = _resolved(options, with_declared_margin, primary, metrics, until_first_look, baseline, base_scores)
     design = Design(arms, baseline, options.confidence, plan, _is_about_noise(arms, baseline, plan))
     # looks are those of the declared margin: another one must not change which arms were decided
@@ -122,7 +121,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         margins=resolved.margins,
         items=_most_items(evidence.trials, primary),
         noise_tests={key: one.noise_test for key, one in assessed.items() if one.noise_test},
-        plan=plan,
+        plan=evidence.plan,
         outlooks={},
         learning=check_learning(
             tested, baseline, base_scores, metrics, resolved.margins, primary=primary, setting=evidence.setting
@@ -157,16 +156,16 @@ def _most_items(trials: Sequence[Measurements], key: str) -> int | None:
     return max(counts, default=None)
 
 
-def _planned_metric(plan: AnalysisPlan | None, metrics: Mapping[str, Metric]) -> str:
+def _planned_metric(plan: AnalysisPlan, metrics: Mapping[str, Metric]) -> str:
     """Return the key of the declared primary metric, or of the default one if the declared one was not measured."""
-    if plan and plan.metric and plan.metric in metrics:
+    if plan.metric and plan.metric in metrics:
         return plan.metric
     return HELD_OUT_LOSS if HELD_OUT_LOSS in metrics else next(iter(metrics))
 
 
-def _until_first_look(arms: TrialsByArm, plan: AnalysisPlan | None) -> TrialsByArm:
+def _until_first_look(arms: TrialsByArm, plan: AnalysisPlan) -> TrialsByArm:
     """Return the trials until the first planned look. Their means determine margins, which must not change later."""
-    if plan is None or not plan.has_planned_looks:
+    if not plan.has_planned_looks:
         return arms
     seeds = plan.seeds[: plan.looks[0]]
     return {arm: {seed: trials[seed] for seed in seeds if seed in trials} or trials for arm, trials in arms.items()}
@@ -190,11 +189,10 @@ def _resolved(
     return replace(options, metric=options.metric and primary, margins=margins)
 
 
-def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan | None) -> bool:
+def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan) -> bool:
     """Return whether the baseline has no noise, and all other arms but controls have noise and the same recipe."""
-    controls = plan.controls if plan else ()
     reference = first_trial(arms, baseline)
-    others = [first_trial(arms, arm) for arm in arms if arm != baseline and arm not in controls]
+    others = [first_trial(arms, arm) for arm in arms if arm != baseline and arm not in plan.controls]
     return reference.alpha == 0 and all(one.alpha and one.recipe_details == reference.recipe_details for one in others)
 
 

@@ -6,7 +6,6 @@ from typing import Literal
 
 from neftune_cli.analysis.results import DECIDED, Assessment, Comparison, EarlyStopping, StoppedArm
 from neftune_cli.config.spec import DEFAULT_LOOKS
-from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.metrics import Metric
 
 Action = Literal[
@@ -88,8 +87,8 @@ def continuation(comparison: Comparison) -> Continuation | None:
     """Return how the sweep of a comparison continues; None if nothing is open, or if it cannot be decided so."""
     if not comparison.origin.is_one_sweep or comparison.learning.has_learned is False:
         return None
-    if comparison.plan and comparison.has_planned_looks:
-        return _continuation_of_looks(comparison, comparison.plan)
+    if comparison.declared.has_planned_looks:
+        return _continuation_of_looks(comparison)
     missing: Continuation | None = "missing trials" if comparison.unfinished else None
     if not comparison.studied:
         return missing or "new sweep"
@@ -101,8 +100,9 @@ def continuation(comparison: Comparison) -> Continuation | None:
     return "new sweep" if seeds_help and comparison.baseline == comparison.default_baseline else missing
 
 
-def _continuation_of_looks(comparison: Comparison, plan: AnalysisPlan) -> Continuation | None:
+def _continuation_of_looks(comparison: Comparison) -> Continuation | None:
     """Return how a sweep with planned looks continues. Further looks decide on the declared choices only."""
+    plan = comparison.declared
     has_baseline = comparison.default_baseline not in comparison.arms_without_trials
     other_departures = len(comparison.departures) - (0 if has_baseline else 1)  # a missing baseline is one
     if other_departures:
@@ -123,7 +123,7 @@ def arms_with_further_seeds(comparison: Comparison) -> tuple[str, ...]:
     the first look, and without a finished trial of the baseline, no arm is decided. An arm without an assessment gets
     no further seeds: a trial diverged, or all trials failed.
     """
-    plan = comparison.plan or AnalysisPlan()
+    plan = comparison.declared
     if not plan.looks_taken or comparison.baseline != comparison.default_baseline:
         return tuple(arm for arm in (*comparison.declared_arms, *plan.controls) if arm != comparison.default_baseline)
     assessed = comparison.assessments(comparison.primary)

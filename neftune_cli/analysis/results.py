@@ -304,9 +304,9 @@ class Comparison:
         return tuple(metric for key, metric in self.metrics.items() if key not in same)
 
     @property
-    def has_planned_looks(self) -> bool:
-        """Return whether the tests are adjusted for planned looks."""
-        return self.plan is not None and self.plan.has_planned_looks
+    def declared(self) -> AnalysisPlan:
+        """Return the declared analysis, an empty one if the sweep declared none."""
+        return self.plan or AnalysisPlan()
 
     @property
     def default_baseline(self) -> str:
@@ -322,7 +322,7 @@ class Comparison:
     @property
     def declared_primary_arm(self) -> str | None:
         """Return the arm that was declared as the primary one, which may have no trial; None if none was declared."""
-        return self.plan.primary_arm if self.plan else None
+        return self.declared.primary_arm
 
     @property
     def primary_early_stopping(self) -> EarlyStopping | None:
@@ -337,8 +337,7 @@ class Comparison:
     @property
     def studied(self) -> tuple[ArmSummary, ...]:
         """Return the arms that the question is about: the treated ones without the controls."""
-        controls = self.plan.controls if self.plan else ()
-        return tuple(arm for arm in self.treated if arm.name not in controls)
+        return tuple(arm for arm in self.treated if arm.name not in self.declared.controls)
 
     def arm(self, name: str) -> ArmSummary:
         """Return the arm with this name."""

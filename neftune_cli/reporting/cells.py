@@ -142,7 +142,7 @@ def interval_kind(comparison: Comparison) -> str:
     assessed = comparison.assessments(comparison.primary)
     if not any(one.comparison.is_about_method for one in assessed.values()):
         return "unadjusted"
-    if comparison.has_planned_looks:
+    if comparison.declared.has_planned_looks:
         return "repeated"
     return "simultaneous" if max(tests_by_family(assessed).values(), default=0) > 1 else ""
 

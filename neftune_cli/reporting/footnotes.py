@@ -116,7 +116,7 @@ def tests_text(comparison: Comparison, keys: Iterable[str]) -> str:
     with_verdict = (found for found in assessed if any(one.verdict for one in found.values()))
     tested = [max(tests_by_family(found).values()) for found in with_verdict]
     fewest, most = min(tested, default=0), max(tested, default=0)
-    looks = "for the planned looks" if comparison.has_planned_looks else ""
+    looks = "for the planned looks" if comparison.declared.has_planned_looks else ""
     if most < 2:
         adjusted = f", adjusted {looks}" if looks else ""
         return f"Verdicts use tests at the {level} level{adjusted}.{tested_alone_text(comparison)}"
@@ -142,7 +142,7 @@ def _roles(comparison: Comparison) -> set[str]:
 def simultaneous_over(comparison: Comparison) -> str:
     """Return what intervals are simultaneous over: the arms, and the planned looks if there are any."""
     arms = "the arms" if _roles(comparison) <= {"arm"} else "the arms that are tested together"
-    return f"{arms} and the planned looks" if comparison.has_planned_looks else arms
+    return f"{arms} and the planned looks" if comparison.declared.has_planned_looks else arms
 
 
 def _intervals(comparison: Comparison, assessments: Sequence[Assessment]) -> Iterator[str]:
@@ -156,7 +156,7 @@ def _intervals(comparison: Comparison, assessments: Sequence[Assessment]) -> Ite
 def intervals_text(comparison: Comparison, keys: Iterable[str]) -> str:
     """Return the meaning of the intervals of tested arms on these metrics."""
     level = f"the {percent(comparison.confidence)} intervals"
-    if not (comparison.has_planned_looks or has_arms_tested_together(comparison, keys)):
+    if not (comparison.declared.has_planned_looks or has_arms_tested_together(comparison, keys)):
         return f"No arms are tested together, so {level} are not adjusted. {interval_ends_text(comparison)}"
     over = simultaneous_over(comparison)
     return f"{capitalized(level)} are simultaneous over {over} (Bonferroni). {interval_ends_text(comparison)}"

@@ -85,7 +85,7 @@ def outlook_note(comparison: Comparison) -> str:
     """Return the sentences on the assumptions of the chances, and on the margin."""
     seeds = (
         "The measured seeds are kept, and further ones are added at the planned looks."
-        if comparison.has_planned_looks
+        if comparison.declared.has_planned_looks
         else "They also assume that the new sweep with --until-decided measures the same values for these seeds. Looks "
         "at the measured number of seeds or before are left out, so the chances can be too low."
     )

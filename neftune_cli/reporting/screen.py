@@ -118,8 +118,8 @@ def _scope(comparison: Comparison) -> str:
 
 def _look(comparison: Comparison) -> str:
     """Return the look that a plan has reached; empty without planned looks."""
-    plan = comparison.plan
-    if plan is None or not plan.has_planned_looks:
+    plan = comparison.declared
+    if not plan.has_planned_looks:
         return ""
     last = plan.looks[-1]
     if not plan.looks_taken:

@@ -255,8 +255,8 @@ def _shares(best: BestArm) -> str:
 
 def _missing_reason(comparison: Comparison) -> str:
     """Return the reason why an arm with losses by epoch is not compared with the early-stopped baseline."""
-    plan = comparison.plan
-    return BEFORE_FIRST_LOOK if plan and plan.has_planned_looks and not plan.looks_taken else VALUE_NOT_FINITE
+    plan = comparison.declared
+    return BEFORE_FIRST_LOOK if plan.has_planned_looks and not plan.looks_taken else VALUE_NOT_FINITE
 
 
 def _at_best_epoch(stopping: EarlyStopping, metric: Metric, reason: str) -> Block:

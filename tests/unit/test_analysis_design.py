@@ -20,6 +20,7 @@ from tests.unit.measured_trials import arm, joined, with_items
 LOSS = METRICS["eval_loss"]
 MARGIN = 0.01
 LOOKS = (3, 5)
+FIXED_SEEDS = AnalysisPlan()
 TWO_LOOKS = AnalysisPlan(looks=LOOKS, seeds=(0, 1, 2, 3, 4), looks_taken=2)
 CLEAR = (-0.100, -0.101, -0.099)
 """Differences of three seeds that are decided at the first look."""
@@ -34,7 +35,7 @@ def trials(differences: Mapping[float, Sequence[float]], seeds: int = 0) -> Tria
     return joined(*(arm(f"alpha={alpha:g}", alpha, {"eval_loss": losses}) for alpha, losses in arms.items()))
 
 
-def design(arms: TrialsByArm, plan: AnalysisPlan | None = None, *, about_noise: bool = False) -> Design:
+def design(arms: TrialsByArm, plan: AnalysisPlan = FIXED_SEEDS, *, about_noise: bool = False) -> Design:
     return Design(arms, "alpha=0", 0.95, plan, about_noise)
 
 
@@ -162,8 +163,8 @@ def test_first_look_with_two_shared_seeds_has_no_test() -> None:
     assert found.p_adjusted == pytest.approx(SequentialTest(LOOKS).p_value([math.nan, p_of(differences[1:])]))
 
 
-@pytest.mark.parametrize("plan", [None, TWO_LOOKS], ids=["fixed", "looks"])
-def test_arm_with_a_value_that_is_not_finite_has_no_assessment(plan: AnalysisPlan | None) -> None:
+@pytest.mark.parametrize("plan", [FIXED_SEEDS, TWO_LOOKS], ids=["fixed", "looks"])
+def test_arm_with_a_value_that_is_not_finite_has_no_assessment(plan: AnalysisPlan) -> None:
     found = assessed(design(trials({5: [*CLEAR[:2], 0.1, math.inf, 0.1], 10: [*UNCLEAR, 0.1, 0.1]}), plan))
 
     assert list(found.arms) == ["alpha=10"]

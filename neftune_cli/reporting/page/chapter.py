@@ -186,11 +186,6 @@ class Chapter:
         return sum(len(answer.missing) for answer in self.answers)
 
     @property
-    def has_planned_looks(self) -> bool:
-        """Return whether looks were planned."""
-        return self.comparison.has_planned_looks
-
-    @property
     def equivalence_confidence(self) -> str:
         """Return the confidence level of the intervals by which equivalence is tested."""
         return percent(self.comparison.equivalence_confidence)
