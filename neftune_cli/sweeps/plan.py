@@ -25,12 +25,16 @@ class Plan:
     """
 
     spec: SweepSpec
+    """The sweep to run: that of the inspection, merged with the sweep in the folder."""
     model: ModelFacts
+    """The same as in the inspection, where a model with a problem is None."""
     data: DataFacts
+    """The same as in the inspection, where data with a problem are None."""
     trials: tuple[Trial, ...]
     inspection: Inspection
+    """The facts about the requested sweep."""
     notes: tuple[str, ...] = ()
-    """Notes for the user."""
+    """Notes for the user: those of the inspection, then notes on the folder, the seeds and the baseline."""
     earlier: frozenset[str] = frozenset()
     """Ids of the trials of earlier looks, which are not run again, even if they failed."""
 
