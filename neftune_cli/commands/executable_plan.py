@@ -67,13 +67,13 @@ def executable_plan(
         def inspect(spec: SweepSpec) -> Inspection:
             known = remembered(spec) if run_settings.on_this_machine else None
             found = known or executor.inspect(spec)
+            if run_settings.estimate and not found.problems:  # --no-estimate leaves the cache of measurements alone
+                from neftune_cli.sweeps.measurement_cache import remember_machine
+
+                remember_machine(found)  # before the number of processes changes what is known of the machine
             return found.for_processes(run_settings.trial_settings.processes, available_cores())
 
         planned = plan_sweep(file, fields, output, inspect, lambda: say(READING))
-        if run_settings.estimate:
-            from neftune_cli.sweeps.measurement_cache import remember_machine
-
-            remember_machine(planned.plan.inspection)
         if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training
             there = f"{planned.folder.path} already has trials of other arms or seeds"
             what = f"`neftune train` needs a folder with one training; {there}."
