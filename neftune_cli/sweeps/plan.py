@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 from neftune_cli.config.identity import base_identity, trial_id, trial_identity
@@ -59,7 +60,10 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     found = replace(inspect(spec), seconds=time.monotonic() - begin)
     problems.add(found.problems)
     if not problems.found:  # an invalid option would also look like a different sweep in the folder
-        there = problems.attempt(lambda: _existing_spec(folder, found.spec))
+        there = problems.attempt(lambda: _existing_spec(folder))
+    requested = _with_template_time(found.spec, there, found.model)
+    if there is not None:
+        problems.attempt(partial(_check_extends, folder, there, requested))
     problems.attempt(folder.manifest)  # refused here if it is damaged, before anything is written
     problems.add(analysis_problems(spec, found.lm_eval))
     if found.data is not None:
@@ -68,14 +72,14 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     problems.raise_any()
     assert found.model is not None
     assert found.data is not None
-    whole = _with_template_time(merged(there, found.spec) if there else found.spec, there, found.model)
+    whole = merged(there, requested) if there else requested
     trials = tuple(_trials(whole, found, found.model, found.data))
     _check_distinct(trials)
     _check_records(folder, trials)
     notes = (
         *found.notes,
-        *_unrequested_trials(folder, whole, found.spec),
-        *_kept_baseline(folder, whole, found.spec),
+        *_unrequested_trials(folder, whole, requested),
+        *_kept_baseline(folder, whole, requested),
         *_notes_on_seeds(whole),
         *_notes_on_baseline(whole),
     )
@@ -174,11 +178,17 @@ def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
     return here.model_copy(update={"arms": tuple(ordered), "seeds": in_order})
 
 
-def _with_template_time(spec: SweepSpec, there: SweepSpec | None, model: ModelFacts) -> SweepSpec:
-    """Return the spec with the time that the chat template sees: the one of the sweep in the folder, or the present."""
-    if spec.template_time is None and model.has_clock:
-        start = datetime.now().isoformat(timespec="seconds")
-        return spec.model_copy(update={"template_time": there.template_time if there else start})
+def _with_template_time(spec: SweepSpec, there: SweepSpec | None, model: ModelFacts | None) -> SweepSpec:
+    """Return the spec with the time that the chat template sees, if it gives none itself.
+
+    It is the time of the sweep in the folder. In a new sweep it is the present, if the template writes the time.
+    """
+    if spec.template_time is not None:
+        return spec
+    if there is not None:
+        return spec.model_copy(update={"template_time": there.template_time})
+    if model is not None and model.has_clock:
+        return spec.model_copy(update={"template_time": datetime.now().isoformat(timespec="seconds")})
     return spec
 
 
@@ -244,19 +254,20 @@ def _check_targets(spec: SweepSpec, data: DataFacts) -> None:
             raise UsageError(Problem(what, "Leave label_smoothing_factor out, or use --noise-target all."))
 
 
-def _existing_spec(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
-    """Return the sweep in the folder, to which a spec can only add arms and seeds; None if there is none."""
+def _existing_spec(folder: SweepFolder) -> SweepSpec | None:
+    """Return the sweep in the folder; None if there is none."""
     if folder.path.exists() and not folder.path.is_dir():
         raise UsageError(Problem(f"--output {folder.path} is a file.", "Use an empty or a new folder."))
     there = folder.spec()
-    if there is None:
-        if folder.has_foreign_files():
-            raise UsageError(
-                Problem(f"{folder.path} has files but no sweep.", "Use --output with an empty or a new folder.")
-            )
-        return None
-    if spec.template_time is None:
-        spec = spec.model_copy(update={"template_time": there.template_time})
+    if there is None and folder.has_foreign_files():
+        raise UsageError(
+            Problem(f"{folder.path} has files but no sweep.", "Use --output with an empty or a new folder.")
+        )
+    return there
+
+
+def _check_extends(folder: SweepFolder, there: SweepSpec, spec: SweepSpec) -> None:
+    """Refuse a spec that does more than to add arms and seeds to the sweep in the folder."""
     if different := list(differences(there, spec)):
         what = f"{folder.path} has a different sweep: {'; '.join(different)}."
         fix = f"{_looks_option(there, spec)}Use --output with another folder, or the same options."
@@ -267,7 +278,6 @@ def _existing_spec(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
     if spec.analysis.has_planned_looks and set(there.seeds) != set(spec.seeds):
         what = f"{folder.path} has planned looks for other seeds: {', '.join(map(str, there.seeds))}."
         raise UsageError(Problem(what, "Use the same seeds, or --output with another folder."))
-    return there
 
 
 def _looks_option(there: SweepSpec, here: SweepSpec) -> str:
