@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from neftune_cli.commands.executable_plan import ExecutablePlan, executable_plan
-from neftune_cli.commands.run_plan import after_taken_looks, check_pause
+from neftune_cli.commands.run_plan import after_taken_looks
 from neftune_cli.commands.stderr_lines import say_line
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import TrialSpec
@@ -44,9 +44,8 @@ def dry_run(
     """
     begin = time.monotonic()
     with executable_plan(
-        file, fields, output, run_settings, quiet=quiet, remembered=remembered_inspection
+        file, fields, output, run_settings, quiet=quiet, pause_at=pause_at, remembered=remembered_inspection
     ) as executable:
-        check_pause(executable.plan.spec.analysis.looks, pause_at)
         costed = _costed(executable, run_settings, hourly_rate, begin)
     if as_json:
         typer.echo(json.dumps(costed.as_json(), indent=2))

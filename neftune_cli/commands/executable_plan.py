@@ -51,6 +51,7 @@ def executable_plan(
     *,
     quiet: bool,
     single_trial: bool = False,
+    pause_at: int | None = None,
     remembered: Callable[[SweepSpec], Inspection | None] = lambda _: None,
 ) -> Iterator[ExecutablePlan]:
     """Yield the plan of the given options with its executor, whose workers end with the block.
@@ -73,7 +74,7 @@ def executable_plan(
                 remember_machine(found)  # before the number of processes changes what is known of the machine
             return found.for_processes(run_settings.trial_settings.processes, available_cores())
 
-        planned = plan_sweep(file, fields, output, inspect, lambda: say(READING))
+        planned = plan_sweep(file, fields, output, inspect, lambda: say(READING), pause_at=pause_at)
         if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training
             there = f"{planned.folder.path} already has trials of other arms or seeds"
             what = f"`neftune train` needs a folder with one training; {there}."
