@@ -104,8 +104,9 @@ class MeasuredResponses:
     """The greedy responses of one model and their metrics."""
 
     held_out: EvalMetrics
+    """Scores of None if no held-out example has a prompt, because a record always has these fields."""
     probe: EvalMetrics | None
-    """None if the data set has no prompts."""
+    """None if no example of `probe_prompts` has a prompt."""
     generations: list[Generation]
     """Responses to the held-out prompts, followed by responses to the probe prompts."""
 
