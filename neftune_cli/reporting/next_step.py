@@ -123,5 +123,5 @@ def _step(comparison: Comparison, command: Sequence[str], seeds: int | None, tri
 
 
 def details_command(comparison: Comparison) -> str:
-    """Return the command that shows more of the same comparison, with its options as alternatives."""
-    return f"neftune compare {shlex.join(comparison.origin.folders)} --full | --metric KEY | --hypotheses"
+    """Return the command that shows more of the same comparison."""
+    return shlex.join(("neftune", "compare", *comparison.origin.folders, "--full"))

@@ -279,6 +279,8 @@ def _early_stopping(comparison: Comparison) -> Iterator[Fact]:
 _GAP = 2
 _LABEL_WIDTH = len("Details") + _GAP
 """Width of the labels of commands."""
+FURTHER_DETAILS = "further options: --metric KEY, --hypotheses"
+"""Other options of `neftune compare` than that in the command for details."""
 
 
 def _commands(comparison: Comparison, report: str, width: int, *, has_chance: bool = True) -> list[RenderableType]:
@@ -291,25 +293,25 @@ def _commands(comparison: Comparison, report: str, width: int, *, has_chance: bo
     if has_chance and (chance := chance_sentence(comparison)):
         parts.append(_grid([Fact("Chance", chance)]))
     if comparison.origin.folders:
-        parts.append(_command("Details", details_command(comparison), width, continued=""))
+        parts += [_command("Details", details_command(comparison), width), _grid([Fact("", FURTHER_DETAILS)])]
     if report:
         parts.append(_command("Report", report, width))
     return parts if len(parts) > 1 else []
 
 
-def _command(label: str, command: str, width: int, continued: str = " \\") -> Text:
-    """Return a command in one line, or in several of which each but the last ends with `continued`."""
-    lines = _command_lines(terminal_text(command), width - _LABEL_WIDTH, continued)
+def _command(label: str, command: str, width: int) -> Text:
+    """Return a command in one line, or in several of which each but the last ends with a backslash."""
+    lines = _command_lines(terminal_text(command), width - _LABEL_WIDTH)
     starts = [label, *("  " for _ in lines[1:])]
     parts = ((f"{start:<{_LABEL_WIDTH}}", line) for start, line in zip(starts, lines, strict=True))
     return Text("\n").join(Text.assemble((start, "dim"), line) for start, line in parts)
 
 
-def _command_lines(command: str, width: int, continued: str) -> list[str]:
+def _command_lines(command: str, width: int) -> list[str]:
     """Return a command in lines of at most this width, broken before options. A longer word stays whole."""
     if len(command) <= width:
         return [command]
-    lines = [""]
+    lines, continued = [""], " \\"
     for word in re.split(r" (?=--)", command):
         joined = f"{lines[-1]} {word}".lstrip()
         if len(joined) + len(continued) <= width or not lines[-1]:

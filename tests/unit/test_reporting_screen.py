@@ -62,7 +62,8 @@ Next     neftune sweep results/bios/sweep.yaml --until-decided \\
          at most 20 seeds, 80 trials, about 20 min with 2 workers
 Chance   of a decision on an open arm by 20 seeds: 10% to 60% if its true
          difference is 0, 30% to >99% if it is −0.0200 nats (twice the margin)
-Details  neftune compare results/bios --full | --metric KEY | --hypotheses
+Details  neftune compare results/bios --full
+         further options: --metric KEY, --hypotheses
 Report   results/bios/report.html
 """
 """80 trials of 30 s with 2 workers take 20 minutes."""
