@@ -160,7 +160,10 @@ def failed_trials(plan: Plan, folder: SweepFolder) -> dict[str, str]:
 
 def differences(there: SweepSpec, here: SweepSpec) -> Iterator[str]:
     """Yield the differences of two specs other than arms and seeds."""
-    yield from _differences(_comparable(there), _comparable(here))
+    earlier, requested = _comparable(there), _comparable(here)
+    for name in {**earlier, **requested}:
+        if earlier.get(name) != requested.get(name):
+            yield f"{name} is {_shown(earlier.get(name))} there and {_shown(requested.get(name))} here"
 
 
 def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
@@ -349,12 +352,6 @@ def _comparable(spec: SweepSpec) -> dict[str, Any]:
         fields = values.pop(section)
         values |= {f"{section}.{name}": value for name, value in {**fields.pop("sft", {}), **fields}.items()}
     return values
-
-
-def _differences(there: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
-    for name in {**there, **here}:
-        if there.get(name) != here.get(name):
-            yield f"{name} is {_shown(there.get(name))} there and {_shown(here.get(name))} here"
 
 
 def _has_ascending_alphas(spec: SweepSpec) -> bool:
