@@ -1,4 +1,4 @@
-"""Next step after a comparison: the command that can decide what is open, its price, and its chance of a decision."""
+"""Next step after a comparison: the command that can decide what is open, its cost, and its chance of a decision."""
 
 import shlex
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from neftune_cli.reporting.cells import share_range
 
 @dataclass(frozen=True)
 class NextStep:
-    """A command with its largest price."""
+    """A command with its largest cost."""
 
     command: tuple[str, ...]
     seeds: int | None
@@ -26,8 +26,8 @@ class NextStep:
     workers: int
 
     @property
-    def price(self) -> str:
-        """Return the largest price as text."""
+    def cost(self) -> str:
+        """Return the largest cost as text."""
         seeds = "" if self.seeds is None else f"{counted(self.seeds, 'seed')}, "
         trials = f"at most {seeds}{counted(self.trials, 'trial')}"
         if self.seconds is None:

@@ -287,7 +287,7 @@ def _commands(comparison: Comparison, report: str, width: int, *, has_chance: bo
     """Return an empty line and the commands. Texts must not be wrapped, because they are commands to copy."""
     parts: list[RenderableType] = [Text("")]
     if step := next_step(comparison):
-        parts += [_command("Next", shlex.join(step.command), width), _grid([Fact("", step.price)])]
+        parts += [_command("Next", shlex.join(step.command), width), _grid([Fact("", step.cost)])]
     elif comparison.treated and decide(comparison).open_arms and not comparison.origin.is_sweep:
         parts.append(_grid([Fact("Next", "train more seeds, their number chosen in advance, and compare again")]))
     if has_chance and (chance := chance_sentence(comparison)):

@@ -315,7 +315,7 @@ class Opening:
     """Label to text, in the order of the page."""
     command: str
     """Command that can decide what is open; empty if there is none."""
-    price: str
+    cost: str
     """Seeds, trials and time of the command."""
     statement: str
     """The advice."""
@@ -335,7 +335,7 @@ def opening(comparison: Comparison, advice: str) -> Opening:
         scope=" · ".join(scope_parts(comparison)),
         facts={fact.label: fact.sentence for fact in facts(comparison, has_noise_test=False)},
         command=shlex.join(step.command) if step else "",
-        price=step.price if step else "",
+        cost=step.cost if step else "",
         statement=advice,
     )
 
