@@ -77,7 +77,7 @@ def decide(comparison: Comparison) -> Decision:
     arms = [arm.name for arm in comparison.studied]
     known = {arm: one for arm in arms if (one := comparison.assessment(arm, metric.key))}
     with_verdict = {arm: one for arm, one in known.items() if one.verdict}
-    with_few_seeds = {arm: one for arm, one in known.items() if not one.comparison.is_about_method}
+    with_few_seeds = {arm: one for arm, one in known.items() if not one.comparison.has_enough_seeds}
     others = tuple(arm for arm in arms if arm not in {**with_verdict, **with_few_seeds})
     action, arm = _action(comparison, metric, _confirmatory(with_verdict), _confirmatory(with_few_seeds))
     return Decision(action, arm, with_verdict, with_few_seeds, others)

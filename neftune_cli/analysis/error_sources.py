@@ -71,7 +71,7 @@ def error_sources(
         evaluation_seconds: time of one evaluation of a model on all items. The evaluation of the base model is an
             estimate: its responses are longer than those of a trained model, and its losses are measured once.
     """
-    known = {arm: one for arm, one in comparisons.items() if one.is_about_method and one.mean.is_measured}
+    known = {arm: one for arm, one in comparisons.items() if one.has_enough_seeds and one.mean.is_measured}
     if not known:
         return None
     have_items = all(one.clusters > 1 for one in known.values())

@@ -38,8 +38,8 @@ class PairedComparison:
     """Standard error and degrees of freedom, for equivalence and planning."""
 
     @property
-    def is_about_method(self) -> bool:
-        """Return whether the comparison generalizes to other seeds, and not only to other items."""
+    def has_enough_seeds(self) -> bool:
+        """Return whether there are enough seeds to generalize to other seeds, and not only to other items."""
         return self.about == "method"
 
 

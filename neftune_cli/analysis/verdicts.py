@@ -56,7 +56,7 @@ def assess(
 
 def is_testable(comparison: PairedComparison | None) -> bool:
     """Return whether a comparison is about the method and has a p-value."""
-    return comparison is not None and comparison.is_about_method and math.isfinite(comparison.p_value)
+    return comparison is not None and comparison.has_enough_seeds and math.isfinite(comparison.p_value)
 
 
 def equivalence_p_value(comparison: PairedComparison, margin: float) -> float:
@@ -177,4 +177,4 @@ def untested_reason(assessment: Assessment) -> str:
         return ""
     if not assessment.looks_taken:
         return BEFORE_FIRST_LOOK
-    return NO_VARIATION if assessment.comparison.is_about_method else "fewer than three paired seeds"
+    return NO_VARIATION if assessment.comparison.has_enough_seeds else "fewer than three paired seeds"

@@ -78,7 +78,7 @@ def few_seeds_sentence(comparison: Comparison) -> str:
     if not few:
         return ""
     arms = ", ".join(few)
-    if _have_items(one for one in _assessments(comparison) if not one.comparison.is_about_method):
+    if _have_items(one for one in _assessments(comparison) if not one.comparison.has_enough_seeds):
         return (
             f"With fewer than three paired seeds ({arms}), intervals are unadjusted and describe these trained models, "
             "not the method: they generalize to other items but not to other seeds."
@@ -104,7 +104,7 @@ def _method(comparison: Comparison, assessments: Sequence[Assessment]) -> str:
 
 
 def _random_factors(assessments: Iterable[Assessment]) -> str:
-    about_method = [one for one in assessments if one.comparison.is_about_method]
+    about_method = [one for one in assessments if one.comparison.has_enough_seeds]
     factors = "Seeds and items are crossed random factors" if _have_items(about_method) else "Seeds are a random factor"
     return f" {factors}." if about_method else ""
 
@@ -265,7 +265,7 @@ def _metrics_without_items(comparison: Comparison) -> Iterator[str]:
 def _name_without_items(comparison: Comparison, key: str) -> str:
     """Return a metric's name, with the arms if only some have no items; empty where all have items."""
     found = comparison.assessments(key)
-    about_method = {arm: one for arm, one in found.items() if one.comparison.is_about_method}
+    about_method = {arm: one for arm, one in found.items() if one.comparison.has_enough_seeds}
     arms = [arm for arm, one in about_method.items() if one.comparison.items == 1]
     name = comparison.metrics[key].name_within
     return name if len(arms) == len(about_method) and arms else f"{name} ({', '.join(arms)})" if arms else ""
@@ -287,7 +287,7 @@ def _dashes(comparison: Comparison) -> Iterator[str]:
 
 def _missing_interval_reason(assessment: Assessment) -> str:
     """Return the reason why a difference of few seeds has no interval; empty where it has one."""
-    if assessment.comparison.is_about_method or math.isfinite(assessment.comparison.ci_low):
+    if assessment.comparison.has_enough_seeds or math.isfinite(assessment.comparison.ci_low):
         return ""
     if assessment.comparison.items > 1:
         return NO_VARIATION
@@ -304,7 +304,7 @@ def _arms_with_few_seeds(comparison: Comparison) -> list[str]:
         arm
         for metric in comparison.metrics
         for arm, assessment in comparison.assessments(metric).items()
-        if not assessment.comparison.is_about_method
+        if not assessment.comparison.has_enough_seeds
     }
     return [arm.name for arm in comparison.treated if arm.name in few]
 

@@ -101,7 +101,7 @@ def _untestable(effect: NoiseEffect) -> _StatusAndReason | None:
 
 
 def _untestable_reason(comparison: PairedComparison) -> str:
-    if not comparison.is_about_method:
+    if not comparison.has_enough_seeds:
         seeds = counted(comparison.seeds, "seed")
         return f"{seeds}; with fewer than three seeds the numbers describe these trained models, not the method"
     if not math.isfinite(comparison.p_value):

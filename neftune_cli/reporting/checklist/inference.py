@@ -16,7 +16,7 @@ def intervals(comparison: Comparison) -> Answer:
     question = "How were intervals and tests computed, and what do they assume?"
     covers = "ACL C3; NeurIPS: statistical significance"
     found = comparison.assessments(comparison.primary).values()
-    if not any(one.comparison.is_about_method for one in found):
+    if not any(one.comparison.has_enough_seeds for one in found):
         few = "There is no test: a verdict needs at least three seeds that an arm shares with the baseline."
         return Answer(question, covers, (few,))
     level, has_items = percent(comparison.confidence), any(one.comparison.items > 1 for one in found)

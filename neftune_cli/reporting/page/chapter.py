@@ -201,9 +201,9 @@ class Chapter:
         return any(one.comparison.items > 1 for one in self._assessments())
 
     @property
-    def is_about_method(self) -> bool:
+    def has_enough_seeds(self) -> bool:
         """Return whether any arm has enough seeds for a verdict about the method."""
-        return any(one.comparison.is_about_method for one in self._assessments())
+        return any(one.comparison.has_enough_seeds for one in self._assessments())
 
     @property
     def margin(self) -> str:
