@@ -112,7 +112,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         setting=evidence.setting,
         declared_arms=declared_arms,
         baseline=baseline,
-        base=base_scores,
+        base_scores=base_scores,
         arms=tuple(_summary(name, arms[name], arms[baseline], name == baseline, metrics, assessed) for name in arms),
         metrics=metrics,
         primary=primary,
@@ -178,14 +178,14 @@ def _resolved(
     metrics: Mapping[str, Metric],
     arms: TrialsByArm,
     baseline: str,
-    base: Mapping[str, float | None] | None,
+    base_scores: Mapping[str, float | None] | None,
 ) -> ComparisonOptions:
     """Return the options with the margin of each metric in its unit, and the chosen metric, if any, by its key.
 
     Margins of the options take precedence over declared ones.
     """
     chosen = replace(options, margins={**declared.margins, **options.margins})
-    margins = {key: chosen.margin(metric, arms, baseline, base) for key, metric in metrics.items()}
+    margins = {key: chosen.margin(metric, arms, baseline, base_scores) for key, metric in metrics.items()}
     return replace(options, metric=options.metric and primary, margins=margins)
 
 

@@ -239,7 +239,7 @@ class Comparison:
     baseline unless another one is chosen. For runs of other tools, the arms with trials."""
     baseline: str
     """Name of the arm that differences are relative to."""
-    base: Mapping[str, float | None] | None
+    base_scores: Mapping[str, float | None] | None
     """Metric key to value before fine-tuning; None if the base model was not evaluated."""
     arms: tuple[ArmSummary, ...]
     """Trained arms in the order of the sweep, the baseline included."""

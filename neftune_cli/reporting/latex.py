@@ -206,7 +206,7 @@ def _arm_name(comparison: Comparison, arm: str) -> str:
 
 def _value(comparison: Comparison, arm: str, metric: Metric) -> str:
     if arm == BASE_ARM:
-        value = (comparison.base or {}).get(metric.key)
+        value = (comparison.base_scores or {}).get(metric.key)
         return "" if value is None else latex_text(number_cell(value, metric).number)
     estimate = next(one for one in comparison.arms if one.name == arm).estimates.get(metric.key)
     cell = value_cell(estimate, metric)

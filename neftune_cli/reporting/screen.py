@@ -132,7 +132,7 @@ def _title(comparison: Comparison) -> Text:
     unit = "nats per completion token" if metric.unit == "nats" else metric.unit
     goal = f"{metric.goal} is better" if metric.goal else "no preferred direction"
     title = Text(terminal_text(f"{metric.name} ({', '.join(filter(None, (unit, goal)))})"), style="bold")
-    before = (comparison.base or {}).get(metric.key)
+    before = (comparison.base_scores or {}).get(metric.key)
     return title if before is None else title.append(f"   base model {shown_metric(comparison).number(before)}", "dim")
 
 

@@ -59,7 +59,7 @@ def hand_made() -> Comparison:
     treated = {key: None if one is None else _compared(key, one) for key, one in MEASURED.items()}
     base = {key: None if one is None or math.isnan(one[0]) else one[0] for key, one in MEASURED.items()}
     arms = (summary("alpha=0", 0.0, baseline), summary("alpha=5", 5.0, treated, noise_ratio=0.097))
-    return replace(comparison(*arms, keys=keys), base=base)
+    return replace(comparison(*arms, keys=keys), base_scores=base)
 
 
 def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str, Metric] = METRICS) -> Comparison:
@@ -70,7 +70,7 @@ def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str
         setting=SETTING,
         declared_arms=tuple(arm.name for arm in arms),
         baseline=arms[0].name,
-        base=None,
+        base_scores=None,
         arms=arms,
         metrics={key: metrics[key] for key in measured},
         primary="eval_loss",

@@ -54,9 +54,9 @@ def test_estimates_and_differences_match_pandas(hand_made_records: Records) -> N
 def test_base_and_arms_keep_their_order(hand_made_records: Records) -> None:
     comparison = _compare(hand_made_records)
 
-    assert comparison.base is not None
-    assert comparison.base["eval_loss"] == 4.2
-    assert comparison.base["train_loss"] is None
+    assert comparison.base_scores is not None
+    assert comparison.base_scores["eval_loss"] == 4.2
+    assert comparison.base_scores["train_loss"] is None
     assert [arm.name for arm in comparison.arms] == ["alpha=0", "alpha=5"]
     assert [arm.noise_ratio for arm in comparison.arms] == pytest.approx([0, 0.29 / 3])
 

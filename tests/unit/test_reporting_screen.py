@@ -375,7 +375,7 @@ def _four_arms(count: int = 4) -> Comparison:
     test = noise_test(assessment(-0.01, 0.05), assessment(0.0, 0.05), names)
     return replace(
         comparison(*arms),
-        base={"eval_loss": 4.2, "exact_match": 0.0},
+        base_scores={"eval_loss": 4.2, "exact_match": 0.0},
         noise_tests={"eval_loss": test} if count > 2 else {},
         outlooks=dict.fromkeys(names, OUTLOOKS),
         origin=ORIGIN,

@@ -32,7 +32,7 @@ MOST_NOTES = 20
 def runs(comparison: Comparison) -> Answer:
     """Return the answer about the number of runs."""
     trials = sum(len(arm.seeds) for arm in comparison.arms)
-    base = " The model before fine-tuning was evaluated once." if comparison.base is not None else ""
+    base = " The model before fine-tuning was evaluated once." if comparison.base_scores is not None else ""
     seeds = [len(arm.seeds) for arm in comparison.arms]
     each = f"{min(seeds)} to {max(seeds)}" if min(seeds) < max(seeds) else f"{seeds[0]}"
     return Answer(

@@ -271,7 +271,7 @@ def _set_limits(axes: "Axes", shown: list[PlottedArm], comparison: Comparison) -
 
 
 def _base(comparison: Comparison) -> float | None:
-    base = (comparison.base or {}).get(comparison.primary)
+    base = (comparison.base_scores or {}).get(comparison.primary)
     return base if base is not None and math.isfinite(base) else None
 
 
