@@ -200,7 +200,7 @@ def _error_sources(
     arms: TrialsByArm, baseline: str, base: Measurements | None, assessed: Mapping[str, Assessment]
 ) -> ErrorSources | None:
     return error_sources(
-        {arm: one.comparison for arm, one in assessed.items() if arm in arms},
+        {arm: one.paired for arm, one in assessed.items() if arm in arms},
         {arm: [one.seconds for one in trials.values() if one.seconds is not None] for arm, trials in arms.items()},
         baseline=baseline,
         evaluation_seconds=base.seconds if base else None,

@@ -77,7 +77,7 @@ def decide(comparison: Comparison) -> Decision:
     arms = [arm.name for arm in comparison.studied]
     known = {arm: one for arm in arms if (one := comparison.assessment(arm, metric.key))}
     with_verdict = {arm: one for arm, one in known.items() if one.verdict}
-    with_few_seeds = {arm: one for arm, one in known.items() if not one.comparison.has_enough_seeds}
+    with_few_seeds = {arm: one for arm, one in known.items() if not one.paired.has_enough_seeds}
     others = tuple(arm for arm in arms if arm not in {**with_verdict, **with_few_seeds})
     action, arm = _action(comparison, metric, _confirmatory(with_verdict), _confirmatory(with_few_seeds))
     return Decision(action, arm, with_verdict, with_few_seeds, others)
@@ -96,7 +96,7 @@ def continuation(comparison: Comparison) -> Continuation | None:
     few = decision.confirmatory_with_few_seeds
     if missing and (few or comparison.arms_without_trials):
         return missing
-    seeds_help = few or any(one.comparison.seeds < DEFAULT_LOOKS[-1] for one in decision.open_arms.values())
+    seeds_help = few or any(one.paired.seeds < DEFAULT_LOOKS[-1] for one in decision.open_arms.values())
     return "new sweep" if seeds_help and comparison.baseline == comparison.default_baseline else missing
 
 
@@ -167,7 +167,7 @@ def _use_or_stop(comparison: Comparison, metric: Metric, better: Mapping[str, As
     """Return the best of the better arms, preferably one that is also better than the early-stopped baseline."""
     preferred = {arm: one for arm, one in better.items() if not _early_stopping_may_suffice(comparison, arm)}
     sign = 1 if metric.goal == "lower" else -1
-    best = min(preferred or better, key=lambda arm: sign * better[arm].comparison.difference)
+    best = min(preferred or better, key=lambda arm: sign * better[arm].paired.difference)
     return ("use" if preferred else "stop earlier"), best
 
 

@@ -122,11 +122,11 @@ class Design:
         for arm, one in assessed.items():
             if one.verdict != "inconclusive" or one.role == "control":
                 continue
-            measured = test.looks[one.looks_taken - 1] if self.plan.has_planned_looks else one.comparison.seeds
+            measured = test.looks[one.looks_taken - 1] if self.plan.has_planned_looks else one.paired.seeds
             coming = [seeds for seeds in test.looks if seeds > measured]
             chances = (
                 outlook(
-                    one.comparison.mean,
+                    one.paired.crossed,
                     effect,
                     margin=one.margin,
                     test=test,

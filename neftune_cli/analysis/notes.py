@@ -92,7 +92,7 @@ def _seed_notes(design: Design, metric: Metric, assessed: Mapping[str, Assessmen
         seeds = listed([str(seed) for seed in outside])
         yield f"Seeds outside the plan are not tested: {seeds}."
     unused = {
-        arm: (one.comparison.seeds, len(shared[arm] & shared[design.baseline] & set(plan.seeds)))
+        arm: (one.paired.seeds, len(shared[arm] & shared[design.baseline] & set(plan.seeds)))
         for arm, one in assessed.items()
         if one.looks_taken
     }

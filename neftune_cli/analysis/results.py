@@ -71,7 +71,7 @@ class Interval:
 class Assessment:
     """One difference from the baseline with adjusted tests, simultaneous intervals and a verdict."""
 
-    comparison: PairedComparison
+    paired: PairedComparison
     """At the last look of the arm. Its interval and its p-value are unadjusted."""
     p_adjusted: float
     """p-value for the null hypothesis of no difference, adjusted over looks and arms; NaN if the arm was not tested."""
@@ -224,7 +224,7 @@ class ClaimResult:
     status: Status
     caveat: str = ""
     """Differences between the paper's setting and this one."""
-    comparison: PairedComparison | None = None
+    paired: PairedComparison | None = None
     """Difference or slope on which `status` is based; None if it is based on several or on none."""
 
 

@@ -189,7 +189,7 @@ def _unadjusted(comparison: Comparison) -> Iterator[Fact]:
     few = [
         comparison.spoken(arm)
         for arm, one in comparison.assessments(comparison.primary).items()
-        if not one.comparison.has_enough_seeds and math.isfinite(one.comparison.ci_low)
+        if not one.paired.has_enough_seeds and math.isfinite(one.paired.ci_low)
     ]
     if few and interval_kind(comparison) != "unadjusted":
         of = f"interval of {few[0]}" if len(few) == 1 else f"intervals of {listed_at_most(few, MOST_LISTED)}"

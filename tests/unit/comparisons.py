@@ -142,9 +142,7 @@ def noise_test(mean: Assessment, trend: Assessment, arms: Sequence[str], p_value
 
 def best_arm() -> BestArm:
     """Return a best arm whose biased difference is three times its cross-fitted advantage."""
-    return BestArm(
-        "alpha=5", "eval_loss", -0.003, assessment(-0.001, 0.0043).comparison, {"alpha=5": 0.6, "alpha=10": 0.4}
-    )
+    return BestArm("alpha=5", "eval_loss", -0.003, assessment(-0.001, 0.0043).paired, {"alpha=5": 0.6, "alpha=10": 0.4})
 
 
 def early_stopping() -> EarlyStopping:

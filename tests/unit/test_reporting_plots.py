@@ -193,7 +193,7 @@ def widened(arm: ArmSummary) -> ArmSummary:
     estimate = arm.estimates["eval_loss"]
     assert estimate is not None
     assert estimate.assessment is not None
-    one = estimate.assessment.comparison
+    one = estimate.assessment.paired
     half = 0.75 * (one.ci_high - one.ci_low)
     interval = Interval(one.difference - half, one.difference + half)
     wide = replace(estimate, assessment=replace(estimate.assessment, interval=interval))

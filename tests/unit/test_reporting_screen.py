@@ -354,7 +354,7 @@ def _compared(assessed: Mapping[str, Assessment]) -> Comparison:
     alphas = {name: float(name.partition("=")[2]) for name in assessed}
     arms = [summary("alpha=0", 0.0, {"eval_loss": estimate(BASELINE)}, noise_ratio=0.0)]
     arms += [
-        summary(name, alphas[name], {"eval_loss": estimate(BASELINE[: one.comparison.seeds], BASELINE, one)})
+        summary(name, alphas[name], {"eval_loss": estimate(BASELINE[: one.paired.seeds], BASELINE, one)})
         for name, one in assessed.items()
     ]
     controls = tuple(name for name, one in assessed.items() if one.role == "control")

@@ -233,9 +233,9 @@ def _parameters(files: RunFiles) -> Iterator[str]:
 
 def _held_out(comparison: Comparison) -> Iterator[str]:
     first = next(iter(comparison.assessments(comparison.primary).values()), None)
-    if first is None or first.comparison.items == 1:
+    if first is None or first.paired.items == 1:
         return
-    items, clusters = first.comparison.items, first.comparison.clusters
+    items, clusters = first.paired.items, first.paired.clusters
     groups = "" if clusters == items else f" in {clusters:,} clusters of dependent examples"
     yield f"The primary metric is measured on {counted(items, 'example')}{groups}."
 

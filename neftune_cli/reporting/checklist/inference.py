@@ -16,10 +16,10 @@ def intervals(comparison: Comparison) -> Answer:
     question = "How were intervals and tests computed, and what do they assume?"
     covers = "ACL C3; NeurIPS: statistical significance"
     found = comparison.assessments(comparison.primary).values()
-    if not any(one.comparison.has_enough_seeds for one in found):
+    if not any(one.paired.has_enough_seeds for one in found):
         few = "There is no test: a verdict needs at least three seeds that an arm shares with the baseline."
         return Answer(question, covers, (few,))
-    level, has_items = percent(comparison.confidence), any(one.comparison.items > 1 for one in found)
+    level, has_items = percent(comparison.confidence), any(one.paired.items > 1 for one in found)
     factors = (
         "Seeds and held-out items are crossed random factors; the standard error has a part from each."
         if has_items

@@ -198,12 +198,12 @@ class Chapter:
     @property
     def has_items(self) -> bool:
         """Return whether any metric has per-item values."""
-        return any(one.comparison.items > 1 for one in self._assessments())
+        return any(one.paired.items > 1 for one in self._assessments())
 
     @property
     def has_enough_seeds(self) -> bool:
         """Return whether any arm has enough seeds for a verdict about the method."""
-        return any(one.comparison.has_enough_seeds for one in self._assessments())
+        return any(one.paired.has_enough_seeds for one in self._assessments())
 
     @property
     def margin(self) -> str:
