@@ -118,7 +118,7 @@ def measure_losses_and_responses(
     evaluation: ResolvedEvaluation,
     *,
     epoch: int,
-    not_finite: str,
+    not_finite_message: str,
 ) -> tuple[list[ExampleLoss], MeasuredResponses]:
     """Measure a model: the losses as in `measure_losses`, and responses to all held-out prompts and to `probe_prompts`.
 
@@ -131,7 +131,7 @@ def measure_losses_and_responses(
         prepared: the examples.
         evaluation: settings of decoding.
         epoch: the last epoch (0: before training).
-        not_finite: message of the error for a loss that is not finite.
+        not_finite_message: message of the error for a loss that is not finite.
 
     Raises:
         TrialError: a loss is not finite, or a prompt leaves no room for a response in the model's context.
@@ -146,7 +146,7 @@ def measure_losses_and_responses(
         evaluation,
         pad_token_id=prepared.pad_token_id,
         tokens=tokens_at_once(prepared.device),
-        not_finite=not_finite,
+        not_finite_message=not_finite_message,
     )
     splits = [measured[index][0] for index in prompted]
     return _loss_rows(measured, losses, epoch), _measured_responses(generations, splits)
