@@ -38,7 +38,7 @@ from neftune_cli.records import (
     TrialStatus,
 )
 from neftune_cli.store.manifest import (
-    CostEstimate,
+    Cost,
     Fingerprints,
     GitState,
     Hardware,
@@ -166,7 +166,7 @@ def _files() -> Iterator[str]:
         ("`workers` in manifest.json", Workers),
         ("`fingerprints` in manifest.json", Fingerprints),
         ("Entries of `plan` in manifest.json", PlannedTrial),
-        ("`estimate` and `truth` in manifest.json", CostEstimate),
+        ("`estimate` and `truth` in manifest.json", Cost),
         ("Values of `trials` in manifest.json", TrialResources),
         ("metric_scores.json", MetricScores),
     )

@@ -144,15 +144,15 @@ def sweep(
     fields = values_for(Destination.SPEC, sweep_command, arguments)
     problems, file = Problems(), None if experiment is None else Path(experiment)
     run_settings = problems.attempt(lambda: sweep_settings(values_for(Destination.RUN, sweep_command, arguments)))
-    raise_any_with_spec_problems(problems, file, fields)
+    raise_any_with_spec_problems(problems, file, fields, pause_at)
     assert run_settings is not None
     with executable_plan(
-        file, fields, None if output is None else Path(output), run_settings, quiet=True
+        file, fields, None if output is None else Path(output), run_settings, quiet=True, pause_at=pause_at
     ) as executable:
         from neftune_cli.sweeps.progress import NullObserver
 
         observe = ProgressBar if progress else lambda: nullcontext(NullObserver())
-        outcome = run_plan(executable, run_settings, observe, say_nothing, pause_at=pause_at)
+        outcome = run_plan(executable, run_settings, observe, say_nothing)
     if outcome.interrupted:
         raise KeyboardInterrupt
     is_complete = not (outcome.left or outcome.was_cut_short)

@@ -193,9 +193,9 @@ class TrialRecord(Record):
     loss: LossMetrics
     """Losses."""
     eval: EvalMetrics
-    """Scores of the responses to held-out prompts."""
+    """Scores of the responses to held-out prompts; each is null if there are none."""
     probe_eval: EvalMetrics | None = None
-    """Scores of the responses to probe prompts; null without prompts, and in records of schema versions 1 and 2."""
+    """Scores of the responses to probe prompts; null if there are none, and in records of schema versions 1 and 2."""
     noise: NoiseMeasurement | None = None
     """Noise relative to the embeddings; null for the base model, and with the noise scale `hf`."""
     attestation: Attestation | None = None

@@ -56,7 +56,7 @@ def comparison() -> Comparison:
     )
     return replace(
         comparisons.comparison(*arms),
-        base={"train_loss_clean": 4.1, "eval_loss": 4.2, "exact_match": 0.0, "rouge_l": None},
+        base_scores={"train_loss_clean": 4.1, "eval_loss": 4.2, "exact_match": 0.0, "rouge_l": None},
         best=BestArm("alpha=5", "eval_loss", -0.04, _compared("eval_loss", 1), {"alpha=5": 0.9, "alpha=10": 0.1}),
         early_stopping=EarlyStopping((1, 2, 3), _stopped()),
         claims=claims(),

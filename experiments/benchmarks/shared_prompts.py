@@ -42,7 +42,12 @@ def main(
 
     def once() -> Evaluation:
         losses, responses = measure_losses_and_responses(
-            loaded.model, loaded.tokenizer, prepared, trial.evaluation, epoch=0, not_finite="A loss is not finite."
+            loaded.model,
+            loaded.tokenizer,
+            prepared,
+            trial.evaluation,
+            epoch=0,
+            not_finite_message="A loss is not finite.",
         )
         return losses, responses.generations
 

@@ -42,8 +42,8 @@ def alternative_rates(scenario: Scenario, seeds: int, repetitions: int) -> Alter
     sweeps = [simulate(scenario, arms=ARMS, seeds=seeds, draws=draws) for _ in range(repetitions)]
     means = np.array([seed_means(sweep) for sweep in sweeps])  # (repetitions, arms, seeds)
     return AlternativeRates(
-        without_floor=rate([[_without_floor(one.mean) <= LEVEL for one in compare(sweep)] for sweep in sweeps]),
-        satterthwaite=rate([[_satterthwaite(one.mean) <= LEVEL for one in compare(sweep)] for sweep in sweeps]),
+        without_floor=rate([[_without_floor(one.crossed) <= LEVEL for one in compare(sweep)] for sweep in sweeps]),
+        satterthwaite=rate([[_satterthwaite(one.crossed) <= LEVEL for one in compare(sweep)] for sweep in sweeps]),
         sign_flip=_false_positives(sweeps, _sign_flip),
         bootstrap=_false_positives(sweeps[: -(-repetitions // BOOTSTRAP_SHARE)], _bootstrap),
         t_of_seeds=rate(t_test(means[:, 1:], means[:, :1], paired=True) <= LEVEL),
@@ -80,7 +80,8 @@ def p_values(sweep: SimulatedSweep, p_value: Callable[[Floats], float]) -> list[
         for difference in sweep.treated() - sweep.baseline
     ]
     return [
-        p_value(table) if one.mean.is_measured else math.nan for table, one in zip(tables, compare(sweep), strict=True)
+        p_value(table) if one.crossed.is_measured else math.nan
+        for table, one in zip(tables, compare(sweep), strict=True)
     ]
 
 

@@ -47,7 +47,7 @@ def binary_rates(share: float, items: int, seeds: int, repetitions: int) -> Bina
         differing = (different.treated(scenario.shift)[0] != different.baseline).any(axis=0).sum()
         equivalent.append(equivalence_p_value(one, MARGIN) <= LEVEL)
         many.append(equivalent[-1] and differing >= MIN_DIFFERING_ITEMS)
-        unmeasured.append(not one.mean.is_measured)
+        unmeasured.append(not one.crossed.is_measured)
     return BinaryRates(
         share, items, seeds, *(rate_of_sweeps(one) for one in (false_positive, equivalent, many, unmeasured))
     )

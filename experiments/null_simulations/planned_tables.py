@@ -63,7 +63,7 @@ def table_error_rates(item_share: float, arms: int, sweeps: int) -> TableErrorRa
         any_noise=_any_noise(none),
         false_equivalence=rate_of_sweeps(equivalent),
         any_false=rate_of_sweeps(false),
-        seeds=float(np.mean([[arm.comparison.seeds for arm in one.arms.values()] for one in none])),
+        seeds=float(np.mean([[arm.paired.seeds for arm in one.arms.values()] for one in none])),
     )
 
 

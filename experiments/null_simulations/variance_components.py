@@ -91,7 +91,7 @@ def _with_baseline(metric: AlignedMetric, row: int, correlations: Floats) -> tup
         return math.nan, math.nan
     compared = metric.compare(metric.values[0], metric.values[row], confidence=0.95)
     assert compared is not None
-    mean = compared.mean
+    mean = compared.crossed
     return float(correlations[0, row]), mean.seed_variance / mean.seeds / mean.standard_error**2
 
 

@@ -52,7 +52,7 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
 def on_shared_seeds(comparison: Comparison) -> str:
     """Return the start of a sentence with the seeds of the best arm's selection; empty if no arm has further seeds."""
     best = comparison.best
-    most = max((one.comparison.seeds for one in comparison.assessments(comparison.primary).values()), default=0)
+    most = max((one.paired.seeds for one in comparison.assessments(comparison.primary).values()), default=0)
     return f"On the {best.advantage.seeds} seeds that all arms share, " if best and best.advantage.seeds < most else ""
 
 
@@ -150,7 +150,7 @@ def _early_stopping(comparison: Comparison) -> Iterator[str]:
     yield from _overtraining(baseline)
     assessed = {arm.name: arm.best for arm in others if arm.best}
     if assessed:
-        lowest = min(assessed, key=lambda name: assessed[name].comparison.difference)
+        lowest = min(assessed, key=lambda name: assessed[name].paired.difference)
         arm = comparison.spoken(lowest)
         difference = _assessed(assessed[lowest], metric, arm)
         compared = f"{metric.name_within} compared with {comparison.spoken(comparison.baseline)}"
@@ -162,7 +162,7 @@ def _early_stopping(comparison: Comparison) -> Iterator[str]:
 def _overtraining(baseline: StoppedArm) -> Iterator[str]:
     """Yield the change of the baseline's loss from its best epoch to its last epoch."""
     if baseline.last is not None:
-        change = baseline.last.comparison.difference
+        change = baseline.last.paired.difference
         verb, verdict = "rises" if change > 0 else "falls", baseline.last.verdict or "no verdict"
         yield f"From its best epoch to its last epoch, its loss {verb} by {abs(change):.4f} nats ({verdict})."
 
@@ -207,9 +207,9 @@ def _seed_words(seeds: set[tuple[int, ...]]) -> str:
 
 def _tested_seeds(comparison: Comparison, arm: str, assessment: Assessment) -> tuple[int, ...]:
     """Return the seeds that an arm shares with the baseline, at planned looks those until the last look at it."""
-    estimate, plan = comparison.arm(arm).estimates.get(comparison.primary), comparison.plan
+    estimate, plan = comparison.arm(arm).estimates.get(comparison.primary), comparison.declared
     paired = estimate.difference.by_seed if estimate and estimate.difference else {}
-    tested = plan.seeds[: plan.looks[assessment.looks_taken - 1]] if plan and plan.has_planned_looks else paired
+    tested = plan.seeds[: plan.looks[assessment.looks_taken - 1]] if plan.has_planned_looks else paired
     return tuple(seed for seed in paired if seed in tested)
 
 
@@ -222,7 +222,7 @@ def _differences(comparison: Comparison, assessed: Mapping[str, Assessment]) -> 
         return
     metric = comparison.metric
     sign = -1 if metric.goal == "higher" else 1
-    best_first = sorted(assessed, key=lambda name: sign * assessed[name].comparison.difference)
+    best_first = sorted(assessed, key=lambda name: sign * assessed[name].paired.difference)
     named = {name: one for name, one in assessed.items() if name in best_first[:MOST_NAMED_ARMS]}
     (shared, *others) = {one.verdict for one in named.values()}
     has_one_verdict = len(named) > 1 and not others
@@ -241,7 +241,7 @@ def _assessed(assessment: Assessment, metric: Metric, arm: str, *, has_verdict: 
 
     The interval is the one that matches the verdict: simultaneous, and for equivalence the one that it is tested by.
     """
-    one, confidence = assessment.comparison, assessment.comparison.confidence
+    one, confidence = assessment.paired, assessment.paired.confidence
     if assessment.verdict == "equivalent":
         bounds, confidence = assessment.equivalence_interval, 2 * confidence - 1
     else:

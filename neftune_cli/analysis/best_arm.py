@@ -89,10 +89,10 @@ def _mean_where(
 
 def _moved(plain: PairedComparison, difference: float) -> PairedComparison:
     """Return the comparison with another difference, which may be NaN, and with the same width of the interval."""
-    mean = replace(plain.mean, mean=difference)
+    mean = replace(plain.crossed, mean=difference)
     low, high = mean.interval(plain.confidence)
     p_value = mean.p_value() if math.isfinite(difference) else math.nan
-    return replace(plain, difference=difference, ci_low=low, ci_high=high, p_value=p_value, mean=mean)
+    return replace(plain, difference=difference, ci_low=low, ci_high=high, p_value=p_value, crossed=mean)
 
 
 def _differences(aligned: AlignedMetric, baseline: str) -> dict[str, Floats]:

@@ -88,13 +88,12 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     metrics = _measured_metrics(evidence)
     base = next((trial for trial in evidence.trials if trial.is_base), None)
     base_scores = base.scores if base else None
-    plan, planned_key = evidence.plan, _planned_metric(evidence.plan, metrics)
+    plan = evidence.plan or AnalysisPlan()
+    planned_key = _planned_metric(plan, metrics)
     planned = metrics[planned_key]
     primary = _named_metric(evidence.name, metrics, options.metric) if options.metric else planned_key
     until_first_look = _until_first_look(arms, plan)
-    with_declared_margin = replace(
-        options, margins={plan.metric or planned_key: plan.margin} if plan and plan.margin else {}
-    )
+    with_declared_margin = replace(options, margins={plan.metric or planned_key: plan.margin} if plan.margin else {})
     resolved = _resolved(options, with_declared_margin, primary, metrics, until_first_look, baseline, base_scores)
     design = Design(arms, baseline, options.confidence, plan, _is_about_noise(arms, baseline, plan))
     # looks are those of the declared margin: another one must not change which arms were decided
@@ -113,7 +112,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         setting=evidence.setting,
         declared_arms=declared_arms,
         baseline=baseline,
-        base=base_scores,
+        base_scores=base_scores,
         arms=tuple(_summary(name, arms[name], arms[baseline], name == baseline, metrics, assessed) for name in arms),
         metrics=metrics,
         primary=primary,
@@ -122,7 +121,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         margins=resolved.margins,
         items=_most_items(evidence.trials, primary),
         noise_tests={key: one.noise_test for key, one in assessed.items() if one.noise_test},
-        plan=plan,
+        plan=evidence.plan,
         outlooks={},
         learning=check_learning(
             tested, baseline, base_scores, metrics, resolved.margins, primary=primary, setting=evidence.setting
@@ -157,16 +156,16 @@ def _most_items(trials: Sequence[Measurements], key: str) -> int | None:
     return max(counts, default=None)
 
 
-def _planned_metric(plan: AnalysisPlan | None, metrics: Mapping[str, Metric]) -> str:
+def _planned_metric(plan: AnalysisPlan, metrics: Mapping[str, Metric]) -> str:
     """Return the key of the declared primary metric, or of the default one if the declared one was not measured."""
-    if plan and plan.metric and plan.metric in metrics:
+    if plan.metric and plan.metric in metrics:
         return plan.metric
     return HELD_OUT_LOSS if HELD_OUT_LOSS in metrics else next(iter(metrics))
 
 
-def _until_first_look(arms: TrialsByArm, plan: AnalysisPlan | None) -> TrialsByArm:
+def _until_first_look(arms: TrialsByArm, plan: AnalysisPlan) -> TrialsByArm:
     """Return the trials until the first planned look. Their means determine margins, which must not change later."""
-    if plan is None or not plan.has_planned_looks:
+    if not plan.has_planned_looks:
         return arms
     seeds = plan.seeds[: plan.looks[0]]
     return {arm: {seed: trials[seed] for seed in seeds if seed in trials} or trials for arm, trials in arms.items()}
@@ -179,22 +178,21 @@ def _resolved(
     metrics: Mapping[str, Metric],
     arms: TrialsByArm,
     baseline: str,
-    base: Mapping[str, float | None] | None,
+    base_scores: Mapping[str, float | None] | None,
 ) -> ComparisonOptions:
     """Return the options with the margin of each metric in its unit, and the chosen metric, if any, by its key.
 
     Margins of the options take precedence over declared ones.
     """
     chosen = replace(options, margins={**declared.margins, **options.margins})
-    margins = {key: chosen.margin(metric, arms, baseline, base) for key, metric in metrics.items()}
+    margins = {key: chosen.margin(metric, arms, baseline, base_scores) for key, metric in metrics.items()}
     return replace(options, metric=options.metric and primary, margins=margins)
 
 
-def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan | None) -> bool:
+def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan) -> bool:
     """Return whether the baseline has no noise, and all other arms but controls have noise and the same recipe."""
-    controls = plan.controls if plan else ()
     reference = first_trial(arms, baseline)
-    others = [first_trial(arms, arm) for arm in arms if arm != baseline and arm not in controls]
+    others = [first_trial(arms, arm) for arm in arms if arm != baseline and arm not in plan.controls]
     return reference.alpha == 0 and all(one.alpha and one.recipe_details == reference.recipe_details for one in others)
 
 
@@ -202,7 +200,7 @@ def _error_sources(
     arms: TrialsByArm, baseline: str, base: Measurements | None, assessed: Mapping[str, Assessment]
 ) -> ErrorSources | None:
     return error_sources(
-        {arm: one.comparison for arm, one in assessed.items() if arm in arms},
+        {arm: one.paired for arm, one in assessed.items() if arm in arms},
         {arm: [one.seconds for one in trials.values() if one.seconds is not None] for arm, trials in arms.items()},
         baseline=baseline,
         evaluation_seconds=base.seconds if base else None,

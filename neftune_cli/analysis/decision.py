@@ -6,7 +6,6 @@ from typing import Literal
 
 from neftune_cli.analysis.results import DECIDED, Assessment, Comparison, EarlyStopping, StoppedArm
 from neftune_cli.config.spec import DEFAULT_LOOKS
-from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.metrics import Metric
 
 Action = Literal[
@@ -78,7 +77,7 @@ def decide(comparison: Comparison) -> Decision:
     arms = [arm.name for arm in comparison.studied]
     known = {arm: one for arm in arms if (one := comparison.assessment(arm, metric.key))}
     with_verdict = {arm: one for arm, one in known.items() if one.verdict}
-    with_few_seeds = {arm: one for arm, one in known.items() if not one.comparison.is_about_method}
+    with_few_seeds = {arm: one for arm, one in known.items() if not one.paired.has_enough_seeds}
     others = tuple(arm for arm in arms if arm not in {**with_verdict, **with_few_seeds})
     action, arm = _action(comparison, metric, _confirmatory(with_verdict), _confirmatory(with_few_seeds))
     return Decision(action, arm, with_verdict, with_few_seeds, others)
@@ -88,8 +87,8 @@ def continuation(comparison: Comparison) -> Continuation | None:
     """Return how the sweep of a comparison continues; None if nothing is open, or if it cannot be decided so."""
     if not comparison.origin.is_one_sweep or comparison.learning.has_learned is False:
         return None
-    if comparison.plan and comparison.has_planned_looks:
-        return _continuation_of_looks(comparison, comparison.plan)
+    if comparison.declared.has_planned_looks:
+        return _continuation_of_looks(comparison)
     missing: Continuation | None = "missing trials" if comparison.unfinished else None
     if not comparison.studied:
         return missing or "new sweep"
@@ -97,12 +96,13 @@ def continuation(comparison: Comparison) -> Continuation | None:
     few = decision.confirmatory_with_few_seeds
     if missing and (few or comparison.arms_without_trials):
         return missing
-    seeds_help = few or any(one.comparison.seeds < DEFAULT_LOOKS[-1] for one in decision.open_arms.values())
+    seeds_help = few or any(one.paired.seeds < DEFAULT_LOOKS[-1] for one in decision.open_arms.values())
     return "new sweep" if seeds_help and comparison.baseline == comparison.default_baseline else missing
 
 
-def _continuation_of_looks(comparison: Comparison, plan: AnalysisPlan) -> Continuation | None:
+def _continuation_of_looks(comparison: Comparison) -> Continuation | None:
     """Return how a sweep with planned looks continues. Further looks decide on the declared choices only."""
+    plan = comparison.declared
     has_baseline = comparison.default_baseline not in comparison.arms_without_trials
     other_departures = len(comparison.departures) - (0 if has_baseline else 1)  # a missing baseline is one
     if other_departures:
@@ -123,7 +123,7 @@ def arms_with_further_seeds(comparison: Comparison) -> tuple[str, ...]:
     the first look, and without a finished trial of the baseline, no arm is decided. An arm without an assessment gets
     no further seeds: a trial diverged, or all trials failed.
     """
-    plan = comparison.plan or AnalysisPlan()
+    plan = comparison.declared
     if not plan.looks_taken or comparison.baseline != comparison.default_baseline:
         return tuple(arm for arm in (*comparison.declared_arms, *plan.controls) if arm != comparison.default_baseline)
     assessed = comparison.assessments(comparison.primary)
@@ -167,7 +167,7 @@ def _use_or_stop(comparison: Comparison, metric: Metric, better: Mapping[str, As
     """Return the best of the better arms, preferably one that is also better than the early-stopped baseline."""
     preferred = {arm: one for arm, one in better.items() if not _early_stopping_may_suffice(comparison, arm)}
     sign = 1 if metric.goal == "lower" else -1
-    best = min(preferred or better, key=lambda arm: sign * better[arm].comparison.difference)
+    best = min(preferred or better, key=lambda arm: sign * better[arm].paired.difference)
     return ("use" if preferred else "stop earlier"), best
 
 

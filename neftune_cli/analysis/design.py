@@ -54,19 +54,15 @@ class Design:
     trials: TrialsByArm
     baseline: str
     confidence: float
-    plan: AnalysisPlan | None
+    plan: AnalysisPlan
+    """Declared analysis; an empty one if there is none."""
     about_noise: bool
     """Whether the baseline has no noise, and all other arms but controls have noise and the same recipe."""
 
     @property
     def test(self) -> SequentialTest:
         """Return the test at the planned looks, or at one look."""
-        return SequentialTest(self.plan.looks) if self.has_planned_looks and self.plan else FIXED
-
-    @property
-    def has_planned_looks(self) -> bool:
-        """Return whether the number of seeds depends on the results of planned looks."""
-        return self.plan is not None and self.plan.has_planned_looks
+        return SequentialTest(self.plan.looks) if self.plan.has_planned_looks else FIXED
 
     @cached_property
     def treated(self) -> tuple[str, ...]:
@@ -78,16 +74,15 @@ class Design:
 
         If the declared primary arm has no trial, or is the baseline, the other arms stay exploratory.
         """
-        plan = self.plan or AnalysisPlan()
-        if arm in plan.controls:
+        if arm in self.plan.controls:
             return "control"
-        if plan.primary_arm is None:
+        if self.plan.primary_arm is None:
             return "arm"
-        return "primary" if arm == plan.primary_arm else "exploratory"
+        return "primary" if arm == self.plan.primary_arm else "exploratory"
 
     def looks_by_arm(self, metric: Metric, margin: float) -> dict[str, int]:
         """Return the number of looks at each arm: until the first look at which the arm is decided on this metric."""
-        if self.plan is None or not self.has_planned_looks:
+        if not self.plan.has_planned_looks:
             return dict.fromkeys(self.treated, 1)
         looks_by_arm = dict.fromkeys(self.treated, 0)
         undecided = set(self.treated)
@@ -121,17 +116,17 @@ class Design:
         Without planned looks, they are those of a new sweep with the default ones. The assumed differences are 0 and
         improvements; increases of a metric without a direction of improvement.
         """
-        test = self.test if self.has_planned_looks else SequentialTest(DEFAULT_LOOKS)
+        test = self.test if self.plan.has_planned_looks else SequentialTest(DEFAULT_LOOKS)
         sign = -1 if metric.goal == "lower" else 1
         found = {}
         for arm, one in assessed.items():
             if one.verdict != "inconclusive" or one.role == "control":
                 continue
-            measured = test.looks[one.looks_taken - 1] if self.has_planned_looks else one.comparison.seeds
+            measured = test.looks[one.looks_taken - 1] if self.plan.has_planned_looks else one.paired.seeds
             coming = [seeds for seeds in test.looks if seeds > measured]
             chances = (
                 outlook(
-                    one.comparison.mean,
+                    one.paired.crossed,
                     effect,
                     margin=one.margin,
                     test=test,
@@ -203,7 +198,7 @@ class Design:
     def _seeds_until(self, look: int) -> frozenset[int] | None:
         """Return the planned seeds until a look, counted from 0, -1 for the last one; None for all seeds."""
         plan = self.plan
-        return frozenset(plan.seeds[: plan.looks[look]]) if plan and plan.has_planned_looks else None
+        return frozenset(plan.seeds[: plan.looks[look]]) if plan.has_planned_looks else None
 
     def _aligned(self, metric: Metric, arms: Sequence[str], seeds: frozenset[int] | None) -> AlignedMetric | None:
         return align({arm: self._of_seeds(arm, seeds) for arm in arms}, metric.key)

@@ -71,12 +71,12 @@ def error_sources(
         evaluation_seconds: time of one evaluation of a model on all items. The evaluation of the base model is an
             estimate: its responses are longer than those of a trained model, and its losses are measured once.
     """
-    known = {arm: one for arm, one in comparisons.items() if one.is_about_method and one.mean.is_measured}
+    known = {arm: one for arm, one in comparisons.items() if one.has_enough_seeds and one.crossed.is_measured}
     if not known:
         return None
     have_items = all(one.clusters > 1 for one in known.values())
     return ErrorSources(
-        arms=tuple(_arm_error_sources(arm, one.mean, one.confidence) for arm, one in known.items()),
+        arms=tuple(_arm_error_sources(arm, one.crossed, one.confidence) for arm, one in known.items()),
         trials=sum(one.seeds for one in known.values()) + max(one.seeds for one in known.values()),
         seed_seconds=_seed_seconds([seconds.get(arm, ()) for arm in (baseline, *known)]),
         item_seconds=evaluation_seconds if have_items else None,

@@ -91,11 +91,11 @@ def _no_verdict(comparison: Comparison, decision: Decision) -> str:
     primary, exploratory = comparison.declared_primary_arm, ""
     if primary and any(one.role == "exploratory" for one in decision.with_verdict.values()):
         exploratory = " Verdicts on the other arms are exploratory."
-    plan = comparison.plan
-    if plan and plan.has_planned_looks and not plan.looks_taken:
+    plan = comparison.declared
+    if plan.has_planned_looks and not plan.looks_taken:
         return f"The first planned look, at {plan.looks[0]} seeds, has not been taken."
     if few := decision.confirmatory_with_few_seeds:
-        seeds = max(one.comparison.seeds for one in few.values())
+        seeds = max(one.paired.seeds for one in few.values())
         of_primary = f" of the primary arm {comparison.spoken(primary)}" if primary and exploratory else ""
         return (
             f"With {counted(seeds, 'paired seed')} the differences{of_primary} describe these trained models, not the "

@@ -31,7 +31,7 @@ class Learning:
 def check_learning(
     arms: TrialsByArm,
     baseline: str,
-    base: Mapping[str, float | None] | None,
+    base_scores: Mapping[str, float | None] | None,
     metrics: Mapping[str, Metric],
     margins: Mapping[str, Margin],
     *,
@@ -46,19 +46,19 @@ def check_learning(
     Args:
         arms: trained trials, without controls.
         baseline: arm without the treatment.
-        base: scores of the base model, or None.
+        base_scores: scores of the base model, or None.
         metrics: measured metrics.
         margins: their equivalence margins, in the unit of each.
         primary: key of the primary metric.
         setting: names of model and data.
     """
     means = {arm: {key: _mean(arms, arm, key) for key in metrics} for arm in arms}
-    gains = dict(_gains(means[baseline], base or {}, metrics))
+    gains = dict(_gains(means[baseline], base_scores or {}, metrics))
     has_learned = any(_is_gain(key, gain, margins) for key, gain in gains.items()) if gains else None
     problems = [
         *_diverged(arms),
-        *(_not_learned(arms, baseline, base or {}, gains, metrics) if has_learned is False else ()),
-        *(_unlearned_seeds(arms, base or {}, metrics) if gains.get(HELD_OUT_LOSS, 0.0) > 0 else ()),
+        *(_not_learned(arms, baseline, base_scores or {}, gains, metrics) if has_learned is False else ()),
+        *(_unlearned_seeds(arms, base_scores or {}, metrics) if gains.get(HELD_OUT_LOSS, 0.0) > 0 else ()),
         *_without_room(means, baseline, metrics, primary),
         *_bundled_model(setting),
     ]
@@ -66,11 +66,11 @@ def check_learning(
 
 
 def _gains(
-    means: Mapping[str, float | None], base: Mapping[str, float | None], metrics: Mapping[str, Metric]
+    means: Mapping[str, float | None], base_scores: Mapping[str, float | None], metrics: Mapping[str, Metric]
 ) -> Iterator[tuple[str, float]]:
     """Yield the improvement of the baseline over the base model in each metric that shows learning."""
     for key in (HELD_OUT_LOSS, *CORRECTNESS_METRICS):
-        before, after = base.get(key), means.get(key)
+        before, after = base_scores.get(key), means.get(key)
         if before is not None and after is not None and are_finite(before):
             yield key, metrics[key].gain(before, after)
 
@@ -82,17 +82,18 @@ def _is_gain(key: str, gain: float, margins: Mapping[str, Margin]) -> bool:
 def _not_learned(
     arms: TrialsByArm,
     baseline: str,
-    base: Mapping[str, float | None],
+    base_scores: Mapping[str, float | None],
     gains: Mapping[str, float],
     metrics: Mapping[str, Metric],
 ) -> Iterator[str]:
     names = alternatives(metrics[key].name_within for key in gains)
-    yield f"Fine-tuning does not improve {names} over the base model ({baseline}). {_remedy(arms, baseline, base)}"
+    remedy = _remedy(arms, baseline, base_scores)
+    yield f"Fine-tuning does not improve {names} over the base model ({baseline}). {remedy}"
 
 
-def _remedy(arms: TrialsByArm, baseline: str, base: Mapping[str, float | None]) -> str:
+def _remedy(arms: TrialsByArm, baseline: str, base_scores: Mapping[str, float | None]) -> str:
     """Return what to change: fewer epochs if an earlier epoch was better than the base model."""
-    before, by_epoch = base.get(HELD_OUT_LOSS), _losses_by_epoch(arms, baseline)
+    before, by_epoch = base_scores.get(HELD_OUT_LOSS), _losses_by_epoch(arms, baseline)
     if before is not None and by_epoch and min(by_epoch.values()) < before:
         best = min(by_epoch, key=by_epoch.__getitem__)
         return f"After epoch {best} the held-out loss was lower than before training: use --epochs {best}."
@@ -112,10 +113,10 @@ def _loss(values: ItemValues) -> float:
 
 
 def _unlearned_seeds(
-    arms: TrialsByArm, base: Mapping[str, float | None], metrics: Mapping[str, Metric]
+    arms: TrialsByArm, base_scores: Mapping[str, float | None], metrics: Mapping[str, Metric]
 ) -> Iterator[str]:
     """Yield the trials that are not better than the base model, although the mean of the baseline is."""
-    before = base[HELD_OUT_LOSS]
+    before = base_scores[HELD_OUT_LOSS]
     assert before is not None
     found = {
         arm: [seed for seed, trial in trials.items() if before <= (trial.scores.get(HELD_OUT_LOSS) or 0.0) < math.inf]

@@ -6,7 +6,7 @@ from neftune_cli.analysis.alignment import TrialsByArm, measured_seeds
 from neftune_cli.analysis.design import Design
 from neftune_cli.analysis.options import DEFAULT_OPTIONS
 from neftune_cli.analysis.results import Assessment
-from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
+from neftune_cli.evidence.measurements import Evidence, Measurements
 from neftune_cli.formatting import listed, percent
 from neftune_cli.metrics import Margin, Metric
 
@@ -30,7 +30,7 @@ def comparison_notes(
     notes = (
         *evidence.notes,
         *departures,
-        *(_seed_notes(design, planned, assessed) if design.has_planned_looks else ()),
+        *(_seed_notes(design, planned, assessed) if design.plan.has_planned_looks else ()),
         *_trial_notes(evidence.trials),
         *_item_notes(design.trials, evidence.metrics),
     )
@@ -61,38 +61,38 @@ def plan_departures(
             f"The declared analysis of {listed(evidence.dropped_plans)} does not apply to several folders together: "
             "the number of seeds counts as fixed. If it depended on results, p-values are too small."
         )
-    yield from _other_baseline(design, default_baseline)
-    if design.plan is None:
+    yield from _other_baseline(evidence, design, default_baseline)
+    if evidence.plan is None:
         return
     if design.plan.metric not in (None, planned.key):
         yield f"The declared primary metric {design.plan.metric} was not measured."
     if primary is not planned:
         yield f"The declared primary metric is {planned.name_within}. Results of {primary.name_within} are exploratory."
     declared = design.plan.margin or primary.margin
-    if primary is planned and margin not in (None, declared) and (design.plan.margin or design.has_planned_looks):
+    if primary is planned and margin not in (None, declared) and (design.plan.margin or design.plan.has_planned_looks):
         rule = declared.rule()
         yield f"The equivalence margin of the sweep is {rule}. Equivalence within another one is exploratory."
-    if design.has_planned_looks and design.confidence != DEFAULT_OPTIONS.confidence:
+    if design.plan.has_planned_looks and design.confidence != DEFAULT_OPTIONS.confidence:
         level = percent(DEFAULT_OPTIONS.confidence)
         yield f"The planned looks decide at {level}. Verdicts at {percent(design.confidence)} are exploratory."
 
 
-def _other_baseline(design: Design, default: str) -> Iterator[str]:
+def _other_baseline(evidence: Evidence, design: Design, default: str) -> Iterator[str]:
     exploratory = f"The comparison with {design.baseline} is exploratory."
     if default not in design.trials:
         yield f"The baseline of the sweep, {default}, has no finished trial in this comparison. {exploratory}"
-    elif design.plan and design.baseline != default:
+    elif evidence.plan and design.baseline != default:
         yield f"The declared baseline is {default}. {exploratory}"
 
 
 def _seed_notes(design: Design, metric: Metric, assessed: Mapping[str, Assessment]) -> Iterator[str]:
-    plan = design.plan or AnalysisPlan()
+    plan = design.plan
     shared = {arm: measured_seeds(design.trials[arm], metric.key) for arm in (design.baseline, *assessed)}
     if outside := sorted(set().union(*shared.values()) - set(plan.seeds)):
         seeds = listed([str(seed) for seed in outside])
         yield f"Seeds outside the plan are not tested: {seeds}."
     unused = {
-        arm: (one.comparison.seeds, len(shared[arm] & shared[design.baseline] & set(plan.seeds)))
+        arm: (one.paired.seeds, len(shared[arm] & shared[design.baseline] & set(plan.seeds)))
         for arm, one in assessed.items()
         if one.looks_taken
     }

@@ -23,7 +23,7 @@ class ComparisonOptions:
     """Metric key to equivalence margin, in place of the metric's own margin."""
 
     def margin(
-        self, metric: Metric, arms: TrialsByArm, baseline: str, base: Mapping[str, float | None] | None = None
+        self, metric: Metric, arms: TrialsByArm, baseline: str, base_scores: Mapping[str, float | None] | None = None
     ) -> Margin:
         """Return the equivalence margin in the metric's unit, with its rule.
 
@@ -32,14 +32,14 @@ class ComparisonOptions:
             arms: trials, for margins that are relative to the mean of the baseline's finite scores, over the seeds that
                 another arm has as well.
             baseline: name of the baseline.
-            base: scores of the base model, for margins that are a share of the gain of fine-tuning.
+            base_scores: scores of the base model, for margins that are a share of the gain of fine-tuning.
         """
         paired = {seed for arm, trials in arms.items() if arm != baseline for seed in trials} or set(arms[baseline])
         scores = [trial.scores.get(metric.key) for seed, trial in arms[baseline].items() if seed in paired]
         known = [score for score in scores if score is not None and are_finite(score)]
         if not known:
             return Margin(0.0)
-        before = (base or {}).get(metric.key)
+        before = (base_scores or {}).get(metric.key)
         gain = None
         if before is not None and are_finite(before):  # an infinite gain would be an infinite margin
             gain = metric.gain(before, fmean(known))

@@ -34,12 +34,12 @@ class PairedComparison:
     """Scope: `method` generalizes to other seeds and items, `checkpoints` (the trained models, with fewer than three
     seeds) to other items."""
     confidence: float
-    mean: CrossedMean
-    """Standard error and degrees of freedom, for equivalence and planning."""
+    crossed: CrossedMean
+    """The difference as a mean over seeds and items, with its variances: for equivalence and planning."""
 
     @property
-    def is_about_method(self) -> bool:
-        """Return whether the comparison generalizes to other seeds, and not only to other items."""
+    def has_enough_seeds(self) -> bool:
+        """Return whether there are enough seeds to generalize to other seeds, and not only to other items."""
         return self.about == "method"
 
 
@@ -98,7 +98,7 @@ def paired_comparison(
         clusters=table.shape[1],
         about="method" if about_method else "checkpoints",
         confidence=confidence,
-        mean=mean,
+        crossed=mean,
     )
 
 

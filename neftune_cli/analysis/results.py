@@ -71,7 +71,7 @@ class Interval:
 class Assessment:
     """One difference from the baseline with adjusted tests, simultaneous intervals and a verdict."""
 
-    comparison: PairedComparison
+    paired: PairedComparison
     """At the last look of the arm. Its interval and its p-value are unadjusted."""
     p_adjusted: float
     """p-value for the null hypothesis of no difference, adjusted over looks and arms; NaN if the arm was not tested."""
@@ -224,7 +224,7 @@ class ClaimResult:
     status: Status
     caveat: str = ""
     """Differences between the paper's setting and this one."""
-    comparison: PairedComparison | None = None
+    paired: PairedComparison | None = None
     """Difference or slope on which `status` is based; None if it is based on several or on none."""
 
 
@@ -239,7 +239,7 @@ class Comparison:
     baseline unless another one is chosen. For runs of other tools, the arms with trials."""
     baseline: str
     """Name of the arm that differences are relative to."""
-    base: Mapping[str, float | None] | None
+    base_scores: Mapping[str, float | None] | None
     """Metric key to value before fine-tuning; None if the base model was not evaluated."""
     arms: tuple[ArmSummary, ...]
     """Trained arms in the order of the sweep, the baseline included."""
@@ -304,9 +304,9 @@ class Comparison:
         return tuple(metric for key, metric in self.metrics.items() if key not in same)
 
     @property
-    def has_planned_looks(self) -> bool:
-        """Return whether the tests are adjusted for planned looks."""
-        return self.plan is not None and self.plan.has_planned_looks
+    def declared(self) -> AnalysisPlan:
+        """Return the declared analysis, an empty one if the sweep declared none."""
+        return self.plan or AnalysisPlan()
 
     @property
     def default_baseline(self) -> str:
@@ -322,7 +322,7 @@ class Comparison:
     @property
     def declared_primary_arm(self) -> str | None:
         """Return the arm that was declared as the primary one, which may have no trial; None if none was declared."""
-        return self.plan.primary_arm if self.plan else None
+        return self.declared.primary_arm
 
     @property
     def primary_early_stopping(self) -> EarlyStopping | None:
@@ -337,8 +337,7 @@ class Comparison:
     @property
     def studied(self) -> tuple[ArmSummary, ...]:
         """Return the arms that the question is about: the treated ones without the controls."""
-        controls = self.plan.controls if self.plan else ()
-        return tuple(arm for arm in self.treated if arm.name not in controls)
+        return tuple(arm for arm in self.treated if arm.name not in self.declared.controls)
 
     def arm(self, name: str) -> ArmSummary:
         """Return the arm with this name."""

@@ -56,12 +56,12 @@ def assess(
 
 def is_testable(comparison: PairedComparison | None) -> bool:
     """Return whether a comparison is about the method and has a p-value."""
-    return comparison is not None and comparison.is_about_method and math.isfinite(comparison.p_value)
+    return comparison is not None and comparison.has_enough_seeds and math.isfinite(comparison.p_value)
 
 
 def equivalence_p_value(comparison: PairedComparison, margin: float) -> float:
     """Return the p-value of two one-sided tests for equivalence within the margin (Schuirmann 1987)."""
-    return max(comparison.mean.p_above(-margin), comparison.mean.p_below(margin))
+    return max(comparison.crossed.p_above(-margin), comparison.crossed.p_below(margin))
 
 
 def simultaneous_interval(
@@ -72,7 +72,7 @@ def simultaneous_interval(
     With the probability 1 - significance all intervals, at all looks, contain their true differences.
     """
     level = test.level(significance / max(1, tests), look)
-    return Interval(*comparison.mean.interval(1 - level))
+    return Interval(*comparison.crossed.interval(1 - level))
 
 
 def _p_different(by_look: ComparisonsByLook, test: SequentialTest) -> float:
@@ -116,7 +116,7 @@ def _assessment(
     of_difference = simultaneous_interval(comparison, significance, tests=tests, test=test, look=last)
     of_equivalence = simultaneous_interval(comparison, 2 * significance, tests=tests, test=test, look=last)
     return Assessment(
-        comparison=comparison,
+        paired=comparison,
         p_adjusted=p_adjusted,
         p_equivalent=p_equivalent,
         margin=margin,
@@ -177,4 +177,4 @@ def untested_reason(assessment: Assessment) -> str:
         return ""
     if not assessment.looks_taken:
         return BEFORE_FIRST_LOOK
-    return NO_VARIATION if assessment.comparison.is_about_method else "fewer than three paired seeds"
+    return NO_VARIATION if assessment.paired.has_enough_seeds else "fewer than three paired seeds"

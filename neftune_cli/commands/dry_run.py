@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 
 from neftune_cli.commands.executable_plan import ExecutablePlan, executable_plan
-from neftune_cli.commands.run_plan import after_taken_looks, check_pause
+from neftune_cli.commands.run_plan import after_taken_looks
 from neftune_cli.commands.stderr_lines import say_line
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import TrialSpec
-from neftune_cli.store.manifest import CostEstimate
+from neftune_cli.store.manifest import Cost
 from neftune_cli.sweeps.cost_table import TO_RESUME, TO_RUN, CostedPlan, costed_plan, print_costs, states_of
 from neftune_cli.sweeps.estimate import PlannedCost, estimate_cost
 from neftune_cli.sweeps.inspection import LoadedSizes
@@ -44,9 +44,8 @@ def dry_run(
     """
     begin = time.monotonic()
     with executable_plan(
-        file, fields, output, run_settings, quiet=quiet, remembered=remembered_inspection
+        file, fields, output, run_settings, quiet=quiet, pause_at=pause_at, remembered=remembered_inspection
     ) as executable:
-        check_pause(executable.plan.spec.analysis.looks, pause_at)
         costed = _costed(executable, run_settings, hourly_rate, begin)
     if as_json:
         typer.echo(json.dumps(costed.as_json(), indent=2))
@@ -62,7 +61,7 @@ def _costed(
     states = states_of(plan, folder, retry_failed=run_settings.retry_failed)
     missing = [trial for trial in plan.trials if states[trial.id] in (TO_RUN, TO_RESUME)]
     notes = list(plan.all_notes)
-    estimate: CostEstimate | None = None
+    estimate: Cost | None = None
     memory = None if plan.inspection.device == "cuda" else plannable_memory()
     if missing:
         planned = _planned(executable, missing, run_settings)

@@ -51,6 +51,7 @@ def executable_plan(
     *,
     quiet: bool,
     single_trial: bool = False,
+    pause_at: int | None = None,
     remembered: Callable[[SweepSpec], Inspection | None] = lambda _: None,
 ) -> Iterator[ExecutablePlan]:
     """Yield the plan of the given options with its executor, whose workers end with the block.
@@ -67,14 +68,14 @@ def executable_plan(
         def inspect(spec: SweepSpec) -> Inspection:
             known = remembered(spec) if run_settings.on_this_machine else None
             found = known or executor.inspect(spec)
+            if run_settings.estimate and not found.problems:  # --no-estimate leaves the cache of measurements alone
+                from neftune_cli.sweeps.measurement_cache import remember_machine
+
+                remember_machine(found)  # before the number of processes changes what is known of the machine
             processes = run_settings.trial_settings.processes
             return found.for_processes(processes, run_settings.sharding, available_cores())
 
-        planned = plan_sweep(file, fields, output, inspect, lambda: say(READING))
-        if run_settings.estimate:
-            from neftune_cli.sweeps.measurement_cache import remember_machine
-
-            remember_machine(planned.plan.inspection)
+        planned = plan_sweep(file, fields, output, inspect, lambda: say(READING), pause_at=pause_at)
         if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training
             there = f"{planned.folder.path} already has trials of other arms or seeds"
             what = f"`neftune train` needs a folder with one training; {there}."

@@ -53,15 +53,15 @@ def run_and_report(
         KeyboardInterrupt: the user or the system interrupted the sweep.
 
     """
-    with executable_plan(file, fields, output, run_settings, quiet=quiet, single_trial=single_trial) as executable:
+    with executable_plan(
+        file, fields, output, run_settings, quiet=quiet, single_trial=single_trial, pause_at=pause_at
+    ) as executable:
         # imported before the run, because an upgrade may replace the files
         from neftune_cli.commands.printed_results import print_results
 
         planned, say = executable.planned, say_nothing if quiet else say_line
         with _disk_errors_reported(planned.folder.path):
-            outcome = run_plan(
-                executable, run_settings, lambda: _observer(planned, quiet=quiet), say, pause_at=pause_at
-            )
+            outcome = run_plan(executable, run_settings, lambda: _observer(planned, quiet=quiet), say)
     with _disk_errors_reported(planned.folder.path):
         print_results(planned, outcome, as_json=as_json, single_trial=single_trial)
     _finish(planned, outcome, retried=run_settings.retry_failed)

@@ -93,13 +93,13 @@ def screens(comparisons: Sequence[Comparison], *, full: bool, hypotheses: bool, 
 
 def _print_against_base(comparison: Comparison) -> None:
     """Print the metrics of the trained model and of the base model, with the change."""
-    if not comparison.base:
+    if not comparison.base_scores:
         print_screens([comparison])
         return
     (trained,) = comparison.arms
     rows = [("", "base model", trained.name, "change")]
     for metric in comparison.metrics.values():
-        before, estimate = comparison.base.get(metric.key), trained.estimates.get(metric.key)
+        before, estimate = comparison.base_scores.get(metric.key), trained.estimates.get(metric.key)
         if before is not None and estimate is not None:
             change = metric.signed(estimate.mean - before)
             rows.append((metric.name + metric.arrow, metric.number(before), metric.number(estimate.mean), change))

@@ -36,6 +36,8 @@ class PlannedSweep:
 
     plan: Plan
     folder: SweepFolder
+    pause_at: int | None = None
+    """Number of seeds of the planned look after which the command ends; None to end after the last one."""
 
 
 def plan_sweep(
@@ -44,6 +46,8 @@ def plan_sweep(
     output: Path | None,
     inspect: Inspect,
     announce: Callable[[], None] = lambda: None,
+    *,
+    pause_at: int | None = None,
 ) -> PlannedSweep:
     """Return the plan of the given options and an experiment file.
 
@@ -53,6 +57,7 @@ def plan_sweep(
         output: results folder, or None for the default one.
         inspect: returns the facts about model, data and machine that only a process with torch can find.
         announce: tells the user that `inspect` has begun. It is not called if an option or a field has a problem.
+        pause_at: number of seeds of the planned look after which the command ends, or None.
 
     Raises:
         UsageError: all problems at once. An option or field that has a problem is left out to check the others.
@@ -64,6 +69,7 @@ def plan_sweep(
         raise UsageError(*problems.found)
     spec = resolved.spec
     problems.add(map(resolved.origin.placed, _function_problems(spec)))
+    problems.add(_pause_problems(resolved, pause_at))
 
     def inspect_placed(spec: SweepSpec) -> Inspection:
         found = inspect(spec)
@@ -76,7 +82,7 @@ def plan_sweep(
         problems.raise_any()
     announce()
     try:
-        return PlannedSweep(make_plan(spec, folder, inspect_placed), folder)
+        return PlannedSweep(make_plan(spec, folder, inspect_placed), folder, pause_at)
     except UsageError as error:
         raise UsageError(*map(resolved.origin.placed, error.problems)) from None
 
@@ -87,6 +93,18 @@ def _function_problems(spec: SweepSpec) -> Iterator[Problem]:
         from neftune_cli.evidence.user_metrics import user_metric_problems
 
         yield from user_metric_problems(str(spec.analysis.metric))
+
+
+def _pause_problems(resolved: Resolved, pause_at: int | None) -> Iterator[Problem]:
+    """Yield the problem of a pause that is not at a planned look. Looks with a problem of their own are not known."""
+    looks = resolved.spec.analysis.looks
+    if pause_at is None or pause_at in looks or not resolved.has_given_looks:
+        return
+    if not looks:
+        yield Problem("--pause-at has no effect without --until-decided.", "Add --until-decided, or remove --pause-at.")
+        return
+    what = f"--pause-at {pause_at}: no look is planned at {pause_at} seeds."
+    yield Problem(what, f"Use one of {', '.join(map(str, looks))}.")
 
 
 def read_spec(file: Path | None, fields: Mapping[str, Any], problems: Problems) -> SweepSpec | None:
@@ -125,7 +143,9 @@ def _is_data(file: Path) -> bool:
         return False
 
 
-def raise_any_with_spec_problems(problems: Problems, file: Path | None, fields: Mapping[str, Any]) -> None:
+def raise_any_with_spec_problems(
+    problems: Problems, file: Path | None, fields: Mapping[str, Any], pause_at: int | None = None
+) -> None:
     """Raise problems of the run options together with those of the experiment. Without the former, do nothing.
 
     No worker is started. Problems that only a worker or the results folder can reveal are reported later.
@@ -135,9 +155,10 @@ def raise_any_with_spec_problems(problems: Problems, file: Path | None, fields: 
 
     """
     if problems.found:
-        spec = read_spec(file, fields, problems)
-        if spec is not None:
-            _check_model_and_data(spec.model_dump(by_alias=True), problems)
+        resolved = _resolve(file, fields, problems)
+        if resolved is not None:
+            problems.add(_pause_problems(resolved, pause_at))
+            _check_model_and_data(resolved.spec.model_dump(by_alias=True), problems)
         problems.raise_any()
 
 

@@ -9,7 +9,7 @@ from neftune_cli.commands.executable_plan import ExecutablePlan
 from neftune_cli.commands.request import PlannedSweep
 from neftune_cli.config.run_settings import SweepSettings, Tracking
 from neftune_cli.config.spec import SweepSpec
-from neftune_cli.errors import NothingToCompareError, Problem, UsageError
+from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import names_function
 from neftune_cli.store import SweepFolder
@@ -26,31 +26,27 @@ def run_plan(
     run_settings: SweepSettings,
     observe: "Callable[[], AbstractContextManager[Observer]]",
     say: Callable[[str], None],
-    *,
-    pause_at: int | None = None,
 ) -> "SweepOutcome":
-    """Run all trials, or those of the planned looks until every arm is decided.
+    """Run all trials, or those of the planned looks until every arm is decided, or until the look to pause at.
 
     Args:
         executable: the plan with its executor.
         run_settings: how trials are run.
         observe: returns a new observer of a run.
         say: receives a line on each planned look.
-        pause_at: number of seeds of the planned look after which to stop, or None.
 
     Raises:
-        UsageError: no look is planned at `pause_at`, the folder is not writable, a tracker cannot be used, or the
-            declared function does not score a response.
+        UsageError: the folder is not writable, a tracker cannot be used, or the declared function does not score a
+            response.
         KeyboardInterrupt: the user interrupted a second time.
 
     """
     from neftune_cli.sweeps.runner import run_sweep
 
     plan, folder = executable.plan, executable.folder
-    check_pause(plan.spec.analysis.looks, pause_at)
     with _comparison_tracked(run_settings.trial_settings.tracking, folder, say):
         if plan.spec.analysis.has_planned_looks:
-            return _run_looks(executable, run_settings, observe, say, pause_at=pause_at)
+            return _run_looks(executable, run_settings, observe, say)
         with observe() as observer:
             outcome = run_sweep(plan, folder, executable.executor, observer, executable.interrupts, run_settings)
         if not outcome.was_cut_short:
@@ -59,30 +55,11 @@ def run_plan(
         return outcome
 
 
-def check_pause(looks: tuple[int, ...], pause_at: int | None) -> None:
-    """Refuse a pause that is not at a planned look.
-
-    Raises:
-        UsageError: there is no such look.
-
-    """
-    if pause_at is None or pause_at in looks:
-        return
-    if not looks:
-        raise UsageError(Problem("--pause-at has no effect without --until-decided.", "Remove --pause-at."))
-    planned = ", ".join(map(str, looks))
-    raise UsageError(
-        Problem(f"--pause-at {pause_at}: no look is planned at {pause_at} seeds.", f"Use one of {planned}.")
-    )
-
-
 def _run_looks(
     executable: ExecutablePlan,
     run_settings: SweepSettings,
     observe: "Callable[[], AbstractContextManager[Observer]]",
     say: Callable[[str], None],
-    *,
-    pause_at: int | None,
 ) -> "SweepOutcome":
     """Run the trials of each look, and compare the arms after it, until no arm is left that is not decided.
 
@@ -94,7 +71,6 @@ def _run_looks(
         run_settings: how trials are run.
         observe: returns the observer of one look.
         say: receives a line on each look.
-        pause_at: number of seeds of the look after which to stop, or None.
 
     """
     from neftune_cli.sweeps.runner import run_sweep
@@ -119,7 +95,7 @@ def _run_looks(
         score_declared_metric(plan.spec, folder)
         undecided = _undecided(executable.planned)
         say(_look_line(number, len(plan.spec.analysis.looks), seeds, undecided))
-        if not undecided or seeds == pause_at:
+        if not undecided or seeds == executable.planned.pause_at:
             break
     assert total is not None
     return total

@@ -99,7 +99,7 @@ def sweep(
     fields = values_for(Destination.SPEC, sweep, arguments)
     problems = Problems()
     run_settings = problems.attempt(lambda: sweep_settings(values_for(Destination.RUN, sweep, arguments)))
-    raise_any_with_spec_problems(problems, experiment, fields)
+    raise_any_with_spec_problems(problems, experiment, fields, pause_at)
     assert run_settings is not None
     if dry_run:
         from neftune_cli.commands.dry_run import dry_run as show_plan

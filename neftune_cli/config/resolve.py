@@ -25,6 +25,8 @@ class Resolved:
 
     spec: SweepSpec
     origin: Origin
+    has_given_looks: bool
+    """Whether the planned looks are the given ones, or none were given; False if they have a problem."""
 
 
 def resolve_sweep(file: Path | None, options: Mapping[str, Any]) -> SweepSpec:
@@ -66,7 +68,9 @@ def resolve_valid_fields(file: Path | None, options: Mapping[str, Any], problems
         values[section] = {**(in_file or {}), **options.get(section, {})}
     values["arms"] = arms_of(written.fields, options, problems, written.prefix)
     values.pop("grid", None)
-    looks = planned_looks(options, values["analysis"].get("looks"), problems)
+    of_looks = Problems()
+    looks = planned_looks(options, values["analysis"].get("looks"), of_looks)
+    problems.add(of_looks.found)
     if looks or options.get("until_decided") is False:
         values["analysis"]["looks"] = looks
     if looks:
@@ -84,7 +88,7 @@ def resolve_valid_fields(file: Path | None, options: Mapping[str, Any], problems
         spec, errors = _validated(values)
         problems.add(origin.problem(details) for details in errors if details["loc"])
     assert spec is not None
-    return Resolved(spec, origin)
+    return Resolved(spec, origin, has_given_looks=not of_looks.found and list(spec.analysis.looks) == looks)
 
 
 def load_spec(text: str) -> SweepSpec:

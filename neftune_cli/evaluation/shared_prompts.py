@@ -38,7 +38,7 @@ def losses_and_responses(
     *,
     pad_token_id: int,
     tokens: int,
-    not_finite: str,
+    not_finite_message: str,
 ) -> tuple[list[float], list[Generation]]:
     """Return the loss of each example as `example_losses` does, and the responses as `scored_responses` does.
 
@@ -52,7 +52,7 @@ def losses_and_responses(
         evaluation: settings of decoding.
         pad_token_id: the id of padding.
         tokens: largest number of tokens in a batch of losses, padding included.
-        not_finite: message of the error for a loss that is not finite, which no response follows.
+        not_finite_message: message of the error for a loss that is not finite, which no response follows.
 
     Raises:
         TrialError: a loss is not finite; an example has no token that carries loss; a prompt fills the model's context.
@@ -61,12 +61,12 @@ def losses_and_responses(
     with_response = [examples[index] for index in prompted]
     if not shares_prompts(model, with_response, evaluation):
         losses = example_losses(model, examples, pad_token_id=pad_token_id, tokens=tokens)
-        _require_finite(losses, not_finite)
+        _require_finite(losses, not_finite_message)
         return losses, scored_responses(model, tokenizer, with_response, evaluation)
     others = sorted(set(range(len(examples))) - set(prompted))
     of_others = example_losses(model, [examples[one] for one in others], pad_token_id=pad_token_id, tokens=tokens)
-    _require_finite(of_others, not_finite)
-    loss_pass = LossPass(model, with_response, pad_token_id, tokens, not_finite)
+    _require_finite(of_others, not_finite_message)
+    loss_pass = LossPass(model, with_response, pad_token_id, tokens, not_finite_message)
     generations = scored_responses(
         model, tokenizer, with_response, evaluation, compute_prompts=loss_pass.compute_prompts
     )
@@ -95,12 +95,12 @@ class LossPass:
         examples: Sequence[TokenizedExample],
         pad_token_id: int,
         tokens: int,
-        not_finite: str,
+        not_finite_message: str,
     ) -> None:
         self.losses: dict[int, float] = {}
         """Loss of each example that was measured, by its index."""
         self._model, self._examples = model, examples
-        self._pad_token_id, self._tokens, self._not_finite = pad_token_id, tokens, not_finite
+        self._pad_token_id, self._tokens, self._not_finite_message = pad_token_id, tokens, not_finite_message
 
     def compute_prompts(self, indices: Sequence[int]) -> Iterator[ComputedPrompts]:
         """Measure the losses of examples that are decoded together, and yield their prompts in parts."""
@@ -108,7 +108,7 @@ class LossPass:
         tokens = min(self._tokens, most_tokens(self._model), most_cached_tokens(self._model))
         for part in batches_by_length(lengths, tokens):
             losses, cache, logits = self.measured([self._examples[indices[row]] for row in part])
-            _require_finite(losses, self._not_finite)
+            _require_finite(losses, self._not_finite_message)
             self.losses |= zip((indices[row] for row in part), losses, strict=True)
             yield ComputedPrompts(part, cache, logits)
 
@@ -139,6 +139,6 @@ def _keep_prompts(cache: DynamicCache, ends: Tensor) -> None:
         )
 
 
-def _require_finite(losses: Sequence[float], not_finite: str) -> None:
+def _require_finite(losses: Sequence[float], not_finite_message: str) -> None:
     if not all(map(math.isfinite, losses)):
-        raise TrialError(not_finite)
+        raise TrialError(not_finite_message)

@@ -28,7 +28,7 @@ _ARM_PARTS = ("noise", "repeat")
 class _SweepTrial:
     """A finished trial with two identities. Trials with equal `setting_identity` are comparable."""
 
-    folder: SweepFolder
+    sweep: SweepFolder
     setting: Setting
     setting_identity: str
     """Canonical JSON of its identity without seed, noise, repeat and overrides of its arm."""
@@ -36,7 +36,7 @@ class _SweepTrial:
     """Canonical JSON of its noise, its repeat and the overrides of its arm."""
     overrides: Mapping[str, Any]
     """Declared overrides of the recipe of its arm."""
-    trial: Measurements
+    measurements: Measurements
 
 
 def sweep_evidence(folders: Sequence[SweepFolder], *, scored_again: str | None = None) -> list[Evidence]:
@@ -56,7 +56,7 @@ def sweep_evidence(folders: Sequence[SweepFolder], *, scored_again: str | None =
     groups: dict[tuple[str, bool], list[_SweepTrial]] = {}
     contents = {folder: _read(folder) for folder in folders}
     unfinished = {folder: lines for folder, (_, lines) in contents.items()}
-    empty = [folder for folder, (trials, _) in contents.items() if all(one.trial.is_base for one in trials)]
+    empty = [folder for folder, (trials, _) in contents.items() if all(one.measurements.is_base for one in trials)]
     for folder, (trials, _) in contents.items():
         is_single = _is_single_run(folder)
         for trial in trials if folder not in empty else ():
@@ -174,11 +174,11 @@ def _combined(
     found: Sequence[_SweepTrial], unfinished: Mapping[SweepFolder, Sequence[str]], scored_again: str | None
 ) -> Evidence:
     """Return the evidence of one setting: each trial once, with the same name for equal arms of several sweeps."""
-    sweeps = list(dict.fromkeys(one.folder for one in found))
+    sweeps = list(dict.fromkeys(one.sweep for one in found))
     names = _arm_names(found)
     trials = [replace(one, arm=names[identity]) for one, identity in _unique_trials(found)]
     order = list(names.values())
-    finished = {folder_label(one.trial.arm, one.trial.seed) for one in found}
+    finished = {folder_label(one.measurements.arm, one.measurements.seed) for one in found}
     plan = _plan(sweeps[0], names) if len(sweeps) == 1 else None
     combined = Evidence(
         name=" + ".join(folder.name for folder in sweeps),
@@ -209,16 +209,13 @@ def _unique_trials(found: Sequence[_SweepTrial]) -> Iterator[tuple[Measurements,
     """
     seen: dict[str, _SweepTrial] = {}
     for one in found:
-        first = seen.setdefault(one.trial.trial_id, one)
+        first = seen.setdefault(one.measurements.trial_id, one)
         if first is one:
-            yield one.trial, one.arm_identity
-        elif not _scores_agree(first.trial.scores, one.trial.scores):
-            raise UsageError(
-                Problem(
-                    f"{first.folder.path} and {one.folder.path} have different results of trial {one.trial.trial_id}.",
-                    "Leave out one of the folders, or restore the changed one.",
-                )
-            )
+            yield one.measurements, one.arm_identity
+        elif not _scores_agree(first.measurements.scores, one.measurements.scores):
+            both = f"{first.sweep.path} and {one.sweep.path}"
+            what = f"{both} have different results of trial {one.measurements.trial_id}."
+            raise UsageError(Problem(what, "Leave out one of the folders, or restore the changed one."))
 
 
 def _scores_agree(scores: Mapping[str, float | None], others: Mapping[str, float | None]) -> bool:
@@ -233,8 +230,9 @@ def _arm_names(found: Sequence[_SweepTrial]) -> dict[str, str]:
     names: dict[str, str] = {}
     for one in found:
         if one.arm_identity not in names:
-            of_sweep = f"{one.trial.arm} ({one.folder.name})"
-            candidates = chain([one.trial.arm, of_sweep], (f"{of_sweep}, {number}" for number in count(2)))
+            arm = one.measurements.arm
+            of_sweep = f"{arm} ({one.sweep.name})"
+            candidates = chain([arm, of_sweep], (f"{of_sweep}, {number}" for number in count(2)))
             names[one.arm_identity] = next(name for name in candidates if name not in names.values())
     return names
 

@@ -102,7 +102,7 @@ class AttachedNoise:
         # transformers ignores a multiplication after the embedding, and `hf` reproduces transformers.
         self._divisor = placement.multiplier if noise_scale == "paper" else 1.0
         self._meter = NoiseMeter(model, noise_scale, target)
-        self._draw_function_key = _register_draw_function(self._draw_within_graph)
+        self._draw_function_number = _register_draw_function(self._draw_within_graph)
         self._tap: _OutputTap | None = None
         self._batch: Batch | None = None
         self._noised = False
@@ -200,7 +200,7 @@ class AttachedNoise:
             return embeddings
         self._noised = True
         if torch.compiler.is_compiling():
-            return embeddings + _traceable_draw(self._draw_function_key, embeddings, self._batch)
+            return embeddings + _traceable_draw(self._draw_function_number, embeddings, self._batch)
         return embeddings + self._draw(embeddings.detach(), self._batch)
 
     def _require_noise(self, *_: object) -> None:

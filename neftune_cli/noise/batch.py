@@ -8,7 +8,7 @@ from torch import Tensor
 
 from neftune_cli.config.choices import IGNORED_LABEL, NoiseScale, NoiseTarget
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.noise.lengths import token_noise_scale
+from neftune_cli.noise.lengths import token_half_widths
 
 _MISSING_LABELS = Problem(
     "The model was called without one label per input id, which separate the prompt from the completion.",
@@ -69,7 +69,7 @@ class Batch:
 
         """
         batch, length, dim = embeddings.shape
-        half_widths = token_noise_scale(
+        half_widths = token_half_widths(
             alpha,
             dim,
             attention_mask=self.attention_mask,

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from neftune_cli.noise.draws import NoiseStream
-from neftune_cli.noise.lengths import check_alpha, token_noise_scale
+from neftune_cli.noise.lengths import check_alpha, token_half_widths
 
 
 class NEFTuneEmbedding(nn.Module):
@@ -65,7 +65,7 @@ class NEFTuneEmbedding(nn.Module):
     def _half_widths(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         rows = math.prod(input_ids.shape[:-1]), input_ids.shape[-1]
         mask = attention_mask if input_ids.ndim == 2 or attention_mask is None else attention_mask.view(rows)
-        half_widths = token_noise_scale(self.alpha, self.embedding_dim, attention_mask=mask, shape=rows)
+        half_widths = token_half_widths(self.alpha, self.embedding_dim, attention_mask=mask, shape=rows)
         return half_widths.to(self.weight.device).view(input_ids.shape)
 
     @property

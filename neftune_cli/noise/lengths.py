@@ -15,7 +15,7 @@ from neftune_cli.config.values import is_alpha
 from neftune_cli.errors import Problem, UsageError
 
 
-def token_noise_scale(
+def token_half_widths(
     alpha: float,
     dim: int,
     *,
@@ -28,11 +28,9 @@ def token_noise_scale(
 ) -> Tensor:
     """Return the half-width of the noise at each token, `alpha / sqrt(L * dim)`: (batch, length), float32.
 
-    This half-width is the scale of the noise in the paper's formula. The noise of a token is its half-width times a
-    random vector of `dim` independent coordinates with mean 0 and variance 1/3. Uniform noise therefore lies between
-    minus and plus the half-width in each coordinate. The standard deviation of a coordinate is the half-width divided
-    by sqrt(3), and the expected L2 norm of the vector is about `alpha / sqrt(3 * L)` (`token_noise_norm`). Neither is
-    returned here.
+    The noise of a token is its half-width times a random vector of `dim` independent coordinates with mean 0 and
+    variance 1/3. Uniform noise therefore lies between minus and plus the half-width in each coordinate. The expected L2
+    norm of the noise of a token is about `alpha / sqrt(3 * L)` (`token_noise_norm`).
 
     With the noise scale `paper`, L is the number of real tokens of the token's example, and padding has half-width 0.
     The same example gets the same half-width in every layout:
@@ -76,6 +74,10 @@ def token_noise_scale(
     if placeholders is not None:
         real = real & ~placeholders.to(device)
     return torch.where(real, alpha / torch.sqrt(_example_lengths(starts, real) * dim), 0.0)
+
+
+token_noise_scale = token_half_widths
+"""Earlier name of `token_half_widths`."""
 
 
 def token_noise_norm(alpha: float, length: float) -> float:

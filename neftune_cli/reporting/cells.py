@@ -122,8 +122,8 @@ def arm_difference(arm: ArmSummary, metric: Metric, baseline: str) -> Difference
 
 def assessed_difference(assessment: Assessment, metric: Metric) -> Difference:
     """Return a difference with its interval and its verdict."""
-    paired = assessment.comparison
-    about_method = paired.is_about_method
+    paired = assessment.paired
+    about_method = paired.has_enough_seeds
     return Difference(
         metric.signed(paired.difference),
         _bounds(shown_interval(assessment), metric),
@@ -140,24 +140,24 @@ def interval_kind(comparison: Comparison) -> str:
     It is empty if one arm is tested once, because nothing is adjusted then.
     """
     assessed = comparison.assessments(comparison.primary)
-    if not any(one.comparison.is_about_method for one in assessed.values()):
+    if not any(one.paired.has_enough_seeds for one in assessed.values()):
         return "unadjusted"
-    if comparison.has_planned_looks:
+    if comparison.declared.has_planned_looks:
         return "repeated"
     return "simultaneous" if max(tests_by_family(assessed).values(), default=0) > 1 else ""
 
 
 def shown_interval(assessment: Assessment) -> tuple[float, float]:
     """Return the interval that matches the verdict: simultaneous over arms and looks, unadjusted with few seeds."""
-    if not assessment.comparison.is_about_method:
-        return assessment.comparison.ci_low, assessment.comparison.ci_high
+    if not assessment.paired.has_enough_seeds:
+        return assessment.paired.ci_low, assessment.paired.ci_high
     one = assessment.equivalence_interval if assessment.verdict == "equivalent" else assessment.interval
     return one.low, one.high
 
 
 def interval_text(assessment: Assessment, metric: Metric) -> str:
     """Return a difference with the interval that matches its verdict."""
-    number = metric.signed(assessment.comparison.difference)
+    number = metric.signed(assessment.paired.difference)
     bounds = _bounds(shown_interval(assessment), metric)
     return f"{number} [{bounds[0]}, {bounds[1]}]" if bounds else number
 

@@ -128,7 +128,7 @@ def finite(value: float | None) -> float | None:
 def _assessment_fields(assessment: Assessment | None) -> dict[str, Any]:
     if assessment is None:
         return dict.fromkeys(ExportedAssessment.model_fields)
-    comparison = assessment.comparison
+    comparison = assessment.paired
     return {
         "difference": finite(comparison.difference),
         "ci_low": finite(comparison.ci_low),

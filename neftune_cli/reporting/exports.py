@@ -60,7 +60,9 @@ def _comparison(comparison: Comparison) -> ExportedComparison:
         sweep=comparison.sweep,
         setting=ExportedSetting(model=setting.model, data=setting.data, recipe=dict(setting.recipe)),
         baseline=comparison.baseline,
-        base=None if comparison.base is None else {key: finite(value) for key, value in comparison.base.items()},
+        base=None
+        if comparison.base_scores is None
+        else {key: finite(value) for key, value in comparison.base_scores.items()},
         noise_ratio={arm.name: finite(arm.noise_ratio) for arm in comparison.arms},
         primary=comparison.primary,
         confidence=comparison.confidence,
@@ -172,9 +174,9 @@ _CsvRow = Mapping[str, str | float | None]
 
 
 def _base_rows(comparison: Comparison) -> Iterator[_CsvRow]:
-    if comparison.base is not None:
+    if comparison.base_scores is not None:
         for key in comparison.metrics:
-            value = finite(comparison.base.get(key))
+            value = finite(comparison.base_scores.get(key))
             yield {"sweep": comparison.sweep, "arm": BASE_ARM, "metric": key, "mean": value}
 
 

@@ -78,7 +78,7 @@ def few_seeds_sentence(comparison: Comparison) -> str:
     if not few:
         return ""
     arms = ", ".join(few)
-    if _have_items(one for one in _assessments(comparison) if not one.comparison.is_about_method):
+    if _have_items(one for one in _assessments(comparison) if not one.paired.has_enough_seeds):
         return (
             f"With fewer than three paired seeds ({arms}), intervals are unadjusted and describe these trained models, "
             "not the method: they generalize to other items but not to other seeds."
@@ -104,7 +104,7 @@ def _method(comparison: Comparison, assessments: Sequence[Assessment]) -> str:
 
 
 def _random_factors(assessments: Iterable[Assessment]) -> str:
-    about_method = [one for one in assessments if one.comparison.is_about_method]
+    about_method = [one for one in assessments if one.paired.has_enough_seeds]
     factors = "Seeds and items are crossed random factors" if _have_items(about_method) else "Seeds are a random factor"
     return f" {factors}." if about_method else ""
 
@@ -116,7 +116,7 @@ def tests_text(comparison: Comparison, keys: Iterable[str]) -> str:
     with_verdict = (found for found in assessed if any(one.verdict for one in found.values()))
     tested = [max(tests_by_family(found).values()) for found in with_verdict]
     fewest, most = min(tested, default=0), max(tested, default=0)
-    looks = "for the planned looks" if comparison.has_planned_looks else ""
+    looks = "for the planned looks" if comparison.declared.has_planned_looks else ""
     if most < 2:
         adjusted = f", adjusted {looks}" if looks else ""
         return f"Verdicts use tests at the {level} level{adjusted}.{tested_alone_text(comparison)}"
@@ -142,21 +142,21 @@ def _roles(comparison: Comparison) -> set[str]:
 def simultaneous_over(comparison: Comparison) -> str:
     """Return what intervals are simultaneous over: the arms, and the planned looks if there are any."""
     arms = "the arms" if _roles(comparison) <= {"arm"} else "the arms that are tested together"
-    return f"{arms} and the planned looks" if comparison.has_planned_looks else arms
+    return f"{arms} and the planned looks" if comparison.declared.has_planned_looks else arms
 
 
 def _intervals(comparison: Comparison, assessments: Sequence[Assessment]) -> Iterator[str]:
     """Yield the meaning of the intervals."""
     if any(math.isfinite(one.interval.low) for one in assessments if one.verdict):
         yield intervals_text(comparison, comparison.metrics)
-    elif any(math.isfinite(one.comparison.ci_low) for one in assessments):
+    elif any(math.isfinite(one.paired.ci_low) for one in assessments):
         yield f"The {percent(comparison.confidence)} intervals shown are unadjusted."
 
 
 def intervals_text(comparison: Comparison, keys: Iterable[str]) -> str:
     """Return the meaning of the intervals of tested arms on these metrics."""
     level = f"the {percent(comparison.confidence)} intervals"
-    if not (comparison.has_planned_looks or has_arms_tested_together(comparison, keys)):
+    if not (comparison.declared.has_planned_looks or has_arms_tested_together(comparison, keys)):
         return f"No arms are tested together, so {level} are not adjusted. {interval_ends_text(comparison)}"
     over = simultaneous_over(comparison)
     return f"{capitalized(level)} are simultaneous over {over} (Bonferroni). {interval_ends_text(comparison)}"
@@ -232,7 +232,7 @@ def contrast_text(comparison: Comparison, contrast: Contrast, metric: Metric) ->
 def _unadjusted(comparison: Comparison) -> Iterator[str]:
     metric, level = comparison.metric, percent(comparison.confidence)
     found = comparison.assessments(comparison.primary)
-    tested = {arm: one.comparison for arm, one in found.items() if math.isfinite(one.p_adjusted)}
+    tested = {arm: one.paired for arm, one in found.items() if math.isfinite(one.p_adjusted)}
     if len(tested) > 1 or any(found[arm].looks_taken > 1 for arm in tested):
         texts = (
             f"{metric.signed(one.difference)} [{metric.signed(one.ci_low)}, {metric.signed(one.ci_high)}] ({arm})"
@@ -245,7 +245,7 @@ def _unadjusted(comparison: Comparison) -> Iterator[str]:
 def _agreeing_seeds(comparison: Comparison) -> Iterator[str]:
     """Yield the arms whose seeds differ less on the primary metric than the residual explains."""
     found = comparison.assessments(comparison.primary)
-    arms = [arm for arm, one in found.items() if one.verdict and one.comparison.mean.seeds_agree_too_well()]
+    arms = [arm for arm, one in found.items() if one.verdict and one.paired.crossed.seeds_agree_too_well()]
     if arms:
         yield (
             f"The seeds of {listed(arms)} agree more on {comparison.metric.name_within} than the residual variation "
@@ -265,8 +265,8 @@ def _metrics_without_items(comparison: Comparison) -> Iterator[str]:
 def _name_without_items(comparison: Comparison, key: str) -> str:
     """Return a metric's name, with the arms if only some have no items; empty where all have items."""
     found = comparison.assessments(key)
-    about_method = {arm: one for arm, one in found.items() if one.comparison.is_about_method}
-    arms = [arm for arm, one in about_method.items() if one.comparison.items == 1]
+    about_method = {arm: one for arm, one in found.items() if one.paired.has_enough_seeds}
+    arms = [arm for arm, one in about_method.items() if one.paired.items == 1]
     name = comparison.metrics[key].name_within
     return name if len(arms) == len(about_method) and arms else f"{name} ({', '.join(arms)})" if arms else ""
 
@@ -287,9 +287,9 @@ def _dashes(comparison: Comparison) -> Iterator[str]:
 
 def _missing_interval_reason(assessment: Assessment) -> str:
     """Return the reason why a difference of few seeds has no interval; empty where it has one."""
-    if assessment.comparison.is_about_method or math.isfinite(assessment.comparison.ci_low):
+    if assessment.paired.has_enough_seeds or math.isfinite(assessment.paired.ci_low):
         return ""
-    if assessment.comparison.items > 1:
+    if assessment.paired.items > 1:
         return NO_VARIATION
     return "a metric without per-item values needs three paired seeds"
 
@@ -304,7 +304,7 @@ def _arms_with_few_seeds(comparison: Comparison) -> list[str]:
         arm
         for metric in comparison.metrics
         for arm, assessment in comparison.assessments(metric).items()
-        if not assessment.comparison.is_about_method
+        if not assessment.paired.has_enough_seeds
     }
     return [arm.name for arm in comparison.treated if arm.name in few]
 
@@ -314,7 +314,7 @@ def _paired_by(assessments: Iterable[Assessment]) -> str:
 
 
 def _have_items(assessments: Iterable[Assessment]) -> bool:
-    return any(one.comparison.items > 1 for one in assessments)
+    return any(one.paired.items > 1 for one in assessments)
 
 
 # Noise

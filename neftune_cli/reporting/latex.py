@@ -125,7 +125,7 @@ def _inference(section: Section, comparison: Comparison) -> Iterator[str]:
 
 def _early_stopping_tests(comparison: Comparison) -> str:
     level = f"{percent(1 - comparison.confidence)} level"
-    at_look = ", at the last look" if comparison.has_planned_looks else ""
+    at_look = ", at the last look" if comparison.declared.has_planned_looks else ""
     if len(comparison.treated) == 1:
         return f"Verdicts use single tests at the {level}{at_look}. {interval_ends_text(comparison)}"
     return (
@@ -206,7 +206,7 @@ def _arm_name(comparison: Comparison, arm: str) -> str:
 
 def _value(comparison: Comparison, arm: str, metric: Metric) -> str:
     if arm == BASE_ARM:
-        value = (comparison.base or {}).get(metric.key)
+        value = (comparison.base_scores or {}).get(metric.key)
         return "" if value is None else latex_text(number_cell(value, metric).number)
     estimate = next(one for one in comparison.arms if one.name == arm).estimates.get(metric.key)
     cell = value_cell(estimate, metric)
@@ -241,7 +241,7 @@ def _verdict_legend(comparison: Comparison, metrics: Sequence[Metric]) -> str:
 def _adjustment(comparison: Comparison, keys: Iterable[str]) -> str:
     """Return what the tests on these metrics are adjusted for, and their level."""
     adjusted = ["for the number of arms (Hommel's method)"] if has_arms_tested_together(comparison, keys) else []
-    adjusted += ["for the planned looks"] if comparison.has_planned_looks else []
+    adjusted += ["for the planned looks"] if comparison.declared.has_planned_looks else []
     at_level = f" at the {percent(1 - comparison.confidence)} level"
     return f", adjusted {' and '.join(adjusted)}{at_level}" if adjusted else at_level
 

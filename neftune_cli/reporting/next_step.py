@@ -1,4 +1,4 @@
-"""Next step after a comparison: the command that can decide what is open, its price, and its chance of a decision."""
+"""Next step after a comparison: the command that can decide what is open, its cost, and its chance of a decision."""
 
 import shlex
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from neftune_cli.analysis.decision import arms_with_further_seeds, continuation, decide
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import DEFAULT_ALPHAS, DEFAULT_LOOKS
-from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.formatting import counted, rough_duration
 from neftune_cli.metrics import HELD_OUT_LOSS
 from neftune_cli.reporting.cells import share_range
@@ -15,7 +14,7 @@ from neftune_cli.reporting.cells import share_range
 
 @dataclass(frozen=True)
 class NextStep:
-    """A command with its largest price."""
+    """A command with its largest cost."""
 
     command: tuple[str, ...]
     seeds: int | None
@@ -27,8 +26,8 @@ class NextStep:
     workers: int
 
     @property
-    def price(self) -> str:
-        """Return the largest price as text."""
+    def cost(self) -> str:
+        """Return the largest cost as text."""
         seeds = "" if self.seeds is None else f"{counted(self.seeds, 'seed')}, "
         trials = f"at most {seeds}{counted(self.trials, 'trial')}"
         if self.seconds is None:
@@ -76,7 +75,7 @@ def chance_sentence(comparison: Comparison) -> str:
 
 def _further_looks(comparison: Comparison) -> NextStep:
     """Return the command that continues the planned looks of a sweep."""
-    plan = comparison.plan or AnalysisPlan()
+    plan = comparison.declared
     last = plan.looks[-1]
     trials = (last - plan.seeds_taken) * (1 + len(arms_with_further_seeds(comparison)))
     return _step(comparison, _same_sweep(comparison), last, trials)
@@ -87,7 +86,7 @@ def _missing_trials(comparison: Comparison) -> NextStep:
 
     With planned looks, a missing arm is trained for all seeds, and the baseline and the open arms may go on.
     """
-    plan = comparison.plan or AnalysisPlan()
+    plan = comparison.declared
     retry = ("--retry", "failed") if comparison.origin.has_failed_trials else ()
     command = (*_same_sweep(comparison), *retry)
     if not plan.has_planned_looks:
@@ -105,7 +104,7 @@ def _same_sweep(comparison: Comparison) -> tuple[str, ...]:
 def _new_sweep(comparison: Comparison, arms: int, options: Sequence[str]) -> NextStep:
     """Return the command for a sweep with planned looks in a folder of its own."""
     folder = comparison.origin.folders[0].rstrip("/")
-    declared = comparison.plan or AnalysisPlan()
+    declared = comparison.declared
     is_declared = comparison.primary == (declared.metric or HELD_OUT_LOSS)
     metric = () if is_declared else ("--metric", comparison.primary)
     # a declared margin is that of the declared metric
@@ -124,5 +123,5 @@ def _step(comparison: Comparison, command: Sequence[str], seeds: int | None, tri
 
 
 def details_command(comparison: Comparison) -> str:
-    """Return the command that shows more of the same comparison, with its options as alternatives."""
-    return f"neftune compare {shlex.join(comparison.origin.folders)} --full | --metric KEY | --hypotheses"
+    """Return the command that shows more of the same comparison."""
+    return shlex.join(("neftune", "compare", *comparison.origin.folders, "--full"))

@@ -45,7 +45,7 @@ def margin_sentences(comparison: Comparison) -> Iterator[str]:
     if comparison.treated and comparison.margins[comparison.primary].size > 0:
         yield _margin(comparison)
         for arm, one in comparison.assessments(comparison.primary).items():
-            if one.verdict == "inconclusive" and one.comparison.mean.seed_variance > 0:
+            if one.verdict == "inconclusive" and one.paired.crossed.seed_variance > 0:
                 yield _beside_the_seeds(comparison, arm, one)
 
 
@@ -56,7 +56,7 @@ def _margin(comparison: Comparison) -> str:
 
 
 def _beside_the_seeds(comparison: Comparison, arm: str, assessment: Assessment) -> str:
-    mean, margin = assessment.comparison.mean, assessment.margin
+    mean, margin = assessment.paired.crossed, assessment.margin
     share = f"{margin / math.sqrt(mean.seed_variance):.2g}"
     start = f"For {comparison.spoken(arm)} it is {share} of the standard deviation of the difference of one seed"
     tests = tests_by_family(comparison.assessments(comparison.primary))[family_of(arm, assessment.role)]
@@ -85,7 +85,7 @@ def outlook_note(comparison: Comparison) -> str:
     """Return the sentences on the assumptions of the chances, and on the margin."""
     seeds = (
         "The measured seeds are kept, and further ones are added at the planned looks."
-        if comparison.has_planned_looks
+        if comparison.declared.has_planned_looks
         else "They also assume that the new sweep with --until-decided measures the same values for these seeds. Looks "
         "at the measured number of seeds or before are left out, so the chances can be too low."
     )

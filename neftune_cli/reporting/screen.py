@@ -118,8 +118,8 @@ def _scope(comparison: Comparison) -> str:
 
 def _look(comparison: Comparison) -> str:
     """Return the look that a plan has reached; empty without planned looks."""
-    plan = comparison.plan
-    if plan is None or not plan.has_planned_looks:
+    plan = comparison.declared
+    if not plan.has_planned_looks:
         return ""
     last = plan.looks[-1]
     if not plan.looks_taken:
@@ -132,7 +132,7 @@ def _title(comparison: Comparison) -> Text:
     unit = "nats per completion token" if metric.unit == "nats" else metric.unit
     goal = f"{metric.goal} is better" if metric.goal else "no preferred direction"
     title = Text(terminal_text(f"{metric.name} ({', '.join(filter(None, (unit, goal)))})"), style="bold")
-    before = (comparison.base or {}).get(metric.key)
+    before = (comparison.base_scores or {}).get(metric.key)
     return title if before is None else title.append(f"   base model {shown_metric(comparison).number(before)}", "dim")
 
 
@@ -189,7 +189,7 @@ def _unadjusted(comparison: Comparison) -> Iterator[Fact]:
     few = [
         comparison.spoken(arm)
         for arm, one in comparison.assessments(comparison.primary).items()
-        if not one.comparison.is_about_method and math.isfinite(one.comparison.ci_low)
+        if not one.paired.has_enough_seeds and math.isfinite(one.paired.ci_low)
     ]
     if few and interval_kind(comparison) != "unadjusted":
         of = f"interval of {few[0]}" if len(few) == 1 else f"intervals of {listed_at_most(few, MOST_LISTED)}"
@@ -279,37 +279,39 @@ def _early_stopping(comparison: Comparison) -> Iterator[Fact]:
 _GAP = 2
 _LABEL_WIDTH = len("Details") + _GAP
 """Width of the labels of commands."""
+FURTHER_DETAILS = "further options: --metric KEY, --hypotheses"
+"""Other options of `neftune compare` than that in the command for details."""
 
 
 def _commands(comparison: Comparison, report: str, width: int, *, has_chance: bool = True) -> list[RenderableType]:
     """Return an empty line and the commands. Texts must not be wrapped, because they are commands to copy."""
     parts: list[RenderableType] = [Text("")]
     if step := next_step(comparison):
-        parts += [_command("Next", shlex.join(step.command), width), _grid([Fact("", step.price)])]
+        parts += [_command("Next", shlex.join(step.command), width), _grid([Fact("", step.cost)])]
     elif comparison.treated and decide(comparison).open_arms and not comparison.origin.is_sweep:
         parts.append(_grid([Fact("Next", "train more seeds, their number chosen in advance, and compare again")]))
     if has_chance and (chance := chance_sentence(comparison)):
         parts.append(_grid([Fact("Chance", chance)]))
     if comparison.origin.folders:
-        parts.append(_command("Details", details_command(comparison), width, continued=""))
+        parts += [_command("Details", details_command(comparison), width), _grid([Fact("", FURTHER_DETAILS)])]
     if report:
         parts.append(_command("Report", report, width))
     return parts if len(parts) > 1 else []
 
 
-def _command(label: str, command: str, width: int, continued: str = " \\") -> Text:
-    """Return a command in one line, or in several of which each but the last ends with `continued`."""
-    lines = _command_lines(terminal_text(command), width - _LABEL_WIDTH, continued)
+def _command(label: str, command: str, width: int) -> Text:
+    """Return a command in one line, or in several of which each but the last ends with a backslash."""
+    lines = _command_lines(terminal_text(command), width - _LABEL_WIDTH)
     starts = [label, *("  " for _ in lines[1:])]
     parts = ((f"{start:<{_LABEL_WIDTH}}", line) for start, line in zip(starts, lines, strict=True))
     return Text("\n").join(Text.assemble((start, "dim"), line) for start, line in parts)
 
 
-def _command_lines(command: str, width: int, continued: str) -> list[str]:
+def _command_lines(command: str, width: int) -> list[str]:
     """Return a command in lines of at most this width, broken before options. A longer word stays whole."""
     if len(command) <= width:
         return [command]
-    lines = [""]
+    lines, continued = [""], " \\"
     for word in re.split(r" (?=--)", command):
         joined = f"{lines[-1]} {word}".lstrip()
         if len(joined) + len(continued) <= width or not lines[-1]:

@@ -191,7 +191,7 @@ def _against(comparison: Comparison) -> tuple[str, str]:
 
 
 def _is_tested(assessment: Assessment) -> bool:
-    return assessment.comparison.is_about_method and math.isfinite(assessment.p_adjusted)
+    return assessment.paired.has_enough_seeds and math.isfinite(assessment.p_adjusted)
 
 
 def outside(column: ScreenColumn, names: Sequence[str]) -> str:

@@ -132,13 +132,13 @@ def sections(comparison: Comparison) -> list[Section]:
 
 def row_names(comparison: Comparison) -> list[str]:
     """Return the names of the rows: the base, where it was evaluated, then the arms."""
-    base = [] if comparison.base is None else [BASE_ARM]
+    base = [] if comparison.base_scores is None else [BASE_ARM]
     return base + [arm.name for arm in comparison.arms]
 
 
 def is_defined(comparison: Comparison, key: str) -> bool:
     """Return whether the base or any arm has a value of the metric."""
-    base = comparison.base or {}
+    base = comparison.base_scores or {}
     return base.get(key) is not None or any(arm.estimates.get(key) for arm in comparison.arms)
 
 
@@ -170,7 +170,7 @@ def short_seeds_text(seeds_of_arms: Sequence[Sequence[int]]) -> str:
 
 
 def _block(comparison: Comparison, metric: Metric) -> Block:
-    base = () if comparison.base is None else (_base_cell(comparison.base.get(metric.key), metric),)
+    base = () if comparison.base_scores is None else (_base_cell(comparison.base_scores.get(metric.key), metric),)
     values = (*base, *(value_cell(arm.estimates.get(metric.key), metric) for arm in comparison.arms))
     if not comparison.treated:
         return Block(metric.title, metric.unit, values, None)
@@ -255,8 +255,8 @@ def _shares(best: BestArm) -> str:
 
 def _missing_reason(comparison: Comparison) -> str:
     """Return the reason why an arm with losses by epoch is not compared with the early-stopped baseline."""
-    plan = comparison.plan
-    return BEFORE_FIRST_LOOK if plan and plan.has_planned_looks and not plan.looks_taken else VALUE_NOT_FINITE
+    plan = comparison.declared
+    return BEFORE_FIRST_LOOK if plan.has_planned_looks and not plan.looks_taken else VALUE_NOT_FINITE
 
 
 def _at_best_epoch(stopping: EarlyStopping, metric: Metric, reason: str) -> Block:

@@ -73,7 +73,7 @@ class PlannedTrial(ManifestPart):
     """Planned optimizer steps; 0 for the base model."""
 
 
-class CostEstimate(ManifestPart):
+class Cost(ManifestPart):
     """Estimated or measured cost of trials."""
 
     trials: dict[str, float]
@@ -167,9 +167,9 @@ class Manifest(ManifestPart):
     """Notes on the plan and the data, as the command printed them."""
     plan: tuple[PlannedTrial, ...] = ()
     """Trials in the order of the plan. The base model is first."""
-    estimate: CostEstimate | None = None
+    estimate: Cost | None = None
     """Estimated cost of the trials of all commands; null without an estimate."""
-    truth: CostEstimate | None = None
+    truth: Cost | None = None
     """Measured cost of the finished trials, with the run time of all commands as `seconds`; null before the first."""
     trials: dict[str, TrialResources] = Field(default_factory=dict)
     """Resources of each finished trial by id."""

@@ -303,7 +303,7 @@ class LeasedTrial:
     def finish(
         self,
         record: TrialRecord,
-        examples: Sequence[ExampleLoss],
+        losses: Sequence[ExampleLoss],
         generations: Sequence[Generation],
         task_files: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
@@ -311,13 +311,13 @@ class LeasedTrial:
 
         Args:
             record: the record.
-            examples: the loss of each example.
+            losses: the loss of each example.
             generations: the responses.
             task_files: the contents of the files of lm-evaluation-harness, by name.
         """
         import pandas as pd
 
-        frame = pd.DataFrame([example.model_dump() for example in examples], columns=list(ExampleLoss.model_fields))
+        frame = pd.DataFrame([loss.model_dump() for loss in losses], columns=list(ExampleLoss.model_fields))
         self._write(GENERATIONS_FILE, json_lines(generations))
         self._write(EXAMPLES_FILE, frame.to_parquet(index=False))
         for name, content in task_files.items():

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from neftune_cli.formatting import PLAIN_WIDTH, counted, duration, local_time, printable, rough_duration
 from neftune_cli.store import SweepFolder
-from neftune_cli.store.manifest import CostEstimate
+from neftune_cli.store.manifest import Cost
 from neftune_cli.sweeps.estimate import CALIBRATION, EARLIER, machine_cost
 from neftune_cli.sweeps.plan import Plan, missing_in_words, missing_trials, steps_of, trial_folder
 from neftune_cli.sweeps.resources import GIB, memory_warning
@@ -46,7 +46,7 @@ class CostedPlan:
 
     folder: str
     lines: tuple[PlannedTrialCost, ...]
-    estimate: CostEstimate | None
+    estimate: Cost | None
     """None if nothing is left to run, or if no estimate is possible."""
     available_memory: int | None
     """Available main memory in bytes; None if the workers use a GPU."""
@@ -107,7 +107,7 @@ def costed_plan(
     plan: Plan,
     folder: SweepFolder,
     states: dict[str, str],
-    estimate: CostEstimate | None,
+    estimate: Cost | None,
     *,
     hourly_rate: float | None = None,
     available_memory: int | None = None,
@@ -212,14 +212,14 @@ def total_lines(costed: CostedPlan) -> Iterator[str]:
     yield f"Source of the estimates: {_source(estimate)}."
 
 
-def _time(estimate: CostEstimate, about: str) -> str:
+def _time(estimate: Cost, about: str) -> str:
     low, high = estimate.lowest_seconds, estimate.highest_seconds
     if low is None or high is None:
         return f"{about} {duration(estimate.seconds)}"
     return f"{'at least ' if about == 'at least' else ''}{rough_duration(low)} to {rough_duration(high)}"
 
 
-def _cost(estimate: CostEstimate, rate: float, about: str) -> str:
+def _cost(estimate: Cost, rate: float, about: str) -> str:
     low, high = estimate.lowest_seconds, estimate.highest_seconds
     if low is None or high is None:
         return f"{about} {_amount(machine_cost(estimate.seconds, rate))}"
@@ -227,7 +227,7 @@ def _cost(estimate: CostEstimate, rate: float, about: str) -> str:
     return f"{'at least ' if about == 'at least' else ''}{amounts}"
 
 
-def _source(estimate: CostEstimate) -> str:
+def _source(estimate: Cost) -> str:
     """Return the evidence for the estimates: finished trials first."""
     calibration = (
         f"a remembered calibration of {local_time(estimate.calibrated)}" if estimate.calibrated else _CALIBRATION
@@ -273,7 +273,7 @@ def _total_width(widths: Mapping[str, int]) -> int:
     return sum(widths.values()) + _GAP * (len(widths) - 1)
 
 
-def _memory(costed: CostedPlan, estimate: CostEstimate, about: str) -> Iterator[str]:
+def _memory(costed: CostedPlan, estimate: Cost, about: str) -> Iterator[str]:
     if estimate.peak_memory is not None:
         yield _peak_memory(costed, estimate.peak_memory, about)
     elif CALIBRATION in estimate.source:

@@ -13,7 +13,7 @@ from neftune_cli.config.spec import TrialSpec
 from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import SweepFolder
-from neftune_cli.store.manifest import CostEstimate
+from neftune_cli.store.manifest import Cost
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.measurement_cache import CalibratedRecipe, Remembered, calibration_key, recall, remember
 from neftune_cli.sweeps.plan import Plan, trial_folder
@@ -31,7 +31,7 @@ SHORTEST_CALIBRATION = 7.5
 class PlannedCost:
     """Estimated cost of the missing trials, and the workers that run them."""
 
-    cost: CostEstimate
+    cost: Cost
     allocation: WorkerAllocation
     """The given one, with fewer workers if these did not fit into the memory."""
     startup: float
@@ -169,7 +169,7 @@ def combined_estimate(
     calibrations: Sequence[Calibration],
     *,
     workers: int,
-) -> CostEstimate:
+) -> Cost:
     """Return the estimated cost of the missing trials.
 
     Finished trials with the same recipe, length, machine and number of parallel trials take precedence over
@@ -191,7 +191,7 @@ def combined_estimate(
     factors = [expected[trial.id].uncertainty for trial in known]
     is_range = any(factor > FULLY_MEASURED for factor in factors)
     peaks = [one.peak_memory for one in expected.values() if one.peak_memory]
-    return CostEstimate(
+    return Cost(
         trials={trial: one.seconds for trial, one in expected.items()},
         seconds=makespan(left, workers),
         peak_memory=max(peaks, default=None),
@@ -203,10 +203,10 @@ def combined_estimate(
     )
 
 
-def measured_cost(trials: Sequence[Trial], folder: SweepFolder, *, workers: int, seconds: float) -> CostEstimate:
+def measured_cost(trials: Sequence[Trial], folder: SweepFolder, *, workers: int, seconds: float) -> Cost:
     """Return the measured cost of the finished trials. `seconds` is the run time of the command."""
     costs = {trial.id: _measured(trial, folder, status) for trial, status in _finished(trials, folder)}
-    return CostEstimate(
+    return Cost(
         trials={trial: one.seconds for trial, one in costs.items()},
         seconds=seconds,
         peak_memory=max((one.peak_memory for one in costs.values() if one.peak_memory), default=None),

@@ -12,7 +12,7 @@ from neftune_cli.formatting import utc_now
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder
 from neftune_cli.store.manifest import (
-    CostEstimate,
+    Cost,
     Fingerprints,
     GitState,
     Hardware,
@@ -73,7 +73,7 @@ def new_manifest(plan: Plan, folder: Path, before: Manifest, notes: Sequence[str
     )
 
 
-def with_estimate(manifest: Manifest, estimate: CostEstimate) -> Manifest:
+def with_estimate(manifest: Manifest, estimate: Cost) -> Manifest:
     """Return the manifest with an estimate of trials, added to the one of earlier trials."""
     whole = manifest.estimate.joined(estimate) if manifest.estimate else estimate
     return manifest.model_copy(update={"estimate": whole})
@@ -84,7 +84,7 @@ def unestimated(manifest: Manifest, trials: Sequence[Trial]) -> list[Trial]:
     return [trial for trial in trials if trial.id not in manifest.estimated_seconds]
 
 
-def with_measured_cost(manifest: Manifest, folder: SweepFolder, measured: CostEstimate, *, ended: bool) -> Manifest:
+def with_measured_cost(manifest: Manifest, folder: SweepFolder, measured: Cost, *, ended: bool) -> Manifest:
     """Return the manifest with the measured cost of the sweep, and the resources of each finished trial.
 
     Args:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 from neftune_cli.config.identity import base_identity, trial_id, trial_identity
@@ -25,12 +26,16 @@ class Plan:
     """
 
     spec: SweepSpec
+    """The sweep to run: that of the inspection, merged with the sweep in the folder."""
     model: ModelFacts
+    """The same as in the inspection, where a model with a problem is None."""
     data: DataFacts
+    """The same as in the inspection, where data with a problem are None."""
     trials: tuple[Trial, ...]
     inspection: Inspection
+    """The facts about the requested sweep."""
     notes: tuple[str, ...] = ()
-    """Notes for the user."""
+    """Notes for the user: those of the inspection, then notes on the folder, the seeds and the baseline."""
     earlier: frozenset[str] = frozenset()
     """Ids of the trials of earlier looks, which are not run again, even if they failed."""
 
@@ -55,7 +60,10 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     found = replace(inspect(spec), seconds=time.monotonic() - begin)
     problems.add(found.problems)
     if not problems.found:  # an invalid option would also look like a different sweep in the folder
-        there = problems.attempt(lambda: _existing_spec(folder, found.spec))
+        there = problems.attempt(lambda: _existing_spec(folder))
+    requested = _with_template_time(found.spec, there, found.model)
+    if there is not None:
+        problems.attempt(partial(_check_extends, folder, there, requested))
     problems.attempt(folder.manifest)  # refused here if it is damaged, before anything is written
     problems.add(analysis_problems(spec, found.lm_eval))
     if found.data is not None:
@@ -64,14 +72,14 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     problems.raise_any()
     assert found.model is not None
     assert found.data is not None
-    whole = _with_template_time(merged(there, found.spec) if there else found.spec, there, found.model)
+    whole = merged(there, requested) if there else requested
     trials = tuple(_trials(whole, found, found.model, found.data))
     _check_distinct(trials)
     _check_records(folder, trials)
     notes = (
         *found.notes,
-        *_unrequested_trials(folder, whole, found.spec),
-        *_kept_baseline(folder, whole, found.spec),
+        *_unrequested_trials(folder, whole, requested),
+        *_kept_baseline(folder, whole, requested),
         *_notes_on_seeds(whole),
         *_notes_on_baseline(whole),
     )
@@ -152,7 +160,10 @@ def failed_trials(plan: Plan, folder: SweepFolder) -> dict[str, str]:
 
 def differences(there: SweepSpec, here: SweepSpec) -> Iterator[str]:
     """Yield the differences of two specs other than arms and seeds."""
-    yield from _differences(_comparable(there), _comparable(here))
+    earlier, requested = _comparable(there), _comparable(here)
+    for name in {**earlier, **requested}:
+        if earlier.get(name) != requested.get(name):
+            yield f"{name} is {_shown(earlier.get(name))} there and {_shown(requested.get(name))} here"
 
 
 def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
@@ -170,11 +181,17 @@ def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
     return here.model_copy(update={"arms": tuple(ordered), "seeds": in_order})
 
 
-def _with_template_time(spec: SweepSpec, there: SweepSpec | None, model: ModelFacts) -> SweepSpec:
-    """Return the spec with the time that the chat template sees: the one of the sweep in the folder, or the present."""
-    if spec.template_time is None and model.has_clock:
-        start = datetime.now().isoformat(timespec="seconds")
-        return spec.model_copy(update={"template_time": there.template_time if there else start})
+def _with_template_time(spec: SweepSpec, there: SweepSpec | None, model: ModelFacts | None) -> SweepSpec:
+    """Return the spec with the time that the chat template sees, if it gives none itself.
+
+    It is the time of the sweep in the folder. In a new sweep it is the present, if the template writes the time.
+    """
+    if spec.template_time is not None:
+        return spec
+    if there is not None:
+        return spec.model_copy(update={"template_time": there.template_time})
+    if model is not None and model.has_clock:
+        return spec.model_copy(update={"template_time": datetime.now().isoformat(timespec="seconds")})
     return spec
 
 
@@ -240,19 +257,20 @@ def _check_targets(spec: SweepSpec, data: DataFacts) -> None:
             raise UsageError(Problem(what, "Leave label_smoothing_factor out, or use --noise-target all."))
 
 
-def _existing_spec(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
-    """Return the sweep in the folder, to which a spec can only add arms and seeds; None if there is none."""
+def _existing_spec(folder: SweepFolder) -> SweepSpec | None:
+    """Return the sweep in the folder; None if there is none."""
     if folder.path.exists() and not folder.path.is_dir():
         raise UsageError(Problem(f"--output {folder.path} is a file.", "Use an empty or a new folder."))
     there = folder.spec()
-    if there is None:
-        if folder.has_foreign_files():
-            raise UsageError(
-                Problem(f"{folder.path} has files but no sweep.", "Use --output with an empty or a new folder.")
-            )
-        return None
-    if spec.template_time is None:
-        spec = spec.model_copy(update={"template_time": there.template_time})
+    if there is None and folder.has_foreign_files():
+        raise UsageError(
+            Problem(f"{folder.path} has files but no sweep.", "Use --output with an empty or a new folder.")
+        )
+    return there
+
+
+def _check_extends(folder: SweepFolder, there: SweepSpec, spec: SweepSpec) -> None:
+    """Refuse a spec that does more than to add arms and seeds to the sweep in the folder."""
     if different := list(differences(there, spec)):
         what = f"{folder.path} has a different sweep: {'; '.join(different)}."
         fix = f"{_looks_option(there, spec)}Use --output with another folder, or the same options."
@@ -263,7 +281,6 @@ def _existing_spec(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
     if spec.analysis.has_planned_looks and set(there.seeds) != set(spec.seeds):
         what = f"{folder.path} has planned looks for other seeds: {', '.join(map(str, there.seeds))}."
         raise UsageError(Problem(what, "Use the same seeds, or --output with another folder."))
-    return there
 
 
 def _looks_option(there: SweepSpec, here: SweepSpec) -> str:
@@ -335,12 +352,6 @@ def _comparable(spec: SweepSpec) -> dict[str, Any]:
         fields = values.pop(section)
         values |= {f"{section}.{name}": value for name, value in {**fields.pop("sft", {}), **fields}.items()}
     return values
-
-
-def _differences(there: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
-    for name in {**there, **here}:
-        if there.get(name) != here.get(name):
-            yield f"{name} is {_shown(there.get(name))} there and {_shown(here.get(name))} here"
 
 
 def _has_ascending_alphas(spec: SweepSpec) -> bool:

@@ -9,7 +9,7 @@ from neftune_cli.config.run_settings import Keep, SweepSettings
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.formatting import counted, local_time, size
 from neftune_cli.store import SweepFolder
-from neftune_cli.store.manifest import CostEstimate, Workers
+from neftune_cli.store.manifest import Cost, Workers
 from neftune_cli.sweeps.dispatch import Dispatcher, DispatchResult
 from neftune_cli.sweeps.estimate import PlannedCost, estimate_cost, measured_cost, peak_of_finished
 from neftune_cli.sweeps.executors import Executor
@@ -252,7 +252,7 @@ class _FolderUpdates:
         manifest = with_measured_cost(self._folder.manifest(), self._folder, self._measured_cost(), ended=ended)
         self._folder.write_manifest(manifest)
 
-    def _measured_cost(self) -> CostEstimate:
+    def _measured_cost(self) -> Cost:
         seconds = self._seconds_before + time.monotonic() - self._started
         return measured_cost(self._plan.trials, self._folder, workers=self._workers, seconds=seconds)
 

@@ -39,7 +39,7 @@ class FinalModel:
     """The model of a trial before its last measurements: the trained model, or the base model."""
 
     model: LanguageModel
-    not_finite: str
+    not_finite_message: str
     """Message of the error if a noise-off loss of the model is not finite."""
     step: int = 0
     epoch: float = 0.0
@@ -236,7 +236,7 @@ def _final_model(callback: CheckpointCallback, stop: StopRequest) -> FinalModel:
     trained = trainer.whole.on_device() if trainer.whole else trainer.model
     return FinalModel(
         model=cast(LanguageModel, unwrapped(cast(nn.Module, trained))),
-        not_finite=loss_not_finite(curve.points[-1].step),
+        not_finite_message=loss_not_finite(curve.points[-1].step),
         step=curve.points[-1].step,
         epoch=curve.points[-1].epoch,
         losses=curve.example_losses,

@@ -104,8 +104,9 @@ class MeasuredResponses:
     """The greedy responses of one model and their metrics."""
 
     held_out: EvalMetrics
+    """Scores of None if no held-out example has a prompt, because a record always has these fields."""
     probe: EvalMetrics | None
-    """None if the data set has no prompts."""
+    """None if no example of `probe_prompts` has a prompt."""
     generations: list[Generation]
     """Responses to the held-out prompts, followed by responses to the probe prompts."""
 
@@ -117,7 +118,7 @@ def measure_losses_and_responses(
     evaluation: ResolvedEvaluation,
     *,
     epoch: int,
-    not_finite: str,
+    not_finite_message: str,
 ) -> tuple[list[ExampleLoss], MeasuredResponses]:
     """Measure a model: the losses as in `measure_losses`, and responses to all held-out prompts and to `probe_prompts`.
 
@@ -130,7 +131,7 @@ def measure_losses_and_responses(
         prepared: the examples.
         evaluation: settings of decoding.
         epoch: the last epoch (0: before training).
-        not_finite: message of the error for a loss that is not finite.
+        not_finite_message: message of the error for a loss that is not finite.
 
     Raises:
         TrialError: a loss is not finite, or a prompt leaves no room for a response in the model's context.
@@ -145,7 +146,7 @@ def measure_losses_and_responses(
         evaluation,
         pad_token_id=prepared.pad_token_id,
         tokens=tokens_at_once(prepared.device),
-        not_finite=not_finite,
+        not_finite_message=not_finite_message,
     )
     splits = [measured[index][0] for index in prompted]
     return _loss_rows(measured, losses, epoch), _measured_responses(generations, splits)

@@ -151,7 +151,12 @@ def _measured(
     epoch, evaluation = math.ceil(final.epoch), trial.spec.evaluation
     with _resumable(final, stop):
         losses, responses = measure_losses_and_responses(
-            final.model, loaded.tokenizer, prepared, evaluation, epoch=epoch, not_finite=final.not_finite
+            final.model,
+            loaded.tokenizer,
+            prepared,
+            evaluation,
+            epoch=epoch,
+            not_finite_message=final.not_finite_message,
         )
     subset = None if trial.is_base else curve_subset(prepared, evaluation.curve_examples)
     for point in loss_points(losses, subset, step=final.step, epoch=final.epoch):

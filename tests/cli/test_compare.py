@@ -66,7 +66,8 @@ Equivalent     within 0.0269 nats, 1% of the gain of fine-tuning; 90% interval
 Other metrics  noise-off training loss higher with alpha 5; response length
                higher with alpha 5 (not adjusted for the number of metrics)
 
-Details  neftune compare results/bios --full | --metric KEY | --hypotheses
+Details  neftune compare results/bios --full
+         further options: --metric KEY, --hypotheses
 Report   results/bios/report.html
 """
 """Differences of -0.002, -0.005 and -0.002: -0.003 +- 2.9200 * 0.0017321 / sqrt(3). The margin is 1% of 4.2 - 1.51."""

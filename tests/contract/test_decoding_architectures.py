@@ -85,7 +85,7 @@ def test_prompts_of_the_loss_pass_give_the_tokens_of_transformers(one: Architect
         evaluation,
         pad_token_id=0,
         tokens=100,  # several parts
-        not_finite="",
+        not_finite_message="",
     )
     expected = [example_losses(loaded.model, [each], pad_token_id=0, tokens=1)[0] for each in examples]
     assert losses == pytest.approx(expected, rel=1e-4)

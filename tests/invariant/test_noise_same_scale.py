@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neftune_cli.noise import token_noise_scale
+from neftune_cli.noise import token_half_widths
 
 # Without a mask, a last example of one token is treated as padding, so the last example has two or more tokens.
 examples = st.builds(lambda first, last: [*first, last], st.lists(st.integers(1, 12), max_size=4), st.integers(2, 12))
@@ -30,11 +30,11 @@ def assert_same(actual: Tensor, expected: list[float]) -> None:
 def test_a_single_example_and_left_or_right_padding(lengths: list[int], alpha: float, dim: int, padding: int) -> None:
     width = max(lengths) + padding
     right = torch.tensor([[1] * length + [0] * (width - length) for length in lengths])
-    right_scale = token_noise_scale(alpha, dim, attention_mask=right)
-    left_scale = token_noise_scale(alpha, dim, attention_mask=right.flip(1))
+    right_scale = token_half_widths(alpha, dim, attention_mask=right)
+    left_scale = token_half_widths(alpha, dim, attention_mask=right.flip(1))
     for row, length in enumerate(lengths):
         alone, gap = paper(alpha, dim, length), [0.0] * (width - length)
-        assert_same(token_noise_scale(alpha, dim, shape=(1, length))[0], alone)
+        assert_same(token_half_widths(alpha, dim, shape=(1, length))[0], alone)
         assert_same(right_scale[row], alone + gap)
         assert_same(left_scale[row], gap + alone)
 
@@ -47,12 +47,12 @@ def test_packed_and_flattened_rows(lengths: list[int], alpha: float, dim: int, p
     boundaries = torch.tensor([0, *lengths]).cumsum(0)
     mask = torch.tensor([[1] * sum(lengths) + [0] * padding])
     shape = (1, len(expected))
-    assert_same(token_noise_scale(alpha, dim, position_ids=positions)[0], expected)
-    assert_same(token_noise_scale(alpha, dim, position_ids=positions, attention_mask=mask)[0], expected)
-    assert_same(token_noise_scale(alpha, dim, cu_seq_lens=boundaries, shape=shape)[0], expected)
-    assert_same(token_noise_scale(alpha, dim, cu_seq_lens=boundaries, attention_mask=mask)[0], expected)
+    assert_same(token_half_widths(alpha, dim, position_ids=positions)[0], expected)
+    assert_same(token_half_widths(alpha, dim, position_ids=positions, attention_mask=mask)[0], expected)
+    assert_same(token_half_widths(alpha, dim, cu_seq_lens=boundaries, shape=shape)[0], expected)
+    assert_same(token_half_widths(alpha, dim, cu_seq_lens=boundaries, attention_mask=mask)[0], expected)
     padded = torch.cat([boundaries, boundaries[-1] + 1 + torch.arange(padding)])
-    assert_same(token_noise_scale(alpha, dim, cu_seq_lens=padded, shape=shape)[0], expected)
+    assert_same(token_half_widths(alpha, dim, cu_seq_lens=padded, shape=shape)[0], expected)
 
 
 @settings(deadline=None)
@@ -60,7 +60,7 @@ def test_packed_and_flattened_rows(lengths: list[int], alpha: float, dim: int, p
 def test_several_packed_rows_in_a_batch(rows: list[list[int]], alpha: float, dim: int) -> None:
     width = max(map(sum, rows))
     positions = torch.tensor([[*(p for n in row for p in range(n)), *[0] * (width - sum(row))] for row in rows])
-    scale = token_noise_scale(alpha, dim, position_ids=positions)
+    scale = token_half_widths(alpha, dim, position_ids=positions)
     for row, lengths in enumerate(rows):
         real = [value for length in lengths for value in paper(alpha, dim, length)]
         assert_same(scale[row], real + [0.0] * (width - sum(lengths)))
@@ -93,8 +93,8 @@ def test_placeholders_are_not_counted_and_have_no_noise_in_every_layout(
     gaps = [width - len(example) for example in examples]
     mask = torch.tensor([[1] * len(e) + [0] * gap for e, gap in zip(examples, gaps, strict=True)])
     marks = torch.tensor([e + [False] * gap for e, gap in zip(examples, gaps, strict=True)])
-    right = token_noise_scale(alpha, dim, attention_mask=mask, placeholders=marks)
-    left = token_noise_scale(alpha, dim, attention_mask=mask.flip(1), placeholders=marks.flip(1))
+    right = token_half_widths(alpha, dim, attention_mask=mask, placeholders=marks)
+    left = token_half_widths(alpha, dim, attention_mask=mask.flip(1), placeholders=marks.flip(1))
     for row, (scales, gap) in enumerate(zip(expected, gaps, strict=True)):
         assert_same(right[row], scales + [0.0] * gap)
         assert_same(left[row], [0.0] * gap + scales[::-1])
@@ -103,8 +103,8 @@ def test_placeholders_are_not_counted_and_have_no_noise_in_every_layout(
     boundaries = torch.tensor([0, *map(len, examples)]).cumsum(0)
     positions = torch.tensor([positions_of(examples, padding)])
     whole, shape = joined(expected, padding), (1, packed.shape[1])
-    assert_same(token_noise_scale(alpha, dim, position_ids=positions, placeholders=packed)[0], whole)
-    assert_same(token_noise_scale(alpha, dim, cu_seq_lens=boundaries, placeholders=packed, shape=shape)[0], whole)
+    assert_same(token_half_widths(alpha, dim, position_ids=positions, placeholders=packed)[0], whole)
+    assert_same(token_half_widths(alpha, dim, cu_seq_lens=boundaries, placeholders=packed, shape=shape)[0], whole)
 
 
 @settings(deadline=None)
@@ -117,7 +117,7 @@ def test_the_scale_does_not_depend_on_the_other_examples_in_the_batch(
     for start in range(0, len(lengths), batch_size):
         group = lengths[start : start + batch_size]
         width = max(group) + padding
-        scale = token_noise_scale(
+        scale = token_half_widths(
             alpha, dim, attention_mask=torch.tensor([[1] * length + [0] * (width - length) for length in group])
         )
         for row, length in enumerate(group):
@@ -125,7 +125,7 @@ def test_the_scale_does_not_depend_on_the_other_examples_in_the_batch(
     for packed in rows:
         expected = joined([paper(alpha, dim, length) for length in packed], padding)
         positions = torch.tensor([[*(p for length in packed for p in range(length)), *[0] * padding]])
-        assert_same(token_noise_scale(alpha, dim, position_ids=positions)[0], expected)
+        assert_same(token_half_widths(alpha, dim, position_ids=positions)[0], expected)
 
 
 @settings(deadline=None)
@@ -133,7 +133,7 @@ def test_the_scale_does_not_depend_on_the_other_examples_in_the_batch(
 def test_positions_that_do_not_start_at_0(lengths: list[int], alpha: float, dim: int, first: int) -> None:
     positions = torch.tensor([[first + position for length in lengths for position in range(length)]])
     expected = joined([paper(alpha, dim, length) for length in lengths], 0)
-    assert_same(token_noise_scale(alpha, dim, position_ids=positions)[0], expected)
+    assert_same(token_half_widths(alpha, dim, position_ids=positions)[0], expected)
 
 
 @settings(deadline=None)
@@ -143,7 +143,7 @@ def test_the_hf_scale_is_that_of_the_row_at_every_token(
 ) -> None:
     width = max(lengths) + padding
     mask = torch.tensor([[1] * length + [0] * (width - length) for length in lengths])
-    scale = token_noise_scale(
+    scale = token_half_widths(
         alpha, dim, attention_mask=mask, placeholders=torch.zeros_like(mask).bool(), noise_scale="hf"
     )
     for row in scale:

@@ -37,7 +37,7 @@ def test_arrays_give_the_decisions_of_the_analysis(effects: tuple[float, ...], l
         for arm, one in enumerate(assessed.arms.values()):
             assert one.p_adjusted == pytest.approx(found.p_adjusted[sweep, arm], rel=1e-9)
             assert one.p_equivalent == pytest.approx(found.p_equivalent[sweep, arm], rel=1e-9)
-            assert one.comparison.seeds == found.seeds[sweep, arm]
+            assert one.paired.seeds == found.seeds[sweep, arm]
             assert (one.interval.low, one.interval.high) == pytest.approx(tuple(found.interval[sweep, arm]), abs=1e-9)
 
 
@@ -48,7 +48,7 @@ def test_arrays_of_one_arm_give_the_decisions_of_the_analysis() -> None:
         design = planned_design(np.concatenate([np.zeros_like(of_arm), of_arm])[..., None])
         (one,) = design.assess(LOSS, 1.0, design.looks_by_arm(LOSS, 1.0)).arms.values()
         assert one.p_adjusted == pytest.approx(found.p_adjusted[sweep, 0], rel=1e-9)
-        assert one.comparison.seeds == found.seeds[sweep, 0]
+        assert one.paired.seeds == found.seeds[sweep, 0]
 
 
 @pytest.mark.parametrize("tests", [1, 2, 3, 5])

@@ -59,7 +59,7 @@ def hand_made() -> Comparison:
     treated = {key: None if one is None else _compared(key, one) for key, one in MEASURED.items()}
     base = {key: None if one is None or math.isnan(one[0]) else one[0] for key, one in MEASURED.items()}
     arms = (summary("alpha=0", 0.0, baseline), summary("alpha=5", 5.0, treated, noise_ratio=0.097))
-    return replace(comparison(*arms, keys=keys), base=base)
+    return replace(comparison(*arms, keys=keys), base_scores=base)
 
 
 def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str, Metric] = METRICS) -> Comparison:
@@ -70,7 +70,7 @@ def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str
         setting=SETTING,
         declared_arms=tuple(arm.name for arm in arms),
         baseline=arms[0].name,
-        base=None,
+        base_scores=None,
         arms=arms,
         metrics={key: metrics[key] for key in measured},
         primary="eval_loss",
@@ -142,9 +142,7 @@ def noise_test(mean: Assessment, trend: Assessment, arms: Sequence[str], p_value
 
 def best_arm() -> BestArm:
     """Return a best arm whose biased difference is three times its cross-fitted advantage."""
-    return BestArm(
-        "alpha=5", "eval_loss", -0.003, assessment(-0.001, 0.0043).comparison, {"alpha=5": 0.6, "alpha=10": 0.4}
-    )
+    return BestArm("alpha=5", "eval_loss", -0.003, assessment(-0.001, 0.0043).paired, {"alpha=5": 0.6, "alpha=10": 0.4})
 
 
 def early_stopping() -> EarlyStopping:

@@ -130,7 +130,7 @@ def test_interval_of_pooled_arms_matches_a_t_test() -> None:
     values = np.random.default_rng(0).normal(50, 3, size=(3, 5))
     arms = [arm(f"alpha={alpha}", alpha, {"probe_bleu": one}) for alpha, one in zip((0, 5, 15), values, strict=True)]
 
-    found = examine(joined(*arms))["training-bleu-falls"].comparison
+    found = examine(joined(*arms))["training-bleu-falls"].paired
 
     expected = stats.ttest_1samp((values[1] + values[2]) / 2 - values[0], 0.0)
     interval = expected.confidence_interval(0.95)
@@ -149,8 +149,8 @@ def test_rise_matches_a_fitted_line() -> None:
     result = examine(joined(*arms))["training-loss-rises"]
 
     slopes = np.polyfit(alphas, values.reshape(4, -1), 1)[0].reshape(5, 12)
-    assert result.comparison is not None
-    assert result.comparison.difference == pytest.approx(40 * slopes.mean())
+    assert result.paired is not None
+    assert result.paired.difference == pytest.approx(40 * slopes.mean())
     assert f"{10 * slopes.mean():+.4f} per 10 of alpha".replace("-", "\N{MINUS SIGN}") in result.here
 
 

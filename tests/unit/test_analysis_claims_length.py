@@ -70,9 +70,9 @@ def test_claim_uses_only_responses_of_equal_length(
     result = examine(responses(gains, half_longer(), key))["gains-beyond-length"]
 
     assert result.status == status
-    assert result.comparison is not None
-    assert result.comparison.difference == pytest.approx(gains[:, : ITEMS // 2].mean())
-    assert result.comparison.items == ITEMS // 2
+    assert result.paired is not None
+    assert result.paired.difference == pytest.approx(gains[:, : ITEMS // 2].mean())
+    assert result.paired.items == ITEMS // 2
 
 
 def test_seeds_have_equal_weight_with_different_numbers_of_matches() -> None:
@@ -80,7 +80,7 @@ def test_seeds_have_equal_weight_with_different_numbers_of_matches() -> None:
     longer[0, :5] = 300.0  # the first seed has one match, the others six
     gains = 0.2 + EFFECTS
 
-    found = examine(responses(gains, longer))["gains-beyond-length"].comparison
+    found = examine(responses(gains, longer))["gains-beyond-length"].paired
 
     by_seed = [gains[0, 5], *gains[1:, : ITEMS // 2].mean(axis=1)]
     assert found is not None
@@ -105,8 +105,8 @@ def test_seeds_without_a_match_are_excluded() -> None:
 
     result = examine(responses(0.2 + EFFECTS, longer))["gains-beyond-length"]
 
-    assert result.comparison is not None
-    assert result.comparison.seeds == 4
+    assert result.paired is not None
+    assert result.paired.seeds == 4
 
 
 def test_claim_needs_responses_of_equal_length() -> None:

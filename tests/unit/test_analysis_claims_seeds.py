@@ -47,9 +47,9 @@ def test_arms_that_share_enough_seeds_are_pooled(
 ) -> None:
     result = examine(unfinished(*seeds))["held-out-loss-does-not-rise"]
 
-    assert result.comparison is not None
-    assert result.comparison.seeds == len(list(shared))
-    assert result.comparison.difference == pytest.approx(difference(*alphas, seeds=shared))
+    assert result.paired is not None
+    assert result.paired.seeds == len(list(shared))
+    assert result.paired.difference == pytest.approx(difference(*alphas, seeds=shared))
     assert result.here.endswith(f"Excluded, because too few of their common seeds have this metric: {excluded}.")
 
 

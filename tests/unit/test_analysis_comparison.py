@@ -54,9 +54,9 @@ def test_estimates_and_differences_match_pandas(hand_made_records: Records) -> N
 def test_base_and_arms_keep_their_order(hand_made_records: Records) -> None:
     comparison = _compare(hand_made_records)
 
-    assert comparison.base is not None
-    assert comparison.base["eval_loss"] == 4.2
-    assert comparison.base["train_loss"] is None
+    assert comparison.base_scores is not None
+    assert comparison.base_scores["eval_loss"] == 4.2
+    assert comparison.base_scores["train_loss"] is None
     assert [arm.name for arm in comparison.arms] == ["alpha=0", "alpha=5"]
     assert [arm.noise_ratio for arm in comparison.arms] == pytest.approx([0, 0.29 / 3])
 
@@ -204,8 +204,8 @@ def test_p_values_are_adjusted_over_the_arms(hand_made_records: Records) -> None
     assert one is not None
     assert two is not None
     # the differences 0.050, 0.050 and 0.056: t = 0.052 / (0.0034641 / sqrt(3)) = 26.0
-    assert one.comparison.p_value == pytest.approx(ttest_1samp([0.05, 0.05, 0.056], 0).pvalue)
-    assert one.p_adjusted == one.comparison.p_value
+    assert one.paired.p_value == pytest.approx(ttest_1samp([0.05, 0.05, 0.056], 0).pvalue)
+    assert one.p_adjusted == one.paired.p_value
     # two equal p-values: Hommel's method leaves them, Holm's would double them
     assert two.p_adjusted == pytest.approx(one.p_adjusted)
     assert one.verdict == two.verdict == "higher"
@@ -253,15 +253,15 @@ def test_interval_has_the_confidence_of_the_options(hand_made_records: Records) 
     assert narrow is not None
     assert wide is not None
     low, high = ttest_1samp([-0.002, -0.005, -0.002], 0).confidence_interval(0.99)
-    assert (wide.comparison.ci_low, wide.comparison.ci_high) == pytest.approx((low, high))
-    assert wide.comparison.ci_high > narrow.comparison.ci_high
+    assert (wide.paired.ci_low, wide.paired.ci_high) == pytest.approx((low, high))
+    assert wide.paired.ci_high > narrow.paired.ci_high
 
 
 def test_two_seeds_have_no_verdict(hand_made_records: Records) -> None:
     assessment = _compare([*hand_made_records[1:3], *hand_made_records[4:6]]).assessment("alpha=5", "eval_loss")
 
     assert assessment is not None
-    assert (assessment.verdict, assessment.comparison.about) == (None, "checkpoints")
+    assert (assessment.verdict, assessment.paired.about) == (None, "checkpoints")
 
 
 def test_primary_metric_must_be_measured(hand_made_records: Records) -> None:
@@ -338,7 +338,7 @@ def test_different_items_of_trials_are_noted() -> None:
     )
     assessment = compared.assessment("two", "eval_loss")
     assert assessment is not None
-    assert assessment.comparison.items == 2
+    assert assessment.paired.items == 2
 
 
 def test_declared_metric_and_margin_apply(hand_made_records: Records) -> None:

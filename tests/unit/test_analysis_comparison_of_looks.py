@@ -113,7 +113,7 @@ def test_a_baseline_without_trials_makes_the_comparison_exploratory(plan: Analys
     else:
         assert step is not None
         assert step.command == ("neftune", "sweep", "results/s/sweep.yaml", "--output", "results/s")
-        assert step.price == "at most 5 seeds, 9 trials"  # 5 of the baseline, and 2 further ones of both arms
+        assert step.cost == "at most 5 seeds, 9 trials"  # 5 of the baseline, and 2 further ones of both arms
 
 
 def test_next_step_trains_missing_trials_where_new_seeds_decide_nothing() -> None:
@@ -128,7 +128,7 @@ def test_next_step_trains_missing_trials_where_new_seeds_decide_nothing() -> Non
         )
         assert step is not None
         assert step.command == ("neftune", "sweep", "results/s/sweep.yaml", "--output", "results/s")
-        assert step.price == "at most 2 trials"
+        assert step.cost == "at most 2 trials"
 
 
 @pytest.mark.parametrize("is_missing", [True, False])
@@ -162,7 +162,7 @@ def test_an_arm_that_failed_in_all_trials_is_retried_after_the_planned_looks() -
     step = next_step(compare_arms(replace(evidence, unfinished=unfinished, has_failed_trials=True)))
     assert step is not None
     assert step.command[-2:] == ("--retry", "failed")
-    assert step.price == "at most 5 seeds, 5 trials"
+    assert step.cost == "at most 5 seeds, 5 trials"
 
 
 def test_missing_trials_of_the_baseline_are_trained_after_the_last_look() -> None:
@@ -173,7 +173,7 @@ def test_missing_trials_of_the_baseline_are_trained_after_the_last_look() -> Non
     step = next_step(compare_arms(lost))
     assert step is not None
     assert step.command == ("neftune", "sweep", "results/s/sweep.yaml", "--output", "results/s")
-    assert step.price == "at most 5 seeds, 2 trials"
+    assert step.cost == "at most 5 seeds, 2 trials"
 
 
 def test_exploratory_arms_get_further_seeds_after_the_decision_on_the_primary_arm() -> None:
@@ -186,7 +186,7 @@ def test_exploratory_arms_get_further_seeds_after_the_decision_on_the_primary_ar
     assert arms_with_further_seeds(comparison) == ("alpha=10",)
     step = next_step(comparison)
     assert step is not None
-    assert step.price == "at most 5 seeds, 4 trials"
+    assert step.cost == "at most 5 seeds, 4 trials"
 
 
 def test_no_arm_gets_further_seeds_if_fine_tuning_learned_nothing() -> None:
@@ -211,7 +211,7 @@ def test_an_arm_without_trials_is_trained_first_and_leaves_the_comparison_incomp
     assert headline(comparison).word == "PARTLY DECIDED"
     step = next_step(comparison)
     assert step is not None
-    assert step.price == "at most 1 trial"
+    assert step.cost == "at most 1 trial"
 
 
 def test_the_declared_baseline_is_the_default_one() -> None:

@@ -20,6 +20,7 @@ from tests.unit.measured_trials import arm, joined, with_items
 LOSS = METRICS["eval_loss"]
 MARGIN = 0.01
 LOOKS = (3, 5)
+FIXED_SEEDS = AnalysisPlan()
 TWO_LOOKS = AnalysisPlan(looks=LOOKS, seeds=(0, 1, 2, 3, 4), looks_taken=2)
 CLEAR = (-0.100, -0.101, -0.099)
 """Differences of three seeds that are decided at the first look."""
@@ -34,7 +35,7 @@ def trials(differences: Mapping[float, Sequence[float]], seeds: int = 0) -> Tria
     return joined(*(arm(f"alpha={alpha:g}", alpha, {"eval_loss": losses}) for alpha, losses in arms.items()))
 
 
-def design(arms: TrialsByArm, plan: AnalysisPlan | None = None, *, about_noise: bool = False) -> Design:
+def design(arms: TrialsByArm, plan: AnalysisPlan = FIXED_SEEDS, *, about_noise: bool = False) -> Design:
     return Design(arms, "alpha=0", 0.95, plan, about_noise)
 
 
@@ -54,7 +55,7 @@ def simes(*p_values: float) -> float:
 def test_fixed_design_has_one_look_at_all_seeds() -> None:
     found = assessed(design(trials({5: [0.02, 0.05, 0.04, 0.01]}))).arms["alpha=5"]
 
-    assert (found.looks_taken, found.comparison.seeds) == (1, 4)
+    assert (found.looks_taken, found.paired.seeds) == (1, 4)
     assert found.p_adjusted == pytest.approx(p_of([0.02, 0.05, 0.04, 0.01]))
 
 
@@ -63,14 +64,14 @@ def test_arm_stops_at_the_look_at_which_it_is_decided() -> None:
 
     assert of.looks_by_arm(LOSS, MARGIN) == {"alpha=5": 1, "alpha=10": 2}
     found = assessed(of).arms
-    assert (found["alpha=5"].verdict, found["alpha=5"].looks_taken, found["alpha=5"].comparison.seeds) == (
+    assert (found["alpha=5"].verdict, found["alpha=5"].looks_taken, found["alpha=5"].paired.seeds) == (
         "better",
         1,
         3,
     )
-    assert found["alpha=5"].comparison.difference == pytest.approx(-0.1)
+    assert found["alpha=5"].paired.difference == pytest.approx(-0.1)
     assert (found["alpha=10"].verdict, found["alpha=10"].looks_taken) == ("inconclusive", 2)
-    assert found["alpha=10"].comparison.seeds == 5
+    assert found["alpha=10"].paired.seeds == 5
 
 
 def test_later_seeds_of_a_decided_arm_do_not_change_its_numbers() -> None:
@@ -88,7 +89,7 @@ def test_p_value_of_two_looks_is_sequential() -> None:
 
     p_values = [p_of(differences[:3]), p_of(differences)]
     assert found.p_adjusted == pytest.approx(SequentialTest(LOOKS).p_value(p_values))
-    assert found.comparison.p_value == pytest.approx(p_values[1])
+    assert found.paired.p_value == pytest.approx(p_values[1])
     beyond = [stats.ttest_1samp(differences[:count], -0.9, alternative="greater").pvalue for count in LOOKS]
     below = [stats.ttest_1samp(differences[:count], 0.9, alternative="less").pvalue for count in LOOKS]
     wide = design(trials({5: differences}), TWO_LOOKS).assess(LOSS, 0.9, {"alpha=5": 2}).arms["alpha=5"]
@@ -114,7 +115,7 @@ def test_seeds_outside_the_plan_and_after_the_last_look_are_ignored(plan: Analys
     with_more = assessed(design(trials({5: [*differences, 80.0, 90.0]}), plan)).arms["alpha=5"]
 
     assert with_more == assessed(design(trials({5: differences}), plan)).arms["alpha=5"]
-    assert with_more.comparison.seeds == 5
+    assert with_more.paired.seeds == 5
 
 
 def test_planned_seeds_are_used_in_their_order() -> None:
@@ -122,13 +123,13 @@ def test_planned_seeds_are_used_in_their_order() -> None:
 
     found = assessed(design(trials({5: [0.1, 9.0, 0.3, 9.0, 0.2]}), plan)).arms["alpha=5"]
 
-    assert found.comparison.difference == pytest.approx(0.2)
+    assert found.paired.difference == pytest.approx(0.2)
 
 
 def test_before_the_first_look_there_is_a_difference_without_a_test() -> None:
     found = assessed(design(trials({5: [0.1, 0.3]}), replace(TWO_LOOKS, looks_taken=0))).arms["alpha=5"]
 
-    assert found.comparison.difference == pytest.approx(0.2)
+    assert found.paired.difference == pytest.approx(0.2)
     assert (found.looks_taken, found.verdict) == (0, None)
     assert all(map(math.isnan, (found.p_adjusted, found.p_equivalent, found.interval.low)))
     assert untested_reason(found) == "the first planned look has not been taken"
@@ -142,7 +143,7 @@ def test_failed_seed_is_left_out_of_its_look() -> None:
 
     p_values = [p_of(UNCLEAR), p_of([*UNCLEAR, 0.2])]
     assert found.p_adjusted == pytest.approx(SequentialTest(LOOKS).p_value(p_values))
-    assert (found.looks_taken, found.comparison.seeds) == (2, 4)
+    assert (found.looks_taken, found.paired.seeds) == (2, 4)
 
 
 def test_look_without_new_seeds_does_not_count() -> None:
@@ -162,8 +163,8 @@ def test_first_look_with_two_shared_seeds_has_no_test() -> None:
     assert found.p_adjusted == pytest.approx(SequentialTest(LOOKS).p_value([math.nan, p_of(differences[1:])]))
 
 
-@pytest.mark.parametrize("plan", [None, TWO_LOOKS], ids=["fixed", "looks"])
-def test_arm_with_a_value_that_is_not_finite_has_no_assessment(plan: AnalysisPlan | None) -> None:
+@pytest.mark.parametrize("plan", [FIXED_SEEDS, TWO_LOOKS], ids=["fixed", "looks"])
+def test_arm_with_a_value_that_is_not_finite_has_no_assessment(plan: AnalysisPlan) -> None:
     found = assessed(design(trials({5: [*CLEAR[:2], 0.1, math.inf, 0.1], 10: [*UNCLEAR, 0.1, 0.1]}), plan))
 
     assert list(found.arms) == ["alpha=10"]
@@ -223,8 +224,8 @@ def test_contrasts_are_the_mean_of_the_arms_and_the_fitted_change_over_alpha() -
     slopes = [stats.linregress(alphas, of_seed).slope * 13 for of_seed in differences.T]
     for contrast, values in ((mean, differences.mean(axis=0)), (trend, slopes)):
         expected = stats.ttest_1samp(values, 0)
-        assert contrast.assessment.comparison.difference == pytest.approx(np.mean(values))
-        assert contrast.assessment.comparison.p_value == pytest.approx(expected.pvalue)
+        assert contrast.assessment.paired.difference == pytest.approx(np.mean(values))
+        assert contrast.assessment.paired.p_value == pytest.approx(expected.pvalue)
 
 
 def test_contrasts_use_items() -> None:
@@ -234,7 +235,7 @@ def test_contrasts_use_items() -> None:
     found = assessed(design(arms, about_noise=True)).noise_test
 
     assert found is not None
-    assert [contrast.assessment.comparison.items for contrast in found.contrasts] == [20, 20]
+    assert [contrast.assessment.paired.items for contrast in found.contrasts] == [20, 20]
 
 
 def test_single_arm_is_tested_without_a_contrast() -> None:
@@ -272,7 +273,7 @@ def test_arm_that_diverged_is_no_part_of_the_test_of_noise() -> None:
 
     assert found.noise_test is not None
     assert found.noise_test.arms == ("alpha=5", "alpha=10")
-    assert found.noise_test.contrasts[0].assessment.comparison.seeds == 5
+    assert found.noise_test.contrasts[0].assessment.paired.seeds == 5
 
 
 def test_test_of_noise_goes_on_with_the_arms_that_are_not_decided() -> None:
@@ -287,7 +288,7 @@ def test_test_of_noise_goes_on_with_the_arms_that_are_not_decided() -> None:
     # at the second look mean and arm are equal and there is no trend; the number of tests stays four
     assert found.p_value == pytest.approx(SequentialTest(LOOKS).p_value([first, 2 * p_of(going_on)]))
     # the estimates are those of the last look with both arms
-    assert [contrast.assessment.comparison.seeds for contrast in found.contrasts] == [3, 3]
+    assert [contrast.assessment.paired.seeds for contrast in found.contrasts] == [3, 3]
 
 
 # Roles

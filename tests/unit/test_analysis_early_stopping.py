@@ -77,9 +77,9 @@ def test_noise_that_only_slows_overfitting_is_worse_than_early_stopping() -> Non
     arms = stopped(trials({"noisy": curves(NOISY, draws=1), "none": curves(OVERFITTING)}))
     last, best, overtrained = (known(one) for one in (arms["noisy"].last, arms["noisy"].best, arms["none"].last))
     assert arms["noisy"].last_loss < arms["none"].last_loss  # misleading without early stopping
-    assert last.comparison.difference == pytest.approx(0.9 - 0.8)
-    assert best.comparison.difference == pytest.approx(0.85 - 0.8)
-    assert overtrained.comparison.difference == pytest.approx(1.2 - 0.8)
+    assert last.paired.difference == pytest.approx(0.9 - 0.8)
+    assert best.paired.difference == pytest.approx(0.85 - 0.8)
+    assert overtrained.paired.difference == pytest.approx(1.2 - 0.8)
     assert (last.verdict, best.verdict, overtrained.verdict) == ("worse", "worse", "worse")
     assert arms["none"].best is None
 
@@ -144,11 +144,11 @@ def test_last_and_best_epochs_are_separate_families() -> None:
     losses["a"][1] += np.linspace(0, 0.1, SEEDS)[:, None]
     arms = stopped(trials(losses))
     for assessments in ([arms[arm].last for arm in "ab"], [arms[arm].best for arm in "ab"]):
-        p_values = [known(one).comparison.p_value for one in assessments]
+        p_values = [known(one).paired.p_value for one in assessments]
         adjusted = [known(one).p_adjusted for one in assessments]
         assert adjusted == pytest.approx(multipletests(p_values, method="hommel")[1])
     alone = known(stopped({arm: one for arm, one in trials(losses).items() if arm != "b"})["a"].last)
-    assert alone.p_adjusted == alone.comparison.p_value
+    assert alone.p_adjusted == alone.paired.p_value
 
 
 def test_losses_at_a_planned_look_are_tested_at_its_level() -> None:
@@ -164,8 +164,8 @@ def test_losses_at_a_planned_look_are_tested_at_its_level() -> None:
     assert found is not None
     assert before is not None
     for one in (found.arms[0].last, found.arms[1].last, found.arms[1].best):
-        assert known(one).p_adjusted == pytest.approx(test.p_value([np.nan, known(one).comparison.p_value]))
-        assert known(one).p_adjusted > known(one).comparison.p_value
+        assert known(one).p_adjusted == pytest.approx(test.p_value([np.nan, known(one).paired.p_value]))
+        assert known(one).p_adjusted > known(one).paired.p_value
     assert [one.last for one in before.arms] == [None, None]
 
 
@@ -175,7 +175,7 @@ def test_comparison_uses_seeds_clusters_and_weights() -> None:
         [str(n % 12) for n in range(ITEMS)],
     )
     tokens = np.arange(1.0, ITEMS + 1)
-    last = known(stopped(trials(losses, clusters=clusters, tokens=tokens.tolist()))["noisy"].last).comparison
+    last = known(stopped(trials(losses, clusters=clusters, tokens=tokens.tolist()))["noisy"].last).paired
     truth = paired_comparison(losses["none"][1], losses["noisy"][2], clusters=clusters, weights=tokens)
     assert last == truth
 
@@ -188,8 +188,8 @@ def test_arms_without_epochs_or_shared_seeds_are_excluded() -> None:
     of_trials["bare"] = {0: trial("bare", 0, np.empty((0, ITEMS)))}
     arms = stopped(of_trials)
     assert list(arms) == ["none", "a", "c"]
-    assert known(arms["a"].last).comparison.seeds == 5
-    assert known(arms["c"].last).comparison.seeds == 2
+    assert known(arms["a"].last).paired.seeds == 5
+    assert known(arms["c"].last).paired.seeds == 2
     assert known(arms["c"].last).verdict is None
 
 
@@ -202,7 +202,7 @@ def test_arms_keep_their_own_epochs() -> None:
     arms = stopped(trials(given))
     assert arms["short"].best_epoch == 1
     assert (arms["short"].last_loss, arms["long"].last_loss) == pytest.approx((0.95, 0.7))
-    assert known(arms["short"].best).comparison.difference == pytest.approx(0.95 - 0.8)
+    assert known(arms["short"].best).paired.difference == pytest.approx(0.95 - 0.8)
     assert arms["long"].best_epoch == 4
 
 
@@ -213,9 +213,9 @@ def test_diverged_epoch_is_not_selected_and_not_assessed(broken: float) -> None:
     arms = stopped(trials({"none": curves(OVERFITTING), "noisy": noisy, "well": curves(NOISY, draws=2)}))
     assert arms["noisy"].last is None
     assert not np.isfinite(arms["noisy"].last_loss)
-    assert known(arms["noisy"].best).comparison.difference == pytest.approx(0.05)
+    assert known(arms["noisy"].best).paired.difference == pytest.approx(0.05)
     well = known(arms["well"].last)
-    assert well.p_adjusted == well.comparison.p_value  # a family of one
+    assert well.p_adjusted == well.paired.p_value  # a family of one
 
 
 def test_diverged_baseline_gives_no_assessments() -> None:

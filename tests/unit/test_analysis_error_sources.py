@@ -28,7 +28,7 @@ def expected_mean(seeds: int = SEEDS, items: int = ITEMS) -> CrossedMean:
 
 def comparison(mean: CrossedMean) -> PairedComparison:
     return replace(
-        paired_comparison(np.zeros((3, 2)), np.eye(3, 2)), mean=mean, seeds=mean.seeds, clusters=mean.clusters
+        paired_comparison(np.zeros((3, 2)), np.eye(3, 2)), crossed=mean, seeds=mean.seeds, clusters=mean.clusters
     )
 
 

@@ -84,7 +84,7 @@ def test_constant_differences_have_no_interval(step: float, shape: tuple[int, in
     values = np.random.default_rng(0).normal(7, 3, shape)
     ours = paired_comparison(values, values + step)  # the sums have rounding errors
     assert ours.difference == pytest.approx(step)
-    assert ours.mean.standard_error == 0
+    assert ours.crossed.standard_error == 0
     assert all(map(math.isnan, (ours.ci_low, ours.ci_high, ours.p_value)))
 
 
@@ -96,7 +96,7 @@ def test_zero_variance_of_seeds_and_items_gives_no_interval() -> None:
     ours = paired_comparison(np.zeros_like(treated), treated)
     assert ours.difference == 0
     assert math.isnan(ours.p_value)
-    assert math.isnan(ours.mean.p_above(-0.1))
+    assert math.isnan(ours.crossed.p_above(-0.1))
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
@@ -167,10 +167,10 @@ def test_items_without_clusters_are_clusters_of_one() -> None:
 
 def test_standard_error_over_unequal_clusters_matches_the_jackknife() -> None:
     baseline, treated, clusters, tokens = clustered(1)
-    ours = paired_comparison(baseline, treated, clusters=clusters, weights=tokens).mean.standard_error
+    ours = paired_comparison(baseline, treated, clusters=clusters, weights=tokens).crossed.standard_error
     jackknife = _jackknife_error((treated - baseline)[0], tokens, clusters)
     assert ours == pytest.approx(jackknife, rel=0.05)
-    of_items = paired_comparison(baseline, treated, weights=tokens).mean.standard_error
+    of_items = paired_comparison(baseline, treated, weights=tokens).crossed.standard_error
     assert of_items != pytest.approx(jackknife, rel=0.15)
 
 
@@ -188,7 +188,7 @@ def test_rare_events_do_not_make_seeds_look_consistent() -> None:
     # Sums of squares by hand: 3 - 600/200^2 in total, 3 (3/9 - 1/200) between items, 0 between seeds. The residual is 2
     # with 398 degrees of freedom. The mean square of items, 0.985/199, is smaller, so their component is zero.
     residual = 2 / 398
-    assert ours.mean.standard_error == pytest.approx(np.sqrt(residual / 600), rel=1e-10)
+    assert ours.crossed.standard_error == pytest.approx(np.sqrt(residual / 600), rel=1e-10)
     assert ours.p_value == pytest.approx(2 * stats.t.sf(1 / 200 / np.sqrt(residual / 600), 2), rel=1e-10)
     assert ours.p_value > 0.1
 
@@ -200,7 +200,7 @@ def test_rare_events_are_detected_before_the_linearization() -> None:
     treated[[0, 1, 2], [2, 5, 11]] = 1
     ours = paired_comparison(baseline, treated, clusters=clusters.tolist())
     assert ours.p_value > 0.1
-    assert ours.mean.seed_variance > 0
+    assert ours.crossed.seed_variance > 0
 
 
 @pytest.mark.parametrize(("informative", "few_differ"), [(9, True), (10, False)])
@@ -211,7 +211,7 @@ def test_correction_for_few_differences_ends_at_ten_clusters(informative: int, f
     differences[:, :informative] = draws.permuted(np.tile(row, (3, 1)), axis=1)  # every seed has the same mean
     ours = paired_comparison(np.zeros_like(differences), differences)
     expected = crossed_mean(differences, few_differ=few_differ).seed_variance
-    assert ours.mean.seed_variance == pytest.approx(expected, abs=EXACT)
+    assert ours.crossed.seed_variance == pytest.approx(expected, abs=EXACT)
     assert (expected > 0.001) == few_differ
 
 
@@ -219,8 +219,8 @@ def test_clusters_that_differ_in_one_seed_are_informative() -> None:
     differences = np.zeros((3, 40))
     differences[0, :5], differences[1, 5:10], differences[2, 10:12] = 1, 1, 1
     ours = paired_comparison(np.zeros_like(differences), differences)
-    assert ours.mean.seed_variance == pytest.approx(crossed_mean(differences).seed_variance, rel=EXACT)
-    assert ours.mean.seed_variance < crossed_mean(differences, few_differ=True).seed_variance * 0.9
+    assert ours.crossed.seed_variance == pytest.approx(crossed_mean(differences).seed_variance, rel=EXACT)
+    assert ours.crossed.seed_variance < crossed_mean(differences, few_differ=True).seed_variance * 0.9
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_checkpoints_have_no_verdict() -> None:
     assessment = assess({"a": two}, LOSS, margin=0.01)["a"]
 
     assert assessment.verdict is None
-    assert assessment.comparison.p_value < 0.001
+    assert assessment.paired.p_value < 0.001
     assert math.isnan(assessment.p_adjusted)
 
 
@@ -62,7 +62,7 @@ def test_comparison_without_standard_error_does_not_count_for_the_adjustment() -
 
     assert assessed["alone"].verdict is None
     assert math.isnan(assessed["alone"].p_adjusted)
-    assert assessed["three"].p_adjusted == assessed["three"].comparison.p_value
+    assert assessed["three"].p_adjusted == assessed["three"].paired.p_value
 
 
 def test_equivalence_p_value_is_the_larger_one_sided_p_value() -> None:
@@ -140,7 +140,7 @@ def test_verdict_has_the_direction_of_the_look_that_shows_it() -> None:
 
     assessment = assess({"a": looks}, LOSS, margin=0.001, test=SequentialTest((5, 8)))["a"]
 
-    assert assessment.comparison.difference < 0
+    assert assessment.paired.difference < 0
     assert assessment.verdict == "worse"
     assert assessment.interval.low == 0.0
     assert assessment.interval.high >= 0.0
@@ -153,7 +153,7 @@ def test_interval_of_an_equivalent_arm_stays_in_order_beyond_the_margin() -> Non
     assessment = assess({"a": looks}, LOSS, margin=0.02, test=SequentialTest((5, 10)))["a"]
 
     assert assessment.verdict == "equivalent"
-    assert assessment.comparison.difference > 0.02
+    assert assessment.paired.difference > 0.02
     assert -0.02 <= assessment.equivalence_interval.low <= assessment.equivalence_interval.high == 0.02
 
 

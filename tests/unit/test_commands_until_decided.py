@@ -10,10 +10,10 @@ import pytest
 
 from neftune_cli.analysis.comparison import compare_sweep
 from neftune_cli.commands.executable_plan import ExecutablePlan
-from neftune_cli.commands.request import plan_sweep
-from neftune_cli.commands.run_plan import after_taken_looks, check_pause, run_plan
+from neftune_cli.commands.request import plan_sweep, raise_any_with_spec_problems
+from neftune_cli.commands.run_plan import after_taken_looks, run_plan
 from neftune_cli.config.run_settings import SweepSettings
-from neftune_cli.errors import UsageError
+from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps import runner
 from neftune_cli.sweeps.plan import Plan, missing_trials, trial_folder
@@ -50,10 +50,14 @@ def all_better(arm: str, seed: int) -> float:
 
 
 def run(
-    folder: Path, losses: Losses, monkeypatch: pytest.MonkeyPatch, failing: Sequence[str] = (), **options: Any
+    folder: Path,
+    losses: Losses,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: Sequence[str] = (),
+    pause_at: int | None = None,
 ) -> tuple[SweepOutcome, list[str]]:
     """Run the looks with an executor that writes records with given losses. Return the outcome and the lines."""
-    planned = plan_sweep(None, FIELDS, folder, TrialRunner().inspect)
+    planned = plan_sweep(None, FIELDS, folder, TrialRunner().inspect, pause_at=pause_at)
 
     def run_sweep(plan: Plan, sweep: SweepFolder, *_: object) -> SweepOutcome:
         missing = missing_trials(plan, sweep)
@@ -69,8 +73,7 @@ def run(
     monkeypatch.setattr(runner, "run_sweep", run_sweep)
     lines: list[str] = []
     executable: Any = ExecutablePlan(planned, None, None)  # type: ignore[arg-type]
-    options = {"pause_at": None, **options}
-    return run_plan(executable, SweepSettings(), nullcontext, lines.append, **options), lines  # type: ignore[arg-type]
+    return run_plan(executable, SweepSettings(), nullcontext, lines.append), lines  # type: ignore[arg-type]
 
 
 def seeds_of(folder: Path) -> dict[str, list[int]]:
@@ -181,9 +184,44 @@ def test_before_the_first_look_there_is_no_verdict(tmp_path: Path, monkeypatch: 
     assert (assessment.verdict, assessment.looks_taken) == (None, 0)
 
 
-def test_a_pause_is_at_a_planned_look() -> None:
-    check_pause((5, 8), 8)
-    with pytest.raises(UsageError, match="no look is planned at 6 seeds"):
-        check_pause((5, 8), 6)
-    with pytest.raises(UsageError, match="no effect without --until-decided"):
-        check_pause((), 6)
+NO_LOOK = "--pause-at 6: no look is planned at 6 seeds."
+UNPLANNED = "--pause-at has no effect without --until-decided."
+
+
+@pytest.mark.parametrize(
+    ("options", "problems"),
+    [
+        ({}, [NO_LOOK]),
+        ({"looks": None, "until_decided": None}, [UNPLANNED]),
+        # together with the problems of an option, of the declared analysis, and of the model
+        ({"train.epochs": -1}, ["--epochs must be larger than 0; -1 was given.", NO_LOOK]),
+        ({"analysis.metric": "eval_los"}, [NO_LOOK, "--metric: no metric has the key 'eval_los'."]),
+        ({"model": "./nothing-here"}, [NO_LOOK, "There is no model directory './nothing-here'."]),
+        # looks with a problem of their own are not known
+        ({"looks": "8,5"}, ["--looks: the numbers of seeds must increase; 8,5 was given."]),
+        ({"until_decided": None}, ["--looks has no effect without --until-decided."]),
+    ],
+)
+def test_a_pause_that_is_not_at_a_planned_look_is_a_problem_among_others(
+    tmp_path: Path, options: dict[str, object], problems: list[str]
+) -> None:
+    fields = {name: value for name, value in {**FIELDS, **options}.items() if value is not None}
+
+    with pytest.raises(UsageError) as raised:
+        plan_sweep(None, fields, tmp_path / "out", TrialRunner().inspect, pause_at=6)
+
+    assert [one.what for one in raised.value.problems] == problems
+
+
+def test_a_pause_is_checked_together_with_the_run_options() -> None:
+    problems = Problems()
+    problems.add([Problem("--workers two is not a number.", "")])
+
+    with pytest.raises(UsageError) as raised:
+        raise_any_with_spec_problems(problems, None, FIELDS, pause_at=6)
+
+    assert [one.what for one in raised.value.problems] == ["--workers two is not a number.", NO_LOOK]
+
+
+def test_a_pause_is_at_a_planned_look(tmp_path: Path) -> None:
+    assert plan_sweep(None, FIELDS, tmp_path / "out", TrialRunner().inspect, pause_at=5).pause_at == 5

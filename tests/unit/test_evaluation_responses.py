@@ -172,7 +172,7 @@ def measured(held_out: list[TokenizedExample], probe: list[TokenizedExample]) ->
     )
     evaluation = ResolvedEvaluation(max_length=32, max_new_tokens=6, repetition_penalty=1.0)
     _, responses = measure_losses_and_responses(
-        chain(*BIGRAMS), tokenizer(), prepared, evaluation, epoch=1, not_finite=""
+        chain(*BIGRAMS), tokenizer(), prepared, evaluation, epoch=1, not_finite_message=""
     )
     return responses
 

@@ -84,7 +84,7 @@ def measured(
         evaluation,
         pad_token_id=PAD,
         tokens=tokens,
-        not_finite="diverged",
+        not_finite_message="diverged",
     )
     assert [one.example for one in generations] == [f"{index}" for index in PROMPTED]
     return losses, [Response(one.response, one.tokens, one.truncated) for one in generations]

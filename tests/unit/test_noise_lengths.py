@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import DataCollatorWithFlattening
 
 from neftune_cli.errors import UsageError
-from neftune_cli.noise import token_noise_scale
+from neftune_cli.noise import token_half_widths
 
 ONE = 3.0  # an example of one token
 TWO = 3 / math.sqrt(2)
@@ -19,7 +19,7 @@ FIVE = 3 / math.sqrt(5)
 
 
 def half_widths(**layout: object) -> Tensor:
-    return token_noise_scale(6.0, 4, **layout)  # type: ignore[arg-type]
+    return token_half_widths(6.0, 4, **layout)  # type: ignore[arg-type]
 
 
 def assert_half_widths(actual: Tensor, expected: list[list[float]]) -> None:
@@ -137,13 +137,13 @@ def test_hf_scale_includes_padding() -> None:
 
 
 def test_alpha_zero_is_zero_everywhere() -> None:
-    assert_half_widths(token_noise_scale(0.0, 4, attention_mask=torch.tensor([[1, 1, 0]])), [[0.0, 0.0, 0.0]])
+    assert_half_widths(token_half_widths(0.0, 4, attention_mask=torch.tensor([[1, 1, 0]])), [[0.0, 0.0, 0.0]])
 
 
 @pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf"), True])
 def test_an_invalid_alpha_raises(alpha: float) -> None:
     with pytest.raises(UsageError, match=f"alpha is {alpha}"):
-        token_noise_scale(alpha, 4, shape=(1, 2))
+        token_half_widths(alpha, 4, shape=(1, 2))
 
 
 def test_a_mask_of_token_pairs_raises_unless_positions_delimit_the_examples() -> None:

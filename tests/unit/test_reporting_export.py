@@ -166,8 +166,8 @@ def test_values_that_are_not_finite_are_null() -> None:
     arm = summary("5", 5.0, {"eval_loss": estimate(values, (1.4, 1.5, 1.6), assessed)}, noise_ratio=math.nan)
     baseline = summary("0", 0.0, {"eval_loss": estimate((1.4, 1.5, 1.6))})
     setting = Setting("m", "d", {"rate": math.nan, "schedule": [math.inf], "betas": (0.9, 0.999)}, {})
-    best = replace(best_arm(), naive=math.inf, advantage=assessed.comparison)
-    diverged = replace(comparison(baseline, arm), base={"eval_loss": math.inf}, setting=setting, best=best)
+    best = replace(best_arm(), naive=math.inf, advantage=assessed.paired)
+    diverged = replace(comparison(baseline, arm), base_scores={"eval_loss": math.inf}, setting=setting, best=best)
 
     exported = _only(to_json([diverged]))
 

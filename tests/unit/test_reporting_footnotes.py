@@ -271,8 +271,8 @@ def test_the_noise_test_is_explained() -> None:
 
 def test_seeds_that_agree_too_well_are_named() -> None:
     assessed = assessment(0.0, 0.02)
-    agreeing = replace(assessed.comparison, mean=replace(assessed.comparison.mean, seed_ratio=0.08))
-    arms = {"5": assessed, "10": replace(assessed, comparison=agreeing)}
+    agreeing = replace(assessed.paired, crossed=replace(assessed.paired.crossed, seed_ratio=0.08))
+    arms = {"5": assessed, "10": replace(assessed, paired=agreeing)}
 
     notes = footnotes(_compared({name: estimate(VALUES, VALUES, one) for name, one in arms.items()}))
 
@@ -285,9 +285,9 @@ def test_seeds_that_agree_too_well_are_named() -> None:
 
 def test_the_margin_is_stated_with_its_rule_and_without_a_number_of_seeds_if_none_is_enough() -> None:
     limited = assessment(0.0, 0.02)
-    mean = replace(limited.comparison.mean, item_variance=1.0)
+    mean = replace(limited.paired.crossed, item_variance=1.0)
     compared = _compared(
-        {"5": estimate(VALUES, VALUES, replace(limited, comparison=replace(limited.comparison, mean=mean)))}
+        {"5": estimate(VALUES, VALUES, replace(limited, paired=replace(limited.paired, crossed=mean)))}
     )
     margin = METRICS["eval_loss"].margin.resolved(1.5, gain=2.0)
 
@@ -319,7 +319,7 @@ def test_noise_ratio_is_left_out_if_no_arm_measured_it() -> None:
 
 
 def test_best_arm_of_one_seed_is_selected_on_items_only() -> None:
-    gain = assessment(-0.001, math.nan, None, seeds=1).comparison
+    gain = assessment(-0.001, math.nan, None, seeds=1).paired
     sentences = best_arm_sentences(replace(hand_made(), best=replace(best_arm(), advantage=gain)))
 
     assert sentences is not None

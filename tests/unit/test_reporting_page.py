@@ -137,7 +137,7 @@ def test_several_comparisons_have_a_table_of_contents() -> None:
 
 
 def test_missing_parts_have_no_section_and_no_link() -> None:
-    bare = replace(comparison(), best=None, early_stopping=None, claims=(), base=None, manifest_digest=None)
+    bare = replace(comparison(), best=None, early_stopping=None, claims=(), base_scores=None, manifest_digest=None)
     empty = content(comparison=bare, plots={}, responses=[], responses_seed=None, specs=(), manifests=())
     page = read(report_page([empty]))
 

@@ -107,7 +107,7 @@ def test_strip_shows_the_interval_of_the_verdict() -> None:
             assert row.strip is not None
             shown = found.equivalence_interval if found.verdict == "equivalent" else found.interval
             assert (row.strip.low, row.strip.high) == (scale.position(shown.low), scale.position(shown.high))
-            assert row.strip.middle == scale.position(found.comparison.difference)
+            assert row.strip.middle == scale.position(found.paired.difference)
             assert row.strip.cut == ""
             assert row.spoken.startswith(row.difference.number)
 

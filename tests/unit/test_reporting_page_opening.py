@@ -29,13 +29,13 @@ def test_texts_are_those_of_the_first_screen() -> None:
     assert shown.statement == ADVICE
 
 
-def test_next_step_has_its_price() -> None:
+def test_next_step_has_its_cost() -> None:
     origin = TrialOrigin(folders=("results/bios",), is_sweep=True, seconds=10.0, workers=2)
     chances = {"alpha=5": (Outlook(20, 0.0, 0.5, 0.4, 0.6),)}
     shown = opening(replace(open_comparison(), origin=origin, outlooks=chances), ADVICE)
 
     assert shown.command.startswith("neftune sweep results/bios/sweep.yaml --until-decided")
-    assert "at most 20 seeds, 40 trials, about" in shown.price
+    assert "at most 20 seeds, 40 trials, about" in shown.cost
 
 
 def test_chances_are_a_table_of_arms_effects_and_seeds() -> None:

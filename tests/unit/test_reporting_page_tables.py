@@ -139,9 +139,9 @@ def test_few_seeds_have_no_p_value() -> None:
 
 def test_differences_without_variation_have_no_verdict() -> None:
     assessed = _assessed(comparison(), "alpha=15")
-    paired = replace(assessed.comparison, ci_low=math.nan, ci_high=math.nan, p_value=math.nan)
+    paired = replace(assessed.paired, ci_low=math.nan, ci_high=math.nan, p_value=math.nan)
     nothing = Interval(math.nan, math.nan)
-    still = replace(assessed, comparison=paired, p_adjusted=math.nan, interval=nothing, verdict=None)
+    still = replace(assessed, paired=paired, p_adjusted=math.nan, interval=nothing, verdict=None)
     page = read(report_page([content(comparison=_changed("alpha=15", assessment=still))]))
     row = _cells(list(_primary(page).all("tr"))[6])
 
@@ -236,9 +236,9 @@ def _every_assessment(**changes: object) -> Comparison:
 def _with_paired(estimate: Estimate | None, changes: Mapping[str, object]) -> Estimate | None:
     if estimate is None or estimate.assessment is None:
         return estimate
-    paired = replace(estimate.assessment.comparison, **changes)  # type: ignore[arg-type]
+    paired = replace(estimate.assessment.paired, **changes)  # type: ignore[arg-type]
     verdict = estimate.assessment.verdict if paired.about == "method" else None
-    return replace(estimate, assessment=replace(estimate.assessment, comparison=paired, verdict=verdict))
+    return replace(estimate, assessment=replace(estimate.assessment, paired=paired, verdict=verdict))
 
 
 def _diverged() -> Comparison:

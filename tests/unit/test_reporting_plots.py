@@ -193,7 +193,7 @@ def widened(arm: ArmSummary) -> ArmSummary:
     estimate = arm.estimates["eval_loss"]
     assert estimate is not None
     assert estimate.assessment is not None
-    one = estimate.assessment.comparison
+    one = estimate.assessment.paired
     half = 0.75 * (one.ci_high - one.ci_low)
     interval = Interval(one.difference - half, one.difference + half)
     wide = replace(estimate, assessment=replace(estimate.assessment, interval=interval))
@@ -247,7 +247,7 @@ def test_captions_state_confidence_and_margin_band() -> None:
 
 
 def test_distant_base_is_a_number_and_near_base_is_drawn() -> None:
-    near = replace(hand_made(), base={"eval_loss": 1.53})
+    near = replace(hand_made(), base_scores={"eval_loss": 1.53})
 
     assert "base 4.2000 (above the axis)" in texts(found(metric_by_alpha(hand_made())))
     assert "base" in texts(found(metric_by_alpha(near)))

@@ -62,7 +62,8 @@ Next     neftune sweep results/bios/sweep.yaml --until-decided \\
          at most 20 seeds, 80 trials, about 20 min with 2 workers
 Chance   of a decision on an open arm by 20 seeds: 10% to 60% if its true
          difference is 0, 30% to >99% if it is −0.0200 nats (twice the margin)
-Details  neftune compare results/bios --full | --metric KEY | --hypotheses
+Details  neftune compare results/bios --full
+         further options: --metric KEY, --hypotheses
 Report   results/bios/report.html
 """
 """80 trials of 30 s with 2 workers take 20 minutes."""
@@ -353,7 +354,7 @@ def _compared(assessed: Mapping[str, Assessment]) -> Comparison:
     alphas = {name: float(name.partition("=")[2]) for name in assessed}
     arms = [summary("alpha=0", 0.0, {"eval_loss": estimate(BASELINE)}, noise_ratio=0.0)]
     arms += [
-        summary(name, alphas[name], {"eval_loss": estimate(BASELINE[: one.comparison.seeds], BASELINE, one)})
+        summary(name, alphas[name], {"eval_loss": estimate(BASELINE[: one.paired.seeds], BASELINE, one)})
         for name, one in assessed.items()
     ]
     controls = tuple(name for name, one in assessed.items() if one.role == "control")
@@ -374,7 +375,7 @@ def _four_arms(count: int = 4) -> Comparison:
     test = noise_test(assessment(-0.01, 0.05), assessment(0.0, 0.05), names)
     return replace(
         comparison(*arms),
-        base={"eval_loss": 4.2, "exact_match": 0.0},
+        base_scores={"eval_loss": 4.2, "exact_match": 0.0},
         noise_tests={"eval_loss": test} if count > 2 else {},
         outlooks=dict.fromkeys(names, OUTLOOKS),
         origin=ORIGIN,

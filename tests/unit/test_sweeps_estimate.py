@@ -14,7 +14,7 @@ from neftune_cli.config.spec import BASE_ARM, ArmSpec, SweepSpec
 from neftune_cli.data.examples import GenerationDefaults
 from neftune_cli.records import CurvePoint, TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
-from neftune_cli.store.manifest import CostEstimate, Manifest
+from neftune_cli.store.manifest import Cost, Manifest
 from neftune_cli.sweeps.cost_table import CostedPlan, costed_plan, states_of, total_lines
 from neftune_cli.sweeps.estimate import (
     combined_estimate,
@@ -189,7 +189,7 @@ def test_the_measured_cost_has_the_fields_of_the_estimate(tmp_path: Path) -> Non
     measured = measured_cost(trials, folder, workers=2, seconds=33.0)
     trial = trials[1].id
     assert measured == cost_estimate({trial: 20.0}, 33.0, peak_memory=5, source="measured", tokens={trial: 999})
-    assert measured.model_fields_set == set(CostEstimate.model_fields)
+    assert measured.model_fields_set == set(Cost.model_fields)
 
 
 def test_an_estimate_with_a_range_is_joined_and_delayed() -> None:

@@ -1,13 +1,16 @@
 """Plans and existing results folders: arms and seeds are added, and different sweeps are refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from neftune_cli.commands.request import plan_sweep
+from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import UsageError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps import trial_runner
+from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.sweeps.plan import Plan, missing_trials, steps_of, trial_folder
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from tests.finished_trials import trial_record, write_trial
@@ -86,6 +89,26 @@ def test_numbers_of_seeds_that_rarely_decide_are_named_in_a_note(
     tmp_path: Path, options: dict[str, object], note: str
 ) -> None:
     assert note in planned(tmp_path / "out", alphas="0,5", **options).notes[0]
+
+
+@pytest.mark.parametrize("has_clock", [True, False])
+def test_a_sweep_keeps_the_time_that_its_chat_template_sees(tmp_path: Path, has_clock: bool) -> None:
+    def inspect(spec: SweepSpec) -> Inspection:
+        found = TrialRunner().inspect(spec)
+        assert found.model is not None
+        return replace(found, model=replace(found.model, has_clock=has_clock))
+
+    def time_in(folder: Path, **options: object) -> str | None:
+        fields = {"train_examples": 16, "eval_examples": 4, "alphas": "0", "seeds": "1", **options}
+        return plan_sweep(None, fields, folder, inspect).plan.spec.template_time
+
+    earlier = finished(tmp_path / "out", alphas="0", seeds="1", template_time="2020-01-02T03:04:05").path
+    assert time_in(earlier) == time_in(earlier, seeds="2") == "2020-01-02T03:04:05"
+    with pytest.raises(UsageError, match="template_time is '2020-01-02T03:04:05' there and '2021-01-02T03:04:05' here"):
+        time_in(earlier, template_time="2021-01-02T03:04:05")
+    started = time_in(tmp_path / "new")
+    assert (started is not None) == has_clock
+    assert time_in(tmp_path / "other", template_time="2021-01-02T03:04:05") == "2021-01-02T03:04:05"
 
 
 @pytest.mark.parametrize(("alphas", "is_named"), [("5,10", True), ("0,5", False), ("5", False)])

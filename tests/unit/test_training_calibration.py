@@ -107,7 +107,7 @@ def slow() -> Calibrated:
 
 
 def measure_all(loaded: LoadedModel, prepared: PreparedData, evaluation: ResolvedEvaluation) -> None:
-    measure_losses_and_responses(loaded.model, loaded.tokenizer, prepared, evaluation, epoch=1, not_finite="")
+    measure_losses_and_responses(loaded.model, loaded.tokenizer, prepared, evaluation, epoch=1, not_finite_message="")
 
 
 def test_steps_tokens_and_padding_of_an_epoch(quick: Calibrated) -> None:

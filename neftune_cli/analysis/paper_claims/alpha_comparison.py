@@ -110,9 +110,9 @@ def _status(assessed: Mapping[str, Assessment]) -> Status:
 
 
 def _text(assessed: Mapping[str, Assessment], metric: Metric) -> str:
-    name, largest = max(assessed.items(), key=lambda item: abs(item[1].comparison.difference))
-    sample = sample_text(largest.comparison, metric)
-    difference = f"{name}, {change_text(largest.comparison, metric)} (unadjusted {sample})"
+    name, largest = max(assessed.items(), key=lambda item: abs(item[1].paired.difference))
+    sample = sample_text(largest.paired, metric)
+    difference = f"{name}, {change_text(largest.paired, metric)} (unadjusted {sample})"
     margin = metric.amount(largest.margin)
     verdicts = f"{_tally(assessed)} at the margin of {margin}, with p-values adjusted by Hommel's method"
     pairs = f"{metric.name}, {counted(len(assessed), 'pair')} of alphas"
@@ -129,5 +129,5 @@ def _tally(assessed: Mapping[str, Assessment]) -> str:
 
 def _untestable(assessed: Mapping[str, Assessment]) -> str:
     """Return sentences on pairs that cannot be tested, after a space. Empty without such pairs."""
-    untestable = untestable_sentences({name: assessment.comparison for name, assessment in assessed.items()})
+    untestable = untestable_sentences({name: assessment.paired for name, assessment in assessed.items()})
     return f" {untestable}" if untestable else ""

@@ -22,7 +22,7 @@ class ClaimOutcome:
     status: Status
     here: str
     """Result of these trials, as sentences."""
-    comparison: PairedComparison | None = None
+    paired: PairedComparison | None = None
 
 
 _StatusAndReason = tuple[Status, str]
@@ -88,7 +88,7 @@ def untestable_sentences(comparisons: Mapping[str, PairedComparison]) -> str:
 
 def _outcome(effect: NoiseEffect, decided: _StatusAndReason) -> ClaimOutcome:
     status, reason = decided
-    comparison, metric = effect.comparison, effect.metric
+    comparison, metric = effect.paired, effect.metric
     change = f"{change_text(comparison, metric)} ({effect.reference}; {sample_text(comparison, metric)})"
     details = f"; {effect.details}" if effect.details else ""
     here = f"{metric.name}, {effect.description}: {change}{details}. {reason}{effect.exclusions}"
@@ -96,12 +96,12 @@ def _outcome(effect: NoiseEffect, decided: _StatusAndReason) -> ClaimOutcome:
 
 
 def _untestable(effect: NoiseEffect) -> _StatusAndReason | None:
-    reason = untestable_sentences({effect.description: effect.comparison})
+    reason = untestable_sentences({effect.description: effect.paired})
     return ("inconclusive", reason) if reason else None
 
 
 def _untestable_reason(comparison: PairedComparison) -> str:
-    if not comparison.is_about_method:
+    if not comparison.has_enough_seeds:
         seeds = counted(comparison.seeds, "seed")
         return f"{seeds}; with fewer than three seeds the numbers describe these trained models, not the method"
     if not math.isfinite(comparison.p_value):
@@ -112,7 +112,7 @@ def _untestable_reason(comparison: PairedComparison) -> str:
 def _changes(effect: NoiseEffect, claimed: Direction) -> _StatusAndReason:
     if effect.is_equivalent:
         return "refuted", _equivalent(effect)
-    if direction := _significant_direction(effect.comparison):
+    if direction := _significant_direction(effect.paired):
         return "supported" if direction == claimed else "refuted", _significant(effect, direction)
     return "inconclusive", _inconclusive(effect)
 
@@ -120,13 +120,13 @@ def _changes(effect: NoiseEffect, claimed: Direction) -> _StatusAndReason:
 def _stays_equivalent(effect: NoiseEffect) -> _StatusAndReason:
     if effect.is_equivalent:
         return "supported", _equivalent(effect)
-    if direction := _significant_direction(effect.comparison):
+    if direction := _significant_direction(effect.paired):
         return "refuted", _significant(effect, direction)
     return "inconclusive", _inconclusive(effect)
 
 
 def _does_not_rise(effect: NoiseEffect) -> _StatusAndReason:
-    direction = _significant_direction(effect.comparison)
+    direction = _significant_direction(effect.paired)
     margin = effect.metric.amount(effect.margin)
     if effect.is_noninferior:
         if direction == "higher":
@@ -134,7 +134,7 @@ def _does_not_rise(effect: NoiseEffect) -> _StatusAndReason:
             return "supported", reason
         excluded = f"A rise by the margin of {margin} is excluded (one-sided test)."
         return "supported", "Significantly lower." if direction else excluded
-    if effect.comparison.ci_low > effect.margin:
+    if effect.paired.ci_low > effect.margin:
         return "refuted", _significant(effect, "higher")
     reason = f"Inconclusive: a rise beyond the margin of {margin} is not excluded."
     return "inconclusive", reason
@@ -147,14 +147,14 @@ def _significant_direction(comparison: PairedComparison) -> Direction | None:
 
 def _equivalent(effect: NoiseEffect) -> str:
     margin = f"the margin of {effect.metric.amount(effect.margin)} (two one-sided tests)"
-    if direction := _significant_direction(effect.comparison):
+    if direction := _significant_direction(effect.paired):
         return f"Significantly {direction}, but by less than {margin}."
     return f"Equivalent within {margin}."
 
 
 def _significant(effect: NoiseEffect, direction: Direction) -> str:
     margin = effect.metric.amount(effect.margin)
-    nearest = min(abs(effect.comparison.ci_low), abs(effect.comparison.ci_high))
+    nearest = min(abs(effect.paired.ci_low), abs(effect.paired.ci_high))
     if nearest > effect.margin:
         return f"Significantly {direction}, by more than the margin of {margin}."
     return f"Significantly {direction}; not shown to exceed the margin of {margin}."

@@ -220,5 +220,5 @@ def _result(claim: PaperClaim, outcome: ClaimOutcome, more: str = "") -> ClaimRe
         here=outcome.here,
         status=outcome.status,
         caveat=f"{claim.caveat} {more}".strip() if outcome.status != "not measured" else claim.caveat,
-        comparison=outcome.comparison,
+        paired=outcome.paired,
     )

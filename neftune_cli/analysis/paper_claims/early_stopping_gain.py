@@ -92,15 +92,15 @@ def _status(assessed: Mapping[str, Assessment]) -> Status:
 
 def _differences(assessed: Mapping[str, Assessment], metric: Metric) -> str:
     arms = "; ".join(f"{arm} {_difference(assessment, metric)}" for arm, assessment in assessed.items())
-    samples = dict.fromkeys(sample_text(assessment.comparison, metric) for assessment in assessed.values())
+    samples = dict.fromkeys(sample_text(assessment.paired, metric) for assessment in assessed.values())
     sentences = [f"{arms} (unadjusted {listed(list(samples))})."]
     if any(assessment.verdict for assessment in assessed.values()):
         margin = metric.amount(next(iter(assessed.values())).margin)
         sentences.append(f"Verdicts at the margin of {margin}, with p-values adjusted by Hommel's method.")
-    untestable = untestable_sentences({name: assessment.comparison for name, assessment in assessed.items()})
+    untestable = untestable_sentences({name: assessment.paired for name, assessment in assessed.items()})
     return " ".join([*sentences, *([untestable] if untestable else [])])
 
 
 def _difference(assessment: Assessment, metric: Metric) -> str:
-    change = change_text(assessment.comparison, metric)
+    change = change_text(assessment.paired, metric)
     return f"{change}, {assessment.verdict}" if assessment.verdict else change

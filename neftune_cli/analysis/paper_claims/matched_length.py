@@ -92,7 +92,7 @@ def _effect(data: ClaimData, metric: Metric, pooled: PooledArms, matched: Matche
     return NoiseEffect(
         metric=metric,
         description=f"where lengths differ by at most {MAX_LENGTH_DIFFERENCE:.0%}, {arms}",
-        comparison=comparison,
+        paired=comparison,
         margin=data.margin(metric),
         reference=reference_mean(quality, metric),
         details=_all_responses(data, metric, pooled, matched),
@@ -103,6 +103,6 @@ def _effect(data: ClaimData, metric: Metric, pooled: PooledArms, matched: Matche
 def _all_responses(data: ClaimData, metric: Metric, pooled: PooledArms, matched: MatchedResponses) -> str:
     """Return the number of matched responses, and the gain over all responses."""
     responses = pooled.aligned.values[1:].size
-    unmatched = change_text(mean_effect(data, metric.key).comparison, metric)
+    unmatched = change_text(mean_effect(data, metric.key).paired, metric)
     counts = f"{matched.matches.sum():,} of {responses:,} responses with noise meet this condition"
     return f"{counts}; over all responses the difference is {unmatched}"

@@ -47,7 +47,7 @@ class NoiseEffect:
     metric: Metric
     description: str
     """The arms and the way in which they are compared."""
-    comparison: PairedComparison
+    paired: PairedComparison
     margin: float
     """Equivalence margin in the metric's unit."""
     reference: str
@@ -60,12 +60,12 @@ class NoiseEffect:
     @property
     def is_equivalent(self) -> bool:
         """Return whether the effect is shown to be within the margin."""
-        return equivalence_p_value(self.comparison, self.margin) <= 1 - self.comparison.confidence
+        return equivalence_p_value(self.paired, self.margin) <= 1 - self.paired.confidence
 
     @property
     def is_noninferior(self) -> bool:
         """Return whether the effect is shown to be below the margin, by the upper test of `is_equivalent`."""
-        return self.comparison.mean.p_below(self.margin) <= 1 - self.comparison.confidence
+        return self.paired.crossed.p_below(self.margin) <= 1 - self.paired.confidence
 
 
 def mean_effect(data: ClaimData, key: str) -> NoiseEffect:
@@ -99,7 +99,7 @@ def linear_trend(data: ClaimData, key: str) -> NoiseEffect:
     effect = _effect(data, pooled, data.metric(key), description, rise)
     if span <= _READABLE_ALPHA_STEP:
         return effect
-    slope = data.metric(key).signed(effect.comparison.difference * _READABLE_ALPHA_STEP / span)
+    slope = data.metric(key).signed(effect.paired.difference * _READABLE_ALPHA_STEP / span)
     return replace(effect, details=f"{slope} per 10 of alpha")
 
 
@@ -193,7 +193,7 @@ def _effect(
     return NoiseEffect(
         metric=metric,
         description=description,
-        comparison=comparison,
+        paired=comparison,
         margin=data.margin(metric),
         reference=reference_mean(pooled.aligned, metric),
         exclusions=exclusions(data, pooled),

@@ -19,7 +19,7 @@ from rich.table import Table
 from neftune_cli.geometry.projection.token_groups import GroupedTokens
 from neftune_cli.geometry.projection.token_map import TokenMap
 from neftune_cli.noise.draws import unit_noise
-from neftune_cli.noise.lengths import token_noise_scale
+from neftune_cli.noise.lengths import token_half_widths
 from neftune_cli.noise.placement import first_layer_embeddings
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def shift_tokens(model: "PreTrainedModel", tokens: GroupedTokens, noise: NoiseDr
     """
     embeddings = first_layer_embeddings(model, torch.tensor(tokens.token_ids)).cpu()
     count, dim = embeddings.shape
-    half_width = token_noise_scale(noise.alpha, dim, shape=(1, noise.length))[0, 0]
+    half_width = token_half_widths(noise.alpha, dim, shape=(1, noise.length))[0, 0]
     unit = unit_noise(noise.distribution, (count, dim), torch.Generator().manual_seed(noise.seed))
     return Shift(tokens, embeddings.numpy(), (embeddings + half_width * unit).numpy())
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from neftune_cli.evaluation.language_model import evaluation_mode
 from neftune_cli.evaluation.losses import LOGITS_AT_ONCE
 from neftune_cli.noise.draws import unit_noise
-from neftune_cli.noise.lengths import token_noise_scale
+from neftune_cli.noise.lengths import token_half_widths
 from neftune_cli.noise.placement import as_inputs_embeds, embedding_weight, first_layer_embeddings
 
 NEIGHBOUR_TOKENS = 2048
@@ -76,7 +76,7 @@ def measured_tokens(
 
 def _noise_at_alpha_1(length: int, dim: int, noise: str, generator: torch.Generator) -> Tensor:
     """Return the noise of one example: (length, dim)."""
-    half_widths = token_noise_scale(1.0, dim, shape=(1, length))
+    half_widths = token_half_widths(1.0, dim, shape=(1, length))
     return half_widths.T * unit_noise(noise, (length, dim), generator)
 
 

@@ -32,7 +32,7 @@ MOST_NOTES = 20
 def runs(comparison: Comparison) -> Answer:
     """Return the answer about the number of runs."""
     trials = sum(len(arm.seeds) for arm in comparison.arms)
-    base = " The model before fine-tuning was evaluated once." if comparison.base is not None else ""
+    base = " The model before fine-tuning was evaluated once." if comparison.base_scores is not None else ""
     seeds = [len(arm.seeds) for arm in comparison.arms]
     each = f"{min(seeds)} to {max(seeds)}" if min(seeds) < max(seeds) else f"{seeds[0]}"
     return Answer(
@@ -233,9 +233,9 @@ def _parameters(files: RunFiles) -> Iterator[str]:
 
 def _held_out(comparison: Comparison) -> Iterator[str]:
     first = next(iter(comparison.assessments(comparison.primary).values()), None)
-    if first is None or first.comparison.items == 1:
+    if first is None or first.paired.items == 1:
         return
-    items, clusters = first.comparison.items, first.comparison.clusters
+    items, clusters = first.paired.items, first.paired.clusters
     groups = "" if clusters == items else f" in {clusters:,} clusters of dependent examples"
     yield f"The primary metric is measured on {counted(items, 'example')}{groups}."
 

@@ -16,10 +16,10 @@ def intervals(comparison: Comparison) -> Answer:
     question = "How were intervals and tests computed, and what do they assume?"
     covers = "ACL C3; NeurIPS: statistical significance"
     found = comparison.assessments(comparison.primary).values()
-    if not any(one.comparison.is_about_method for one in found):
+    if not any(one.paired.has_enough_seeds for one in found):
         few = "There is no test: a verdict needs at least three seeds that an arm shares with the baseline."
         return Answer(question, covers, (few,))
-    level, has_items = percent(comparison.confidence), any(one.comparison.items > 1 for one in found)
+    level, has_items = percent(comparison.confidence), any(one.paired.items > 1 for one in found)
     factors = (
         "Seeds and held-out items are crossed random factors; the standard error has a part from each."
         if has_items
@@ -82,8 +82,8 @@ def _adjustments(comparison: Comparison) -> Iterator[str]:
             "over alpha and the difference of each arm. The arms in this test have no smaller adjusted p-value. The "
             "p-values of mean and trend are adjusted over these two, and are not smaller than that of this test either."
         )
-    if comparison.plan and comparison.plan.has_planned_looks:
-        yield f"P-values and intervals are also adjusted for the {len(comparison.plan.looks)} planned looks."
+    if looks := comparison.declared.looks:
+        yield f"P-values and intervals are also adjusted for the {len(looks)} planned looks."
 
 
 def _role_sentences(comparison: Comparison) -> Iterator[str]:
@@ -106,8 +106,8 @@ def exclusions(comparison: Comparison, files: RunFiles) -> Answer:
 
 def _missing_runs(comparison: Comparison, files: RunFiles) -> Iterator[str]:
     yield from (f"Missing from the numbers: {line}" for line in comparison.unfinished)
-    plan, is_complete = comparison.plan, not comparison.unfinished and not comparison.arms_without_trials
-    if plan and plan.has_planned_looks:
+    plan, is_complete = comparison.declared, not comparison.unfinished and not comparison.arms_without_trials
+    if plan.has_planned_looks:
         yield f"Looks taken: {plan.looks_taken} of {len(plan.looks)}."
         open_arms = decide(comparison).open_arms if comparison.treated else ()
         if open_arms:

@@ -186,11 +186,6 @@ class Chapter:
         return sum(len(answer.missing) for answer in self.answers)
 
     @property
-    def has_planned_looks(self) -> bool:
-        """Return whether looks were planned."""
-        return self.comparison.has_planned_looks
-
-    @property
     def equivalence_confidence(self) -> str:
         """Return the confidence level of the intervals by which equivalence is tested."""
         return percent(self.comparison.equivalence_confidence)
@@ -203,12 +198,12 @@ class Chapter:
     @property
     def has_items(self) -> bool:
         """Return whether any metric has per-item values."""
-        return any(one.comparison.items > 1 for one in self._assessments())
+        return any(one.paired.items > 1 for one in self._assessments())
 
     @property
-    def is_about_method(self) -> bool:
+    def has_enough_seeds(self) -> bool:
         """Return whether any arm has enough seeds for a verdict about the method."""
-        return any(one.comparison.is_about_method for one in self._assessments())
+        return any(one.paired.has_enough_seeds for one in self._assessments())
 
     @property
     def margin(self) -> str:
@@ -320,7 +315,7 @@ class Opening:
     """Label to text, in the order of the page."""
     command: str
     """Command that can decide what is open; empty if there is none."""
-    price: str
+    cost: str
     """Seeds, trials and time of the command."""
     statement: str
     """The advice."""
@@ -340,7 +335,7 @@ def opening(comparison: Comparison, advice: str) -> Opening:
         scope=" · ".join(scope_parts(comparison)),
         facts={fact.label: fact.sentence for fact in facts(comparison, has_noise_test=False)},
         command=shlex.join(step.command) if step else "",
-        price=step.price if step else "",
+        cost=step.cost if step else "",
         statement=advice,
     )
 

@@ -231,7 +231,7 @@ def _row(comparison: Comparison, row: ArmRow, assessment: Assessment | None, sca
         strip=_strip(assessment, scale),
         hint=ROLE_NAMES[assessment.role] if assessment else "",
         noise_ratio=next((noise_share(arm) for arm in comparison.arms if arm.name == row.arm), ""),
-        order=assessment.comparison.difference if assessment else None,
+        order=assessment.paired.difference if assessment else None,
     )
 
 
@@ -251,7 +251,7 @@ def _noise_row(test: NoiseTest, contrast: Contrast, metric: Metric) -> ForestRow
         difference=replace(difference, remark=f"any-noise test: {_p(test)}"),
         strip=None,
         hint=f"mean of {len(contrast.arms)} arms",
-        order=contrast.assessment.comparison.difference,
+        order=contrast.assessment.paired.difference,
     )
 
 
@@ -265,7 +265,7 @@ def _strip(assessment: Assessment | None, scale: Scale | None) -> Strip | None:
     low, high = shown_interval(assessment)
     if not math.isfinite(low) or not math.isfinite(high):
         return None
-    middle = assessment.comparison.difference
+    middle = assessment.paired.difference
     outside = {"low": low < scale.low, "high": high > scale.high}
     cut: Literal["low", "high", "both", ""] = (
         "both" if all(outside.values()) else "low" if outside["low"] else "high" if outside["high"] else ""

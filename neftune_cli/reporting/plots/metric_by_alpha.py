@@ -201,7 +201,7 @@ def _bars(comparison: Comparison, shown: list[PlottedArm]) -> str:
         return ""
     baseline = short_name(comparison.baseline, LONGEST_NAME)
     ragged = len({frozenset(one.estimate.by_seed) for one in shown}) > 1
-    has_few_seeds = any(not one.comparison.is_about_method for one in found)
+    has_few_seeds = any(not one.paired.has_enough_seeds for one in found)
     return sentences(
         (
             f"A bar is the {interval_name(comparison)} of the paired difference from {baseline}, shifted by the "
@@ -271,7 +271,7 @@ def _set_limits(axes: "Axes", shown: list[PlottedArm], comparison: Comparison) -
 
 
 def _base(comparison: Comparison) -> float | None:
-    base = (comparison.base or {}).get(comparison.primary)
+    base = (comparison.base_scores or {}).get(comparison.primary)
     return base if base is not None and math.isfinite(base) else None
 
 
