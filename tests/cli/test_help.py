@@ -93,6 +93,10 @@ RUN = """\
 │ --nproc N                     Processes that train together, one per GPU or  │
 │                               core. They divide the examples of each step    │
 │                               (default 1).                                   │
+│ --accelerate-config FILE      Shard the weights of each trial over several   │
+│                               GPUs with FSDP, as this configuration file of  │
+│                               accelerate says. Its num_processes replaces    │
+│                               --nproc.                                       │
 │ --on-oom <fail|halve-batch>   If memory runs out: fail the trial, or restart │
 │                               it with half the batch size and twice the      │
 │                               gradient accumulation (default fail).          │

@@ -50,6 +50,10 @@ def test_a_file_of_accelerate_is_read(tmp_path: Path) -> None:
     }
 
 
+def test_the_file_of_this_project_is_read() -> None:
+    assert read_accelerate_config(Path(__file__).parents[2] / "experiments/accelerate/fsdp_4gpu.yaml").processes == 4
+
+
 def test_an_unquoted_no_is_a_precision(tmp_path: Path) -> None:
     text = written(tmp_path).read_text()
     (tmp_path / "config.yaml").write_text(text.replace("mixed_precision: 'no'", "mixed_precision: no"))
