@@ -77,11 +77,16 @@ class NodeWorker:
             time.sleep(_LEASE_POLL_SECONDS)
 
     def _attempt(self, job: Job, folder: SweepFolder) -> list[Event]:
-        if self.is_stopping:
-            return [_stopped(job.trial)]
-        self._executor.submit(job, folder)
+        try:
+            self._executor.submit(job, folder)
+        except RuntimeError:
+            if self.is_stopping:  # and has no free worker
+                return [_stopped(job.trial)]
+            raise
         events: list[Event] = []
         while not (events and _ends(events[-1])):
+            if self.is_stopping:  # the worker may have started after `stop`
+                self._executor.stop()
             events += self._executor.wait(_WAIT_SECONDS)
         return events
 

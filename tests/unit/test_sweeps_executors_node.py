@@ -1,0 +1,50 @@
+"""A worker on a node of a cluster: a request to stop is never lost, whenever the signal arrives."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neftune_cli.config.run_settings import TrialSettings
+from neftune_cli.sweeps.executors import Event, Finished, Job
+from neftune_cli.sweeps.executors.messages import failure_in, to_json
+from neftune_cli.sweeps.executors.node import NodeWorker
+from neftune_cli.sweeps.failures import STOPPED
+from tests.stopped_trials import trial_of
+
+
+class _WorkerThatStarts:
+    """A local executor that starts its worker in `submit`, and passes a request to stop only to a started worker."""
+
+    def __init__(self, node: NodeWorker, stop_at: str) -> None:
+        self._node, self._stop_at = node, stop_at
+        self._is_stopping = self._is_started = self._is_asked = False
+
+    def stop(self) -> None:
+        self._is_stopping = True
+        self._is_asked = self._is_started
+
+    def submit(self, job: Job, folder: Any) -> None:
+        if self._stop_at == "before":
+            self._node.stop()
+        if self._is_stopping:
+            raise RuntimeError("No worker is free. Call capacity() first.")
+        if self._stop_at == "during":
+            self._node.stop()
+        self._is_started, self._job = True, job
+
+    def wait(self, seconds: float) -> list[Event]:
+        assert self._is_asked
+        return [Finished(self._job.trial, None, STOPPED, 0.0)]
+
+
+@pytest.mark.parametrize("stop_at", ["before", "during"])
+def test_a_stop_while_the_worker_starts_stops_the_trial(
+    stop_at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = NodeWorker(1)
+    node.close()
+    monkeypatch.setattr(node, "_executor", _WorkerThatStarts(node, stop_at))
+    job = to_json(Job(trial_of(), TrialSettings()))
+    answer = node.answer({"request": "trial", "job": job, "folder": str(tmp_path)})
+    assert failure_in(answer) == STOPPED
