@@ -87,7 +87,7 @@ class Problems:
 
     def add(self, problems: Iterable[Problem]) -> None:
         """Add problems that are not in the collection yet."""
-        self._found += [problem for problem in problems if problem not in self._found]
+        self._found = list(dict.fromkeys((*self._found, *problems)))
 
     def raise_any(self) -> None:
         """Raise one `UsageError` with all problems, if there are any."""

@@ -117,6 +117,12 @@ def test_a_recipe_that_fits_the_file_has_no_problem(tmp_path: Path) -> None:
     assert not [*sharding_problems(resolve_sweep(None, {}), read_accelerate_config(written(tmp_path)), "bfloat16")]
 
 
+def test_a_problem_of_all_arms_is_reported_once(neftune: Neftune, tmp_path: Path) -> None:
+    file = str(written(tmp_path, mixed_precision="bf16"))
+    result = neftune("sweep", "--alphas", "0,5", "--accelerate-config", file, "--output", str(tmp_path / "results"))
+    assert (result.code, result.err.count("the recipe trains in float32")) == (2, 1)
+
+
 def test_all_problems_of_the_options_are_reported(neftune: Neftune, tmp_path: Path) -> None:
     file = str(written(tmp_path))
     result = neftune("sweep", "--accelerate-config", file, "--nproc", "3", "--workers", "2", "--executor", "inline")
