@@ -10,7 +10,7 @@ import yaml
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import Problem, UsageError, did_you_mean
 
-OPTION = "--accelerate-config"
+ACCELERATE_CONFIG = "--accelerate-config"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def read_accelerate_config(path: Path) -> Sharding:
         UsageError: the file cannot be read, or one problem for each value that cannot be used.
     """
     values = _mapping(path)
-    where = f"{OPTION} {path}:"
+    where = f"{ACCELERATE_CONFIG} {path}:"
     if problems := [*_problems(where, values)]:
         raise UsageError(*problems)
     fsdp = values["fsdp_config"]
@@ -52,18 +52,19 @@ def sharding_problems(spec: SweepSpec, sharding: Sharding, hardware: str) -> Ite
         sharding: the sharding in the file.
         hardware: precision that the hardware supports, which the precision `auto` chooses.
     """
+    given = sharding.mixed_precision
     if spec.load_in_4bit:
-        yield Problem(f"{OPTION} cannot be used with --load-in-4bit.", f"Use --nproc {sharding.processes} instead.")
+        what = f"{ACCELERATE_CONFIG} cannot be used with --load-in-4bit."
+        yield Problem(what, f"Use --nproc {sharding.processes} instead.")
     for recipe in [spec.recipe_of(arm) for arm in spec.arms]:
+        if recipe.sft.get("fp16"):
+            yield Problem(f"{ACCELERATE_CONFIG} cannot be used with fp16 in the recipe.", "Use --precision bfloat16.")
         precision = hardware if recipe.precision == "auto" else recipe.precision
-        given = sharding.mixed_precision
+        if (chosen := recipe.sft.get("bf16")) is not None:
+            precision = "bfloat16" if chosen else "float32"
         if given is not None and _PRECISIONS[given] != precision:
-            what = f"{OPTION}: mixed_precision is {given}, but the recipe trains in {precision}."
+            what = f"{ACCELERATE_CONFIG}: mixed_precision is {given}, but the recipe trains in {precision}."
             yield Problem(what, f"Use --precision {_PRECISIONS[given]}, or remove mixed_precision from the file.")
-        for name in ("gradient_checkpointing", "activation_checkpointing"):
-            if recipe.sft.get(name) and sharding.fsdp.get("activation_checkpointing"):
-                what = f"{OPTION}: fsdp_activation_checkpointing is true, and so is {name} in the recipe."
-                yield Problem(what, "Use one of them.")
 
 
 def _mapping(path: Path) -> dict[str, Any]:
@@ -71,9 +72,9 @@ def _mapping(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not YAML"
-        raise UsageError(Problem(f"{OPTION} {path} cannot be read: {reason}.", _CREATE)) from error
+        raise UsageError(Problem(f"{ACCELERATE_CONFIG} {path} cannot be read: {reason}.", _CREATE)) from error
     if not isinstance(values, dict):
-        raise UsageError(Problem(f"{OPTION} {path} has no keys.", _CREATE))
+        raise UsageError(Problem(f"{ACCELERATE_CONFIG} {path} has no keys.", _CREATE))
     return {name: "no" if name == "mixed_precision" and value is False else value for name, value in values.items()}
 
 
@@ -82,11 +83,12 @@ def _problems(where: str, values: Mapping[str, Any]) -> Iterator[Problem]:
         what = f"{where} distributed_type is {values.get('distributed_type')}, not FSDP."
         yield Problem(what, "Use --nproc N for several processes without sharding.")
         return
+    known = {*_ALLOWED_VALUES, *_WITHOUT_EFFECT, *_READ}
     for name, value in values.items():
-        if name in _REQUIRED and value not in _REQUIRED[name]:
-            yield Problem(f"{where} {name} is {value}.", f"Use {name}: {_REQUIRED[name][0]}.")
-        elif name not in {*_REQUIRED, *_WITHOUT_EFFECT, *_READ} and value:
-            yield Problem(f"{where} {name} cannot be used.", "Remove it.")
+        if value not in _ALLOWED_VALUES.get(name, (value,)):
+            yield Problem(f"{where} {name} is {value}.", f"Use {name}: {_ALLOWED_VALUES[name][0]}.")
+        elif name not in known and value:
+            yield Problem(f"{where} {name} cannot be used.", did_you_mean(str(name), known) or "Remove it.")
     processes = values.get("num_processes")
     if not _is_whole(processes) or processes < 2:  # type: ignore[operator]
         yield Problem(f"{where} num_processes is {processes}.", "Use a whole number, 2 or larger.")
@@ -100,14 +102,14 @@ def _fsdp_problems(where: str, values: Any) -> Iterator[Problem]:
         yield Problem(f"{where} fsdp_config is missing.", _CREATE)
     elif (version := values.get(f"{_PREFIX}version", 1)) != 2:
         fix = "Convert it with `accelerate to-fsdp2 --config_file FILE --output_file NEW`."
-        yield Problem(f"{where} fsdp_version is {version}; it must be 2.", fix)
+        yield Problem(f"{where} {_PREFIX}version is {version}; it must be 2.", fix)
     else:
+        known = {_PREFIX + name: key for name, key in _FSDP_KEYS.items()}
         for name, value in values.items():
-            if (key := _FSDP_KEYS.get(str(name).removeprefix(_PREFIX))) is None:
-                known = [_PREFIX + one for one in _FSDP_KEYS]
+            if name not in known:
                 yield Problem(f"{where} {name} cannot be used.", did_you_mean(str(name), known) or "Remove it.")
-            elif value is not None and not key.is_valid(value):
-                yield Problem(f"{where} {name} is {value}.", f"Use {key.expected}.")
+            elif value is not None and not known[name].is_valid(value):
+                yield Problem(f"{where} {name} is {value}.", f"Use {known[name].expected}.")
 
 
 def _is_whole(value: Any) -> bool:
@@ -118,10 +120,10 @@ _CREATE = "Run `accelerate config --config_file FILE`, choose FSDP, and use the 
 _PREFIX = "fsdp_"
 _PRECISIONS = {"no": "float32", "bf16": "bfloat16"}
 """The precision of a recipe for each value of `mixed_precision`."""
-_POLICIES = ("TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP", "NO_WRAP")
+_POLICIES = ("TRANSFORMER_BASED_WRAP", "NO_WRAP")
 
 _READ = frozenset({"fsdp_config", "mixed_precision", "num_processes"})
-_REQUIRED: Mapping[str, tuple[Any, ...]] = {
+_ALLOWED_VALUES: Mapping[str, tuple[Any, ...]] = {
     "compute_environment": ("LOCAL_MACHINE",),
     "debug": (False,),
     "distributed_type": ("FSDP",),
@@ -132,7 +134,7 @@ _REQUIRED: Mapping[str, tuple[Any, ...]] = {
     "num_machines": (1,),
     "use_cpu": (False,),
 }
-"""Keys with the values that fit: the processes of a trial use the GPUs of one machine."""
+"""Keys whose value must be one of these, if the file has them: the processes of a trial use the GPUs of one machine."""
 _WITHOUT_EFFECT = frozenset(
     "main_training_function rdzv_backend same_network tpu_env tpu_use_cluster tpu_use_sudo".split()
 )
@@ -143,7 +145,7 @@ class _Key(NamedTuple):
     """One key of `fsdp_config`, without its prefix."""
 
     field: str
-    """Its name in `SFTConfig.fsdp_config`; empty if it has no effect: the checkpoints of neftune hold whole weights."""
+    """Its name in `SFTConfig.fsdp_config`; empty if the value is only checked."""
     is_valid: Callable[[Any], bool]
     expected: str
 
@@ -153,12 +155,14 @@ def _flag(field: str) -> _Key:
 
 
 _FSDP_KEYS: Mapping[str, _Key] = {
-    "activation_checkpointing": _flag("activation_checkpointing"),
+    # accelerate's own wrapper does not restore the random state, so dropout would differ in the recomputation
+    "activation_checkpointing": _Key("", lambda value: value is False, "false, and --set gradient_checkpointing=true"),
     "auto_wrap_policy": _Key("auto_wrap_policy", lambda value: value in _POLICIES, " or ".join(_POLICIES)),
     "cpu_ram_efficient_loading": _flag("cpu_ram_efficient_loading"),
-    "min_num_params": _Key("min_num_params", _is_whole, "a whole number"),
-    "offload_params": _flag("cpu_offload"),
+    # gradients in main memory cannot be clipped with the communication of GPUs alone
+    "offload_params": _Key("", lambda value: value is False, "false"),
     "reshard_after_forward": _flag("reshard_after_forward"),
+    # the checkpoints of neftune hold whole weights
     "state_dict_type": _Key("", lambda value: isinstance(value, str), "SHARDED_STATE_DICT"),
     "transformer_layer_cls_to_wrap": _Key(
         "transformer_layer_cls_to_wrap", lambda value: isinstance(value, str), "the name of a class"

@@ -15,8 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.config.accelerate_config import OPTION as SHARDING_OPTION
-from neftune_cli.config.accelerate_config import Sharding, read_accelerate_config
+from neftune_cli.config.accelerate_config import ACCELERATE_CONFIG, Sharding, read_accelerate_config
 from neftune_cli.config.executors import EXECUTORS, INLINE, LOCAL, missing_library, settings_without_effect
 from neftune_cli.config.slurm_settings import parse_slurm
 from neftune_cli.errors import Problem, Problems, UsageError
@@ -256,7 +255,7 @@ def _problems_of_processes(
     """Yield the options that do not fit the processes of a trial."""
     if nproc == 1 and sharding is None:
         return
-    option = f"--nproc {nproc}" if sharding is None else SHARDING_OPTION
+    option = f"--nproc {nproc}" if sharding is None else ACCELERATE_CONFIG
     if sharding and nproc not in (1, sharding.processes):
         what = f"--nproc is {nproc}, but num_processes in the file of {option} is {sharding.processes}."
         yield Problem(what, "Remove --nproc, or change num_processes.")

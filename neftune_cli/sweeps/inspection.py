@@ -95,7 +95,7 @@ class Inspection:
         """Return the facts for trials that several processes train together, with the problems of that.
 
         Their noise is not that of one process, so their number is part of the environment, as is their sharding, which
-        changes the order of sums. One worker sees all GPUs.
+        changes the results in bfloat16. One worker sees all GPUs.
         """
         if processes == 1:
             return self

@@ -25,11 +25,12 @@ def main() -> None:
 
     configure_process()
     spec, cache = TrialSpec.model_validate(request["spec"]), ModelCache()
+    prepared = cache.prepared_data(spec)
     with tempfile.TemporaryDirectory(prefix="neftune-") as work:
         train_as_other_rank(
             spec,
-            cache.model_copy(spec),
-            cache.prepared_data(spec),
+            cache.shared_model(spec),
+            prepared,
             Path(work),
             settings=TrialSettings(processes=request["processes"], fsdp=request["fsdp"]),
             halvings=request["halvings"],

@@ -28,7 +28,10 @@ WORTH_SAVING_SECONDS = 30.0
 
 
 class StepEndCallback(TrainerCallback):
-    """A callback that acts after every step but the last one, once the step is logged and its epoch is measured."""
+    """A callback that acts after every step but the last one, once the step is logged and its epoch is measured.
+
+    It keeps the states of random generators at the start of the epoch, which determine the order of the data.
+    """
 
     trainer: "ResumableTrainer"
     """Assigned after construction, because the trainer's constructor takes its callbacks."""
@@ -144,13 +147,15 @@ class CheckpointCallback(StepEndCallback):
         self._last = self._clock()
 
     def _end_step(self, step: int, epoch_generators: dict[str, Any] | None) -> None:
-        is_due = self._can_write and (self._stop.requested or self._is_due(step))
-        if self.trainer.whole:
+        stops = self._stop.requested  # read once: a later request waits for the next step
+        is_due = self._can_write and (stops or self._is_due(step))
+        if self.trainer.whole_model:
             broadcast_from_rank_0(_GATHER if is_due else None)
         if is_due:
             curve, noise = self.curve.state(), self.noise.totals()
             self._write(self.trainer.snapshot(curve=curve, noise=noise, epoch_generators=epoch_generators))
-        self._stop.raise_if_requested()
+        if stops:
+            self._stop.raise_if_requested()
 
     def _is_due(self, step: int) -> bool:
         every = self._settings.checkpoint_steps
@@ -173,7 +178,7 @@ class CheckpointCallback(StepEndCallback):
 
 
 class RankCallback(StepEndCallback):
-    """Do the part of a process other than rank 0 in checkpoints, which rank 0 writes."""
+    """Take part in the checkpoints that rank 0 writes, and restore the data order of a resumed epoch."""
 
     def restore(self, snapshot: Snapshot) -> None:
         """Keep the generator states of the start of the epoch, which rank 0 restores as well.
@@ -190,7 +195,7 @@ class RankCallback(StepEndCallback):
             raise _other_version(error) from error
 
     def _end_step(self, step: int, epoch_generators: dict[str, Any] | None) -> None:  # noqa: ARG002
-        if self.trainer.whole and broadcast_from_rank_0(None) == _GATHER:
+        if self.trainer.whole_model and broadcast_from_rank_0(None) == _GATHER:
             self.trainer.snapshot()
 
 

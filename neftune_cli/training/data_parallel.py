@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.config.accelerate_config import OPTION, Sharding
+from neftune_cli.config.accelerate_config import ACCELERATE_CONFIG, Sharding
 from neftune_cli.config.spec import TrainSpec
 from neftune_cli.errors import Problem, TrialError, UsageError
 
@@ -25,7 +25,7 @@ EXIT_SECONDS = 20.0
 """Time that the other ranks have to end after the last step."""
 CONNECTION_SECONDS = 2.0
 """Time that a rank has to end after its connection was closed."""
-GRACE_SECONDS = 60.0
+NOTICE_SECONDS = 60.0
 """Time that rank 0 has to notice that another rank has failed."""
 _POLL_SECONDS = 1.0
 TIMEOUT_SECONDS = 7 * 86400
@@ -62,7 +62,7 @@ def batch_problems(train: TrainSpec, processes: int, sharding: Sharding | None =
 
 
 def _given(processes: int, sharding: Sharding | None) -> str:
-    return f"--nproc {processes}" if sharding is None else f"{OPTION}: num_processes {processes}"
+    return f"--nproc {processes}" if sharding is None else f"{ACCELERATE_CONFIG}: num_processes {processes}"
 
 
 def check_devices(processes: int, sharding: Sharding | None = None, *, gpus: int, cores: int) -> None:
@@ -74,7 +74,10 @@ def check_devices(processes: int, sharding: Sharding | None = None, *, gpus: int
     available, name = (gpus, "GPU") if gpus else (cores, "core")
     if processes > available:
         what = f"{_given(processes, sharding)}: this machine has {available} {name}{'' if available == 1 else 's'}."
-        fix = f"Use {available} processes or fewer." if available > 1 else "Use one process."
+        if sharding is None:
+            fix = f"Use --nproc {available} or less."
+        else:
+            fix = f"Use num_processes: {available} or less." if available > 1 else f"Remove {ACCELERATE_CONFIG}."
         raise UsageError(Problem(what, fix))
 
 
@@ -178,21 +181,21 @@ def _other_ranks(processes: int, variables: Mapping[str, str], request: Mapping[
 
 
 def end_with_others(
-    others: "Sequence[subprocess.Popen[bytes]]", has_ended: threading.Event, *, grace_seconds: float = GRACE_SECONDS
+    others: "Sequence[subprocess.Popen[bytes]]", has_ended: threading.Event, *, notice_seconds: float = NOTICE_SECONDS
 ) -> None:
     """End this process if another rank fails and the training does not notice it. GPUs may wait for that rank forever.
 
     Args:
         others: the processes of the other ranks.
         has_ended: set when the training has ended, or has failed.
-        grace_seconds: time in which the training may notice the failure and raise an error.
+        notice_seconds: time in which the training may notice the failure and raise an error.
     """
     while not has_ended.wait(_POLL_SECONDS):
-        if any(one.poll() for one in others):
-            if not has_ended.wait(grace_seconds):
-                print("Another process of the trial has failed. This process waits for it, and ends.", file=sys.stderr)
+        for rank, one in enumerate(others, start=1):
+            if (code := one.poll()) and not has_ended.wait(notice_seconds):
+                ended = f"Process {rank} of the trial ended with exit code {code}; its error is above. Rank 0 ends too."
+                print(ended, file=sys.stderr)
                 os._exit(1)
-            return
 
 
 def reset_state() -> None:
@@ -208,7 +211,10 @@ def end_group() -> None:
     import torch
 
     if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+        if torch.distributed.get_backend() == "nccl":  # which would wait for the others when the group is destroyed
+            torch.distributed.distributed_c10d._abort_process_group()
+        else:
+            torch.distributed.destroy_process_group()
     reset_state()
 
 

@@ -90,7 +90,7 @@ def fine_tune(
         with stop.interruptible():
             callbacks = [curve, callback, noise, *([output.live] if output.live else [])]
             callback.trainer = _trainer(trial.spec, loaded, prepared, Path(work), settings, halvings, callbacks)
-            curve.whole = callback.trainer.whole
+            curve.whole_model = callback.trainer.whole_model
         sys.audit("neftune.model-loaded", trial.id)
         _train(callback, leased, checkpoints)
     sys.audit("neftune.training-ended", trial.id)
@@ -233,7 +233,7 @@ def _final_model(callback: CheckpointCallback, stop: StopRequest) -> FinalModel:
         write_checkpoint()
     stop.raise_if_requested()
     trainer = callback.trainer
-    trained = trainer.whole.on_device() if trainer.whole else trainer.model
+    trained = trainer.whole_model.on_device() if trainer.whole_model else trainer.model
     return FinalModel(
         model=cast(LanguageModel, unwrapped(cast(nn.Module, trained))),
         not_finite_message=loss_not_finite(curve.points[-1].step),

@@ -50,7 +50,7 @@ class LearningCurveCallback(TrainerCallback):
         self.example_losses: list[ExampleLoss] = []
         self._measure, self._append, self._on_step = measure, append, on_step
         self._subset, self._stop_on_divergence = subset, stop_on_divergence
-        self.whole: WholeModel | None = None
+        self.whole_model: WholeModel | None = None
         """The model to measure if the trainer's model is one rank's shard of it."""
 
     @property
@@ -132,7 +132,7 @@ class LearningCurveCallback(TrainerCallback):
         if state.global_step >= state.max_steps:
             return
         epoch = math.ceil(state.epoch or 0.0)
-        with self.whole.measured() if self.whole else nullcontext(model) as measured:
+        with self.whole_model.measured() if self.whole_model else nullcontext(model) as measured:
             losses = self._measured(measured, epoch)
         if not all(math.isfinite(row.loss) for row in losses):
             raise TrialError(loss_not_finite(state.global_step))

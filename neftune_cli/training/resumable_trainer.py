@@ -17,7 +17,7 @@ from neftune_cli.training.sharding import (
     gathered_optimizer_state,
     load_sharded_optimizer_state,
     load_sharded_weights,
-    shard_on_cpu,
+    set_up_sharding,
 )
 from neftune_cli.training.snapshots import Snapshot, changing_tensors
 
@@ -29,22 +29,22 @@ class ResumableTrainer(MicroBatchTrainer):
     overridden. The order in which transformers calls them, and its search for the position in the data, are unchanged.
     """
 
-    whole: WholeModel | None = None
+    whole_model: WholeModel | None = None
     """The whole model if the ranks hold shards of it, otherwise None. Assigned after construction."""
     _resumed: Snapshot | None = None
 
     def create_accelerator_and_postprocess(self) -> None:
-        """Create the accelerator, which shards the model if the configuration says so, on a CPU as well."""
+        """Create the accelerator, which shards the model if the configuration says so."""
         super().create_accelerator_and_postprocess()
-        if self.args.fsdp_plugin_args is not None and not self.is_fsdp_enabled:
-            shard_on_cpu(self.accelerator, FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args))
+        if self.args.fsdp_plugin_args is not None:
+            set_up_sharding(self.accelerator, FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args))
             self.is_fsdp_enabled = True
 
     def train(self, *arguments: Any, **named: Any) -> Any:
         """Train to the end, and gather the weights of all shards."""
         output = super().train(*arguments, **named)
-        if self.whole:
-            self.whole.gather(cast(nn.Module, self.model))
+        if self.whole_model:
+            self.whole_model.gather(cast(nn.Module, self.model))
         return output
 
     def resume(self, snapshot: Snapshot, folder: Path) -> None:
@@ -67,10 +67,12 @@ class ResumableTrainer(MicroBatchTrainer):
         assert self.lr_scheduler is not None
         scaler = getattr(self.accelerator, "scaler", None)
         model = cast(nn.Module, self.model)
-        if self.whole:
-            self.whole.gather(model)
+        if self.whole_model:
+            self.whole_model.gather(model)
         state = {
-            "optimizer": gathered_optimizer_state(model, self.optimizer) if self.whole else self.optimizer.state_dict(),
+            "optimizer": gathered_optimizer_state(model, self.optimizer)
+            if self.whole_model
+            else self.optimizer.state_dict(),
             "scheduler": self.lr_scheduler.state_dict(),
             "scaler": scaler.state_dict() if scaler is not None else None,
             "generators": generator_states(),
@@ -85,7 +87,7 @@ class ResumableTrainer(MicroBatchTrainer):
         noises = [one for one in self.callback_handler.callbacks if isinstance(one, NEFTuneCallback)]
         callbacks: Any = {type(one).__name__: one.state() for one in noises}  # annotated as a list in transformers
         trainer = replace(self.state, log_history=[], stateful_callbacks=callbacks)
-        model = self.whole.module if self.whole else cast(nn.Module, self.model)
+        model = self.whole_model.module if self.whole_model else cast(nn.Module, self.model)
         weights = changing_tensors(model) if model is not None else {}
         return Snapshot(weights, trainer, {**state, "tokens": self._total_train_tokens})
 
@@ -102,7 +104,7 @@ class ResumableTrainer(MicroBatchTrainer):
 
     def _load_from_checkpoint(self, *_: Any, **__: Any) -> None:
         model, weights = cast(nn.Module, self.model), self._resumed_snapshot.weights
-        if self.whole:
+        if self.whole_model:
             load_sharded_weights(model, weights)
         else:
             tensors = changing_tensors(model)
@@ -115,7 +117,7 @@ class ResumableTrainer(MicroBatchTrainer):
         state = self._resumed_snapshot.state if checkpoint is not None else {}
         if "optimizer" in state:
             assert self.lr_scheduler is not None
-            if self.whole:
+            if self.whole_model:
                 load_sharded_optimizer_state(cast(nn.Module, self.model), self.optimizer, state.pop("optimizer"))
             else:
                 load_optimizer(self.optimizer, state.pop("optimizer"))

@@ -32,13 +32,15 @@ _REPLACEMENTS = {
     "data_seed": "seeds (--seeds)",
     "neftune_noise_alpha": "arms (--alphas)",
     "output_dir": "--output",
+    "fsdp": "--accelerate-config FILE",
+    "fsdp_config": "--accelerate-config FILE",
     "report_to": "--track, for example --track tensorboard",
 }
 """SFTConfig fields that a field or an option of neftune replaces."""
 
 _RESERVED = frozenset(
     "assistant_only_loss auto_find_batch_size chat_template_path completion_only_loss dataset_kwargs ddp_backend "
-    "ddp_timeout deepspeed disable_tqdm do_eval eos_token eval_on_start eval_strategy fsdp ignore_data_skip "
+    "ddp_timeout deepspeed disable_tqdm do_eval eos_token eval_on_start eval_strategy ignore_data_skip "
     "load_best_model_at_end logging_first_step logging_nan_inf_filter logging_steps logging_strategy "
     "model_init_kwargs push_to_hub restore_callback_states_from_checkpoint resume_from_checkpoint save_strategy "
     "trust_remote_code use_cpu".split()
@@ -169,7 +171,7 @@ def sft_config(
     fixed = {
         **_fixed_values(train, seed=seed, device=device),
         **_batch_values(train, halvings, processes, device),
-        **({} if fsdp is None else {"fsdp": True, "fsdp_config": dict(fsdp)}),
+        **({} if fsdp is None else _sharded_values(fsdp)),
         "output_dir": str(work),
     }
     defaults = {
@@ -211,6 +213,12 @@ def _batch_values(train: TrainSpec, halvings: int, processes: int, device: str) 
     if processes == 1:
         return batch
     return {**batch, "ddp_timeout": TIMEOUT_SECONDS, **({"ddp_backend": "gloo"} if device == "cpu" else {})}
+
+
+def _sharded_values(fsdp: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of sharded training. Without a sum after each batch, every process keeps whole gradients."""
+    accumulation = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
+    return {"fsdp": True, "fsdp_config": dict(fsdp), "accelerator_config": accumulation}
 
 
 def _in_bfloat16(train: TrainSpec, device: str) -> bool:
@@ -256,7 +264,7 @@ def build_trainer(
         peft_config=adapters,
         callbacks=[*([whole] if whole else []), *callbacks],
     )
-    trainer.whole = whole
+    trainer.whole_model = whole
     trainer.micro_batch_tokens = tokens_at_once(config.device.type, train.micro_batch_tokens) >> halvings
     return trainer
 

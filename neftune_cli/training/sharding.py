@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, fsdp2_canonicalize_names
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -28,10 +29,14 @@ _TO_RANK_0 = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_fro
 _FROM_RANK_0 = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
 
 
-def shard_on_cpu(accelerator: Accelerator, plugin: FullyShardedDataParallelPlugin) -> None:
-    """Let accelerate shard a model over processes of a CPU, as it does over GPUs."""
+def set_up_sharding(accelerator: Accelerator, plugin: FullyShardedDataParallelPlugin) -> None:
+    """Let accelerate shard a model, with bfloat16 weights and float32 sums in mixed precision.
+
+    accelerate itself computes losses and sums of gradients in bfloat16 as well, and shards models on accelerators such
+    as GPUs, but not on a CPU.
+    """
     if accelerator.mixed_precision != "no":
-        plugin.set_mixed_precision(accelerator.mixed_precision)
+        plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     accelerator.state.fsdp_plugin = plugin
     accelerator.state.distributed_type = DistributedType.FSDP
 
@@ -58,7 +63,8 @@ class WholeModel(TrainerCallback):
         """Copy the trained weights of all shards. All ranks must call this."""
         weights = get_model_state_dict(sharded, options=_TO_RANK_0)
         if self.module is not None:
-            self.module.load_state_dict(weights, strict=False)
+            found = self.module.load_state_dict(weights, strict=False)  # frozen weights are missing
+            assert not found.unexpected_keys, found.unexpected_keys
 
     def on_epoch_end(
         self,
@@ -93,8 +99,8 @@ def _copied(model: nn.Module, adapters: "PeftConfig | None") -> nn.Module:
         return copy
     from peft import get_peft_model
 
-    with torch.random.fork_rng():  # the initial adapters, which `gather` overwrites, are random
-        return cast(nn.Module, get_peft_model(cast(Any, copy), adapters))
+    with torch.random.fork_rng(devices=[]):  # the initial adapters, which `gather` overwrites, are random
+        return cast(nn.Module, get_peft_model(cast(Any, copy), deepcopy(adapters)))
 
 
 def gathered_optimizer_state(sharded: nn.Module, optimizer: Any) -> dict[str, Any]:
@@ -105,11 +111,12 @@ def gathered_optimizer_state(sharded: nn.Module, optimizer: Any) -> dict[str, An
 
 def load_sharded_weights(sharded: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Distribute the weights of rank 0 over the shards; all ranks must call this."""
-    parameters = {name for name, _ in sharded.named_parameters()}
-    shared = {name: tensor for name, tensor in weights.items() if name in parameters}
-    set_model_state_dict(sharded, cast(dict[str, Any], shared), options=_FROM_RANK_0)
+    buffers = fsdp2_canonicalize_names(dict(sharded.named_buffers()))
+    parameters: dict[str, Any] = {name: tensor for name, tensor in weights.items() if name not in buffers}
+    found = set_model_state_dict(sharded, parameters, options=_FROM_RANK_0)
+    assert not found.unexpected_keys, found.unexpected_keys
     with torch.no_grad():
-        for name, buffer in sharded.named_buffers():
+        for name, buffer in buffers.items():
             buffer.copy_(weights[name])
 
 

@@ -49,7 +49,7 @@ def test_batches_and_devices_that_do_not_fit_are_refused() -> None:
     assert [*batch_problems(train, 2)]
     assert not [*batch_problems(train, 5)]
     for gpus, cores in ((1, 8), (0, 1)):
-        with pytest.raises(UsageError, match=r"--nproc 2: this machine has 1 .*Use one process"):
+        with pytest.raises(UsageError, match=r"--nproc 2: this machine has 1 .*Use --nproc 1"):
             check_devices(2, gpus=gpus, cores=cores)
     check_devices(2, gpus=2, cores=1)
 

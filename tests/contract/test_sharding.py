@@ -25,7 +25,11 @@ two_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs t
 @pytest.mark.usefixtures("small_model")
 @pytest.mark.parametrize(
     ("recipe", "efficient_loading"),
-    [({}, True), ({"lora_rank": 4}, True), ({"sft": {"gradient_checkpointing": True}}, False)],
+    [
+        ({"batch_size": 2, "gradient_accumulation": 2, "max_steps": 7}, True),
+        ({"lora_rank": 4}, False),
+        ({"sft": {"gradient_checkpointing": True}}, False),
+    ],
 )
 def test_shards_change_no_result(tmp_path: Path, recipe: dict[str, Any], efficient_loading: bool) -> None:
     """Neither does a stop within an epoch, at the end of an epoch, or after training."""
@@ -71,14 +75,14 @@ _DEAD_RANK = """
 import subprocess, sys, threading
 from neftune_cli.training.data_parallel import end_with_others
 other = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
-end_with_others([other], threading.Event(), grace_seconds=0.1)
+end_with_others([other], threading.Event(), notice_seconds=0.1)
 """
 
 
 def test_a_process_that_waits_for_a_dead_rank_ends() -> None:
     result = subprocess.run([sys.executable, "-c", _DEAD_RANK], check=False, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "Another process of the trial has failed. This process waits for it, and ends.\n"
+    assert result.stderr == "Process 1 of the trial ended with exit code 3; its error is above. Rank 0 ends too.\n"
 
 
 def _model() -> LoadedModel:

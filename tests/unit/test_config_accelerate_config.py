@@ -42,9 +42,7 @@ def test_a_file_of_accelerate_is_read(tmp_path: Path) -> None:
     sharding = read_accelerate_config(written(tmp_path))
     assert (sharding.processes, sharding.mixed_precision) == (2, "no")
     assert sharding.fsdp == {
-        "activation_checkpointing": False,
         "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
-        "cpu_offload": False,
         "cpu_ram_efficient_loading": True,
         "reshard_after_forward": True,
     }
@@ -73,7 +71,10 @@ def test_an_unquoted_no_is_a_precision(tmp_path: Path) -> None:
         ({"fsdp": {"fsdp_use_orig_params": True}}, "fsdp_use_orig_params cannot be used. Remove it."),
         ({"fsdp": {"fsdp_ofload_params": True}}, "Did you mean 'fsdp_offload_params'?"),
         ({"fsdp": {"fsdp_auto_wrap_policy": "LAYERS"}}, "fsdp_auto_wrap_policy is LAYERS. Use TRANSFORMER_BASED_WRAP"),
-        ({"fsdp": {"fsdp_offload_params": "maybe"}}, "fsdp_offload_params is maybe. Use true or false."),
+        ({"fsdp": {"fsdp_offload_params": True}}, "fsdp_offload_params is True. Use false."),
+        ({"fsdp": {"fsdp_activation_checkpointing": True}}, "Use false, and --set gradient_checkpointing=true."),
+        ({"fsdp": {"fsdp_reshard_after_forward": "FULL"}}, "fsdp_reshard_after_forward is FULL. Use true or false."),
+        ({"fsdp": {"reshard_after_forward": True}}, "Did you mean 'fsdp_reshard_after_forward'?"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_with_its_fix(
@@ -98,11 +99,8 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, text: str | None,
     [
         ({"load_in_4bit": True}, {}, "cannot be used with --load-in-4bit. Use --nproc 2 instead."),
         ({"train": {"precision": "float32"}}, {"mixed_precision": "bf16"}, "the recipe trains in float32"),
-        (
-            {"train": {"sft": {"gradient_checkpointing": True}}},
-            {"fsdp": {"fsdp_activation_checkpointing": True}},
-            "and so is gradient_checkpointing in the recipe",
-        ),
+        ({"train": {"sft": {"bf16": True}}}, {}, "mixed_precision is no, but the recipe trains in bfloat16"),
+        ({"train": {"sft": {"fp16": True}}}, {}, "cannot be used with fp16 in the recipe. Use --precision bfloat16."),
     ],
 )
 def test_a_recipe_that_contradicts_the_file_is_a_problem(

@@ -80,7 +80,7 @@ class NodeWorker:
         try:
             self._executor.submit(job, folder)
         except RuntimeError:
-            if self.is_stopping:  # and has no free worker
+            if self.is_stopping:  # after a stop before `submit`, the executor offers no worker
                 return [_stopped(job.trial)]
             raise
         events: list[Event] = []

@@ -5,6 +5,7 @@ When the main process closes its end of the pipes, the running trial writes a ch
 """
 
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -32,6 +33,7 @@ _READ_BYTES = 65536
 
 def main() -> None:
     """Serve requests until the main process asks the worker to exit, or dies."""
+    gc.disable()  # until `_import_trainer`: collections would only slow the imports down
     requests, events = _private_pipes(Path(sys.argv[1]))
     faulthandler.enable(all_threads=False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
@@ -150,6 +152,7 @@ class _RequestHandler:
         self._answer(request, self._runner.prepare([from_json(TrialSpec, trial) for trial in request["trials"]]))
 
     def _calibrate(self, request: WorkerMessage) -> None:
+        _import_trainer()
         trial = from_json(TrialSpec, request["trial"])
         self._answer(request, self._runner.calibrate(trial, request["seconds"]))
 
@@ -158,6 +161,7 @@ class _RequestHandler:
 
     def _trial(self, request: WorkerMessage) -> None:
         """Run a trial, and report an exception as its failure."""
+        _import_trainer()
         job = from_json(Job, request["job"])
         folder = self._folders.setdefault(request["folder"], SweepFolder(Path(request["folder"])))
         started = time.monotonic()
@@ -183,8 +187,15 @@ def _set_threads(request: WorkerMessage) -> None:
 
 
 def _import_trainer() -> None:
-    """Import TRL, which takes several seconds, while the worker waits for its first trial."""
+    """Import TRL, which takes several seconds, and exempt the objects of all imports from garbage collection.
+
+    There are half a million of them, which live as long as the process. Every full collection would visit them.
+    """
     import trl.trainer.sft_trainer  # noqa: F401
+
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 if __name__ == "__main__":
