@@ -156,7 +156,7 @@ class ArmSummary:
 
 @dataclass(frozen=True)
 class BestArm:
-    """The arm with the best mean of one metric, with its advantage on data that did not select it."""
+    """Best of the arms compared with the baseline, by the mean of one metric; its advantage is on other data."""
 
     arm: str
     metric: str

@@ -113,7 +113,7 @@ class ExportedBestArm(ExportedModel):
     """Best arm, with its advantage on data that did not select it."""
 
     arm: str
-    """Arm with the best mean, among those with three or more seeds paired with the baseline."""
+    """Arm with the best mean of those that are compared with the baseline and share three or more seeds with it."""
     metric: str
     """Metric that selects the arm."""
     seeds: int
