@@ -112,8 +112,18 @@ def _continuation_of_looks(comparison: Comparison) -> Continuation | None:
     if arms_with_further_seeds(comparison) and not plan.is_finished:
         return "looks"
     has_failed_arm = comparison.arms_without_trials and comparison.origin.has_failed_trials
-    lost_of_baseline = {*plan.seeds[: plan.seeds_taken]} - {*comparison.arm(comparison.baseline).seeds}
-    return "missing trials" if has_failed_arm or (lost_of_baseline and decide(comparison).open_arms) else None
+    has_untested_looks = _baseline_ends_at_earlier_look(comparison) and decide(comparison).open_arms
+    return "missing trials" if has_failed_arm or has_untested_looks else None
+
+
+def _baseline_ends_at_earlier_look(comparison: Comparison) -> bool:
+    """Return whether the baseline has exactly the seeds of a look before the last one that was taken.
+
+    The later looks then had no new pairs of seeds, so missing trials of the baseline test no look again.
+    """
+    plan = comparison.declared
+    seeds = {*comparison.arm(comparison.baseline).seeds} & {*plan.seeds[: plan.seeds_taken]}
+    return any(seeds == {*plan.seeds[:earlier]} for earlier in plan.looks[: plan.looks_taken - 1])
 
 
 def arms_with_further_seeds(comparison: Comparison) -> tuple[str, ...]:

@@ -176,6 +176,17 @@ def test_missing_trials_of_the_baseline_are_trained_after_the_last_look() -> Non
     assert step.cost == "at most 5 seeds, 2 trials"
 
 
+@pytest.mark.parametrize("lost", [{4}, {1}, {2, 4}])
+def test_no_command_tests_the_last_look_again(lost: set[int]) -> None:
+    evidence = replace(_evidence({5.0: [0.3, -0.2, 0.1, 0.2, -0.1]}, LOOKS), has_failed_trials=True)
+    kept = tuple(one for one in evidence.trials if one.alpha or one.seed not in lost)
+
+    comparison = compare_arms(replace(evidence, trials=kept, unfinished=("alpha=0, seed 4 failed: out of memory",)))
+
+    assert headline(comparison).word == "NOT DECIDED"
+    assert next_step(comparison) is None
+
+
 def test_exploratory_arms_get_further_seeds_after_the_decision_on_the_primary_arm() -> None:
     better = [-0.100, -0.101, -0.099]
     plan = replace(LOOKS, looks_taken=1, primary_arm="alpha=5")
