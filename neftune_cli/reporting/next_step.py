@@ -84,16 +84,19 @@ def _further_looks(comparison: Comparison) -> NextStep:
 def _missing_trials(comparison: Comparison) -> NextStep:
     """Return the command that trains the missing trials of a sweep, failed ones included.
 
-    With planned looks, a missing arm is trained for all seeds, and the baseline and the open arms may go on.
+    With planned looks, the baseline and the open arms may go on, and all arms if one of them has no trial yet: its
+    results change the adjustment of the others for the number of arms, so decided arms may become open.
     """
     plan = comparison.declared
     retry = ("--retry", "failed") if comparison.origin.has_failed_trials else ()
     command = (*_same_sweep(comparison), *retry)
     if not plan.has_planned_looks:
         return _step(comparison, command, None, len(comparison.unfinished))
-    last, going_on = plan.looks[-1], {comparison.default_baseline, *arms_with_further_seeds(comparison)}
-    further = sum(last - len(arm.seeds) for arm in comparison.arms if arm.name in going_on)
-    return _step(comparison, command, last, last * len(comparison.arms_without_trials) + further)
+    some = (comparison.default_baseline, *arms_with_further_seeds(comparison))
+    going_on = (*comparison.declared_arms, *plan.controls) if comparison.arms_without_trials else some
+    trained = {arm.name: len({*arm.seeds} & {*plan.seeds}) for arm in comparison.arms}
+    trials = sum(len(plan.seeds) - trained.get(arm, 0) for arm in going_on)
+    return _step(comparison, command, plan.looks[-1], trials)
 
 
 def _same_sweep(comparison: Comparison) -> tuple[str, ...]:

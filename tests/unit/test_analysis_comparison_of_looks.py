@@ -165,6 +165,19 @@ def test_an_arm_that_failed_in_all_trials_is_retried_after_the_planned_looks() -
     assert step.cost == "at most 5 seeds, 5 trials"
 
 
+def test_decided_arms_may_go_on_after_the_retry_of_an_arm_without_trials() -> None:
+    plan = replace(LOOKS, looks_taken=1)
+    evidence = _evidence({10.0: [-0.100, -0.101, -0.099]}, plan)
+    declared = replace(evidence, declared_arms=("alpha=0", "alpha=5", "alpha=10"), has_failed_trials=True)
+
+    comparison = compare_arms(replace(declared, unfinished=("alpha=5, seed 0 failed: out of memory",)))
+
+    assert arms_with_further_seeds(comparison) == ()
+    step = next_step(comparison)
+    assert step is not None
+    assert step.cost == "at most 5 seeds, 9 trials"  # 5 of alpha 5, and 2 further ones of both other arms
+
+
 def test_missing_trials_of_the_baseline_are_trained_after_the_last_look() -> None:
     evidence = _evidence({5.0: [0.3, -0.2, 0.1, 0.2, -0.1]}, LOOKS)
     lost = replace(evidence, trials=tuple(one for one in evidence.trials if one.alpha or (one.seed or 0) < 3))
