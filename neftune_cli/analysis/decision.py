@@ -111,7 +111,7 @@ def _continuation_of_looks(comparison: Comparison) -> Continuation | None:
         return "missing trials"
     if arms_with_further_seeds(comparison) and not plan.is_finished:
         return "looks"
-    has_failed_arm = comparison.arms_without_trials and comparison.origin.has_failed_trials
+    has_failed_arm = comparison.arms_without_trials and comparison.origin.failed_trials
     has_untested_looks = _baseline_ends_at_earlier_look(comparison) and decide(comparison).open_arms
     return "missing trials" if has_failed_arm or has_untested_looks else None
 

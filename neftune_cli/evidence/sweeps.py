@@ -189,7 +189,7 @@ def _combined(
         specs=tuple(folder.spec_text() for folder in sweeps),
         notes=(*_override_notes(found, names), *_added_seeds(sweeps)),
         unfinished=tuple(line for folder in sweeps for line in (*unfinished[folder], *_not_started(folder, finished))),
-        has_failed_trials=any(unfinished[folder] and folder.has_failed_trials() for folder in sweeps),
+        failed_trials=tuple(label for folder in sweeps if unfinished[folder] for label in folder.failed_trials()),
         plan=plan,
         dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one, names)),
         declared_arms=tuple(dict.fromkeys(chain.from_iterable(map(_declared_arms, sweeps)))),

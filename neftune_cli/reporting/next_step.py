@@ -10,6 +10,7 @@ from neftune_cli.config.spec import DEFAULT_ALPHAS, DEFAULT_LOOKS
 from neftune_cli.formatting import counted, rough_duration
 from neftune_cli.metrics import HELD_OUT_LOSS
 from neftune_cli.reporting.cells import share_range
+from neftune_cli.store import folder_label
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,10 @@ def chance_sentence(comparison: Comparison) -> str:
 
 
 def _further_looks(comparison: Comparison) -> NextStep:
-    """Return the command that continues the planned looks of a sweep."""
-    plan = comparison.declared
-    last = plan.looks[-1]
-    trials = (last - plan.seeds_taken) * (1 + len(arms_with_further_seeds(comparison)))
-    return _step(comparison, _same_sweep(comparison), last, trials)
+    """Return the command that continues the planned looks of a sweep. Failed trials are not run again."""
+    going_on = (comparison.default_baseline, *arms_with_further_seeds(comparison))
+    missing = [trial for trial in _missing(comparison, going_on) if trial not in comparison.origin.failed_trials]
+    return _step(comparison, _same_sweep(comparison), comparison.declared.looks[-1], len(missing))
 
 
 def _missing_trials(comparison: Comparison) -> NextStep:
@@ -88,15 +88,20 @@ def _missing_trials(comparison: Comparison) -> NextStep:
     results change the adjustment of the others for the number of arms, so decided arms may become open.
     """
     plan = comparison.declared
-    retry = ("--retry", "failed") if comparison.origin.has_failed_trials else ()
+    retry = ("--retry", "failed") if comparison.origin.failed_trials else ()
     command = (*_same_sweep(comparison), *retry)
     if not plan.has_planned_looks:
         return _step(comparison, command, None, len(comparison.unfinished))
     some = (comparison.default_baseline, *arms_with_further_seeds(comparison))
     going_on = (*comparison.declared_arms, *plan.controls) if comparison.arms_without_trials else some
-    trained = {arm.name: len({*arm.seeds} & {*plan.seeds}) for arm in comparison.arms}
-    trials = sum(len(plan.seeds) - trained.get(arm, 0) for arm in going_on)
-    return _step(comparison, command, plan.looks[-1], trials)
+    return _step(comparison, command, plan.looks[-1], len(_missing(comparison, going_on)))
+
+
+def _missing(comparison: Comparison, arms: Sequence[str]) -> list[str]:
+    """Return the labels of the planned trials of some arms that have not finished."""
+    finished = {arm.name: arm.seeds for arm in comparison.arms}
+    seeds = comparison.declared.seeds
+    return [folder_label(arm, seed) for arm in arms for seed in seeds if seed not in finished.get(arm, ())]
 
 
 def _same_sweep(comparison: Comparison) -> tuple[str, ...]:

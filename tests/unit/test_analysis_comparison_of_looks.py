@@ -145,7 +145,7 @@ def test_missing_trials_come_before_a_new_sweep_if_an_arm_has_few_seeds(is_missi
 
 
 def test_failed_trials_are_retried() -> None:
-    evidence = replace(_evidence({5.0: [0.3, -0.2], 10.0: [0.2, -0.1, 0.3]}, None), has_failed_trials=True)
+    evidence = replace(_evidence({5.0: [0.3, -0.2], 10.0: [0.2, -0.1, 0.3]}, None), failed_trials=("alpha=5,seed=2",))
 
     step = next_step(compare_arms(replace(evidence, unfinished=("alpha=5, seed 2 failed: out of memory",))))
 
@@ -159,7 +159,7 @@ def test_an_arm_that_failed_in_all_trials_is_retried_after_the_planned_looks() -
     unfinished = ("alpha=5, seed 0 failed: out of memory",)
 
     assert next_step(compare_arms(replace(evidence, unfinished=unfinished))) is None
-    step = next_step(compare_arms(replace(evidence, unfinished=unfinished, has_failed_trials=True)))
+    step = next_step(compare_arms(replace(evidence, unfinished=unfinished, failed_trials=("alpha=5,seed=0",))))
     assert step is not None
     assert step.command[-2:] == ("--retry", "failed")
     assert step.cost == "at most 5 seeds, 5 trials"
@@ -168,7 +168,7 @@ def test_an_arm_that_failed_in_all_trials_is_retried_after_the_planned_looks() -
 def test_decided_arms_may_go_on_after_the_retry_of_an_arm_without_trials() -> None:
     plan = replace(LOOKS, looks_taken=1)
     evidence = _evidence({10.0: [-0.100, -0.101, -0.099]}, plan)
-    declared = replace(evidence, declared_arms=("alpha=0", "alpha=5", "alpha=10"), has_failed_trials=True)
+    declared = replace(evidence, declared_arms=("alpha=0", "alpha=5", "alpha=10"), failed_trials=("alpha=5,seed=0",))
 
     comparison = compare_arms(replace(declared, unfinished=("alpha=5, seed 0 failed: out of memory",)))
 
@@ -191,13 +191,27 @@ def test_missing_trials_of_the_baseline_are_trained_after_the_last_look() -> Non
 
 @pytest.mark.parametrize("lost", [{4}, {1}, {2, 4}])
 def test_no_command_tests_the_last_look_again(lost: set[int]) -> None:
-    evidence = replace(_evidence({5.0: [0.3, -0.2, 0.1, 0.2, -0.1]}, LOOKS), has_failed_trials=True)
+    evidence = replace(_evidence({5.0: [0.3, -0.2, 0.1, 0.2, -0.1]}, LOOKS), failed_trials=("alpha=0,seed=4",))
     kept = tuple(one for one in evidence.trials if one.alpha or one.seed not in lost)
 
     comparison = compare_arms(replace(evidence, trials=kept, unfinished=("alpha=0, seed 4 failed: out of memory",)))
 
     assert headline(comparison).word == "NOT DECIDED"
     assert next_step(comparison) is None
+
+
+@pytest.mark.parametrize(("failed", "trials"), [((), 5), (("alpha=0,seed=1",), 4)])
+def test_missing_trials_of_taken_looks_are_trained_with_the_further_ones(failed: tuple[str, ...], trials: int) -> None:
+    evidence = _evidence(
+        {5.0: [0.3, -0.2, 0.1, 0.2]}, replace(LOOKS, looks=(4, 6), seeds=tuple(range(6)), looks_taken=1)
+    )
+    kept = tuple(one for one in evidence.trials if one.alpha or one.seed != 1)
+
+    step = next_step(compare_arms(replace(evidence, trials=kept, failed_trials=failed)))
+
+    assert step is not None
+    assert step.cost == f"at most 6 seeds, {trials} trials"  # 2 further ones of both arms, and one of the first look
+    assert "--retry" not in step.command
 
 
 def test_exploratory_arms_get_further_seeds_after_the_decision_on_the_primary_arm() -> None:
