@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
+from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.decision import arms_with_further_seeds
 from neftune_cli.analysis.headline import headline
@@ -114,6 +115,29 @@ def test_a_baseline_without_trials_makes_the_comparison_exploratory(plan: Analys
         assert step is not None
         assert step.command == ("neftune", "sweep", "results/s/sweep.yaml", "--output", "results/s")
         assert step.cost == "at most 5 seeds, 9 trials"  # 5 of the baseline, and 2 further ones of both arms
+
+
+@pytest.mark.parametrize(
+    ("other", "missing", "start"),
+    [
+        (0.1, True, "Train the baseline alpha 0 first. Compared with alpha 5, "),
+        (0.1, False, "Compared with alpha 5, "),
+        (-0.1, True, "Train the baseline alpha 0 before you use alpha 10. "),
+        (-0.1, False, "Test alpha 10 in a new sweep before you use it. "),  # trained in a comparison of its own
+    ],
+)
+def test_the_advice_without_the_baseline_names_it_if_the_sweep_command_trains_it(
+    other: float, missing: bool, start: str
+) -> None:
+    evidence = _evidence({5.0: [0.0, 0.0, 0.0], 10.0: [other, 1.01 * other, 0.99 * other]}, None)
+    without = replace(
+        evidence,
+        trials=tuple(one for one in evidence.trials if one.alpha),
+        declared_arms=("alpha=0", "alpha=5", "alpha=10"),
+        unfinished=("alpha=0,seed=0 has not started",) if missing else (),
+    )
+
+    assert advice(compare_arms(without)).startswith(start)
 
 
 def test_next_step_trains_missing_trials_where_new_seeds_decide_nothing() -> None:
