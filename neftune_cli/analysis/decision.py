@@ -97,7 +97,15 @@ def continuation(comparison: Comparison) -> Continuation | None:
     if missing and (few or comparison.arms_without_trials):
         return missing
     seeds_help = few or any(one.paired.seeds < DEFAULT_LOOKS[-1] for one in decision.open_arms.values())
-    return "new sweep" if seeds_help and comparison.baseline == comparison.default_baseline else missing
+    if seeds_help and comparison.baseline == comparison.default_baseline:
+        return "new sweep"
+    return missing if _open_arms_lack_pairs(comparison, decision) else None
+
+
+def _open_arms_lack_pairs(comparison: Comparison, decision: Decision) -> bool:
+    """Return whether a declared seed has no pair of an open arm and the baseline."""
+    declared, baseline = {*comparison.declared_seeds}, {*comparison.arm(comparison.baseline).seeds}
+    return any(declared - ({*comparison.arm(arm).seeds} & baseline) for arm in decision.open_arms)
 
 
 def _continuation_of_looks(comparison: Comparison) -> Continuation | None:

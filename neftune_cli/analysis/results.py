@@ -283,6 +283,8 @@ class Comparison:
     """Sources of the standard errors of the primary metric; None if none has one over seeds."""
     departures: tuple[str, ...] = ()
     """One sentence for each choice that differs from the declared analysis. They are notes, too."""
+    declared_seeds: tuple[int, ...] = ()
+    """Seeds that the sweep declares for every arm; empty for runs of other tools."""
     chosen_margin: Margin | None = None
     """Equivalence margin of the primary metric that was chosen for this comparison; None for the declared or the
     default one."""

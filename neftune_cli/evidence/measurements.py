@@ -229,6 +229,8 @@ class Evidence:
     declared_arms: tuple[str, ...] = ()
     """Arms that the sweeps declare, without controls; empty for runs of other tools. The first one is the baseline
     unless another one is chosen. An arm may have no finished trial."""
+    declared_seeds: tuple[int, ...] = ()
+    """Seeds that the sweeps declare; empty for runs of other tools."""
     manifests: tuple[str, ...] = ()
     """Text of the `manifest.json` in each folder that has one; empty for runs of other tools."""
 

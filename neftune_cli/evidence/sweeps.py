@@ -109,6 +109,11 @@ def _declared_arms(folder: SweepFolder) -> list[str]:
     return [arm.name for arm in spec.arms if not arm.control] if spec else []
 
 
+def _declared_seeds(folder: SweepFolder) -> tuple[int, ...]:
+    spec = folder.spec()
+    return spec.seeds if spec else ()
+
+
 def _recipe_overrides(spec: SweepSpec | None, record: TrialRecord) -> dict[str, Any] | None:
     """Return the recipe overrides of the trial's arm; None if the trial is not declared in the sweep's spec."""
     arm = next((arm for arm in spec.arms if arm.name == record.arm), None) if spec else None
@@ -193,6 +198,7 @@ def _combined(
         plan=plan,
         dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one, names)),
         declared_arms=tuple(dict.fromkeys(chain.from_iterable(map(_declared_arms, sweeps)))),
+        declared_seeds=tuple(dict.fromkeys(chain.from_iterable(map(_declared_seeds, sweeps)))),
         manifests=tuple(text for folder in sweeps if (text := folder.manifest_text())),
     )
     combined = with_task_scores(combined)

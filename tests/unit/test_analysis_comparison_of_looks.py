@@ -11,7 +11,7 @@ from scipy.stats import ttest_1samp
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.comparison import compare_arms
-from neftune_cli.analysis.decision import arms_with_further_seeds
+from neftune_cli.analysis.decision import arms_with_further_seeds, decide
 from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.results import Comparison
@@ -153,6 +153,30 @@ def test_next_step_trains_missing_trials_where_new_seeds_decide_nothing() -> Non
         assert step is not None
         assert step.command == ("neftune", "sweep", "results/s/sweep.yaml", "--output", "results/s")
         assert step.cost == "at most 2 trials"
+
+
+@pytest.mark.parametrize(("declared", "is_offered"), [(20, False), (21, True)])
+def test_missing_trials_are_trained_only_if_they_can_decide_an_open_arm(declared: int, is_offered: bool) -> None:
+    evidence = _evidence({5.0: [0.3, -0.2, 0.1, -0.1] * 5, 10.0: [0.001, -0.001, 0.002]}, None)
+
+    comparison = compare_arms(
+        replace(evidence, declared_seeds=tuple(range(declared)), unfinished=("alpha=10,seed=3 has not started",))
+    )
+
+    assert list(decide(comparison).open_arms) == ["alpha=5"]
+    assert (next_step(comparison) is not None) == is_offered
+
+
+def test_no_missing_trial_is_trained_if_every_arm_is_decided() -> None:
+    evidence = _evidence({5.0: [-0.100, -0.101, -0.099], 10.0: [-0.100, -0.101, -0.099, -0.102]}, None)
+    unfinished = ("alpha=5,seed=3 failed: out of memory",)
+
+    comparison = compare_arms(
+        replace(evidence, declared_seeds=(0, 1, 2, 3), unfinished=unfinished, failed_trials=("alpha=5,seed=3",))
+    )
+
+    assert headline(comparison).word == "DECIDED"
+    assert next_step(comparison) is None
 
 
 @pytest.mark.parametrize("is_missing", [True, False])
