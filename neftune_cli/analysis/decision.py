@@ -113,7 +113,7 @@ def _continuation_of_looks(comparison: Comparison) -> Continuation | None:
     plan = comparison.declared
     has_baseline = comparison.default_baseline not in comparison.arms_without_trials
     other_departures = len(comparison.departures) - (0 if has_baseline else 1)  # a missing baseline is one
-    if other_departures:
+    if other_departures or not comparison.origin.decides_looks:
         return None
     if not has_baseline:
         return "missing trials"

@@ -152,6 +152,8 @@ class TrialOrigin:
     """Whether the folders are sweeps, which `neftune sweep` can continue."""
     failed_trials: tuple[str, ...] = ()
     """Labels of failed trials, such as `alpha=5,seed=0`, which only `--retry failed` runs again."""
+    decides_looks: bool = True
+    """Whether planned looks are taken of these trials; not of those that differ from the sweep's first setting."""
     seconds: float | None = None
     """Mean time of a trained trial in seconds; None if unknown, and for several folders."""
     workers: int = 1
@@ -229,6 +231,8 @@ class Evidence:
     declared_arms: tuple[str, ...] = ()
     """Arms that the sweeps declare, without controls; empty for runs of other tools. The first one is the baseline
     unless another one is chosen. An arm may have no finished trial."""
+    decides_looks: bool = True
+    """Whether planned looks are taken of these trials; not of those that differ from the sweep's first setting."""
     declared_seeds: tuple[int, ...] = ()
     """Seeds that the sweeps declare; empty for runs of other tools."""
     manifests: tuple[str, ...] = ()
@@ -244,7 +248,7 @@ class Evidence:
     def origin(self) -> TrialOrigin:
         """Return the folders of the trials, with the cost that the manifest has."""
         manifest = manifest_of(self.manifests[0]) if len(self.manifests) == 1 else None
-        origin = TrialOrigin(self.folders, bool(self.specs), self.failed_trials)
+        origin = TrialOrigin(self.folders, bool(self.specs), self.failed_trials, self.decides_looks)
         if manifest is None:
             return origin
         seconds, workers = _measured_cost(manifest, {one.trial_id for one in self.trials if not one.is_base})

@@ -61,8 +61,18 @@ def sweep_evidence(folders: Sequence[SweepFolder], *, scored_again: str | None =
         is_single = _is_single_run(folder)
         for trial in trials if folder not in empty else ():
             groups.setdefault((trial.setting_identity, is_single), []).append(trial)
-    combined = [_combined(trials, unfinished, scored_again) for trials in groups.values()]
+    combined = _with_deciding_one([_combined(trials, unfinished, scored_again) for trials in groups.values()])
     return [*with_differences(combined), *(_evidence_without_trials(folder, unfinished[folder]) for folder in empty)]
+
+
+def _with_deciding_one(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Mark the evidence of further settings of a sweep: planned looks are taken of the first one with a trained arm."""
+    found, decided = [], set()
+    for one in evidence:
+        found.append(replace(one, decides_looks=one.folders not in decided))
+        if any(not trial.is_base for trial in one.trials):
+            decided.add(one.folders)
+    return found
 
 
 def _is_single_run(folder: SweepFolder) -> bool:

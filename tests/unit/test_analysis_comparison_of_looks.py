@@ -140,6 +140,21 @@ def test_the_advice_without_the_baseline_names_it_if_the_sweep_command_trains_it
     assert advice(compare_arms(without)).startswith(start)
 
 
+def test_a_sweep_with_planned_looks_continues_by_its_first_comparison() -> None:
+    evidence = _evidence({5.0: [0.0, 0.0, 0.0], 10.0: [-0.1, -0.101, -0.099]}, replace(LOOKS, looks_taken=1))
+    of_second_setting = replace(
+        evidence,
+        trials=tuple(one for one in evidence.trials if one.alpha),
+        declared_arms=("alpha=0", "alpha=5", "alpha=10"),
+        decides_looks=False,
+    )
+
+    comparison = compare_arms(of_second_setting)
+
+    assert next_step(comparison) is None
+    assert advice(comparison).startswith("Test alpha 10 in a new sweep before you use it. ")
+
+
 def test_next_step_trains_missing_trials_where_new_seeds_decide_nothing() -> None:
     evidence = _evidence({5.0: [0.3, -0.2, 0.1], 10.0: [0.2, -0.1, 0.3]}, None)
     baseline = tuple(one for one in evidence.trials if one.alpha == 0)
