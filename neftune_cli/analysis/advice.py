@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from neftune_cli.analysis.decision import Action, Decision, decide, stopped_arm
+from neftune_cli.analysis.decision import Action, Decision, continuation, decide, stopped_arm
 from neftune_cli.analysis.headline import MOST_NAMED_ARMS, headline, only_finished
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import Assessment, Comparison, Interval, StoppedArm, Verdict
@@ -34,7 +34,7 @@ def advice(comparison: Comparison) -> str:
 def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.arm is not None
     arm = comparison.spoken(decision.arm)
-    if comparison.default_baseline in comparison.arms_without_trials:
+    if _can_train_baseline(comparison):
         yield f"Train the baseline {comparison.spoken(comparison.default_baseline)} before you use {arm}."
     else:
         yield f"Test {arm} in a new sweep before you use it." if comparison.departures else f"Use {arm}."
@@ -63,15 +63,18 @@ def _stop_earlier(comparison: Comparison, decision: Decision) -> Iterator[str]:
     if stopped and stopped.best and stopped.best.verdict in ("equivalent", "worse"):
         alternative = "adding noise" if comparison.about_noise else "another change"
         shown = "equivalent to" if stopped.best.verdict == "equivalent" else "better than"
-        yield f"Stop training earlier instead of {alternative}. At their best epochs, {baseline} is {shown} {arm}."
+        yield from _recommended(comparison, f"Stop training earlier instead of {alternative}.")
+        yield f"At their best epochs, {baseline} is {shown} {arm}."
     else:
-        yield f"Stop training earlier or use {arm}. The data do not show which of the two is better."
+        either = f"whether {arm} or a shorter training of {baseline}" if comparison.departures else "which of the two"
+        yield from _recommended(comparison, f"Stop training earlier or use {arm}.")
+        yield f"The data do not show {either} is better."
     yield "The differences after the last epoch follow."
     yield from _differences(comparison, decision.with_verdict)
 
 
 def _keep_baseline(comparison: Comparison, decision: Decision) -> Iterator[str]:
-    yield f"{_keep(comparison)}."
+    yield from _recommended(comparison, f"{_keep(comparison)}.")
     yield from _differences(comparison, decision.with_verdict)
 
 
@@ -266,6 +269,20 @@ def _interval(difference: float, bounds: Interval, confidence: float, metric: Me
     if not difference or not math.isfinite(bounds.low):
         return ""
     return f"{percent(confidence)} interval {metric.signed(bounds.low)} to {metric.signed(bounds.high)}"
+
+
+def _recommended(comparison: Comparison, recommendation: str) -> Iterator[str]:
+    """Yield a recommendation. A comparison that differs from the declared one is exploratory and recommends nothing."""
+    if _can_train_baseline(comparison):
+        yield f"Train the baseline {comparison.spoken(comparison.default_baseline)} first."
+    elif not comparison.departures:
+        yield recommendation
+
+
+def _can_train_baseline(comparison: Comparison) -> bool:
+    """Return whether the baseline of the sweep has no trial yet, and the sweep command trains it."""
+    without_baseline = comparison.default_baseline in comparison.arms_without_trials
+    return without_baseline and continuation(comparison) == "missing trials"
 
 
 def _keep(comparison: Comparison) -> str:

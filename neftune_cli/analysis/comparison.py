@@ -137,6 +137,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         origin=evidence.origin,
         error_sources=_error_sources(tested, baseline, _timed(base, evidence), assessed[primary].arms),
         departures=departures,
+        declared_seeds=evidence.declared_seeds,
         chosen_margin=chosen_margin,
     )
     # further looks, and a new sweep, are tested at the default confidence level

@@ -97,7 +97,15 @@ def continuation(comparison: Comparison) -> Continuation | None:
     if missing and (few or comparison.arms_without_trials):
         return missing
     seeds_help = few or any(one.paired.seeds < DEFAULT_LOOKS[-1] for one in decision.open_arms.values())
-    return "new sweep" if seeds_help and comparison.baseline == comparison.default_baseline else missing
+    if seeds_help and comparison.baseline == comparison.default_baseline:
+        return "new sweep"
+    return missing if _open_arms_lack_pairs(comparison, decision) else None
+
+
+def _open_arms_lack_pairs(comparison: Comparison, decision: Decision) -> bool:
+    """Return whether a declared seed has no pair of an open arm and the baseline."""
+    declared, baseline = {*comparison.declared_seeds}, {*comparison.arm(comparison.baseline).seeds}
+    return any(declared - ({*comparison.arm(arm).seeds} & baseline) for arm in decision.open_arms)
 
 
 def _continuation_of_looks(comparison: Comparison) -> Continuation | None:
@@ -105,15 +113,25 @@ def _continuation_of_looks(comparison: Comparison) -> Continuation | None:
     plan = comparison.declared
     has_baseline = comparison.default_baseline not in comparison.arms_without_trials
     other_departures = len(comparison.departures) - (0 if has_baseline else 1)  # a missing baseline is one
-    if other_departures:
+    if other_departures or not comparison.origin.decides_looks:
         return None
     if not has_baseline:
         return "missing trials"
     if arms_with_further_seeds(comparison) and not plan.is_finished:
         return "looks"
-    has_failed_arm = comparison.arms_without_trials and comparison.origin.has_failed_trials
-    lost_of_baseline = {*plan.seeds[: plan.seeds_taken]} - {*comparison.arm(comparison.baseline).seeds}
-    return "missing trials" if has_failed_arm or (lost_of_baseline and decide(comparison).open_arms) else None
+    has_failed_arm = comparison.arms_without_trials and comparison.origin.failed_trials
+    has_untested_looks = _baseline_ends_at_earlier_look(comparison) and decide(comparison).open_arms
+    return "missing trials" if has_failed_arm or has_untested_looks else None
+
+
+def _baseline_ends_at_earlier_look(comparison: Comparison) -> bool:
+    """Return whether the baseline has exactly the seeds of a look before the last one that was taken.
+
+    The later looks then had no new pairs of seeds, so missing trials of the baseline test no look again.
+    """
+    plan = comparison.declared
+    seeds = {*comparison.arm(comparison.baseline).seeds} & {*plan.seeds[: plan.seeds_taken]}
+    return any(seeds == {*plan.seeds[:earlier]} for earlier in plan.looks[: plan.looks_taken - 1])
 
 
 def arms_with_further_seeds(comparison: Comparison) -> tuple[str, ...]:

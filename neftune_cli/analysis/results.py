@@ -156,7 +156,7 @@ class ArmSummary:
 
 @dataclass(frozen=True)
 class BestArm:
-    """The arm with the best mean of one metric, with its advantage on data that did not select it."""
+    """Best of the arms compared with the baseline, by the mean of one metric; its advantage is on other data."""
 
     arm: str
     metric: str
@@ -283,6 +283,8 @@ class Comparison:
     """Sources of the standard errors of the primary metric; None if none has one over seeds."""
     departures: tuple[str, ...] = ()
     """One sentence for each choice that differs from the declared analysis. They are notes, too."""
+    declared_seeds: tuple[int, ...] = ()
+    """Seeds that the sweep declares for every arm; empty for runs of other tools."""
     chosen_margin: Margin | None = None
     """Equivalence margin of the primary metric that was chosen for this comparison; None for the declared or the
     default one."""

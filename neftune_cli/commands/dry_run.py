@@ -57,7 +57,7 @@ def _costed(
     executable: ExecutablePlan, run_settings: SweepSettings, hourly_rate: float | None, begin: float
 ) -> CostedPlan:
     folder = executable.folder
-    plan = after_taken_looks(executable.planned)
+    plan = after_taken_looks(executable.planned, retry_failed=run_settings.retry_failed)
     states = states_of(plan, folder, retry_failed=run_settings.retry_failed)
     missing = [trial for trial in plan.trials if states[trial.id] in (TO_RUN, TO_RESUME)]
     notes = list(plan.all_notes)

@@ -101,16 +101,21 @@ def _run_looks(
     return total
 
 
-def after_taken_looks(planned: PlannedSweep) -> Plan:
+def after_taken_looks(planned: PlannedSweep, *, retry_failed: bool = False) -> Plan:
     """Return the plan without the trials that the taken looks make unnecessary, with a note on the last look.
 
-    Decided arms get no further seeds, and neither does the baseline if no arm is left. Without a taken look, the plan
-    is the same.
+    Decided arms get no further seeds, and neither does the baseline if no arm is left. The plan is the same without a
+    taken look, and if the first look is repeated with an arm that has no trial yet, which may reopen decided arms.
+
+    Args:
+        planned: the plan and its folder.
+        retry_failed: whether failed trials are run again.
+
     """
     plan, folder = planned.plan, planned.folder
     looks = plan.spec.analysis.looks
     taken = folder.manifest().planned_looks_taken(looks)
-    if not taken:
+    if not taken or _trains_new_arm(plan, folder, retry_failed=retry_failed):
         return plan
     undecided = _undecided(planned)
     continued = {plan.spec.arms[0].name, *undecided} if undecided else set()
@@ -118,6 +123,16 @@ def after_taken_looks(planned: PlannedSweep) -> Plan:
     trials = [trial for trial in plan.trials if trial.id not in missing or trial.is_base or trial.arm in continued]
     note = _look_line(len(taken), len(looks), taken[-1], undecided)
     return replace(plan, trials=tuple(trials), notes=(*plan.notes, note))
+
+
+def _trains_new_arm(plan: Plan, folder: SweepFolder, *, retry_failed: bool) -> bool:
+    """Return whether an arm without a finished trial, other than the baseline, has trials to run at the first look."""
+    arms = [arm.name for arm in plan.spec.arms]
+    first = at_look(plan, plan.spec.analysis.looks[0], arms)
+    done = done_trials(plan, folder)
+    finished = {trial.arm for trial in plan.trials if trial.id in done}
+    to_run = {trial.arm for trial in missing_trials(first, folder, retry_failed=retry_failed) if not trial.is_base}
+    return bool(to_run - finished - {arms[0]})
 
 
 def _has_baseline(plan: Plan, folder: SweepFolder) -> bool:

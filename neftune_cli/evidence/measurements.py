@@ -150,8 +150,10 @@ class TrialOrigin:
     folders: tuple[str, ...] = ()
     is_sweep: bool = False
     """Whether the folders are sweeps, which `neftune sweep` can continue."""
-    has_failed_trials: bool = False
-    """Whether a trial failed, which only `--retry failed` runs again."""
+    failed_trials: tuple[str, ...] = ()
+    """Labels of failed trials, such as `alpha=5,seed=0`, which only `--retry failed` runs again."""
+    decides_looks: bool = True
+    """Whether planned looks are taken of these trials; not of those that differ from the sweep's first setting."""
     seconds: float | None = None
     """Mean time of a trained trial in seconds; None if unknown, and for several folders."""
     workers: int = 1
@@ -220,8 +222,8 @@ class Evidence:
     """Notes on the selection of the trials."""
     unfinished: tuple[str, ...] = ()
     """One sentence for each missing trial."""
-    has_failed_trials: bool = False
-    """Whether a trial of a sweep failed, which only `--retry failed` runs again."""
+    failed_trials: tuple[str, ...] = ()
+    """Labels of the failed trials of sweeps, such as `alpha=5,seed=0`, which only `--retry failed` runs again."""
     plan: AnalysisPlan | None = None
     """Declared analysis; None if there is none, and for trials of several sweeps."""
     dropped_plans: tuple[str, ...] = ()
@@ -229,6 +231,10 @@ class Evidence:
     declared_arms: tuple[str, ...] = ()
     """Arms that the sweeps declare, without controls; empty for runs of other tools. The first one is the baseline
     unless another one is chosen. An arm may have no finished trial."""
+    decides_looks: bool = True
+    """Whether planned looks are taken of these trials; not of those that differ from the sweep's first setting."""
+    declared_seeds: tuple[int, ...] = ()
+    """Seeds that the sweeps declare; empty for runs of other tools."""
     manifests: tuple[str, ...] = ()
     """Text of the `manifest.json` in each folder that has one; empty for runs of other tools."""
 
@@ -242,7 +248,7 @@ class Evidence:
     def origin(self) -> TrialOrigin:
         """Return the folders of the trials, with the cost that the manifest has."""
         manifest = manifest_of(self.manifests[0]) if len(self.manifests) == 1 else None
-        origin = TrialOrigin(self.folders, bool(self.specs), self.has_failed_trials)
+        origin = TrialOrigin(self.folders, bool(self.specs), self.failed_trials, self.decides_looks)
         if manifest is None:
             return origin
         seconds, workers = _measured_cost(manifest, {one.trial_id for one in self.trials if not one.is_base})

@@ -61,8 +61,18 @@ def sweep_evidence(folders: Sequence[SweepFolder], *, scored_again: str | None =
         is_single = _is_single_run(folder)
         for trial in trials if folder not in empty else ():
             groups.setdefault((trial.setting_identity, is_single), []).append(trial)
-    combined = [_combined(trials, unfinished, scored_again) for trials in groups.values()]
+    combined = _with_deciding_one([_combined(trials, unfinished, scored_again) for trials in groups.values()])
     return [*with_differences(combined), *(_evidence_without_trials(folder, unfinished[folder]) for folder in empty)]
+
+
+def _with_deciding_one(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Mark the evidence of further settings of a sweep: planned looks are taken of the first one with a trained arm."""
+    found, decided = [], set()
+    for one in evidence:
+        found.append(replace(one, decides_looks=one.folders not in decided))
+        if any(not trial.is_base for trial in one.trials):
+            decided.add(one.folders)
+    return found
 
 
 def _is_single_run(folder: SweepFolder) -> bool:
@@ -107,6 +117,11 @@ def _not_started(folder: SweepFolder, finished: Set[str]) -> Iterator[str]:
 def _declared_arms(folder: SweepFolder) -> list[str]:
     spec = folder.spec()
     return [arm.name for arm in spec.arms if not arm.control] if spec else []
+
+
+def _declared_seeds(folder: SweepFolder) -> tuple[int, ...]:
+    spec = folder.spec()
+    return spec.seeds if spec else ()
 
 
 def _recipe_overrides(spec: SweepSpec | None, record: TrialRecord) -> dict[str, Any] | None:
@@ -189,10 +204,11 @@ def _combined(
         specs=tuple(folder.spec_text() for folder in sweeps),
         notes=(*_override_notes(found, names), *_added_seeds(sweeps)),
         unfinished=tuple(line for folder in sweeps for line in (*unfinished[folder], *_not_started(folder, finished))),
-        has_failed_trials=any(unfinished[folder] and folder.has_failed_trials() for folder in sweeps),
+        failed_trials=tuple(label for folder in sweeps if unfinished[folder] for label in folder.failed_trials()),
         plan=plan,
         dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one, names)),
         declared_arms=tuple(dict.fromkeys(chain.from_iterable(map(_declared_arms, sweeps)))),
+        declared_seeds=tuple(dict.fromkeys(chain.from_iterable(map(_declared_seeds, sweeps)))),
         manifests=tuple(text for folder in sweeps if (text := folder.manifest_text())),
     )
     combined = with_task_scores(combined)

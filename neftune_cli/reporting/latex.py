@@ -126,7 +126,7 @@ def _inference(section: Section, comparison: Comparison) -> Iterator[str]:
 def _early_stopping_tests(comparison: Comparison) -> str:
     level = f"{percent(1 - comparison.confidence)} level"
     at_look = ", at the last look" if comparison.declared.has_planned_looks else ""
-    if len(comparison.treated) == 1:
+    if len(comparison.studied) == 1:  # the table has no controls
         return f"Verdicts use single tests at the {level}{at_look}. {interval_ends_text(comparison)}"
     return (
         "The differences at the best epoch and those after the last epoch are two families of tests. In each, p-values "

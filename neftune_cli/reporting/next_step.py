@@ -10,6 +10,7 @@ from neftune_cli.config.spec import DEFAULT_ALPHAS, DEFAULT_LOOKS
 from neftune_cli.formatting import counted, rough_duration
 from neftune_cli.metrics import HELD_OUT_LOSS
 from neftune_cli.reporting.cells import share_range
+from neftune_cli.store import folder_label
 
 
 @dataclass(frozen=True)
@@ -74,26 +75,33 @@ def chance_sentence(comparison: Comparison) -> str:
 
 
 def _further_looks(comparison: Comparison) -> NextStep:
-    """Return the command that continues the planned looks of a sweep."""
-    plan = comparison.declared
-    last = plan.looks[-1]
-    trials = (last - plan.seeds_taken) * (1 + len(arms_with_further_seeds(comparison)))
-    return _step(comparison, _same_sweep(comparison), last, trials)
+    """Return the command that continues the planned looks of a sweep. Failed trials are not run again."""
+    going_on = (comparison.default_baseline, *arms_with_further_seeds(comparison))
+    missing = [trial for trial in _missing(comparison, going_on) if trial not in comparison.origin.failed_trials]
+    return _step(comparison, _same_sweep(comparison), comparison.declared.looks[-1], len(missing))
 
 
 def _missing_trials(comparison: Comparison) -> NextStep:
     """Return the command that trains the missing trials of a sweep, failed ones included.
 
-    With planned looks, a missing arm is trained for all seeds, and the baseline and the open arms may go on.
+    With planned looks, the baseline and the open arms may go on, and all arms if one of them has no trial yet: its
+    results change the adjustment of the others for the number of arms, so decided arms may become open.
     """
     plan = comparison.declared
-    retry = ("--retry", "failed") if comparison.origin.has_failed_trials else ()
+    retry = ("--retry", "failed") if comparison.origin.failed_trials else ()
     command = (*_same_sweep(comparison), *retry)
     if not plan.has_planned_looks:
         return _step(comparison, command, None, len(comparison.unfinished))
-    last, going_on = plan.looks[-1], {comparison.default_baseline, *arms_with_further_seeds(comparison)}
-    further = sum(last - len(arm.seeds) for arm in comparison.arms if arm.name in going_on)
-    return _step(comparison, command, last, last * len(comparison.arms_without_trials) + further)
+    some = (comparison.default_baseline, *arms_with_further_seeds(comparison))
+    going_on = (*comparison.declared_arms, *plan.controls) if comparison.arms_without_trials else some
+    return _step(comparison, command, plan.looks[-1], len(_missing(comparison, going_on)))
+
+
+def _missing(comparison: Comparison, arms: Sequence[str]) -> list[str]:
+    """Return the labels of the planned trials of some arms that have not finished."""
+    finished = {arm.name: arm.seeds for arm in comparison.arms}
+    seeds = comparison.declared.seeds
+    return [folder_label(arm, seed) for arm in arms for seed in seeds if seed not in finished.get(arm, ())]
 
 
 def _same_sweep(comparison: Comparison) -> tuple[str, ...]:

@@ -113,7 +113,7 @@ class ExportedBestArm(ExportedModel):
     """Best arm, with its advantage on data that did not select it."""
 
     arm: str
-    """Arm with the best mean, among those with three or more seeds paired with the baseline."""
+    """Arm with the best mean of those that are compared with the baseline and share three or more seeds with it."""
     metric: str
     """Metric that selects the arm."""
     seeds: int
@@ -207,7 +207,8 @@ class ExportedComparison(ExportedModel):
     noise_tests: dict[str, ExportedNoiseTest]
     """Any-noise tests by metric; empty unless several arms have noise and the baseline has none."""
     outlooks: dict[str, tuple[ExportedOutlook, ...]]
-    """Chances of a decision on the primary metric, for the arms without one."""
+    """Chances of a decision on the primary metric, for the arms without one. Empty where no further seeds of the
+    same arms follow."""
     metrics: dict[str, dict[str, ExportedEstimate | None]]
     """Estimates by metric and arm; null where the arm has no value."""
     best_arm: ExportedBestArm | None

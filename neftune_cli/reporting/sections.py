@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from neftune_cli.analysis.advice import on_shared_seeds
+from neftune_cli.analysis.headline import MOST_NAMED_ARMS
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import Assessment, BestArm, ClaimResult, Comparison, EarlyStopping
 from neftune_cli.analysis.verdicts import BEFORE_FIRST_LOOK, VALUE_NOT_FINITE
@@ -189,11 +190,12 @@ def best_arm_sentences(comparison: Comparison) -> str | None:
     if best is None:
         return None
     metric = comparison.metrics.get(best.metric) or METRICS[best.metric]
-    parts = " and ".join(best.split)
+    parts, candidates = " and ".join(best.split), tuple(best.chosen)
+    among = listed(candidates) if len(candidates) <= MOST_NAMED_ARMS else f"{len(candidates)} arms"
     return (
-        f"{on_shared_seeds(comparison)}{best.arm} has the best mean {metric.name_within}. Its difference from "
-        f"{comparison.baseline} is {metric.signed(best.naive)}. This estimate is optimistic on average, because the "
-        f"arm was selected on the same {parts}. {_advantage_elsewhere(best, metric, parts)} {_shares(best)}"
+        f"{on_shared_seeds(comparison)}{best.arm} has the best mean {metric.name_within} of {among}. Its difference "
+        f"from {comparison.baseline} is {metric.signed(best.naive)}. This estimate is optimistic on average, because "
+        f"the arm was selected on the same {parts}. {_advantage_elsewhere(best, metric, parts)} {_shares(best)}"
     )
 
 

@@ -165,9 +165,9 @@ class SweepFolder:
                 unfinished.append(f"{folder.folder_label} {folder.why_without_record()}")
         return sorted(finished, key=lambda one: order(one[1])), unfinished
 
-    def has_failed_trials(self) -> bool:
-        """Return whether a trial failed, which only `--retry failed` runs again."""
-        return any(folder.failure_reason() is not None for folder in self.trials())
+    def failed_trials(self) -> tuple[str, ...]:
+        """Return the labels of the failed trials, such as `alpha=5,seed=0`. Only `--retry failed` runs them again."""
+        return tuple(folder.folder_label for folder in self.trials() if folder.failure_reason() is not None)
 
     def write_tables(self) -> None:
         """Write loss.csv, eval.csv and curves.csv from the finished trials."""

@@ -46,6 +46,22 @@ def test_an_exploratory_comparison_recommends_a_test_of_the_better_arm() -> None
     assert text.endswith(f"{exploratory} {SCOPE}")
 
 
+def test_an_exploratory_comparison_recommends_neither_the_baseline_nor_early_stopping() -> None:
+    worse, better = _compare(assessment(0.02, 0.01, "worse")), _compare(assessment(-0.02, 0.01, "better"))
+    stopping = early_stopping()
+    baseline, treated = stopping.arms
+    same = replace(stopping, arms=(baseline, replace(treated, best=assessment(-0.001, 0.004, "equivalent"))))
+
+    texts = [
+        advice(replace(one, departures=("The comparison with alpha=0 is exploratory.",)))
+        for one in (worse, replace(better, early_stopping=stopping), replace(better, early_stopping=same))
+    ]
+
+    assert texts[0].startswith("Compared with alpha 0, held-out loss is 0.0200 nats higher with alpha 5 ")
+    assert texts[1].startswith("The data do not show whether alpha 5 or a shorter training of alpha 0 is better. ")
+    assert texts[2].startswith("At their best epochs, alpha 0 is equivalent to alpha 5. ")
+
+
 def test_early_stopping_is_an_alternative_if_the_arm_is_not_better() -> None:
     compared = replace(_compare(assessment(-0.02, 0.01, "better")), early_stopping=early_stopping())
 

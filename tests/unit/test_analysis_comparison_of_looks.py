@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
+from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.comparison import compare_arms
-from neftune_cli.analysis.decision import arms_with_further_seeds
+from neftune_cli.analysis.decision import arms_with_further_seeds, decide
 from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.results import Comparison
@@ -116,6 +117,44 @@ def test_a_baseline_without_trials_makes_the_comparison_exploratory(plan: Analys
         assert step.cost == "at most 5 seeds, 9 trials"  # 5 of the baseline, and 2 further ones of both arms
 
 
+@pytest.mark.parametrize(
+    ("other", "missing", "start"),
+    [
+        (0.1, True, "Train the baseline alpha 0 first. Compared with alpha 5, "),
+        (0.1, False, "Compared with alpha 5, "),
+        (-0.1, True, "Train the baseline alpha 0 before you use alpha 10. "),
+        (-0.1, False, "Test alpha 10 in a new sweep before you use it. "),  # trained in a comparison of its own
+    ],
+)
+def test_the_advice_without_the_baseline_names_it_if_the_sweep_command_trains_it(
+    other: float, missing: bool, start: str
+) -> None:
+    evidence = _evidence({5.0: [0.0, 0.0, 0.0], 10.0: [other, 1.01 * other, 0.99 * other]}, None)
+    without = replace(
+        evidence,
+        trials=tuple(one for one in evidence.trials if one.alpha),
+        declared_arms=("alpha=0", "alpha=5", "alpha=10"),
+        unfinished=("alpha=0,seed=0 has not started",) if missing else (),
+    )
+
+    assert advice(compare_arms(without)).startswith(start)
+
+
+def test_a_sweep_with_planned_looks_continues_by_its_first_comparison() -> None:
+    evidence = _evidence({5.0: [0.0, 0.0, 0.0], 10.0: [-0.1, -0.101, -0.099]}, replace(LOOKS, looks_taken=1))
+    of_second_setting = replace(
+        evidence,
+        trials=tuple(one for one in evidence.trials if one.alpha),
+        declared_arms=("alpha=0", "alpha=5", "alpha=10"),
+        decides_looks=False,
+    )
+
+    comparison = compare_arms(of_second_setting)
+
+    assert next_step(comparison) is None
+    assert advice(comparison).startswith("Test alpha 10 in a new sweep before you use it. ")
+
+
 def test_next_step_trains_missing_trials_where_new_seeds_decide_nothing() -> None:
     evidence = _evidence({5.0: [0.3, -0.2, 0.1], 10.0: [0.2, -0.1, 0.3]}, None)
     baseline = tuple(one for one in evidence.trials if one.alpha == 0)
@@ -129,6 +168,30 @@ def test_next_step_trains_missing_trials_where_new_seeds_decide_nothing() -> Non
         assert step is not None
         assert step.command == ("neftune", "sweep", "results/s/sweep.yaml", "--output", "results/s")
         assert step.cost == "at most 2 trials"
+
+
+@pytest.mark.parametrize(("declared", "is_offered"), [(20, False), (21, True)])
+def test_missing_trials_are_trained_only_if_they_can_decide_an_open_arm(declared: int, is_offered: bool) -> None:
+    evidence = _evidence({5.0: [0.3, -0.2, 0.1, -0.1] * 5, 10.0: [0.001, -0.001, 0.002]}, None)
+
+    comparison = compare_arms(
+        replace(evidence, declared_seeds=tuple(range(declared)), unfinished=("alpha=10,seed=3 has not started",))
+    )
+
+    assert list(decide(comparison).open_arms) == ["alpha=5"]
+    assert (next_step(comparison) is not None) == is_offered
+
+
+def test_no_missing_trial_is_trained_if_every_arm_is_decided() -> None:
+    evidence = _evidence({5.0: [-0.100, -0.101, -0.099], 10.0: [-0.100, -0.101, -0.099, -0.102]}, None)
+    unfinished = ("alpha=5,seed=3 failed: out of memory",)
+
+    comparison = compare_arms(
+        replace(evidence, declared_seeds=(0, 1, 2, 3), unfinished=unfinished, failed_trials=("alpha=5,seed=3",))
+    )
+
+    assert headline(comparison).word == "DECIDED"
+    assert next_step(comparison) is None
 
 
 @pytest.mark.parametrize("is_missing", [True, False])
@@ -145,7 +208,7 @@ def test_missing_trials_come_before_a_new_sweep_if_an_arm_has_few_seeds(is_missi
 
 
 def test_failed_trials_are_retried() -> None:
-    evidence = replace(_evidence({5.0: [0.3, -0.2], 10.0: [0.2, -0.1, 0.3]}, None), has_failed_trials=True)
+    evidence = replace(_evidence({5.0: [0.3, -0.2], 10.0: [0.2, -0.1, 0.3]}, None), failed_trials=("alpha=5,seed=2",))
 
     step = next_step(compare_arms(replace(evidence, unfinished=("alpha=5, seed 2 failed: out of memory",))))
 
@@ -159,10 +222,23 @@ def test_an_arm_that_failed_in_all_trials_is_retried_after_the_planned_looks() -
     unfinished = ("alpha=5, seed 0 failed: out of memory",)
 
     assert next_step(compare_arms(replace(evidence, unfinished=unfinished))) is None
-    step = next_step(compare_arms(replace(evidence, unfinished=unfinished, has_failed_trials=True)))
+    step = next_step(compare_arms(replace(evidence, unfinished=unfinished, failed_trials=("alpha=5,seed=0",))))
     assert step is not None
     assert step.command[-2:] == ("--retry", "failed")
     assert step.cost == "at most 5 seeds, 5 trials"
+
+
+def test_decided_arms_may_go_on_after_the_retry_of_an_arm_without_trials() -> None:
+    plan = replace(LOOKS, looks_taken=1)
+    evidence = _evidence({10.0: [-0.100, -0.101, -0.099]}, plan)
+    declared = replace(evidence, declared_arms=("alpha=0", "alpha=5", "alpha=10"), failed_trials=("alpha=5,seed=0",))
+
+    comparison = compare_arms(replace(declared, unfinished=("alpha=5, seed 0 failed: out of memory",)))
+
+    assert arms_with_further_seeds(comparison) == ()
+    step = next_step(comparison)
+    assert step is not None
+    assert step.cost == "at most 5 seeds, 9 trials"  # 5 of alpha 5, and 2 further ones of both other arms
 
 
 def test_missing_trials_of_the_baseline_are_trained_after_the_last_look() -> None:
@@ -174,6 +250,31 @@ def test_missing_trials_of_the_baseline_are_trained_after_the_last_look() -> Non
     assert step is not None
     assert step.command == ("neftune", "sweep", "results/s/sweep.yaml", "--output", "results/s")
     assert step.cost == "at most 5 seeds, 2 trials"
+
+
+@pytest.mark.parametrize("lost", [{4}, {1}, {2, 4}])
+def test_no_command_tests_the_last_look_again(lost: set[int]) -> None:
+    evidence = replace(_evidence({5.0: [0.3, -0.2, 0.1, 0.2, -0.1]}, LOOKS), failed_trials=("alpha=0,seed=4",))
+    kept = tuple(one for one in evidence.trials if one.alpha or one.seed not in lost)
+
+    comparison = compare_arms(replace(evidence, trials=kept, unfinished=("alpha=0, seed 4 failed: out of memory",)))
+
+    assert headline(comparison).word == "NOT DECIDED"
+    assert next_step(comparison) is None
+
+
+@pytest.mark.parametrize(("failed", "trials"), [((), 5), (("alpha=0,seed=1",), 4)])
+def test_missing_trials_of_taken_looks_are_trained_with_the_further_ones(failed: tuple[str, ...], trials: int) -> None:
+    evidence = _evidence(
+        {5.0: [0.3, -0.2, 0.1, 0.2]}, replace(LOOKS, looks=(4, 6), seeds=tuple(range(6)), looks_taken=1)
+    )
+    kept = tuple(one for one in evidence.trials if one.alpha or one.seed != 1)
+
+    step = next_step(compare_arms(replace(evidence, trials=kept, failed_trials=failed)))
+
+    assert step is not None
+    assert step.cost == f"at most 6 seeds, {trials} trials"  # 2 further ones of both arms, and one of the first look
+    assert "--retry" not in step.command
 
 
 def test_exploratory_arms_get_further_seeds_after_the_decision_on_the_primary_arm() -> None:

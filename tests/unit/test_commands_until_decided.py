@@ -14,12 +14,13 @@ from neftune_cli.commands.request import plan_sweep, raise_any_with_spec_problem
 from neftune_cli.commands.run_plan import after_taken_looks, run_plan
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.reporting.next_step import next_step
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps import runner
 from neftune_cli.sweeps.plan import Plan, missing_trials, trial_folder
 from neftune_cli.sweeps.runner import SweepOutcome
 from neftune_cli.sweeps.trial_runner import TrialRunner
-from tests.finished_trials import trial_record, write_trial
+from tests.finished_trials import trial_record, write_failed_trial, write_trial
 
 Losses = Callable[[str, int], float]
 FIELDS = {
@@ -64,6 +65,7 @@ def run(
         sweep.open(plan.spec)
         for trial in missing:
             if trial.arm in failing:
+                write_failed_trial(trial_folder(sweep, trial), trial.id, "out of memory")
                 continue
             loss = 3.0 if trial.is_base else losses(trial.arm, trial.seed or 0)
             record = trial_record(trial.id, trial.arm, trial.seed, loss, alpha=trial.alpha, identity=trial.identity)
@@ -164,6 +166,26 @@ def test_no_arm_is_decided_if_the_trials_of_the_baseline_are_lost(
 
     assert plan.notes[-1].endswith("not decided: alpha=5 and alpha=10.")
     assert {trial.arm for trial in missing_trials(plan, planned.folder)} == {"alpha=0", "alpha=5", "alpha=10"}
+
+
+def test_a_retried_arm_without_trials_can_reopen_the_decided_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, all_better, monkeypatch, failing=("alpha=10",))
+    planned = plan_sweep(None, FIELDS, tmp_path, TrialRunner().inspect)
+    finished = sum(map(len, seeds_of(tmp_path).values()))
+
+    as_is, retried = after_taken_looks(planned), after_taken_looks(planned, retry_failed=True)
+
+    assert as_is.notes[-1].endswith("no arm gets further seeds.")
+    assert missing_trials(as_is, planned.folder) == []
+    assert retried == planned.plan
+    left = [one for one in missing_trials(retried, planned.folder, retry_failed=True) if not one.is_base]
+    assert len(left) == 3 * 8 - finished
+    (compared,) = compare_sweep(planned.folder)
+    step = next_step(compared.comparison)
+    assert step is not None
+    assert step.cost.startswith(f"at most 8 seeds, {len(left)} trials")
 
 
 def test_nothing_is_left_if_every_arm_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,6 +218,28 @@ def test_arms_are_declared_whether_or_not_they_have_trials(tmp_path: Path, hand_
     (found,) = sweep_evidence([_sweep(tmp_path / "one", treated)])
 
     assert found.declared_arms == ("alpha=0", "alpha=5", "alpha=10")
+    assert found.declared_seeds == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("moved", "parts"),
+    [
+        ("alpha=5", [({"base", "alpha=0"}, True), ({"alpha=5"}, False)]),
+        ("base", [({"base"}, True), ({"alpha=0", "alpha=5"}, True)]),
+    ],
+)
+def test_planned_looks_are_taken_of_the_first_setting_with_a_trained_arm(
+    moved: str, parts: list[tuple[set[str], bool]], tmp_path: Path, hand_made_records: Records
+) -> None:
+    other = {"environment": {"device": "cuda"}}
+    records = [
+        one.model_copy(update={"identity": {**one.identity, **other}}) if one.arm == moved else one
+        for one in hand_made_records
+    ]
+
+    found = sweep_evidence([_sweep(tmp_path / "one", records)])
+
+    assert [({trial.arm for trial in one.trials}, one.origin.decides_looks) for one in found] == parts
 
 
 def test_sweeps_with_lora_of_different_versions_of_peft_are_separate(

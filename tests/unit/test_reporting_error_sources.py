@@ -87,14 +87,25 @@ def test_gain_of_the_best_arm_is_its_own() -> None:
     # every pair of seeds selects alpha=5, so that its gain is its mean over the seeds that are left
     assert sentences is not None
     assert sentences.startswith(
-        "alpha=5 has the best mean held-out loss. Its difference from alpha=0 is −0.1300. This estimate is optimistic "
-        "on average, because the arm was selected on the same seeds and items. Where one part of the seeds and items "
+        "alpha=5 has the best mean held-out loss of alpha=5 and alpha=10. Its difference from alpha=0 is −0.1300. This "
+        "estimate is optimistic on average, because the arm was selected on the same seeds and items. Where one part "
+        "of the seeds and items "
         "selects alpha=5, the difference on the rest is −0.1"
     )
     assert sentences.endswith(
         "If no arm is better than the others, about a third to a half of the bias remains. The selected arm was "
         "alpha=5 in 100% of the splits."
     )
+
+
+def test_best_arm_is_not_called_better_than_the_baseline_that_all_arms_are_worse_than() -> None:
+    worse = {alpha: (0.10, 0.12 + alpha / 100, 0.17) for alpha in (5.0, 10.0, 15.0)}
+    many = {float(alpha): (0.10, 0.12 + alpha / 100, 0.17) for alpha in range(5, 12)}
+
+    few, several = best_arm_sentences(compared(worse)), best_arm_sentences(compared(many))
+
+    assert (few or "").startswith("alpha=5 has the best mean held-out loss of alpha=5, alpha=10 and alpha=15. Its diff")
+    assert (several or "").startswith("alpha=5 has the best mean held-out loss of 7 arms. Its difference from alpha=0")
 
 
 def test_range_over_the_selected_arms_if_no_arm_is_selected_often() -> None:

@@ -219,7 +219,9 @@ def test_the_caption_of_early_stopping_states_its_own_families(whole: Comparison
     assert "are two families of tests." in caption
     assert "alpha=0 after its last epoch is tested alone." in caption
     assert "any-noise" not in caption
-    assert "Verdicts use single tests at the 5\\% level. The interval" in to_latex([whole])
+    controlled = replace(whole, arms=(*whole.arms, control), plan=AnalysisPlan(controls=("alpha=10",)))
+    for one in (whole, controlled):
+        assert "Verdicts use single tests at the 5\\% level. The interval" in to_latex([one])
 
 
 def test_captions_name_departures_and_arms_that_are_tested_alone() -> None:
