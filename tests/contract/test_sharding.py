@@ -12,7 +12,8 @@ import pytest
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model
-from neftune_cli.store import SweepFolder
+from neftune_cli.store import SweepFolder, TrialFolder
+from tests.contract.test_data_parallel import SUM_ORDER
 from tests.small_model import SMALL_MODEL
 from tests.stopped_trials import TRAINED, results, run_with_stops, trial_of
 from tests.unit.test_config_accelerate_config import written
@@ -26,7 +27,7 @@ two_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs t
 @pytest.mark.parametrize(
     ("recipe", "efficient_loading"),
     [
-        ({"batch_size": 2, "gradient_accumulation": 2, "max_steps": 7}, True),
+        ({}, True),
         ({"lora_rank": 4}, False),
         ({"sft": {"gradient_checkpointing": True}}, False),
     ],
@@ -43,6 +44,24 @@ def test_shards_change_no_result(tmp_path: Path, recipe: dict[str, Any], efficie
     assert results(tmp_path / "resumed") == expected
     for config in (tmp_path / "whole/model").glob("config.json"):  # adapters have none
         assert (tmp_path / "sharded/model/config.json").read_text() == config.read_text()
+
+
+@pytest.mark.slow
+@two_cores
+@pytest.mark.usefixtures("small_model")
+def test_gradient_accumulation_sums_in_another_order(tmp_path: Path) -> None:
+    """Each process accumulates two batches of one example. The last step ends within an epoch."""
+    trial = trial_of(batch_size=1, sft={"gradient_accumulation_steps": 4}, max_steps=7)
+    settings = TrialSettings(processes=2, fsdp={}, keep_model=True)
+    run_with_stops(trial, tmp_path / "whole", [], TrialSettings(processes=2, keep_model=True), _model)
+    run_with_stops(trial, tmp_path / "sharded", [], settings, _model)
+    run_with_stops(trial, tmp_path / "resumed", [2, TRAINED], settings, _model)
+    whole, sharded = (
+        [point.train_loss for point in TrialFolder(tmp_path / name).curve() if point.train_loss is not None]
+        for name in ("whole", "sharded")
+    )
+    assert sharded == pytest.approx(whole, rel=SUM_ORDER)
+    assert results(tmp_path / "resumed") == results(tmp_path / "sharded")
 
 
 @pytest.mark.slow
