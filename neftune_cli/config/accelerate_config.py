@@ -59,6 +59,9 @@ def sharding_problems(spec: SweepSpec, sharding: Sharding, hardware: str) -> Ite
     for recipe in [spec.recipe_of(arm) for arm in spec.arms]:
         if recipe.sft.get("fp16"):
             yield Problem(f"{ACCELERATE_CONFIG} cannot be used with fp16 in the recipe.", "Use --precision bfloat16.")
+        if "accelerator_config" in recipe.sft:
+            what = f"{ACCELERATE_CONFIG} cannot be used with accelerator_config in the recipe."
+            yield Problem(what, "Remove one of them.")
         precision = hardware if recipe.precision == "auto" else recipe.precision
         if (chosen := recipe.sft.get("bf16")) is not None:
             precision = "bfloat16" if chosen else "float32"
