@@ -1,28 +1,14 @@
 """Configuration files of accelerate for fully sharded data parallelism (FSDP): the keys that neftune reads."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from neftune_cli.config.run_settings import ACCELERATE_CONFIG, Sharding
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import Problem, UsageError, did_you_mean
-
-ACCELERATE_CONFIG = "--accelerate-config"
-
-
-@dataclass(frozen=True)
-class Sharding:
-    """How the processes of a trial share its weights, gradients and optimizer state."""
-
-    processes: int
-    """Number of processes, each with its own GPU or core."""
-    mixed_precision: str | None = None
-    """Value of `mixed_precision` in the file, None if it has none."""
-    fsdp: Mapping[str, Any] = field(default_factory=dict)
-    """Values of `SFTConfig.fsdp_config`."""
 
 
 def read_accelerate_config(path: Path) -> Sharding:

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.config.accelerate_config import ACCELERATE_CONFIG, Sharding, read_accelerate_config
 from neftune_cli.config.executors import EXECUTORS, INLINE, LOCAL, missing_library, settings_without_effect
 from neftune_cli.config.slurm_settings import parse_slurm
 from neftune_cli.errors import Problem, Problems, UsageError
@@ -63,6 +62,21 @@ class Tracking:
     """Values of `LiveTracker`."""
     folder: str
     """Folder with a folder of files for each tracker; absolute."""
+
+
+ACCELERATE_CONFIG = "--accelerate-config"
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How the processes of a trial share its weights, gradients and optimizer state."""
+
+    processes: int
+    """Number of processes, each with its own GPU or core."""
+    mixed_precision: str | None = None
+    """Value of `mixed_precision` in the file, None if it has none."""
+    fsdp: Mapping[str, Any] = field(default_factory=dict)
+    """Values of `SFTConfig.fsdp_config`."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +260,11 @@ def parse_workers(text: str) -> int | None:
 
 
 def _sharding(file: Path | None) -> Sharding | None:
-    return None if file is None else read_accelerate_config(file)
+    if file is None:
+        return None
+    from neftune_cli.config.accelerate_config import read_accelerate_config
+
+    return read_accelerate_config(file)
 
 
 def _problems_of_processes(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from neftune_cli.config.accelerate_config import Sharding, sharding_problems
+from neftune_cli.config.accelerate_config import sharding_problems
 from neftune_cli.config.arms import arm_name
+from neftune_cli.config.run_settings import Sharding
 from neftune_cli.config.spec import ArmSpec, HarnessTasks, ResolvedEvaluation, SweepSpec, TrialSpec
 from neftune_cli.data.examples import GenerationDefaults, InstructionData
 from neftune_cli.errors import Problem, Problems, UsageError

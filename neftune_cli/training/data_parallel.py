@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.config.accelerate_config import ACCELERATE_CONFIG, Sharding
+from neftune_cli.config.run_settings import ACCELERATE_CONFIG, Sharding
 from neftune_cli.config.spec import TrainSpec
 from neftune_cli.errors import Problem, TrialError, UsageError
 
