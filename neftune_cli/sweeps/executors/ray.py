@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ from neftune_cli.sweeps.inspection import ClusterSlots
 
 CONNECT_SECONDS = 10.0
 """Seconds in which the head node of a cluster must answer."""
+REPEAT_SECONDS = 2.0
+"""Seconds after which a request to stop is repeated. Ray loses it if the task starts at the same moment."""
 CLOSE_SECONDS = 5.0
 """Seconds that `close` waits until a trial with copied files has released its lease."""
 
@@ -183,9 +186,17 @@ class RayJob:
         self._reference, self._copied = reference, copied
         self._answer: WorkerMessage | None = None
         self._copy: CopiedTrial | None = None
+        self._asked_at: float | None = None
+        """Time of the last request to stop; None if there is none."""
 
     def result(self) -> WorkerMessage | None:
         """Return the answer, or None while the task waits or runs."""
+        answer = self._result()
+        if answer is None and self._asked_at is not None and time.monotonic() - self._asked_at > REPEAT_SECONDS:
+            self.cancel(at_once=False)
+        return answer
+
+    def _result(self) -> WorkerMessage | None:
         if self._copy:
             return self._copy.result()
         if self._answer is None and ray_library().wait([self._reference], timeout=0)[0]:
@@ -195,9 +206,10 @@ class RayJob:
         return self._answer
 
     def cancel(self, *, at_once: bool) -> None:
-        """Cancel the task. Unless `at_once`, its trial writes a checkpoint."""
-        if self.result() is not None:
+        """Cancel the task. Unless `at_once`, its trial writes a checkpoint, and `result` repeats the request."""
+        if self._result() is not None:
             return
+        self._asked_at = None if at_once else time.monotonic()
         if self._copy:
             self._copy.cancel(at_once=at_once)
         else:

@@ -87,9 +87,9 @@ class CopiedTrial:
             self._is_cancelled = True
             if self._answer is not None or self._stream is None:
                 return
-            if self._has_started and not at_once:
+            if not at_once:
                 self._stops.request.remote(self._key)
-            else:
+            if at_once or not self._has_started:  # Ray may lose this request while the task starts
                 ray_library().cancel(self._stream, force=at_once)
 
     def join(self, seconds: float) -> None:
