@@ -72,8 +72,7 @@ def executable_plan(
                 from neftune_cli.sweeps.measurement_cache import remember_machine
 
                 remember_machine(found)  # before the number of processes changes what is known of the machine
-            processes = run_settings.trial_settings.processes
-            return found.for_processes(processes, run_settings.sharding, available_cores())
+            return found.for_processes(run_settings.trial_settings, available_cores())
 
         planned = plan_sweep(file, fields, output, inspect, lambda: say(READING), pause_at=pause_at)
         if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training

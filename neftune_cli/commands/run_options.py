@@ -88,7 +88,7 @@ NumberOfProcesses = Annotated[
 AccelerateConfig = Annotated[
     Path | None,
     Option(
-        "--accelerate-config",
+        run_settings.ACCELERATE_CONFIG,
         "Shard the weights of each trial over several GPUs with FSDP, as this configuration file of accelerate says. "
         "Its num_processes replaces --nproc.",
         RUN,

@@ -54,6 +54,10 @@ WANDB_OFFLINE = "wandb-offline"
 """Name of the tracker that writes the runs of Weights & Biases into files instead of to its server."""
 
 
+ACCELERATE_CONFIG = "--accelerate-config"
+"""Option that names a configuration file of accelerate."""
+
+
 @dataclass(frozen=True)
 class Tracking:
     """Trackers of running trials."""
@@ -62,9 +66,6 @@ class Tracking:
     """Values of `LiveTracker`."""
     folder: str
     """Folder with a folder of files for each tracker; absolute."""
-
-
-ACCELERATE_CONFIG = "--accelerate-config"
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ class TrialSettings:
     """Number of trials of the sweep that can run in parallel, on one machine or on a cluster."""
     processes: int = 1
     """Number of processes that train the trial together, each with its own GPU or core."""
-    fsdp: Mapping[str, Any] | None = None
-    """Values of `SFTConfig.fsdp_config` if the processes share the weights; None if each has all of them."""
+    sharding: Sharding | None = None
+    """How the processes share the weights; None if each has all of them."""
     tracking: Tracking | None = None
     """Trackers that show the trial while it runs."""
     lease_seconds: float = 120.0
@@ -117,8 +118,6 @@ class SweepSettings:
     """Values of the options that only this executor reads, by parameter name."""
     trial_settings: TrialSettings = TrialSettings()
     """Run settings of each trial."""
-    sharding: Sharding | None = None
-    """How the processes of a trial share the weights; None if each has all of them."""
     keep: Keep = Keep.NONE
     """Trained models that remain after the sweep."""
     retry_failed: bool = False
@@ -179,7 +178,6 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
         executor=executor,
         executor_settings=executor_settings or {},
         trial_settings=_trial_settings(unread, keep, processes, sharding, tracking),
-        sharding=sharding,
         keep=keep,
         retry_failed=unread.pop("retry", None) is Retry.FAILED,
         fail_fast=unread.pop("fail_fast", False),
@@ -202,7 +200,7 @@ def _trial_settings(
         halve_batch=unread.pop("on_oom") is OnOom.HALVE_BATCH,
         stop_on_divergence=unread.pop("stop_on_divergence"),
         processes=processes,
-        fsdp=sharding.fsdp if sharding else None,
+        sharding=sharding,
         tracking=tracking,
     )
 

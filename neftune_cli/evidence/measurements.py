@@ -268,9 +268,8 @@ def joined_manifests(manifests: Sequence[str]) -> str:
 def _run_options(command: Sequence[str]) -> Iterator[str]:
     """Yield the options of a command that say where and in how many processes trials run, each with its value."""
     of_executors = {name for executor in EXECUTORS for name in EXECUTORS[executor].settings}
-    names = {"nproc", "accelerate_config", "executor", *of_executors} - {
-        "detach"
-    }  # which has no value, and does not say where trials run
+    of_executors.discard("detach")  # it has no value, and does not say where trials run
+    names = {"nproc", "accelerate_config", "executor", *of_executors}
     options = {f"--{name.replace('_', '-')}" for name in names}
     for index, argument in enumerate(command):
         if argument in options:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from neftune_cli.config.accelerate_config import sharding_problems
 from neftune_cli.config.arms import arm_name
-from neftune_cli.config.run_settings import Sharding
+from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.config.spec import ArmSpec, HarnessTasks, ResolvedEvaluation, SweepSpec, TrialSpec
 from neftune_cli.data.examples import GenerationDefaults, InstructionData
 from neftune_cli.errors import Problem, Problems, UsageError
@@ -92,22 +92,22 @@ class Inspection:
     cluster_slots: ClusterSlots | None = None
     """Trials in parallel on a cluster; None if the cores and the memory of this machine determine them."""
 
-    def for_processes(self, processes: int, sharding: Sharding | None, cores: int) -> "Inspection":
+    def for_processes(self, settings: TrialSettings, cores: int) -> "Inspection":
         """Return the facts for trials that several processes train together, with the problems of that.
 
         Their noise is not that of one process, so their number is part of the environment, as is their sharding, which
         changes the results in bfloat16. One worker sees all GPUs.
         """
-        if processes == 1:
+        if settings.processes == 1:
             return self
         problems = Problems()
-        problems.attempt(lambda: check_devices(processes, sharding, gpus=self.gpus, cores=cores))
+        problems.attempt(lambda: check_devices(settings, gpus=self.gpus, cores=cores))
         recipes = [self.spec.recipe_of(arm) for arm in self.spec.arms]
-        problems.add(problem for one in recipes for problem in batch_problems(one, processes, sharding))
-        more = {"processes": str(processes)}
-        if sharding is not None:
-            problems.add(sharding_problems(self.spec, sharding, self.environment["precision"]))
-            more["fsdp"] = json.dumps(sharding.fsdp, sort_keys=True)
+        problems.add(problem for one in recipes for problem in batch_problems(one, settings))
+        more = {"processes": str(settings.processes)}
+        if settings.sharding is not None:
+            problems.add(sharding_problems(self.spec, settings.sharding, self.environment["precision"]))
+            more["fsdp"] = json.dumps(settings.sharding.fsdp, sort_keys=True)
         return replace(
             self,
             problems=(*self.problems, *problems.found),

@@ -11,7 +11,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from neftune_cli.config.run_settings import TrialSettings
+from neftune_cli.config.run_settings import Sharding, TrialSettings
 from neftune_cli.config.spec import TrialSpec
 
 
@@ -25,6 +25,7 @@ def main() -> None:
 
     configure_process()
     spec, cache = TrialSpec.model_validate(request["spec"]), ModelCache()
+    sharding = Sharding(**request["sharding"]) if request["sharding"] else None
     prepared = cache.prepared_data(spec)
     with tempfile.TemporaryDirectory(prefix="neftune-") as work:
         train_as_other_rank(
@@ -32,7 +33,7 @@ def main() -> None:
             cache.shared_model(spec),
             prepared,
             Path(work),
-            settings=TrialSettings(processes=request["processes"], fsdp=request["fsdp"]),
+            settings=TrialSettings(processes=request["processes"], sharding=sharding),
             halvings=request["halvings"],
         )
     os._exit(0)  # without a barrier of the group, which rank 0 may have left

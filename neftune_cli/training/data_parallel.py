@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.config.run_settings import ACCELERATE_CONFIG, Sharding
+from neftune_cli.config.run_settings import ACCELERATE_CONFIG, TrialSettings
 from neftune_cli.config.spec import TrainSpec
 from neftune_cli.errors import Problem, TrialError, UsageError
 
@@ -52,29 +52,30 @@ def divided_batch(at_once: int, accumulated: int, processes: int) -> tuple[int, 
     return size, accumulated // steps
 
 
-def batch_problems(train: TrainSpec, processes: int, sharding: Sharding | None = None) -> Iterator[Problem]:
+def batch_problems(train: TrainSpec, settings: TrialSettings) -> Iterator[Problem]:
     """Yield a problem if the examples of a step cannot be divided among the processes."""
     try:
-        divided_batch(train.batch_size, train.gradient_accumulation, processes)
+        divided_batch(train.batch_size, train.gradient_accumulation, settings.processes)
     except ValueError as error:
-        what = f"{_given(processes, sharding)}: {error}."
-        yield Problem(what, f"Use a --batch-size that is a multiple of {processes}.")
+        what = f"{_given(settings)}: {error}."
+        yield Problem(what, f"Use a --batch-size that is a multiple of {settings.processes}.")
 
 
-def _given(processes: int, sharding: Sharding | None) -> str:
-    return f"--nproc {processes}" if sharding is None else f"{ACCELERATE_CONFIG}: num_processes {processes}"
+def _given(settings: TrialSettings) -> str:
+    """Return the text that gave the number of processes."""
+    return f"{f'{ACCELERATE_CONFIG}: num_processes' if settings.sharding else '--nproc'} {settings.processes}"
 
 
-def check_devices(processes: int, sharding: Sharding | None = None, *, gpus: int, cores: int) -> None:
+def check_devices(settings: TrialSettings, *, gpus: int, cores: int) -> None:
     """Check that each process has a GPU or, on a machine without one, a core.
 
     Raises:
         UsageError: there are too few.
     """
     available, name = (gpus, "GPU") if gpus else (cores, "core")
-    if processes > available:
-        what = f"{_given(processes, sharding)}: this machine has {available} {name}{'' if available == 1 else 's'}."
-        if sharding is None:
+    if settings.processes > available:
+        what = f"{_given(settings)}: this machine has {available} {name}{'' if available == 1 else 's'}."
+        if settings.sharding is None:
             fix = f"Use --nproc {available} or less."
         else:
             fix = f"Use num_processes: {available} or less." if available > 1 else f"Remove {ACCELERATE_CONFIG}."

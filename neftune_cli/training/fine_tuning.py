@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -103,7 +103,7 @@ def _rank_request(trial: Trial, halvings: int, settings: TrialSettings) -> dict[
         "spec": trial.spec.model_dump(mode="json", by_alias=True),
         "halvings": halvings,
         "processes": settings.processes,
-        "fsdp": settings.fsdp,
+        "sharding": asdict(settings.sharding) if settings.sharding else None,
     }
 
 
@@ -161,7 +161,7 @@ def _trainer(
         work=work,
         halvings=halvings,
         processes=settings.processes,
-        fsdp=settings.fsdp,
+        fsdp=settings.sharding.fsdp if settings.sharding else None,
     )
     return build_trainer(
         loaded.model,

@@ -46,12 +46,12 @@ def test_each_halving_halves_the_batches_of_the_processes() -> None:
 
 def test_batches_and_devices_that_do_not_fit_are_refused() -> None:
     train = TrainSpec(epochs=1, learning_rate=1e-3, batch_size=5, max_length=64)
-    assert [*batch_problems(train, 2)]
-    assert not [*batch_problems(train, 5)]
+    assert [*batch_problems(train, TrialSettings(processes=2))]
+    assert not [*batch_problems(train, TrialSettings(processes=5))]
     for gpus, cores in ((1, 8), (0, 1)):
         with pytest.raises(UsageError, match=r"--nproc 2: this machine has 1 .*Use --nproc 1"):
-            check_devices(2, gpus=gpus, cores=cores)
-    check_devices(2, gpus=2, cores=1)
+            check_devices(TrialSettings(processes=2), gpus=gpus, cores=cores)
+    check_devices(TrialSettings(processes=2), gpus=2, cores=1)
 
 
 def test_every_problem_of_a_number_of_processes_is_reported(neftune: Neftune) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from neftune_cli.config.run_settings import TrialSettings
+from neftune_cli.config.run_settings import Sharding, TrialSettings
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.store import SweepFolder, TrialFolder
+from tests.accelerate_files import written
 from tests.contract.test_data_parallel import SUM_ORDER
 from tests.small_model import SMALL_MODEL
 from tests.stopped_trials import TRAINED, results, run_with_stops, trial_of
-from tests.unit.test_config_accelerate_config import written
 
 two_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 
@@ -34,8 +34,7 @@ two_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs t
 )
 def test_shards_change_no_result(tmp_path: Path, recipe: dict[str, Any], efficient_loading: bool) -> None:
     """Neither does a stop within an epoch, at the end of an epoch, or after training."""
-    fsdp = {"cpu_ram_efficient_loading": efficient_loading}
-    sharded = TrialSettings(processes=2, fsdp=fsdp, keep_model=True)
+    sharded = _sharded(cpu_ram_efficient_loading=efficient_loading)
     run_with_stops(trial_of(**recipe), tmp_path / "whole", [], TrialSettings(processes=2, keep_model=True), _model)
     run_with_stops(trial_of(**recipe), tmp_path / "sharded", [], sharded, _model)
     run_with_stops(trial_of(**recipe), tmp_path / "resumed", [3, 4, TRAINED], sharded, _model)
@@ -52,7 +51,7 @@ def test_shards_change_no_result(tmp_path: Path, recipe: dict[str, Any], efficie
 def test_gradient_accumulation_sums_in_another_order(tmp_path: Path) -> None:
     """Each process accumulates two batches of one example. The last step ends within an epoch."""
     trial = trial_of(batch_size=1, sft={"gradient_accumulation_steps": 4}, max_steps=7)
-    settings = TrialSettings(processes=2, fsdp={}, keep_model=True)
+    settings = _sharded()
     run_with_stops(trial, tmp_path / "whole", [], TrialSettings(processes=2, keep_model=True), _model)
     run_with_stops(trial, tmp_path / "sharded", [], settings, _model)
     run_with_stops(trial, tmp_path / "resumed", [2, TRAINED], settings, _model)
@@ -69,7 +68,7 @@ def test_gradient_accumulation_sums_in_another_order(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small_model")
 def test_shards_in_bfloat16_have_the_noise_of_the_formula(tmp_path: Path) -> None:
     """A trial whose noise deviates from the formula fails."""
-    settings = TrialSettings(processes=2, fsdp={}, keep_model=True)
+    settings = _sharded()
     run_with_stops(trial_of(precision="bfloat16"), tmp_path / "trial", [3], settings, _model)
 
 
@@ -102,6 +101,10 @@ def test_a_process_that_waits_for_a_dead_rank_ends() -> None:
     result = subprocess.run([sys.executable, "-c", _DEAD_RANK], check=False, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "Process 1 of the trial ended with exit code 3; its error is above. Rank 0 ends too.\n"
+
+
+def _sharded(**fsdp: bool) -> TrialSettings:
+    return TrialSettings(processes=2, sharding=Sharding(2, fsdp=fsdp), keep_model=True)
 
 
 def _model() -> LoadedModel:

@@ -4,38 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from accelerate.commands.config.config_args import ClusterConfig
-from accelerate.utils import ComputeEnvironment, DistributedType
+from accelerate.utils import DistributedType
 
 from neftune_cli.config.accelerate_config import read_accelerate_config, sharding_problems
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import UsageError
+from tests.accelerate_files import written
 from tests.command_line import Neftune
-
-FSDP = {
-    "fsdp_version": 2,
-    "fsdp_reshard_after_forward": True,
-    "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
-    "fsdp_offload_params": False,
-    "fsdp_state_dict_type": "SHARDED_STATE_DICT",
-    "fsdp_cpu_ram_efficient_loading": True,
-    "fsdp_activation_checkpointing": False,
-}
-
-
-def written(path: Path, fsdp: dict[str, Any] | None = None, **values: Any) -> Path:
-    """Let accelerate write a configuration file of two processes."""
-    config: dict[str, Any] = {
-        "compute_environment": ComputeEnvironment.LOCAL_MACHINE,
-        "distributed_type": DistributedType.FSDP,
-        "mixed_precision": "no",
-        "use_cpu": False,
-        "debug": False,
-        "num_processes": 2,
-        "fsdp_config": FSDP | (fsdp or {}),
-    }
-    ClusterConfig(**(config | values)).to_yaml_file(path / "config.yaml")
-    return path / "config.yaml"
 
 
 def test_a_file_of_accelerate_is_read(tmp_path: Path) -> None:
