@@ -104,7 +104,8 @@ def _origin(facts: CardFacts) -> Iterator[tuple[str, str]]:
     if manifest.versions:
         yield "versions", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     if hardware := manifest.hardware:
-        known = {"device": hardware.device, "precision": hardware.precision}
+        precision = identity.get("environment", {}).get("precision")
+        known = {"device": hardware.device, "gpus": hardware.gpus, "precision": precision}
         yield "hardware", ", ".join(f"{name} {value}" for name, value in known.items() if value)
 
 

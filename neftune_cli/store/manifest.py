@@ -33,11 +33,13 @@ class Hardware(ManifestPart):
     device: str | None = None
     """Device of the trials: `cuda`, `mps` or `cpu`."""
     precision: str | None = None
-    """Arithmetic of the trials."""
+    """Arithmetic of the training; several are separated by commas."""
     processor: str | None = None
-    """Processor, or its architecture."""
+    """Name of the processor, or its architecture."""
     cores: int | None = None
     """Number of CPU cores."""
+    gpus: str | None = None
+    """Number, name and memory of the GPUs, such as `2 x NVIDIA H200 (140 GiB)`."""
     system: str | None = None
     """Operating system."""
 

@@ -77,6 +77,8 @@ class Inspection:
     """`cuda`, `mps` or `cpu`."""
     gpus: int
     """Number of GPUs."""
+    gpu_models: str
+    """Number, name and memory of the GPUs; empty if they are not known."""
     environment: dict[str, str]
     """Everything besides spec, data and weights that can change a trial's numbers."""
     lora_environment: dict[str, str]

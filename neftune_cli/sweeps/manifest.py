@@ -4,7 +4,6 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from neftune_cli.config.process import typed_command
@@ -22,6 +21,7 @@ from neftune_cli.store.manifest import (
     Workers,
 )
 from neftune_cli.sweeps.plan import Plan, steps_of
+from neftune_cli.training.hardware import installed_version, processor_name
 from neftune_cli.training.trial import Trial
 
 _PACKAGES = (
@@ -40,22 +40,16 @@ _PACKAGES = (
 
 def new_manifest(plan: Plan, folder: Path, before: Manifest, notes: Sequence[str], *, workers: Workers) -> Manifest:
     """Return the manifest of a sweep that starts or resumes, with earlier values of start, costs, looks and trials."""
-    environment = plan.inspection.environment
+    versions = ((name, installed_version(name)) for name in _PACKAGES)
     return Manifest(
         started=before.started or utc_now(),
         ended=None,
         command=tuple(typed_command()),
         directory=str(Path.cwd()),
         folder=str(folder),
-        versions={"python": platform.python_version(), **_versions()},
+        versions={"python": platform.python_version(), **{name: found for name, found in versions if found}},
         git=_git_state(),
-        hardware=Hardware(
-            device=environment.get("device"),
-            precision=environment.get("precision"),
-            processor=platform.processor() or platform.machine(),
-            cores=os.cpu_count(),
-            system=platform.platform(),
-        ),
+        hardware=_hardware(plan),
         workers=workers,
         model=plan.spec.model,
         data=plan.data.name,
@@ -104,14 +98,19 @@ def with_measured_cost(manifest: Manifest, folder: SweepFolder, measured: Cost, 
     return manifest.model_copy(update={"ended": utc_now() if ended else None, "truth": measured, "trials": trials})
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+def _hardware(plan: Plan) -> Hardware:
+    """Return the machine of this command, with the arithmetic of the planned training."""
+    automatic = plan.inspection.environment.get("precision")
+    recipes = {one.spec.train.precision for one in plan.trials if not one.is_base}
+    precisions = {automatic if precision == "auto" else precision for precision in recipes}
+    return Hardware(
+        device=plan.inspection.device,
+        precision=", ".join(sorted(filter(None, precisions))) or None,
+        processor=processor_name(),
+        cores=os.cpu_count(),
+        gpus=plan.inspection.gpu_models or None,
+        system=platform.platform(),
+    )
 
 
 def _git_state() -> GitState | None:

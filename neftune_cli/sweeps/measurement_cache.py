@@ -11,7 +11,6 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +24,7 @@ from neftune_cli.sweeps.inspection import Inspection, LoadedSizes, data_facts, m
 from neftune_cli.sweeps.plan import Plan
 from neftune_cli.sweeps.resources import WorkerAllocation, available_cores
 from neftune_cli.training.cost import Calibration, recipe_key
+from neftune_cli.training.hardware import installed_version, processor_name
 
 FORMAT = 1
 """Version of the files and of the calibration. Raise it when equal keys no longer give equal values."""
@@ -50,6 +50,7 @@ class MachineFacts:
 
     device: str
     gpus: int
+    gpu_models: str
     environment: dict[str, str]
     lora_environment: dict[str, str]
 
@@ -180,23 +181,13 @@ def machine_key() -> dict[str, Any]:
     """Return the machine and the versions of the libraries that compute on it."""
     return {
         "format": FORMAT,
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": available_cores(),
         "gpus": _gpus(),
         "visible": {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")},
         "system": platform.platform(),
-        "versions": {name: _version(name) for name in ("neftune", "torch", "transformers", "trl", "peft")},
+        "versions": {name: installed_version(name) for name in ("neftune", "torch", "transformers", "trl", "peft")},
     }
-
-
-def _processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Return the model of the processor."""
-    with suppress(OSError):
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def _gpus(driver: Path = Path("/proc/driver/nvidia")) -> list[str]:
@@ -208,10 +199,3 @@ def _gpus(driver: Path = Path("/proc/driver/nvidia")) -> list[str]:
             lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
             found += [line.strip() for line in lines if line.startswith(("NVRM", "Model"))]
     return found
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

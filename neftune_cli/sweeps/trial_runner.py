@@ -27,7 +27,14 @@ from neftune_cli.sweeps.model_cache import ModelCache, loaded_sizes
 from neftune_cli.sweeps.plan import trial_folder
 from neftune_cli.sweeps.trial_state import TrialStateWriter
 from neftune_cli.training.cost import Calibration
-from neftune_cli.training.hardware import device_name, environment, gpu_count, release_memory, restore_torch_settings
+from neftune_cli.training.hardware import (
+    device_name,
+    environment,
+    gpu_count,
+    gpu_models,
+    release_memory,
+    restore_torch_settings,
+)
 from neftune_cli.training.sft_trainer import check_recipe
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial import ReportProgress, Trial, TrialOutput, TrialProgress, halvings_to_resume
@@ -74,6 +81,7 @@ class TrialRunner:
             problems=problems.found,
             device=device_name(),
             gpus=gpu_count(),
+            gpu_models=gpu_models(),
             environment=environment(lora=False, load_in_4bit=spec.load_in_4bit),
             lora_environment=environment(lora=True, load_in_4bit=spec.load_in_4bit),
             model=model_facts(source) if source else None,

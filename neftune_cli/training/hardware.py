@@ -3,9 +3,11 @@
 import ctypes
 import gc
 import os
+import platform
 import re
 import resource
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -29,6 +31,31 @@ def gpu_count() -> int:
 
     device = device_name()
     return torch.cuda.device_count() if device == "cuda" else int(device == "mps")
+
+
+def gpu_models() -> str:
+    """Return number, name and memory of the GPUs, such as `2 x NVIDIA H200 (140 GiB)`; empty if torch names none."""
+    import torch
+
+    if device_name() != "cuda":
+        return ""
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    models = Counter(f"{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)" for gpu in gpus)
+    return ", ".join(f"{number} x {model}" for model, number in models.items())
+
+
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the name of the processor as Linux states it, otherwise what Python knows, often the architecture."""
+    name = re.search(r"^model name\s*:\s*(.+)$", _read(cpuinfo), re.MULTILINE)
+    return name[1].strip() if name else platform.processor() or platform.machine()
+
+
+def installed_version(package: str) -> str | None:
+    """Return the version of a package, None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def device_name() -> str:
@@ -56,9 +83,8 @@ def environment(*, lora: bool, load_in_4bit: bool = False) -> dict[str, str]:
     packages = ["torch", "transformers", "trl", *(["peft"] if lora else [])]
     precision = "bfloat16" if has_bfloat16(device) else "float32"
     versions = {name: version(name) for name in packages}
-    if load_in_4bit:
-        with suppress(PackageNotFoundError):  # quantization_problems reports it
-            versions["bitsandbytes"] = version("bitsandbytes")
+    if load_in_4bit and (quantizer := installed_version("bitsandbytes")):  # quantization_problems reports its absence
+        versions["bitsandbytes"] = quantizer
     return {"device": device, "precision": precision, **versions}
 
 
@@ -138,6 +164,6 @@ def release_memory(device: str = "cpu") -> None:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

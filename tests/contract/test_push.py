@@ -80,7 +80,7 @@ def test_the_folder_has_the_model_and_a_card(sweep: SweepFolder, neftune: Neftun
     manifest = sweep.manifest()
     assert manifest.fingerprints is not None
     facts = [record.trial, manifest.fingerprints.model, manifest.fingerprints.data]
-    facts += [f"transformers {manifest.versions['transformers']}"]
+    facts += [f"transformers {manifest.versions['transformers']}", "device cpu, precision float32"]
     facts += ["neftune sweep --alphas 0,5 --seeds 3,4", f"{record.loss.eval_loss:.4f}", "NO VERDICT", "lora_rank: 2"]
     assert not [fact for fact in facts if fact not in card]
 

@@ -162,6 +162,11 @@ def test_the_manifest_has_versions_fingerprints_and_times(swept: Path) -> None:
     assert manifest["started"] <= manifest["ended"]
 
 
+def test_the_manifest_states_the_arithmetic_of_the_training_and_not_of_the_hardware(swept: Path) -> None:
+    manifest = json.loads((swept / "manifest.json").read_text())
+    assert manifest["hardware"]["precision"] == "float32"  # the recipe of tiny, also with bfloat16 in hardware
+
+
 def test_the_manifest_has_estimated_and_measured_costs(swept: Path) -> None:
     manifest = json.loads((swept / "manifest.json").read_text())
     estimate, truth = manifest["estimate"], manifest["truth"]

@@ -169,6 +169,16 @@ def test_resources_are_answered_from_the_manifest() -> None:
     assert "Git commit of neftune: d59f943 with uncommitted changes." in software
 
 
+@pytest.mark.parametrize("hardware", [{"device": "cuda", "gpus": "2 x NVIDIA L4 (22 GiB)"}, {"device": "cpu"}])
+def test_accelerators_are_not_asked_for_if_they_are_known_or_absent(hardware: dict[str, str]) -> None:
+    files = RunFiles.read([SPEC], [json.dumps({**MANIFEST, "hardware": hardware})])
+
+    [compute] = [one for one in checklist(comparison(), files) if one.question.startswith("Which hardware")]
+
+    assert compute.missing == ("the total compute of the project, with preliminary and failed experiments",)
+    assert f"Hardware: {', '.join(f'{part} {value}' for part, value in hardware.items())}." in compute.statements
+
+
 def test_unknown_facts_are_to_be_filled_in() -> None:
     of_nothing = {answer.question: answer.missing for answer in checklist(comparison(), RunFiles())}
     of_all = {answer.question: answer.missing for answer in checklist(replace(comparison(), plan=NOTHING), FULL)}

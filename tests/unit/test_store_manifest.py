@@ -37,6 +37,7 @@ WRITTEN: dict[str, Any] = {
         "precision": "float32",
         "processor": "x86_64",
         "cores": 2,
+        "gpus": None,
         "system": "Linux-6.18-x86_64",
     },
     "workers": {"number": 2, "threads": 1},

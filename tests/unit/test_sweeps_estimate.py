@@ -230,7 +230,7 @@ def test_cost_estimates_do_not_import_torch() -> None:
 
 def planned() -> Plan:
     data = DataFacts("d", "f", 160, 200, 120, True, GENERATION, ())
-    found = Inspection(ALPHAS, (), (), "cpu", 0, {}, {}, ModelFacts("m", "f"), data)
+    found = Inspection(ALPHAS, (), (), "cpu", 0, "", {}, {}, ModelFacts("m", "f"), data)
     return Plan(ALPHAS, ModelFacts("m", "f"), data, tuple(trials_of(ALPHAS)), found)
 
 

@@ -74,7 +74,7 @@ def planned(*trains: dict[str, Any], data: str = "data") -> Plan:
     trials = [Trial("base", BASE_ARM, spec.trial(ArmSpec(name=BASE_ARM), 0, evaluation), {})]
     trials += [Trial(f"id-{arm.name}", arm.name, spec.trial(arm, 0, evaluation), {}) for arm in arms]
     model, facts = ModelFacts("m", "model"), DataFacts("d", data, 160, 200, 120, True, GENERATION, ())
-    return Plan(spec, model, facts, tuple(trials), Inspection(spec, (), (), "cpu", 0, {}, {}, model, facts))
+    return Plan(spec, model, facts, tuple(trials), Inspection(spec, (), (), "cpu", 0, "", {}, {}, model, facts))
 
 
 def cost_of(

@@ -1,12 +1,14 @@
-"""Process-wide settings of torch are restored after each training run."""
+"""Hardware of a trial, and the process-wide settings of torch, which are restored after each training run."""
 
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from transformers.trainer_utils import enable_full_determinism
 from transformers.utils.import_utils import enable_tf32
 
-from neftune_cli.training.hardware import restore_torch_settings
+from neftune_cli.training.hardware import gpu_models, restore_torch_settings
 
 
 def settings() -> tuple[object, ...]:
@@ -27,3 +29,19 @@ def test_tf32_and_determinism_are_restored_and_can_be_set_again() -> None:
             enable_full_determinism(0)
             assert settings()[:2] == ("tf32", True)
         assert settings() == before
+
+
+def test_equal_gpus_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = [SimpleNamespace(name="NVIDIA H200", total_memory=150_000_000_000)] * 2
+    gpus.append(SimpleNamespace(name="NVIDIA L4", total_memory=24_000_000_000))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", gpus.__getitem__)
+
+    assert gpu_models() == "2 x NVIDIA H200 (140 GiB), 1 x NVIDIA L4 (22 GiB)"
+
+
+def test_a_cpu_has_no_gpu_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    assert gpu_models() == ""

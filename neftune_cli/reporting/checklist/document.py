@@ -17,6 +17,7 @@ from neftune_cli.reporting.checklist.design import Answer
 from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.sanitizing import markdown_text
 from neftune_cli.reporting.sections import title
+from neftune_cli.store.manifest import Hardware
 
 TITLE = "Checklist for papers"
 INTRODUCTION = (
@@ -105,15 +106,15 @@ def _seed_lines(table: SeedTable) -> str:
 
 def _compute(files: RunFiles) -> Answer:
     """Return the answer about hardware and run time."""
-    seconds = files.numbers(lambda one: one.seconds)
+    seconds, hardware = files.numbers(lambda one: one.seconds), files.known(lambda one: one.hardware)
     return Answer(
         "Which hardware was used, and how long did the runs take?",
         "ACL C1; NeurIPS: compute resources",
         (*_hardware(files), *_times(files, seconds)),
         (
-            *(() if files.known(lambda one: one.hardware) else ("the hardware",)),
+            *(() if hardware else ("the hardware",)),
             *(() if seconds else ("the run time",)),
-            "the product name and the memory of the accelerators, if any",
+            *_unnamed_gpus(hardware),
             "the total compute of the project, with preliminary and failed experiments",
         ),
     )
@@ -124,6 +125,12 @@ def _hardware(files: RunFiles) -> Iterator[str]:
         yield f"Hardware: {', '.join(f'{part} {value}' for part, value in one if value is not None)}."
     if workers := list(map(str, files.known(lambda one: one.workers.number))):
         yield f"Trials that ran at the same time: {' or '.join(workers)}."
+
+
+def _unnamed_gpus(hardware: Sequence[Hardware]) -> Iterator[str]:
+    """Yield what is unknown of the accelerators, if there may be any."""
+    if not hardware or any(one.device != "cpu" and one.gpus is None for one in hardware):
+        yield "the product name and the memory of the accelerators, if any"
 
 
 def _times(files: RunFiles, seconds: Sequence[float]) -> Iterator[str]:
