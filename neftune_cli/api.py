@@ -12,8 +12,7 @@ from pathlib import Path
 from types import NoneType, TracebackType, UnionType
 from typing import TYPE_CHECKING, Any, Self, get_args, get_origin, get_type_hints
 
-from neftune_cli.commands.executable_plan import executable_plan
-from neftune_cli.commands.request import raise_any_with_spec_problems
+from neftune_cli.commands.request import SweepRequest, prepared_sweep, raise_any_with_spec_problems
 from neftune_cli.commands.routing import Destination, options_of, values_for
 from neftune_cli.commands.run_plan import run_plan
 from neftune_cli.commands.stderr_lines import say_nothing
@@ -146,17 +145,16 @@ def sweep(
     run_settings = problems.attempt(lambda: sweep_settings(values_for(Destination.RUN, sweep_command, arguments)))
     raise_any_with_spec_problems(problems, file, fields, pause_at)
     assert run_settings is not None
-    with executable_plan(
-        file, fields, None if output is None else Path(output), run_settings, quiet=True, pause_at=pause_at
-    ) as executable:
+    request = SweepRequest(file, fields, None if output is None else Path(output), run_settings, pause_at)
+    with prepared_sweep(request, quiet=True) as prepared:
         from neftune_cli.sweeps.progress import NullObserver
 
         observe = ProgressBar if progress else lambda: nullcontext(NullObserver())
-        outcome = run_plan(executable, run_settings, observe, say_nothing)
+        outcome = run_plan(prepared, observe, say_nothing)
     if outcome.interrupted:
         raise KeyboardInterrupt
     is_complete = not (outcome.left or outcome.was_cut_short)
-    return SweepResult(executable.folder.path, outcome.run_now, outcome.failed, is_complete)
+    return SweepResult(prepared.folder.path, outcome.run_now, outcome.failed, is_complete)
 
 
 def compare(

@@ -2,17 +2,14 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import typer
 from rich.console import Console
 
-from neftune_cli.commands.executable_plan import ExecutablePlan, executable_plan
+from neftune_cli.commands.request import PreparedSweep, SweepRequest, prepared_sweep
 from neftune_cli.commands.run_plan import after_taken_looks
 from neftune_cli.commands.stderr_lines import say_line
-from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.store.manifest import Cost
 from neftune_cli.sweeps.cost_table import TO_RESUME, TO_RUN, CostedPlan, costed_plan, print_costs, states_of
@@ -23,17 +20,7 @@ from neftune_cli.sweeps.resources import load_and_allocate, plannable_memory
 from neftune_cli.training.trial import Trial
 
 
-def dry_run(
-    file: Path | None,
-    fields: Mapping[str, Any],
-    output: Path | None,
-    run_settings: SweepSettings,
-    *,
-    hourly_rate: float | None,
-    quiet: bool,
-    as_json: bool,
-    pause_at: int | None = None,
-) -> None:
+def dry_run(request: SweepRequest, *, hourly_rate: float | None, quiet: bool, as_json: bool) -> None:
     """Plan, calibrate where no finished trial shows the cost, and print the plan.
 
     Nothing is written to the results folder. A plan that this machine has calibrated before is printed without torch.
@@ -43,28 +30,24 @@ def dry_run(
 
     """
     begin = time.monotonic()
-    with executable_plan(
-        file, fields, output, run_settings, quiet=quiet, pause_at=pause_at, remembered=remembered_inspection
-    ) as executable:
-        costed = _costed(executable, run_settings, hourly_rate, begin)
+    with prepared_sweep(request, quiet=quiet, remembered=remembered_inspection) as sweep:
+        costed = _costed(sweep, hourly_rate, begin)
     if as_json:
         typer.echo(json.dumps(costed.as_json(), indent=2))
         return
     print_costs(costed, Console())
 
 
-def _costed(
-    executable: ExecutablePlan, run_settings: SweepSettings, hourly_rate: float | None, begin: float
-) -> CostedPlan:
-    folder = executable.folder
-    plan = after_taken_looks(executable.planned, retry_failed=run_settings.retry_failed)
-    states = states_of(plan, folder, retry_failed=run_settings.retry_failed)
+def _costed(sweep: PreparedSweep, hourly_rate: float | None, begin: float) -> CostedPlan:
+    folder, retry_failed = sweep.folder, sweep.request.settings.retry_failed
+    plan = after_taken_looks(sweep.plan, folder, retry_failed=retry_failed)
+    states = states_of(plan, folder, retry_failed=retry_failed)
     missing = [trial for trial in plan.trials if states[trial.id] in (TO_RUN, TO_RESUME)]
     notes = list(plan.all_notes)
     estimate: Cost | None = None
     memory = None if plan.inspection.device == "cuda" else plannable_memory()
     if missing:
-        planned = _planned(executable, missing, run_settings)
+        planned = _planned(sweep, missing)
         # the preparations are included, because a sweep makes them before its first trial too
         estimate = planned.cost.after(max(time.monotonic() - begin, planned.startup))
         memory = planned.allocation.memory
@@ -80,14 +63,14 @@ def _costed(
     )
 
 
-def _planned(executable: ExecutablePlan, missing: Sequence[Trial], run_settings: SweepSettings) -> PlannedCost:
+def _planned(sweep: PreparedSweep, missing: Sequence[Trial]) -> PlannedCost:
     """Return the cost of the missing trials with all workers busy. Workers start only if something is not known yet."""
-    plan, folder, executor = executable.plan, executable.folder, executable.executor
+    plan, folder, executor, settings = sweep.plan, sweep.folder, sweep.executor, sweep.request.settings
 
     def prepare(trials: Sequence[TrialSpec]) -> LoadedSizes:
         return remembered_sizes(plan, trials) or executor.prepare(trials)
 
-    allocation = load_and_allocate(plan, missing, folder, prepare, run_settings.allowed_workers)
-    if run_settings.estimate:
+    allocation = load_and_allocate(plan, missing, folder, prepare, settings.allowed_workers)
+    if settings.estimate:
         remember_sizes(plan, [trial.spec for trial in missing], allocation.sizes)
-    return estimate_cost(plan, missing, folder, executor, allocation, say_line, calibrate=run_settings.estimate)
+    return estimate_cost(plan, missing, folder, executor, allocation, say_line, calibrate=settings.estimate)

@@ -4,48 +4,32 @@ The runner, the display and the reports are imported when they are needed, so th
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from neftune_cli.commands.executable_plan import executable_plan
-from neftune_cli.commands.request import PlannedSweep
+from neftune_cli.commands.request import PreparedSweep, SweepRequest, prepared_sweep
 from neftune_cli.commands.run_plan import run_plan
 from neftune_cli.commands.stderr_lines import say_line, say_nothing
 from neftune_cli.config.process import command_again
-from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.errors import ExitCode, NeftuneError
+from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.failures import DISK_KINDS, failure
 
 if TYPE_CHECKING:
     from neftune_cli.sweeps.runner import SweepOutcome
 
 
-def run_and_report(
-    file: Path | None,
-    fields: Mapping[str, Any],
-    output: Path | None,
-    run_settings: SweepSettings,
-    *,
-    quiet: bool,
-    as_json: bool,
-    single_trial: bool = False,
-    pause_at: int | None = None,
-) -> "tuple[PlannedSweep, SweepOutcome]":
+def run_and_report(request: SweepRequest, *, quiet: bool, as_json: bool) -> PreparedSweep:
     """Plan, run, and print the results.
 
     Args:
-        file: experiment in YAML, or None.
-        fields: given option values by spec field.
-        output: results folder, or None for the default one.
-        run_settings: how trials are run.
+        request: options, experiment file and folder.
         quiet: whether to show no progress.
         as_json: whether to print one JSON summary instead of tables.
-        single_trial: whether the folder may have only one training.
-        pause_at: number of seeds of the planned look after which to stop, or None.
 
     Raises:
         UsageError: every problem of the options, the model, the data and the folder.
@@ -53,22 +37,20 @@ def run_and_report(
         KeyboardInterrupt: the user or the system interrupted the sweep.
 
     """
-    with executable_plan(
-        file, fields, output, run_settings, quiet=quiet, single_trial=single_trial, pause_at=pause_at
-    ) as executable:
+    with prepared_sweep(request, quiet=quiet) as sweep:
         # imported before the run, because an upgrade may replace the files
         from neftune_cli.commands.printed_results import print_results
 
-        planned, say = executable.planned, say_nothing if quiet else say_line
-        with _disk_errors_reported(planned.folder.path):
-            outcome = run_plan(executable, run_settings, lambda: _observer(planned, quiet=quiet), say)
-    with _disk_errors_reported(planned.folder.path):
-        print_results(planned, outcome, as_json=as_json, single_trial=single_trial)
-    _finish(planned, outcome, retried=run_settings.retry_failed)
-    return planned, outcome
+        say = say_nothing if quiet else say_line
+        with _disk_errors_reported(sweep.folder.path):
+            outcome = run_plan(sweep, lambda: _observer(sweep.folder, quiet=quiet), say)
+    with _disk_errors_reported(sweep.folder.path):
+        print_results(sweep, outcome, as_json=as_json)
+    _finish(sweep, outcome)
+    return sweep
 
 
-def _observer(planned: PlannedSweep, *, quiet: bool) -> Any:
+def _observer(folder: SweepFolder, *, quiet: bool) -> Any:
     from rich.console import Console
 
     from neftune_cli.sweeps.progress import NullObserver
@@ -79,12 +61,12 @@ def _observer(planned: PlannedSweep, *, quiet: bool) -> Any:
         return nullcontext(NullObserver())
     console = Console(file=sys.stderr)
     if can_draw(console):
-        return LiveObserver(console, planned.folder)
+        return LiveObserver(console, folder)
     stream = sys.stderr
-    return LineObserver(lambda line: print(line, file=stream, flush=True), planned.folder)
+    return LineObserver(lambda line: print(line, file=stream, flush=True), folder)
 
 
-def _finish(planned: PlannedSweep, outcome: "SweepOutcome", *, retried: bool) -> None:
+def _finish(sweep: PreparedSweep, outcome: "SweepOutcome") -> None:
     """Report failures, and end the command with its exit code if there are any.
 
     Raises:
@@ -93,7 +75,7 @@ def _finish(planned: PlannedSweep, outcome: "SweepOutcome", *, retried: bool) ->
 
     """
     if outcome.failed:
-        say_line(_failure_report(planned, outcome, retried=retried))
+        say_line(_failure_report(sweep, outcome))
     if outcome.halted:
         say_line(_halt_report(outcome.halted))
     if outcome.interrupted:
@@ -119,11 +101,11 @@ def _disk_errors_reported(folder: Path) -> Iterator[None]:
         raise NeftuneError(_halt_report(why.reason)) from error
 
 
-def _failure_report(planned: PlannedSweep, outcome: "SweepOutcome", *, retried: bool) -> str:
+def _failure_report(sweep: PreparedSweep, outcome: "SweepOutcome") -> str:
     """Return the reason of each failed trial, the place of the logs, and the command that retries."""
-    again = command_again() if retried else command_again("--retry", "failed")
+    again = command_again() if sweep.request.settings.retry_failed else command_again("--retry", "failed")
     lines = [f"{trial} failed: {reason}" for trial, reason in outcome.failed.items()]
-    logs = f"The logs are in {planned.folder.path / 'trials'}. After fixing the cause, retry the failed trials with:"
+    logs = f"The logs are in {sweep.folder.path / 'trials'}. After fixing the cause, retry the failed trials with:"
     return "\n".join([*lines, logs, f"  {again}"])
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from neftune_cli.analysis.comparison import ComparedEvidence, compare_sweep
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.commands.help_page import columns_variable
-from neftune_cli.commands.request import PlannedSweep
+from neftune_cli.commands.request import PreparedSweep
 from neftune_cli.commands.stderr_lines import say_line
 from neftune_cli.config.process import command_again
 from neftune_cli.errors import NothingToCompareError
@@ -27,41 +27,41 @@ NARROWEST = 40
 """Smallest width of lines in characters."""
 
 
-def print_results(planned: PlannedSweep, outcome: SweepOutcome, *, as_json: bool, single_trial: bool) -> None:
+def print_results(sweep: PreparedSweep, outcome: SweepOutcome, *, as_json: bool) -> None:
     """Write the reports into the folder, and print the first screen and counts of trials, or a JSON summary.
 
     A sweep that was cut short has no screen. A single training is compared with the base model instead.
     """
-    compared = _compared(planned, outcome)
+    compared = _compared(sweep, outcome)
     comparisons = [one.comparison for one in compared]
     if compared:
-        write_reports(planned.folder, compared)
+        write_reports(sweep.folder, compared)
     if as_json:
         exported = json.loads(document(comparisons, OutputFormat.JSON)) if compared else {"comparisons": []}
-        _print_summary(planned, outcome, exported)
+        _print_summary(sweep, outcome, exported)
     elif compared:
-        _print_first_screens(planned, comparisons, single_trial=single_trial)
-        for line in (*_training_amounts(planned), *_counts(planned, outcome)):
+        _print_first_screens(sweep, comparisons)
+        for line in (*_training_amounts(sweep), *_counts(sweep, outcome)):
             say_line(line)
     elif outcome.was_cut_short:
-        for line in (*([_submitted(outcome)] if outcome.submitted else []), *_counts(planned, outcome)):
+        for line in (*([_submitted(outcome)] if outcome.submitted else []), *_counts(sweep, outcome)):
             say_line(line)
 
 
-def _print_first_screens(planned: PlannedSweep, comparisons: Sequence[Comparison], *, single_trial: bool) -> None:
-    if not single_trial:
-        print_screens(comparisons, reported=[str(planned.folder.path)])
+def _print_first_screens(sweep: PreparedSweep, comparisons: Sequence[Comparison]) -> None:
+    if not sweep.request.single_trial:
+        print_screens(comparisons, reported=[str(sweep.folder.path)])
         return
     for comparison in comparisons:
         _print_against_base(comparison)
 
 
-def _compared(planned: PlannedSweep, outcome: SweepOutcome) -> list[ComparedEvidence]:
+def _compared(sweep: PreparedSweep, outcome: SweepOutcome) -> list[ComparedEvidence]:
     """Return the comparisons of a sweep that ran to its end; none if no trained trial has finished."""
     if outcome.was_cut_short:
         return []
     try:
-        return compare_sweep(planned.folder)
+        return compare_sweep(sweep.folder)
     except NothingToCompareError as error:
         if not outcome.failed:  # the failures say more
             say_line(str(error))
@@ -111,9 +111,9 @@ def _print_against_base(comparison: Comparison) -> None:
     typer.echo("One training does not show an effect of the noise. Use neftune sweep to compare alphas.")
 
 
-def _training_amounts(planned: PlannedSweep) -> Iterator[str]:
+def _training_amounts(sweep: PreparedSweep) -> Iterator[str]:
     """Yield the epochs and examples of a training whose length is given in steps."""
-    plan, available = planned.plan, planned.plan.data.train
+    plan, available = sweep.plan, sweep.plan.data.train
     lengths = {
         (steps_of(trial, available), trial.spec.train.examples_per_step)
         for trial in plan.trials
@@ -135,9 +135,9 @@ def _submitted(outcome: SweepOutcome) -> str:
     return f"{trials} on the cluster. {how}\n  {command_again()}"
 
 
-def _counts(planned: PlannedSweep, outcome: SweepOutcome) -> Iterator[str]:
+def _counts(sweep: PreparedSweep, outcome: SweepOutcome) -> Iterator[str]:
     """Yield the number of trials of each kind, and the place of the models if there are any."""
-    folder = planned.folder.path
+    folder = sweep.folder.path
     elsewhere = f", run by another process: {outcome.run_elsewhere}" if outcome.run_elsewhere else ""
     unrun = outcome.left - outcome.submitted
     left = f", left: {unrun} (the same command runs them)" if unrun > 0 else ""
@@ -150,9 +150,9 @@ def _counts(planned: PlannedSweep, outcome: SweepOutcome) -> Iterator[str]:
             yield f"{len(outcome.models)} models: {folder / 'trials' / '*' / 'model'}"
 
 
-def _print_summary(planned: PlannedSweep, outcome: SweepOutcome, comparisons: dict[str, Any]) -> None:
+def _print_summary(sweep: PreparedSweep, outcome: SweepOutcome, comparisons: dict[str, Any]) -> None:
     summary = {
-        "folder": str(planned.folder.path),
+        "folder": str(sweep.folder.path),
         "already_done": outcome.already_done,
         "run_now": outcome.run_now,
         "run_elsewhere": outcome.run_elsewhere,

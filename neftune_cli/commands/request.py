@@ -1,4 +1,4 @@
-"""Request of a user: the checked plan and the results folder for options and an experiment file.
+"""Request of a user: the checked plan, results folder and executor for options and an experiment file.
 
 All problems of all options, files and folders are found before any is reported.
 """
@@ -6,6 +6,7 @@ All problems of all options, files and folders are found before any is reported.
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from glob import has_magic
@@ -15,74 +16,137 @@ from typing import Any
 from pydantic import ValidationError
 
 from neftune_cli.commands.options import parsers
+from neftune_cli.commands.stderr_lines import say_line, say_nothing
 from neftune_cli.config import values
+from neftune_cli.config.executors import EXECUTORS, INLINE, make_executor
 from neftune_cli.config.resolve import Resolved, resolve_valid_fields
+from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import DEFAULT_MODEL, InputSpec, SweepSpec
 from neftune_cli.data.files import FILE_SUFFIXES, is_data_file, split_suffix
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.metrics import names_function
 from neftune_cli.store import SWEEP_FILE, SweepFolder
+from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.inspection import Inspection
+from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.plan import Plan, analysis_problems, make_plan
+from neftune_cli.sweeps.resources import available_cores
 
+READING = "Reading model and data ..."
+"""First line of a sweep. The imports of a worker and its reading take seconds."""
 Inspect = Callable[[SweepSpec], Inspection]
 _SUFFIXES = (".gguf", *FILE_SUFFIXES)
 _INPUT_NAMES = {field.alias or name for name, field in InputSpec.model_fields.items()}
 
 
 @dataclass(frozen=True)
-class PlannedSweep:
-    """A plan and the folder for its results."""
+class SweepRequest:
+    """Options, experiment file and results folder of a sweep, as the user gave them."""
 
-    plan: Plan
-    folder: SweepFolder
+    file: Path | None
+    """Experiment in YAML."""
+    fields: Mapping[str, Any]
+    """Given option values by spec field, for example "train.epochs"."""
+    output: Path | None
+    """Results folder; None for the default one."""
+    settings: SweepSettings
+    """How trials are run."""
     pause_at: int | None = None
     """Number of seeds of the planned look after which the command ends; None to end after the last one."""
+    single_trial: bool = False
+    """Whether the folder may have only one training."""
+
+
+@dataclass(frozen=True)
+class PreparedSweep:
+    """The plan of a request and its results folder, with the executor for its trials."""
+
+    request: SweepRequest
+    plan: Plan
+    folder: SweepFolder
+    executor: Executor
+    interrupts: Interrupts
+    """The signals that interrupt the command."""
+
+
+@contextmanager
+def prepared_sweep(
+    request: SweepRequest, *, quiet: bool, remembered: Callable[[SweepSpec], Inspection | None] = lambda _: None
+) -> Iterator[PreparedSweep]:
+    """Yield the plan of a request with its executor, whose workers end with the block.
+
+    Args:
+        request: options, experiment file and folder.
+        quiet: whether to print no line before model and data are read.
+        remembered: returns the facts about model, data and machine if they are known; a worker finds them otherwise.
+
+    Raises:
+        UsageError: the problems of `plan_sweep`; or only one trial is allowed, and the folder has another.
+
+    """
+    with Interrupts() as interrupts, _executor(request.settings) as executor:
+        settings = request.settings
+
+        def inspect(spec: SweepSpec) -> Inspection:
+            known = remembered(spec) if settings.on_this_machine else None
+            found = known or executor.inspect(spec)
+            if settings.estimate and not found.problems:  # --no-estimate leaves the cache of measurements alone
+                from neftune_cli.sweeps.measurement_cache import remember_machine
+
+                remember_machine(found)  # before the number of processes changes what is known of the machine
+            return found.for_processes(settings.trial_settings, available_cores())
+
+        plan, folder = plan_sweep(request, inspect, say_nothing if quiet else say_line)
+        if request.single_trial and len(plan.trials) > 2:  # the base model and the one training
+            there = f"{folder.path} already has trials of other arms or seeds"
+            what = f"`neftune train` needs a folder with one training; {there}."
+            raise UsageError(Problem(what, "Use another folder with --output, or `neftune sweep`."))
+        yield PreparedSweep(request, plan, folder, executor, interrupts)
+
+
+def _executor(settings: SweepSettings) -> Executor:
+    if settings.workers == 0:
+        return make_executor(INLINE)
+    own = dict(settings.executor_settings)
+    if EXECUTORS[settings.executor].starts_ahead:
+        own["workers"] = settings.workers
+    return make_executor(settings.executor, own)
 
 
 def plan_sweep(
-    file: Path | None,
-    fields: Mapping[str, Any],
-    output: Path | None,
-    inspect: Inspect,
-    announce: Callable[[], None] = lambda: None,
-    *,
-    pause_at: int | None = None,
-) -> PlannedSweep:
-    """Return the plan of the given options and an experiment file.
+    request: SweepRequest, inspect: Inspect, say: Callable[[str], None] = say_nothing
+) -> tuple[Plan, SweepFolder]:
+    """Return the plan of a request and its results folder.
 
     Args:
-        file: experiment in YAML, or None.
-        fields: given option values by spec field, for example "train.epochs".
-        output: results folder, or None for the default one.
+        request: options, experiment file and folder.
         inspect: returns the facts about model, data and machine that only a process with torch can find.
-        announce: tells the user that `inspect` has begun. It is not called if an option or a field has a problem.
-        pause_at: number of seeds of the planned look after which the command ends, or None.
+        say: receives the line that `inspect` begins, unless an option or a field has a problem.
 
     Raises:
         UsageError: all problems at once. An option or field that has a problem is left out to check the others.
 
     """
     problems = Problems()
-    resolved = _resolve(file, fields, problems)
+    resolved = _resolve(request.file, request.fields, problems)
     if resolved is None:
         raise UsageError(*problems.found)
     spec = resolved.spec
     problems.add(map(resolved.origin.placed, _function_problems(spec)))
-    problems.add(_pause_problems(resolved, pause_at))
+    problems.add(_pause_problems(resolved, request.pause_at))
 
     def inspect_placed(spec: SweepSpec) -> Inspection:
         found = inspect(spec)
         return replace(found, problems=tuple(map(resolved.origin.placed, found.problems)))
 
-    folder = SweepFolder(output or Path("results") / _name(file, spec))
+    folder = SweepFolder(request.output or Path("results") / _name(request.file, spec))
     if problems.found:  # without the invalid options and fields, the folder would seem to have a different sweep
         problems.add(map(resolved.origin.placed, analysis_problems(spec)))
         problems.add(inspect_placed(spec).problems)
         problems.raise_any()
-    announce()
+    say(READING)
     try:
-        return PlannedSweep(make_plan(spec, folder, inspect_placed), folder, pause_at)
+        return make_plan(spec, folder, inspect_placed), folder
     except UsageError as error:
         raise UsageError(*map(resolved.origin.placed, error.problems)) from None
 

@@ -5,9 +5,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from neftune_cli.commands.executable_plan import ExecutablePlan
-from neftune_cli.commands.request import PlannedSweep
-from neftune_cli.config.run_settings import SweepSettings, Tracking
+from neftune_cli.commands.request import PreparedSweep
+from neftune_cli.config.run_settings import Tracking
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.formatting import listed
@@ -22,16 +21,14 @@ if TYPE_CHECKING:
 
 
 def run_plan(
-    executable: ExecutablePlan,
-    run_settings: SweepSettings,
+    sweep: PreparedSweep,
     observe: "Callable[[], AbstractContextManager[Observer]]",
     say: Callable[[str], None],
 ) -> "SweepOutcome":
     """Run all trials, or those of the planned looks until every arm is decided, or until the look to pause at.
 
     Args:
-        executable: the plan with its executor.
-        run_settings: how trials are run.
+        sweep: the plan with its executor.
         observe: returns a new observer of a run.
         say: receives a line on each planned look.
 
@@ -43,12 +40,12 @@ def run_plan(
     """
     from neftune_cli.sweeps.runner import run_sweep
 
-    plan, folder = executable.plan, executable.folder
-    with _comparison_tracked(run_settings.trial_settings.tracking, folder, say):
+    plan, folder = sweep.plan, sweep.folder
+    with _comparison_tracked(sweep.request.settings.trial_settings.tracking, folder, say):
         if plan.spec.analysis.has_planned_looks:
-            return _run_looks(executable, run_settings, observe, say)
+            return _run_looks(sweep, observe, say)
         with observe() as observer:
-            outcome = run_sweep(plan, folder, executable.executor, observer, executable.interrupts, run_settings)
+            outcome = run_sweep(plan, folder, sweep.executor, observer, sweep.interrupts, sweep.request.settings)
         if not outcome.was_cut_short:
             folder.add_look(len(plan.spec.seeds))
             score_declared_metric(plan.spec, folder)
@@ -56,8 +53,7 @@ def run_plan(
 
 
 def _run_looks(
-    executable: ExecutablePlan,
-    run_settings: SweepSettings,
+    sweep: PreparedSweep,
     observe: "Callable[[], AbstractContextManager[Observer]]",
     say: Callable[[str], None],
 ) -> "SweepOutcome":
@@ -67,15 +63,14 @@ def _run_looks(
     same trials. Looks that were taken before are compared again, which runs nothing.
 
     Args:
-        executable: the whole plan, with its executor.
-        run_settings: how trials are run.
+        sweep: the whole plan, with its executor.
         observe: returns the observer of one look.
         say: receives a line on each look.
 
     """
     from neftune_cli.sweeps.runner import run_sweep
 
-    plan, folder = executable.plan, executable.folder
+    plan, folder = sweep.plan, sweep.folder
     undecided = tuple(arm.name for arm in plan.spec.arms[1:])
     done_before = len(done_trials(plan, folder))
     part: Plan | None = None
@@ -83,7 +78,7 @@ def _run_looks(
     for number, seeds in enumerate(plan.spec.analysis.looks, start=1):
         with observe() as observer:
             part = at_look(plan, seeds, undecided, part)
-            outcome = run_sweep(part, folder, executable.executor, observer, executable.interrupts, run_settings)
+            outcome = run_sweep(part, folder, sweep.executor, observer, sweep.interrupts, sweep.request.settings)
         # each look counts the trials of earlier looks as done before
         total = replace(_joined(total, outcome), already_done=done_before)
         if outcome.was_cut_short:
@@ -93,31 +88,31 @@ def _run_looks(
             break
         folder.add_look(seeds)
         score_declared_metric(plan.spec, folder)
-        undecided = _undecided(executable.planned)
+        undecided = _undecided(plan, folder)
         say(_look_line(number, len(plan.spec.analysis.looks), seeds, undecided))
-        if not undecided or seeds == executable.planned.pause_at:
+        if not undecided or seeds == sweep.request.pause_at:
             break
     assert total is not None
     return total
 
 
-def after_taken_looks(planned: PlannedSweep, *, retry_failed: bool = False) -> Plan:
+def after_taken_looks(plan: Plan, folder: SweepFolder, *, retry_failed: bool) -> Plan:
     """Return the plan without the trials that the taken looks make unnecessary, with a note on the last look.
 
     Decided arms get no further seeds, and neither does the baseline if no arm is left. The plan is the same without a
     taken look, and if the first look is repeated with an arm that has no trial yet, which may reopen decided arms.
 
     Args:
-        planned: the plan and its folder.
+        plan: the whole plan.
+        folder: its results folder.
         retry_failed: whether failed trials are run again.
 
     """
-    plan, folder = planned.plan, planned.folder
     looks = plan.spec.analysis.looks
     taken = folder.manifest().planned_looks_taken(looks)
     if not taken or _trains_new_arm(plan, folder, retry_failed=retry_failed):
         return plan
-    undecided = _undecided(planned)
+    undecided = _undecided(plan, folder)
     continued = {plan.spec.arms[0].name, *undecided} if undecided else set()
     missing = {trial.id for trial in missing_trials(plan, folder)}
     trials = [trial for trial in plan.trials if trial.id not in missing or trial.is_base or trial.arm in continued]
@@ -140,17 +135,17 @@ def _has_baseline(plan: Plan, folder: SweepFolder) -> bool:
     return any(trial.id in done for trial in plan.trials if trial.arm == baseline)
 
 
-def _undecided(planned: PlannedSweep) -> tuple[str, ...]:
+def _undecided(plan: Plan, folder: SweepFolder) -> tuple[str, ...]:
     """Return the arms that get further seeds, in the order of the sweep; none if all trials failed."""
     from neftune_cli.analysis.comparison import compare_sweep
     from neftune_cli.analysis.decision import arms_with_further_seeds
 
     try:
-        (compared, *_) = compare_sweep(planned.folder)
+        (compared, *_) = compare_sweep(folder)
     except NothingToCompareError:
         return ()
     undecided = arms_with_further_seeds(compared.comparison)
-    return tuple(arm.name for arm in planned.plan.spec.arms if arm.name in undecided)
+    return tuple(arm.name for arm in plan.spec.arms if arm.name in undecided)
 
 
 def _joined(before: "SweepOutcome | None", outcome: "SweepOutcome") -> "SweepOutcome":

@@ -93,7 +93,7 @@ def sweep(
     """
     arguments = locals()
     from neftune_cli.commands.execution import run_and_report
-    from neftune_cli.commands.request import raise_any_with_spec_problems
+    from neftune_cli.commands.request import SweepRequest, raise_any_with_spec_problems
     from neftune_cli.config.run_settings import sweep_settings
 
     fields = values_for(Destination.SPEC, sweep, arguments)
@@ -101,18 +101,10 @@ def sweep(
     run_settings = problems.attempt(lambda: sweep_settings(values_for(Destination.RUN, sweep, arguments)))
     raise_any_with_spec_problems(problems, experiment, fields, pause_at)
     assert run_settings is not None
+    request = SweepRequest(experiment, fields, output, run_settings, pause_at)
     if dry_run:
         from neftune_cli.commands.dry_run import dry_run as show_plan
 
-        show_plan(
-            experiment,
-            fields,
-            output,
-            run_settings,
-            hourly_rate=hourly_rate,
-            quiet=quiet,
-            as_json=as_json,
-            pause_at=pause_at,
-        )
+        show_plan(request, hourly_rate=hourly_rate, quiet=quiet, as_json=as_json)
         return
-    run_and_report(experiment, fields, output, run_settings, quiet=quiet, as_json=as_json, pause_at=pause_at)
+    run_and_report(request, quiet=quiet, as_json=as_json)

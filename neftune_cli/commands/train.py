@@ -71,7 +71,7 @@ def train(
     """Fine-tune once with noise, keep the model, and print its comparison with the base model."""
     arguments = locals()
     from neftune_cli.commands.execution import run_and_report
-    from neftune_cli.commands.request import default_name, raise_any_with_spec_problems
+    from neftune_cli.commands.request import SweepRequest, default_name, raise_any_with_spec_problems
     from neftune_cli.config.run_settings import sweep_settings
     from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
     from neftune_cli.config.values import parse_size
@@ -90,8 +90,9 @@ def train(
     names = default_name(model or DEFAULT_MODEL, dataset or DEFAULT_DATASET)
     folder = output or Path("results") / f"train-{names}-{label}"
     fields["snr" if name == "snr" else "alphas"] = str(size)  # a request parses the texts of options
-    planned, _ = run_and_report(None, fields, folder, run_settings, quiet=quiet, as_json=as_json, single_trial=True)
-    model_path = trial_folder(planned.folder, planned.plan.trials[-1]).model_path
+    request = SweepRequest(None, fields, folder, run_settings, single_trial=True)
+    trained = run_and_report(request, quiet=quiet, as_json=as_json)
+    model_path = trial_folder(trained.folder, trained.plan.trials[-1]).model_path
     if not model_path.exists():
         typer.echo(_NO_MODEL.format(model_path.parent), err=True)
 

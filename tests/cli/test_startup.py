@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.cli import SUMMARIES
-from neftune_cli.commands.executable_plan import READING
+from neftune_cli.commands.request import READING
 from tests.command_line import Neftune
 
 HEAVY = {"torch", "transformers", "trl", "datasets", "accelerate", "peft", "pandas", "sklearn", "matplotlib"}

@@ -19,6 +19,7 @@ from neftune_cli.evidence.measurements import Evidence, Measurements
 from neftune_cli.models.sources import find_model
 from neftune_cli.store import SweepFolder
 from tests.command_line import Neftune
+from tests.requests import request_for
 
 pytestmark = pytest.mark.timeout(900)  # the harness alone takes up to a minute to import
 needs_harness = pytest.mark.skipif(find_spec("lm_eval") is None, reason="needs the extra lm-eval")
@@ -102,7 +103,7 @@ def run(folder: Path, tasks: Path | None, **changes: Any) -> SweepFolder:
     from neftune_cli.commands.execution import run_and_report
 
     options = {**SMALL, **changes, **({"evaluation.lm_eval": str(tasks)} if tasks else {})}
-    run_and_report(None, options, folder, KEEPING, quiet=True, as_json=True)
+    run_and_report(request_for(folder, options, settings=KEEPING), quiet=True, as_json=True)
     return SweepFolder(folder)
 
 

@@ -12,6 +12,7 @@ import yaml
 from neftune_cli.config.run_settings import Keep, SweepSettings, TrialSettings
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
+from tests.requests import request_for
 from tests.small_model import SMALL_MODEL_FIELDS
 
 pytestmark = pytest.mark.usefixtures("small_model")
@@ -42,7 +43,7 @@ def run(folder: Path, running: SweepSettings = IN_MAIN_PROCESS, *, as_json: bool
 
     options = {"alphas": "0,5", "seeds": "2", **SMALL, **changes}
     given = {name: value for name, value in options.items() if value is not None}
-    run_and_report(None, given, folder, running, quiet=True, as_json=as_json)
+    run_and_report(request_for(folder, given, settings=running), quiet=True, as_json=as_json)
 
 
 def test_the_folder_has_the_documented_files(swept: Path) -> None:

@@ -24,6 +24,7 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.plan import Plan, trial_folder
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from tests.finished_trials import trial_record, write_trial
+from tests.requests import request_for
 
 SWEEPS = 400
 MODEL = SeedModel(3)
@@ -78,7 +79,7 @@ def compared(number: int) -> list[dict[str, Any]]:
 @cache
 def planned() -> Plan:
     with TemporaryDirectory() as folder:
-        return plan_sweep(None, FIELDS, Path(folder) / "sweep", TrialRunner().inspect).plan
+        return plan_sweep(request_for(Path(folder) / "sweep", FIELDS), TrialRunner().inspect)[0]
 
 
 def write_sweep(

@@ -4,15 +4,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from neftune_cli.analysis.comparison import compare_sweep
-from neftune_cli.commands.executable_plan import ExecutablePlan
-from neftune_cli.commands.request import plan_sweep, raise_any_with_spec_problems
+from neftune_cli.commands.request import PreparedSweep, plan_sweep, raise_any_with_spec_problems
 from neftune_cli.commands.run_plan import after_taken_looks, run_plan
-from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.reporting.next_step import next_step
 from neftune_cli.store import SweepFolder
@@ -21,6 +18,7 @@ from neftune_cli.sweeps.plan import Plan, missing_trials, trial_folder
 from neftune_cli.sweeps.runner import SweepOutcome
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from tests.finished_trials import trial_record, write_failed_trial, write_trial
+from tests.requests import request_for
 
 Losses = Callable[[str, int], float]
 FIELDS = {
@@ -58,7 +56,8 @@ def run(
     pause_at: int | None = None,
 ) -> tuple[SweepOutcome, list[str]]:
     """Run the looks with an executor that writes records with given losses. Return the outcome and the lines."""
-    planned = plan_sweep(None, FIELDS, folder, TrialRunner().inspect, pause_at=pause_at)
+    request = request_for(folder, FIELDS, pause_at=pause_at)
+    planned = plan_sweep(request, TrialRunner().inspect)
 
     def run_sweep(plan: Plan, sweep: SweepFolder, *_: object) -> SweepOutcome:
         missing = missing_trials(plan, sweep)
@@ -74,8 +73,8 @@ def run(
 
     monkeypatch.setattr(runner, "run_sweep", run_sweep)
     lines: list[str] = []
-    executable: Any = ExecutablePlan(planned, None, None)  # type: ignore[arg-type]
-    return run_plan(executable, SweepSettings(), nullcontext, lines.append), lines  # type: ignore[arg-type]
+    prepared = PreparedSweep(request, *planned, None, None)  # type: ignore[arg-type]
+    return run_plan(prepared, nullcontext, lines.append), lines  # type: ignore[arg-type]
 
 
 def seeds_of(folder: Path) -> dict[str, list[int]]:
@@ -129,13 +128,13 @@ def test_the_trials_that_are_left_are_those_of_arms_that_are_not_decided(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def left() -> tuple[dict[str, list[int]], tuple[str, ...]]:
-        planned = plan_sweep(None, FIELDS, tmp_path, TrialRunner().inspect)
-        plan = after_taken_looks(planned)
+        whole, folder = plan_sweep(request_for(tmp_path, FIELDS), TrialRunner().inspect)
+        plan = after_taken_looks(whole, folder, retry_failed=False)
         found: dict[str, list[int]] = {}
-        for trial in missing_trials(plan, planned.folder):
+        for trial in missing_trials(plan, folder):
             if trial.seed is not None:
                 found.setdefault(trial.arm, []).append(trial.seed)
-        return found, plan.notes[len(planned.plan.notes) :]
+        return found, plan.notes[len(whole.notes) :]
 
     assert left() == ({arm: list(range(8)) for arm in ("alpha=0", "alpha=5", "alpha=10")}, ())
     run(tmp_path, one_better, monkeypatch, pause_at=5)
@@ -161,28 +160,28 @@ def test_no_arm_is_decided_if_the_trials_of_the_baseline_are_lost(
         if lost.folder_label.startswith("alpha=0,"):
             shutil.rmtree(lost.path)
 
-    planned = plan_sweep(None, FIELDS, tmp_path, TrialRunner().inspect)
-    plan = after_taken_looks(planned)
+    whole, folder = plan_sweep(request_for(tmp_path, FIELDS), TrialRunner().inspect)
+    plan = after_taken_looks(whole, folder, retry_failed=False)
 
     assert plan.notes[-1].endswith("not decided: alpha=5 and alpha=10.")
-    assert {trial.arm for trial in missing_trials(plan, planned.folder)} == {"alpha=0", "alpha=5", "alpha=10"}
+    assert {trial.arm for trial in missing_trials(plan, folder)} == {"alpha=0", "alpha=5", "alpha=10"}
 
 
 def test_a_retried_arm_without_trials_can_reopen_the_decided_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(tmp_path, all_better, monkeypatch, failing=("alpha=10",))
-    planned = plan_sweep(None, FIELDS, tmp_path, TrialRunner().inspect)
+    plan, folder = plan_sweep(request_for(tmp_path, FIELDS), TrialRunner().inspect)
     finished = sum(map(len, seeds_of(tmp_path).values()))
 
-    as_is, retried = after_taken_looks(planned), after_taken_looks(planned, retry_failed=True)
+    as_is, retried = (after_taken_looks(plan, folder, retry_failed=retry) for retry in (False, True))
 
     assert as_is.notes[-1].endswith("no arm gets further seeds.")
-    assert missing_trials(as_is, planned.folder) == []
-    assert retried == planned.plan
-    left = [one for one in missing_trials(retried, planned.folder, retry_failed=True) if not one.is_base]
+    assert missing_trials(as_is, folder) == []
+    assert retried == plan
+    left = [one for one in missing_trials(retried, folder, retry_failed=True) if not one.is_base]
     assert len(left) == 3 * 8 - finished
-    (compared,) = compare_sweep(planned.folder)
+    (compared,) = compare_sweep(folder)
     step = next_step(compared.comparison)
     assert step is not None
     assert step.cost.startswith(f"at most 8 seeds, {len(left)} trials")
@@ -190,9 +189,9 @@ def test_a_retried_arm_without_trials_can_reopen_the_decided_ones(
 
 def test_nothing_is_left_if_every_arm_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path, all_better, monkeypatch)
-    planned = plan_sweep(None, FIELDS, tmp_path, TrialRunner().inspect)
-    plan = after_taken_looks(planned)
-    assert missing_trials(plan, planned.folder) == []
+    whole, folder = plan_sweep(request_for(tmp_path, FIELDS), TrialRunner().inspect)
+    plan = after_taken_looks(whole, folder, retry_failed=False)
+    assert missing_trials(plan, folder) == []
     assert plan.notes[-1].endswith("no arm gets further seeds.")
 
 
@@ -230,7 +229,7 @@ def test_a_pause_that_is_not_at_a_planned_look_is_a_problem_among_others(
     fields = {name: value for name, value in {**FIELDS, **options}.items() if value is not None}
 
     with pytest.raises(UsageError) as raised:
-        plan_sweep(None, fields, tmp_path / "out", TrialRunner().inspect, pause_at=6)
+        plan_sweep(request_for(tmp_path / "out", fields, pause_at=6), TrialRunner().inspect)
 
     assert [one.what for one in raised.value.problems] == problems
 
@@ -246,4 +245,5 @@ def test_a_pause_is_checked_together_with_the_run_options() -> None:
 
 
 def test_a_pause_is_at_a_planned_look(tmp_path: Path) -> None:
-    assert plan_sweep(None, FIELDS, tmp_path / "out", TrialRunner().inspect, pause_at=5).pause_at == 5
+    plan, _ = plan_sweep(request_for(tmp_path / "out", FIELDS, pause_at=5), TrialRunner().inspect)
+    assert plan.spec.analysis.looks == (3, 5, 8)

@@ -14,10 +14,12 @@ from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.sweeps.plan import Plan, missing_trials, steps_of, trial_folder
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from tests.finished_trials import trial_record, write_trial
+from tests.requests import request_for
 
 
 def planned(folder: Path, **options: object) -> Plan:
-    return plan_sweep(None, {"train_examples": 16, "eval_examples": 4, **options}, folder, TrialRunner().inspect).plan
+    fields = {"train_examples": 16, "eval_examples": 4, **options}
+    return plan_sweep(request_for(folder, fields), TrialRunner().inspect)[0]
 
 
 def finished(folder: Path, **options: object) -> SweepFolder:
@@ -100,7 +102,7 @@ def test_a_sweep_keeps_the_time_that_its_chat_template_sees(tmp_path: Path, has_
 
     def time_in(folder: Path, **options: object) -> str | None:
         fields = {"train_examples": 16, "eval_examples": 4, "alphas": "0", "seeds": "1", **options}
-        return plan_sweep(None, fields, folder, inspect).plan.spec.template_time
+        return plan_sweep(request_for(folder, fields), inspect)[0].spec.template_time
 
     earlier = finished(tmp_path / "out", alphas="0", seeds="1", template_time="2020-01-02T03:04:05").path
     assert time_in(earlier) == time_in(earlier, seeds="2") == "2020-01-02T03:04:05"
@@ -188,7 +190,7 @@ def test_two_arms_with_the_same_settings_are_refused(tmp_path: Path) -> None:
     experiment = tmp_path / "twins.yaml"
     experiment.write_text("arms:\n  - {alpha: 0}\n  - {name: without, alpha: 0, noise: gaussian}\n")
     with pytest.raises(UsageError, match="'alpha=0' and 'without' have the same settings"):
-        plan_sweep(experiment, {}, tmp_path / "out", TrialRunner().inspect)
+        plan_sweep(request_for(tmp_path / "out", {}, file=experiment), TrialRunner().inspect)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.commands.executable_plan import ExecutablePlan
-from neftune_cli.commands.request import plan_sweep
+from neftune_cli.commands.request import PreparedSweep, plan_sweep
 from neftune_cli.commands.run_plan import run_plan
 from neftune_cli.config.run_settings import Keep, SweepSettings
 from neftune_cli.config.spec import SweepSpec, TrialSpec
@@ -19,6 +18,7 @@ from neftune_cli.sweeps.progress import NullObserver
 from neftune_cli.sweeps.runner import SweepOutcome
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from tests.finished_trials import trial_record, write_trial
+from tests.requests import request_for
 from tests.scripted_executor import Act, ScriptedExecutor, fail
 
 LOOKS: dict[str, Any] = {"until_decided": True, "looks": "3,5", "analysis.margin": "0.02"}
@@ -56,11 +56,9 @@ def run(
     """Run a sweep of three arms whose trials end by the given acts, and otherwise finish."""
     fields = {"train_examples": 16, "eval_examples": 4, "alphas": "0,5,10", **options}
     executor = OfflineExecutor([*acts, *[finish_with_model] * 40])
-    planned = plan_sweep(None, fields, folder, executor.inspect)
-    executable = ExecutablePlan(planned, executor, Interrupts())
-    return run_plan(
-        executable, settings or SweepSettings(), lambda: nullcontext(NullObserver()), lambda _: None
-    ), executor
+    request = request_for(folder, fields, settings=settings)
+    sweep = PreparedSweep(request, *plan_sweep(request, executor.inspect), executor, Interrupts())
+    return run_plan(sweep, lambda: nullcontext(NullObserver()), lambda _: None), executor
 
 
 def arms_and_seeds(folder: Path) -> list[tuple[str, int]]:
