@@ -86,16 +86,22 @@ def test_no_chance_without_a_variance() -> None:
     assert chances(replace(measured(), seed_degrees=0), 1.0) == []
 
 
-@pytest.mark.parametrize("margin", [0.3, 0.5, 1.0])
-def test_seeds_for_equivalence_have_the_power(margin: float) -> None:
-    seeds = seeds_for_equivalence(measured(), margin, significance=0.05)
+@pytest.mark.parametrize(("margin", "significance"), [(0.3, 0.05), (0.5, 0.05), (1.3, 0.05 / 3), (1.9, 0.05 / 3)])
+def test_seeds_for_equivalence_are_the_fewest_with_the_power(margin: float, significance: float) -> None:
+    def power(seeds: int) -> float:
+        values = np.random.default_rng(0).normal(size=(40_000, seeds))
+        errors = values.std(axis=1, ddof=1) / math.sqrt(seeds)
+        return float(np.mean(np.abs(values.mean(axis=1)) + t.isf(significance, seeds - 1) * errors < margin))
+
+    seeds = seeds_for_equivalence(measured(), margin, significance)
+
     assert seeds is not None
-    draws = np.random.default_rng(0)
-    values = draws.normal(size=(20_000, seeds))
-    errors = values.std(axis=1, ddof=1) / math.sqrt(seeds)
-    shown = np.abs(values.mean(axis=1)) + t.isf(0.05, seeds - 1) * errors < margin
-    # the normal approximation needs up to two seeds more
-    assert 0.65 <= shown.mean() <= 0.85
+    assert power(seeds) >= 0.795  # three Monte Carlo standard errors below 80%
+    assert power(seeds - 1) < 0.805
+
+
+def test_equivalence_needs_three_seeds_even_with_a_wide_margin() -> None:
+    assert seeds_for_equivalence(measured(), 100.0, significance=0.05) == 3
 
 
 def test_no_number_of_seeds_is_enough_if_items_limit_the_precision() -> None:
