@@ -117,21 +117,40 @@ def _continuation_of_looks(comparison: Comparison) -> Continuation | None:
         return None
     if not has_baseline:
         return "missing trials"
+    trainable = [arm for arm in _untested_arms(comparison) if _can_be_tested(comparison, arm)]
+    primary = comparison.declared_primary_arm
+    if primary in trainable and primary in comparison.arms_without_trials:
+        return "missing trials"  # the other arms are exploratory
     if arms_with_further_seeds(comparison) and not plan.is_finished:
         return "looks"
-    has_failed_arm = comparison.arms_without_trials and comparison.origin.failed_trials
-    has_untested_looks = _baseline_ends_at_earlier_look(comparison) and decide(comparison).open_arms
-    return "missing trials" if has_failed_arm or has_untested_looks else None
+    return "missing trials" if trainable else None
 
 
-def _baseline_ends_at_earlier_look(comparison: Comparison) -> bool:
-    """Return whether the baseline has exactly the seeds of a look before the last one that was taken.
+def _untested_arms(comparison: Comparison) -> list[str]:
+    """Return the arms that the decision is about and that missing trials can decide: open ones, or with few trials."""
+    decision, primary = decide(comparison), comparison.declared_primary_arm
+    without = [arm for arm in comparison.arms_without_trials if primary in (None, arm)]
+    return [*decision.open_arms, *decision.confirmatory_with_few_seeds, *without]
 
-    The later looks then had no new pairs of seeds, so missing trials of the baseline test no look again.
+
+def _can_be_tested(comparison: Comparison, arm: str) -> bool:
+    """Return whether missing trials can give an arm pairs of seeds at a taken look that it has not been tested at."""
+    plan, settled = comparison.declared, settled_seeds(comparison)
+    baseline = comparison.arm(comparison.default_baseline)
+    without_baseline = {*settled.get(baseline.name, ())} - {*baseline.seeds}
+    return bool({*plan.seeds[: plan.seeds_taken]} - {*settled.get(arm, ())} - without_baseline)
+
+
+def settled_seeds(comparison: Comparison) -> dict[str, tuple[int, ...]]:
+    """Return the planned seeds until the last look at which an arm was tested; for the baseline, at which any arm was.
+
+    Failed trials with these seeds are not run again. With them, the looks would be tested again, and the error rates
+    would no longer hold.
     """
     plan = comparison.declared
-    seeds = {*comparison.arm(comparison.baseline).seeds} & {*plan.seeds[: plan.seeds_taken]}
-    return any(seeds == {*plan.seeds[:earlier]} for earlier in plan.looks[: plan.looks_taken - 1])
+    assessed = comparison.assessments(comparison.primary)
+    tested = {arm: plan.seeds[: plan.looks[one.looks_taken - 1]] for arm, one in assessed.items() if one.verdict}
+    return {**tested, comparison.default_baseline: max(tested.values(), key=len)} if tested else {}
 
 
 def arms_with_further_seeds(comparison: Comparison) -> tuple[str, ...]:

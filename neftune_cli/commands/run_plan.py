@@ -12,7 +12,7 @@ from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import names_function
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.plan import Plan, at_look, done_trials, missing_trials
+from neftune_cli.sweeps.plan import Plan, at_look, done_trials, failed_trials, missing_trials
 from neftune_cli.trackers import prepare_trackers
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ def _run_looks(
     """
     from neftune_cli.sweeps.runner import run_sweep
 
-    plan, folder = sweep.plan, sweep.folder
+    plan, folder = _without_settled_trials(sweep.plan, sweep.folder), sweep.folder
+    if plan.earlier:
+        say(plan.notes[-1])
     undecided = tuple(arm.name for arm in plan.spec.arms[1:])
     done_before = len(done_trials(plan, folder))
     part: Plan | None = None
@@ -109,6 +111,7 @@ def after_taken_looks(plan: Plan, folder: SweepFolder, *, retry_failed: bool) ->
 
     """
     looks = plan.spec.analysis.looks
+    plan = _without_settled_trials(plan, folder)
     taken = folder.manifest().planned_looks_taken(looks)
     if not taken or _trains_new_arm(plan, folder, retry_failed=retry_failed):
         return plan
@@ -118,6 +121,29 @@ def after_taken_looks(plan: Plan, folder: SweepFolder, *, retry_failed: bool) ->
     trials = [trial for trial in plan.trials if trial.id not in missing or trial.is_base or trial.arm in continued]
     note = _look_line(len(taken), len(looks), taken[-1], undecided)
     return replace(plan, trials=tuple(trials), notes=(*plan.notes, note))
+
+
+def _without_settled_trials(plan: Plan, folder: SweepFolder) -> Plan:
+    """Return the plan without failed trials of taken looks at which their arm was tested, with a note if there are any.
+
+    If they were retried, the looks would be tested again.
+    """
+    from neftune_cli.analysis.comparison import compare_sweep
+    from neftune_cli.analysis.decision import settled_seeds
+
+    if not folder.manifest().planned_looks_taken(plan.spec.analysis.looks) or not folder.failed_trials():
+        return plan
+    try:
+        (compared, *_) = compare_sweep(folder)
+    except NothingToCompareError:
+        return plan
+    tested = settled_seeds(compared.comparison)
+    failed = failed_trials(plan, folder)
+    settled = {one.id: one.label for one in plan.trials if one.label in failed and one.seed in tested.get(one.arm, ())}
+    if not settled:
+        return plan
+    note = f"Not run again, because a planned look has tested the arm without them: {listed([*settled.values()])}."
+    return replace(plan, notes=(*plan.notes, note), earlier=frozenset(settled))
 
 
 def _trains_new_arm(plan: Plan, folder: SweepFolder, *, retry_failed: bool) -> bool:

@@ -194,7 +194,7 @@ def _combined(
     trials = [replace(one, arm=names[identity]) for one, identity in _unique_trials(found)]
     order = list(names.values())
     finished = {folder_label(one.measurements.arm, one.measurements.seed) for one in found}
-    plan = _plan(sweeps[0], names) if len(sweeps) == 1 else None
+    plan = _plan(sweeps[0]) if len(sweeps) == 1 else None
     combined = Evidence(
         name=" + ".join(folder.name for folder in sweeps),
         setting=found[0].setting,
@@ -206,7 +206,7 @@ def _combined(
         unfinished=tuple(line for folder in sweeps for line in (*unfinished[folder], *_not_started(folder, finished))),
         failed_trials=tuple(label for folder in sweeps if unfinished[folder] for label in folder.failed_trials()),
         plan=plan,
-        dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one, names)),
+        dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one)),
         declared_arms=tuple(dict.fromkeys(chain.from_iterable(map(_declared_arms, sweeps)))),
         declared_seeds=tuple(dict.fromkeys(chain.from_iterable(map(_declared_seeds, sweeps)))),
         manifests=tuple(text for folder in sweeps if (text := folder.manifest_text())),
@@ -253,12 +253,12 @@ def _arm_names(found: Sequence[_SweepTrial]) -> dict[str, str]:
     return names
 
 
-def _plan(folder: SweepFolder, names: Mapping[str, str]) -> AnalysisPlan | None:
+def _plan(folder: SweepFolder) -> AnalysisPlan | None:
     """Return the analysis that a sweep declared, with the looks that it has taken; None if it declared nothing."""
     spec = folder.spec()
     if spec is None:
         return None
-    controls = tuple(arm.name for arm in spec.arms if arm.control and arm.name in names.values())
+    controls = tuple(arm.name for arm in spec.arms if arm.control)
     declared = spec.analysis
     if declared == AnalysisSpec() and not controls:
         return None

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neftune_cli.analysis.decision import arms_with_further_seeds, continuation, decide
+from neftune_cli.analysis.decision import arms_with_further_seeds, continuation, decide, settled_seeds
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import DEFAULT_ALPHAS, DEFAULT_LOOKS
 from neftune_cli.formatting import counted, rough_duration
@@ -48,7 +48,7 @@ def next_step(comparison: Comparison) -> NextStep | None:
             alphas = ",".join(f"{one:g}" for one in DEFAULT_ALPHAS)
             return _new_sweep(comparison, len(DEFAULT_ALPHAS), ("--alphas", alphas))
         case "new sweep":
-            return _new_sweep(comparison, len(comparison.arms) + len(comparison.arms_without_trials), ())
+            return _new_sweep(comparison, len({*comparison.declared_arms, *comparison.declared.controls}), ())
     return None
 
 
@@ -85,7 +85,8 @@ def _missing_trials(comparison: Comparison) -> NextStep:
     """Return the command that trains the missing trials of a sweep, failed ones included.
 
     With planned looks, the baseline and the open arms may go on, and all arms if one of them has no trial yet: its
-    results change the adjustment of the others for the number of arms, so decided arms may become open.
+    results change the adjustment of the others for the number of arms, so decided arms may become open. Failed trials
+    without which an arm was tested are not run again.
     """
     plan = comparison.declared
     retry = ("--retry", "failed") if comparison.origin.failed_trials else ()
@@ -94,7 +95,9 @@ def _missing_trials(comparison: Comparison) -> NextStep:
         return _step(comparison, command, None, len(comparison.unfinished))
     some = (comparison.default_baseline, *arms_with_further_seeds(comparison))
     going_on = (*comparison.declared_arms, *plan.controls) if comparison.arms_without_trials else some
-    return _step(comparison, command, plan.looks[-1], len(_missing(comparison, going_on)))
+    tested = {folder_label(arm, seed) for arm, seeds in settled_seeds(comparison).items() for seed in seeds}
+    missing = set(_missing(comparison, going_on)) - (tested & {*comparison.origin.failed_trials})
+    return _step(comparison, command, plan.looks[-1], len(missing))
 
 
 def _missing(comparison: Comparison, arms: Sequence[str]) -> list[str]:

@@ -37,7 +37,8 @@ class Plan:
     notes: tuple[str, ...] = ()
     """Notes for the user: those of the inspection, then notes on the folder, the seeds and the baseline."""
     earlier: frozenset[str] = frozenset()
-    """Ids of the trials of earlier looks, which are not run again, even if they failed."""
+    """Ids of the trials of earlier looks, and of failed ones without which a taken look has tested their arm. They are
+    not run again."""
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -99,13 +100,13 @@ def at_look(plan: Plan, seeds: int, arms: Collection[str], before: Plan | None =
 
     """
     first, used = plan.spec.seeds[:seeds], {plan.spec.arms[0].name, *arms}
-    earlier = frozenset(trial.id for trial in before.trials) if before else frozenset()
+    looked_at = frozenset(trial.id for trial in before.trials) if before else frozenset()
     trials = [
         trial
         for trial in plan.trials
-        if trial.id in earlier or trial.is_base or (trial.arm in used and trial.seed in first)
+        if trial.id in looked_at or trial.is_base or (trial.arm in used and trial.seed in first)
     ]
-    return replace(plan, trials=tuple(trials), earlier=earlier)
+    return replace(plan, trials=tuple(trials), earlier=plan.earlier | looked_at)
 
 
 def steps_of(trial: Trial, examples: int) -> int:

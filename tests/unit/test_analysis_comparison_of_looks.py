@@ -11,7 +11,7 @@ from scipy.stats import ttest_1samp
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.comparison import compare_arms
-from neftune_cli.analysis.decision import arms_with_further_seeds, decide
+from neftune_cli.analysis.decision import arms_with_further_seeds, decide, settled_seeds
 from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.results import Comparison
@@ -221,7 +221,9 @@ def test_an_arm_that_failed_in_all_trials_is_retried_after_the_planned_looks() -
     evidence = replace(_evidence({10.0: better}, LOOKS), declared_arms=("alpha=0", "alpha=5", "alpha=10"))
     unfinished = ("alpha=5, seed 0 failed: out of memory",)
 
-    assert next_step(compare_arms(replace(evidence, unfinished=unfinished))) is None
+    lost = next_step(compare_arms(replace(evidence, unfinished=unfinished)))
+    assert lost is not None
+    assert "--retry" not in lost.command
     step = next_step(compare_arms(replace(evidence, unfinished=unfinished, failed_trials=("alpha=5,seed=0",))))
     assert step is not None
     assert step.command[-2:] == ("--retry", "failed")
@@ -382,3 +384,86 @@ def test_controls_are_not_part_of_best_arm_claims_and_checks_of_learning() -> No
     assert "control" not in str([claim.here for claim in comparison.claims])
     assert comparison.learning.problems == ()
     assert [arm.name for arm in comparison.studied] == ["alpha=5"]
+
+
+OPEN = [0.3, -0.2, 0.1, 0.2, -0.1]
+
+
+def _with_failures(*seeds: int) -> Evidence:
+    """Return the evidence of an open arm whose trials with these seeds failed."""
+    evidence = _evidence({5.0: OPEN}, LOOKS)
+    trials = tuple(one for one in evidence.trials if not one.alpha or one.seed not in seeds)
+    return replace(evidence, trials=trials, failed_trials=tuple(f"alpha=5,seed={seed}" for seed in seeds))
+
+
+def test_failed_trials_without_which_an_arm_was_tested_are_not_retried() -> None:
+    """Alpha 15 has no trial, so its looks are still to be tested. Those of alpha 5 were tested without seed 1."""
+    evidence = _evidence({5.0: OPEN}, LOOKS)
+    evidence = replace(
+        evidence,
+        trials=tuple(one for one in evidence.trials if (one.alpha, one.seed) != (5.0, 1)),
+        declared_arms=("alpha=0", "alpha=5", "alpha=15"),
+        failed_trials=("alpha=5,seed=1", *(f"alpha=15,seed={seed}" for seed in range(5))),
+    )
+
+    comparison = compare_arms(evidence)
+
+    assert settled_seeds(comparison) == {"alpha=5": LOOKS.seeds, "alpha=0": LOOKS.seeds}
+    step = next_step(comparison)
+    assert step is not None
+    assert step.command[-2:] == ("--retry", "failed")
+    assert step.cost == "at most 5 seeds, 5 trials"
+
+
+def test_an_arm_with_too_few_pairs_for_any_look_is_retried_after_the_last_one() -> None:
+    step = next_step(compare_arms(_with_failures(2, 3, 4)))
+
+    assert step is not None
+    assert step.cost == "at most 5 seeds, 3 trials"
+
+
+def test_later_trials_of_an_arm_are_retried_if_it_was_tested_at_an_earlier_look_only() -> None:
+    comparison = compare_arms(_with_failures(3, 4))
+
+    assert settled_seeds(comparison)["alpha=5"] == LOOKS.seeds[:3]
+    step = next_step(comparison)
+    assert step is not None
+    assert step.cost == "at most 5 seeds, 2 trials"
+
+
+def test_a_primary_arm_without_trials_is_retried_before_exploratory_arms_go_on() -> None:
+    plan = replace(LOOKS, looks_taken=1, primary_arm="alpha=5")
+    evidence = replace(
+        _evidence({10.0: OPEN[:3]}, plan),
+        declared_arms=("alpha=0", "alpha=5", "alpha=10"),
+        failed_trials=tuple(f"alpha=5,seed={seed}" for seed in range(3)),
+    )
+
+    step = next_step(compare_arms(evidence))
+
+    assert step is not None
+    assert step.command[-2:] == ("--retry", "failed")
+
+
+def test_exploratory_arms_without_trials_are_not_retried_after_the_last_look() -> None:
+    plan = replace(LOOKS, primary_arm="alpha=5")
+    evidence = replace(
+        _evidence({5.0: OPEN}, plan),
+        declared_arms=("alpha=0", "alpha=5", "alpha=10"),
+        failed_trials=tuple(f"alpha=10,seed={seed}" for seed in range(5)),
+    )
+
+    assert next_step(compare_arms(evidence)) is None
+
+
+def test_controls_without_trials_are_part_of_the_price() -> None:
+    plan = replace(LOOKS, controls=("control",))
+    failed = tuple(f"{arm},seed={seed}" for arm in ("alpha=10", "control") for seed in range(5))
+    evidence = replace(
+        _evidence({5.0: OPEN}, plan), declared_arms=("alpha=0", "alpha=5", "alpha=10"), failed_trials=failed
+    )
+
+    step = next_step(compare_arms(evidence))
+
+    assert step is not None
+    assert step.cost == "at most 5 seeds, 10 trials"

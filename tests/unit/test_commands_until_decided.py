@@ -10,6 +10,7 @@ import pytest
 from neftune_cli.analysis.comparison import compare_sweep
 from neftune_cli.commands.request import PreparedSweep, plan_sweep, raise_any_with_spec_problems
 from neftune_cli.commands.run_plan import after_taken_looks, run_plan
+from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.reporting.next_step import next_step
 from neftune_cli.store import SweepFolder
@@ -54,16 +55,22 @@ def run(
     monkeypatch: pytest.MonkeyPatch,
     failing: Sequence[str] = (),
     pause_at: int | None = None,
+    *,
+    retry_failed: bool = False,
 ) -> tuple[SweepOutcome, list[str]]:
-    """Run the looks with an executor that writes records with given losses. Return the outcome and the lines."""
-    request = request_for(folder, FIELDS, pause_at=pause_at)
+    """Run the looks with an executor that writes records with given losses. Return the outcome and the lines.
+
+    The trials in `failing`, arms or labels of trials, fail.
+    """
+    settings = SweepSettings(retry_failed=retry_failed)
+    request = request_for(folder, FIELDS, pause_at=pause_at, settings=settings)
     planned = plan_sweep(request, TrialRunner().inspect)
 
     def run_sweep(plan: Plan, sweep: SweepFolder, *_: object) -> SweepOutcome:
-        missing = missing_trials(plan, sweep)
+        missing = missing_trials(plan, sweep, retry_failed=retry_failed)
         sweep.open(plan.spec)
         for trial in missing:
-            if trial.arm in failing:
+            if {trial.arm, trial.label} & {*failing}:
                 write_failed_trial(trial_folder(sweep, trial), trial.id, "out of memory")
                 continue
             loss = 3.0 if trial.is_base else losses(trial.arm, trial.seed or 0)
@@ -185,6 +192,21 @@ def test_a_retried_arm_without_trials_can_reopen_the_decided_ones(
     step = next_step(compared.comparison)
     assert step is not None
     assert step.cost.startswith(f"at most 8 seeds, {len(left)} trials")
+
+
+def test_failed_trials_of_tested_looks_are_not_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, one_better, monkeypatch, failing=("alpha=5", "alpha=10, seed 1"))
+    whole, folder = plan_sweep(request_for(tmp_path, FIELDS), TrialRunner().inspect)
+    left = missing_trials(after_taken_looks(whole, folder, retry_failed=True), folder, retry_failed=True)
+
+    _, lines = run(tmp_path, one_better, monkeypatch, retry_failed=True)
+
+    assert {trial.arm for trial in left} == {"alpha=5"}
+    seeds = seeds_of(tmp_path)
+    assert seeds["alpha=10"] == [0, *range(2, 8)]
+    assert seeds["alpha=5"] in (list(range(3)), list(range(5)))
+    assert lines[0] == "Not run again, because a planned look has tested the arm without them: alpha=10, seed 1."
+    assert whole.notes[-1] != lines[0]
 
 
 def test_nothing_is_left_if_every_arm_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -301,12 +301,13 @@ def test_the_margin_is_stated_with_its_rule_and_without_a_number_of_seeds_if_non
 def test_the_margin_is_compared_with_the_variation_of_the_seeds() -> None:
     notes = footnotes(_compared({"5": estimate(VALUES, VALUES, assessment(0.0, 0.02))}))
 
-    # The standard deviation is s = 0.02 / 4.3027 * sqrt(3) = 0.00805. With the margin of 0.01, the number of seeds is
-    # (s * (1.645 + 1.282) / 0.01)^2 = 5.6, and 2.4 and 52.7 with s^2 * 2 / 4.605 and s^2 * 2 / 0.2107 (chi-squared).
+    # The standard deviation is s = 0.02 / 4.3027 * sqrt(3) = 0.00805. In simulated pairs of one-sided t-tests with the
+    # margin of 0.01, the power is 79% with 7 seeds and 87% with 8. With s^2 * 2 / 4.605 (chi-squared) it is 78% with 4
+    # and 92% with 5, and with s^2 * 2 / 0.2107 it is 79.9% with 54 and 80.9% with 55.
     assert (
         "The equivalence margin of held-out loss is 0.0100 nats. For 5 it is 1.2 of the standard deviation of "
         "the difference of one seed. If the true difference is 0, showing equivalence with a fixed number of seeds "
-        "takes about 6 (80% power): 3 to 53 within the 80% interval of this standard deviation."
+        "takes about 8 (80% power): 5 to 55 within the 80% interval of this standard deviation."
     ) in notes
 
 
@@ -375,9 +376,10 @@ def test_seeds_for_equivalence_count_the_arms_that_are_tested_together() -> None
 
     assert alone == beside
     assert "about" in alone
-    # z(0.95) + z(0.9) = 2.926 at one test and z(0.975) + z(0.9) = 3.242 at two, variance 3 * (0.04 / 4.302653)^2
-    assert "takes about 23 (80% power)" in alone
-    assert "takes about 28 (80% power)" in together
+    # The variance is 3 * (0.04 / 4.302653)^2. In simulated pairs of one-sided t-tests at the level of 5%, the power is
+    # 78.7% with 23 seeds and 81.0% with 24; at the level of two tests, 79.7% with 29 and 81.7% with 30.
+    assert "takes about 24 (80% power)" in alone
+    assert "takes about 30 (80% power)" in together
 
 
 def _with_margin(margin: float) -> Assessment:
