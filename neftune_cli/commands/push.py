@@ -121,13 +121,14 @@ def _choose(path: Path, finished: "Sequence[FinishedTrial]", arm: str | None, se
     if name is None:
         fix = did_you_mean(str(arm), names) or f"Use one of {_quoted(names)}."
         raise UsageError(Problem(f"--arm {arm}: {path} has no finished training of this arm.", fix))
+    if name not in with_model:
+        fix = f"Use --arm with one of {_quoted(with_model)}. --keep all keeps the models of all arms."
+        raise UsageError(Problem(f"{path} has no kept model of the arm '{name}'.", fix))
     return _of_seed(path, [one for one in trained if one[1].arm == name], name, seed)
 
 
 def _of_seed(path: Path, trained: "Sequence[FinishedTrial]", arm: str, seed: int | None) -> "FinishedTrial":
     kept = {record.seed: (folder, record) for folder, record in trained if folder.model_path.is_dir()}
-    if not kept:
-        raise UsageError(Problem(f"{path} has no kept model of the arm '{arm}'.", _KEEP))
     if seed is None:
         return kept[min(kept, key=lambda one: one or 0)]
     if seed in kept:

@@ -184,6 +184,21 @@ def test_wrong_usage_is_explained(sweep: SweepFolder, neftune: Neftune) -> None:
     assert not Path("x").exists()
 
 
+def test_an_arm_without_a_kept_model_gets_the_arms_with_one(sweep: SweepFolder, neftune: Neftune) -> None:
+    for trial, record in sweep.finished():
+        if record.arm == "alpha=0":
+            shutil.rmtree(trial.model_path, ignore_errors=True)
+    done = neftune("push", "out", "--arm", "0", "--output", "shared")
+    assert (done.code, done.err.splitlines()) == (
+        2,
+        [
+            "Error: out has no kept model of the arm 'alpha=0'.",
+            "  Use --arm with one of 'alpha=5'. --keep all keeps the models of all arms.",
+        ],
+    )
+    assert neftune("push", "out", "--output", "shared").code == 0
+
+
 def test_a_model_of_train_and_a_missing_spec(neftune: Neftune) -> None:
     assert neftune("train", "--alpha", "5", "--output", "one", *SMALL[:-1]).code == 0
     assert neftune("push", "one", "--output", "shared").code == 0
