@@ -185,7 +185,7 @@ def test_a_retried_arm_without_trials_can_reopen_the_decided_ones(
     (compared,) = compare_sweep(planned.folder)
     step = next_step(compared.comparison)
     assert step is not None
-    assert step.cost.startswith(f"at most 8 seeds, {len(left)} trials")
+    assert step.cost.startswith(f"at most {len(left)} more trials (8 seeds in all)")
 
 
 def test_nothing_is_left_if_every_arm_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
