@@ -72,7 +72,7 @@ def _stop_earlier(comparison: Comparison, decision: Decision) -> Iterator[str]:
         yield from _recommended(comparison, f"Stop training earlier instead of {alternative}.")
         yield f"At their best epochs, {baseline} is {shown} {arm}."
     else:
-        either = f"whether {arm} or a shorter training of {baseline}" if comparison.departures else "which of the two"
+        either = f"whether {arm} or shorter training of {baseline}" if comparison.departures else "which of the two"
         yield from _recommended(comparison, f"Stop training earlier or use {arm}.")
         yield f"The data do not show {either} is better."
     yield "The differences after the last epoch follow."

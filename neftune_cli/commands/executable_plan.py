@@ -75,9 +75,9 @@ def executable_plan(
             return found.for_processes(run_settings.trial_settings, available_cores())
 
         planned = plan_sweep(file, fields, output, inspect, lambda: say(READING), pause_at=pause_at)
-        if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training
+        if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training run
             there = f"{planned.folder.path} already has trials of other arms or seeds"
-            what = f"`neftune train` needs a folder with one training; {there}."
+            what = f"`neftune train` needs a folder with one training run; {there}."
             raise UsageError(Problem(what, "Use another folder with --output, or `neftune sweep`."))
         yield ExecutablePlan(planned, executor, interrupts)
 

@@ -44,7 +44,7 @@ def run_and_report(
         run_settings: how trials are run.
         quiet: whether to show no progress.
         as_json: whether to print one JSON summary instead of tables.
-        single_trial: whether the folder may have only one training.
+        single_trial: whether the folder may have only one training run.
         pause_at: number of seeds of the planned look after which to stop, or None.
 
     Raises:

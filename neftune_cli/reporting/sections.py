@@ -285,10 +285,10 @@ def _differences(assessments: Sequence[Assessment | None], metric: Metric, reaso
 def _early_stopping_note(stopping: EarlyStopping, baseline: str) -> str:
     few = f" All losses are those of {stopping.items} items, which every epoch measured." if stopping.items else ""
     return (
-        "The best epoch of a training is the epoch after which its held-out loss is lowest (epochs "
+        "The best epoch of a training run is the epoch after which its held-out loss is lowest (epochs "
         f"{_epochs(stopping)}). Each seed of each arm has its own. It is selected on one part of the items, and the "
         "loss is measured on the rest. The numbers are means over seeds and over many such splits. Every arm, at its "
-        f"best epoch and after its last epoch, is compared with {baseline} as if each training of {baseline} had "
+        f"best epoch and after its last epoch, is compared with {baseline} as if each training run of {baseline} had "
         f"stopped at its best epoch.{few}"
     )
 

@@ -33,7 +33,7 @@ class Hardware(ManifestPart):
     device: str | None = None
     """Device of the trials: `cuda`, `mps` or `cpu`."""
     precision: str | None = None
-    """Arithmetic of the trials."""
+    """Floating-point precision of the trials."""
     processor: str | None = None
     """Processor, or its architecture."""
     cores: int | None = None

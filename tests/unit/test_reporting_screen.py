@@ -44,8 +44,8 @@ OUTLOOKS = (
 FOUR_ARMS = """\
 bios  tiny on bios · 3 epochs · lr 0.001 · seeds 0-2 · 20 held-out examples
 
-NOT DECIDED  It is not shown whether noise improves or worsens held-out loss:
-             the data are compatible with differences of −0.12 to +0.08 nats.
+NOT DECIDED  The data do not show whether noise improves or worsens held-out
+             loss: they are compatible with differences of −0.12 to +0.08 nats.
 
 Held-out loss (nats per completion token, lower is better)   base model 4.200
                                   simultaneous  adj.                exact  noise
@@ -136,7 +136,9 @@ def test_an_exploratory_arm_does_not_decide() -> None:
         "alpha=5": assessment(0.0, 0.03, role="primary"),
         "alpha=10": assessment(-0.02, 0.01, "better", role="exploratory"),
     }
-    assert "\nNOT DECIDED  It is not shown whether alpha 5 improves or worsens" in _printed(_compared(assessed), 120)
+    assert "\nNOT DECIDED  The data do not show whether alpha 5 improves or worsens" in _printed(
+        _compared(assessed), 120
+    )
 
 
 def test_planned_looks_are_in_the_scope_and_arms_that_stopped_show_their_seeds() -> None:

@@ -94,12 +94,12 @@ and alpha=10 in 40%.
 
 Comparison with early stopping
 
-The best epoch of a training is the epoch after which its held-out loss is
+The best epoch of a training run is the epoch after which its held-out loss is
 lowest (epochs 1 to 3). Each seed of each arm has its own. It is selected on one
 part of the items, and the loss is measured on the rest. The numbers are means
 over seeds and over many such splits. Every arm, at its best epoch and after its
-last epoch, is compared with alpha=0 as if each training of alpha=0 had stopped
-at its best epoch.
+last epoch, is compared with alpha=0 as if each training run of alpha=0 had
+stopped at its best epoch.
 
           best   held-out loss ↓                             95%
 arm      epoch  best epoch, nats  difference            interval  verdict
