@@ -56,7 +56,8 @@ def test_rows_that_a_double_quote_joins_are_never_dropped() -> None:
     rows[14] = '14?",x,14'
     Path("mine.csv").write_text("\n".join(["prompt,completion", *rows]))
     assert message_of("mine.csv", skip_bad_rows=True, max_bad_share=0.9) == (
-        "mine.csv, line 12: 4 values for 2 columns (prompt, completion): the row takes 5 lines, because of a double quote. "
+        "mine.csv, line 12: 4 values for 2 columns (prompt, completion): the row takes 5 lines, because of a double "
+        "quote. "
         'Put text in double quotes and write "" for a quote inside it, or use the data as .jsonl.'
     )
 
