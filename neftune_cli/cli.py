@@ -28,7 +28,8 @@ SUMMARIES = {
     "export": "Copy finished sweeps to a tracker, or write the responses in AlpacaEval's format.",
     "push": "Share a kept model with a model card: upload it (--to) or write a folder (--output).",
     "sensitivity": (
-        "Measure the effect of noise on embeddings and predictions, and find the alphas with the paper's noise ratios."
+        "Measure the effect of noise on embeddings and predictions, and estimate the alphas that match those of the "
+        "paper."
     ),
     "visualize": (
         "Draw groups of token embeddings before and after the noise, with one arrow per token for its shift."

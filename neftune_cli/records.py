@@ -157,7 +157,7 @@ class NoiseMeasurement(Record):
 
 
 class Attestation(Record):
-    """Noise that a training measured at the output of its embedding module, in every tenth forward pass."""
+    """Noise that a training run measured at the output of its embedding module, in every tenth forward pass."""
 
     calls: int
     """Forward passes with noise."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from neftune_cli.analysis.decision import Action, Decision, continuation, decide, stopped_arm
 from neftune_cli.analysis.headline import MOST_NAMED_ARMS, headline, only_finished
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.results import Assessment, Comparison, Interval, StoppedArm, Verdict
+from neftune_cli.analysis.results import Assessment, BestArm, Comparison, Interval, StoppedArm, Verdict
 from neftune_cli.analysis.verdicts import missing_verdict_reason
 from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.formatting import capitalized, counted, listed, percent
@@ -44,8 +44,8 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
         start = capitalized(f"{on_shared_seeds(comparison)}{comparison.spoken(best.arm)}")
         yield (
             f"{start} is the best of {len(best.chosen)} arms, so its difference has a selection bias (winner's curse). "
-            f"Where one part of the {' and '.join(best.split)} selects it, {comparison.metric.name_within} on the rest "
-            f"is {_advantage(best.advantage, comparison.metric)}."
+            f"{splits_sentence(best)} In the splits that selected it, {comparison.metric.name_within} on the other "
+            f"half was on average {_advantage(best.advantage, comparison.metric)}."
         )
 
 
@@ -54,6 +54,12 @@ def on_shared_seeds(comparison: Comparison) -> str:
     best = comparison.best
     most = max((one.paired.seeds for one in comparison.assessments(comparison.primary).values()), default=0)
     return f"On the {best.advantage.seeds} seeds that all arms share, " if best and best.advantage.seeds < most else ""
+
+
+def splits_sentence(best: BestArm) -> str:
+    """Return the sentence on the selection of an arm on other data than those that measure it."""
+    parts = " and ".join(best.split)
+    return f"The {parts} were split into halves many times, and the best arm on one half was selected."
 
 
 def _stop_earlier(comparison: Comparison, decision: Decision) -> Iterator[str]:
@@ -66,7 +72,7 @@ def _stop_earlier(comparison: Comparison, decision: Decision) -> Iterator[str]:
         yield from _recommended(comparison, f"Stop training earlier instead of {alternative}.")
         yield f"At their best epochs, {baseline} is {shown} {arm}."
     else:
-        either = f"whether {arm} or a shorter training of {baseline}" if comparison.departures else "which of the two"
+        either = f"whether {arm} or shorter training of {baseline}" if comparison.departures else "which of the two"
         yield from _recommended(comparison, f"Stop training earlier or use {arm}.")
         yield f"The data do not show {either} is better."
     yield "The differences after the last epoch follow."

@@ -127,8 +127,8 @@ def _not_decided(comparison: Comparison, decision: Decision) -> str:
     verb = "improves or worsens" if metric.goal else "changes"
     known = compatible_range(decision.open_arms, metric)
     differences = "a difference" if len(arms) == 1 else "differences"
-    compatible = f": the data are compatible with {differences} of {known}" if known else ""
-    return f"It is not shown whether {subject} {verb} {metric.name_within}{compatible}."
+    compatible = f": they are compatible with {differences} of {known}" if known else ""
+    return f"The data do not show whether {subject} {verb} {metric.name_within}{compatible}."
 
 
 def _noise_matters(comparison: Comparison) -> str:
@@ -148,7 +148,7 @@ def _verdicts(comparison: Comparison, decision: Decision) -> str:
     sentence = f"{compared}, {clauses}."
     if decision.action == "stop earlier":
         baseline = comparison.spoken(comparison.baseline)
-        sentence += f" Stopping {baseline} earlier may do as well."
+        sentence += f" Stopping the training of {baseline} earlier may have the same effect."
     if decision.action == "no direction":
         sentence += " Neither direction is an improvement by itself."
     return sentence

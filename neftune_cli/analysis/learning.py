@@ -88,7 +88,7 @@ def _not_learned(
 ) -> Iterator[str]:
     names = alternatives(metrics[key].name_within for key in gains)
     remedy = _remedy(arms, baseline, base_scores)
-    yield f"Fine-tuning does not improve {names} over the base model ({baseline}). {remedy}"
+    yield f"Fine-tuning with {baseline} does not improve {names} over the base model. {remedy}"
 
 
 def _remedy(arms: TrialsByArm, baseline: str, base_scores: Mapping[str, float | None]) -> str:

@@ -58,7 +58,8 @@ EvalExamples = Annotated[
     Option(
         "--eval-examples",
         "Number of held-out examples, chosen by content hash: at most N of a test, validation or eval split (default "
-        "200); without one, N of the training data (default: those of one fifth of the prompts, at most 200).",
+        "200), or, if the data set has no such split, N of the training data (default: those of one fifth of the "
+        "prompts, at most 200).",
         DATA,
         _SPEC,
         field="eval_examples",

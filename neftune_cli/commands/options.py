@@ -195,7 +195,8 @@ Precision = Annotated[
     choices.Precision | None,
     Option(
         "--precision",
-        "Arithmetic of training; auto is bfloat16 where the hardware has it (default float32 for tiny, else auto).",
+        "Floating-point precision of training; auto is bfloat16 where the hardware has it (default float32 for tiny, "
+        "else auto).",
         TRAINING,
         _SPEC,
         field="train.precision",
@@ -205,7 +206,7 @@ MicroBatchTokens = Annotated[
     int | None,
     Option(
         "--micro-batch-tokens",
-        "Compute each batch in parts of at most N tokens with padding; 0 computes it whole (default 512 on a CPU, "
+        "Compute each batch in parts of at most N tokens, padding included; 0 computes it whole (default 512 on a CPU, "
         "16384 on a GPU).",
         TRAINING,
         _SPEC,

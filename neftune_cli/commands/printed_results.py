@@ -30,7 +30,7 @@ NARROWEST = 40
 def print_results(sweep: PreparedSweep, outcome: SweepOutcome, *, as_json: bool) -> None:
     """Write the reports into the folder, and print the first screen and counts of trials, or a JSON summary.
 
-    A sweep that was cut short has no screen. A single training is compared with the base model instead.
+    A sweep that was cut short has no screen. A single training run is compared with the base model instead.
     """
     compared = _compared(sweep, outcome)
     comparisons = [one.comparison for one in compared]
@@ -108,11 +108,11 @@ def _print_against_base(comparison: Comparison) -> None:
         cells = [number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True)]
         typer.echo("  ".join([name.ljust(widths[0]), *cells]).rstrip())
     typer.echo("\nLosses are in nats per completion token. ↓ lower is better, ↑ higher is better.")
-    typer.echo("One training does not show an effect of the noise. Use neftune sweep to compare alphas.")
+    typer.echo("One training run does not show an effect of the noise. Use neftune sweep to compare alphas.")
 
 
 def _training_amounts(sweep: PreparedSweep) -> Iterator[str]:
-    """Yield the epochs and examples of a training whose length is given in steps."""
+    """Yield the epochs and examples of a training run whose length is given in steps."""
     plan, available = sweep.plan, sweep.plan.data.train
     lengths = {
         (steps_of(trial, available), trial.spec.train.examples_per_step)

@@ -120,22 +120,24 @@ def _choose(path: Path, finished: "Sequence[FinishedTrial]", arm: str | None, se
     name = with_model[0] if arm is None else _arm(arm, trained)
     if name is None:
         fix = did_you_mean(str(arm), names) or f"Use one of {_quoted(names)}."
-        raise UsageError(Problem(f"--arm {arm}: {path} has no finished training of this arm.", fix))
+        raise UsageError(Problem(f"--arm {arm}: {path} has no finished training run of this arm.", fix))
+    if name not in with_model:
+        fix = f"Use --arm with one of {_quoted(with_model)}. --keep all keeps the models of all arms."
+        raise UsageError(Problem(f"{path} has no kept model of the arm '{name}'.", fix))
     return _of_seed(path, [one for one in trained if one[1].arm == name], name, seed)
 
 
 def _of_seed(path: Path, trained: "Sequence[FinishedTrial]", arm: str, seed: int | None) -> "FinishedTrial":
     kept = {record.seed: (folder, record) for folder, record in trained if folder.model_path.is_dir()}
-    if not kept:
-        raise UsageError(Problem(f"{path} has no kept model of the arm '{arm}'.", _KEEP))
     if seed is None:
         return kept[min(kept, key=lambda one: one or 0)]
     if seed in kept:
         return kept[seed]
     is_trained = any(record.seed == seed for _, record in trained)
-    what = "has no kept model of" if is_trained else "has no finished training of"
-    seeds = ", ".join(map(str, kept))
-    raise UsageError(Problem(f"--seed {seed}: {path} {what} '{arm}' with this seed.", f"Use one of the seeds {seeds}."))
+    what = "has no kept model of" if is_trained else "has no finished training run of"
+    seeds = sorted(one for one in kept if one is not None)
+    fix = f"Use --seed {seeds[0]}." if len(seeds) == 1 else f"Use one of the seeds {', '.join(map(str, seeds))}."
+    raise UsageError(Problem(f"--seed {seed}: {path} {what} '{arm}' with this seed.", fix))
 
 
 def _arm(wanted: str, trained: "Sequence[FinishedTrial]") -> str | None:

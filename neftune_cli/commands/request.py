@@ -54,7 +54,7 @@ class SweepRequest:
     pause_at: int | None = None
     """Number of seeds of the planned look after which the command ends; None to end after the last one."""
     single_trial: bool = False
-    """Whether the folder may have only one training."""
+    """Whether the folder may have only one training run."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ def prepared_sweep(
             return found.for_processes(settings.trial_settings, available_cores())
 
         plan, folder = plan_sweep(request, inspect, say_nothing if quiet else say_line)
-        if request.single_trial and len(plan.trials) > 2:  # the base model and the one training
+        if request.single_trial and len(plan.trials) > 2:  # the base model and the one training run
             there = f"{folder.path} already has trials of other arms or seeds"
-            what = f"`neftune train` needs a folder with one training; {there}."
+            what = f"`neftune train` needs a folder with one training run; {there}."
             raise UsageError(Problem(what, "Use another folder with --output, or `neftune sweep`."))
         yield PreparedSweep(request, plan, folder, executor, interrupts)
 

@@ -204,7 +204,7 @@ def score_declared_metric(spec: SweepSpec, folder: SweepFolder) -> None:
     try:
         scores = metric_scores(folder, str(spec.analysis.metric))
     except UsageError as error:
-        resume = "No trial is lost: then run the same command again."
+        resume = "Then run the same command again. Finished trials are kept."
         raise UsageError(*(replace(one, fix=f"{one.fix} {resume}") for one in error.problems)) from error
     folder.write_metric_scores(scores)
 

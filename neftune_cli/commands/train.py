@@ -97,4 +97,4 @@ def train(
         typer.echo(_NO_MODEL.format(model_path.parent), err=True)
 
 
-_NO_MODEL = "{} has the results of this training but no model. To train it again, use another folder with --output."
+_NO_MODEL = "{} has the results of this training run but no model. To train it again, use another folder with --output."

@@ -72,7 +72,7 @@ def primary_arm(wanted: str, arms: Sequence[Mapping[str, Any]], problems: Proble
     if len(matches) == 1:
         return matches[0]
     names = matches or list(alphas)
-    found = f"{len(matches)} arms have this alpha" if matches else "there is no such arm beside the baseline"
+    found = f"{len(matches)} arms have this alpha" if matches else "there is no such arm besides the baseline"
     fix = f"Use {alternatives(names)}." if names else "Add an arm with --alphas."
     problems.add([Problem(f"--primary-arm {wanted}: {found}.", fix)])
     return None

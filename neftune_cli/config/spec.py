@@ -95,7 +95,7 @@ class TrainSpec(Spec):
     lora_rank: int | None = Field(default=None, gt=0, examples=[16])
     """Rank of LoRA adapters; null trains all weights."""
     precision: Precision = "auto"
-    """Arithmetic of training; `auto` is bfloat16 where the hardware has it. The default for `tiny` is float32."""
+    """Floating-point precision of training; `auto`: bfloat16 where the hardware has it. Default for `tiny`: float32."""
     micro_batch_tokens: int | None = Field(default=None, ge=0, examples=[512])
     """Tokens of a micro-batch, padding included; 0 computes batches whole. Default: 512 on a CPU, 16384 on a GPU."""
     sft: dict[str, Any] = Field(default_factory=dict)
@@ -112,7 +112,7 @@ class TrainSpec(Spec):
         return self.batch_size * self.gradient_accumulation
 
     def steps(self, steps_per_epoch: int) -> int:
-        """Return the number of optimizer steps of a training with this number of steps per epoch."""
+        """Return the number of optimizer steps of a training run with this number of steps per epoch."""
         return self.max_steps or math.ceil(self.epochs * steps_per_epoch)
 
     @model_validator(mode="before")

@@ -39,7 +39,7 @@ def parse_path(text: str) -> Path:
 
 
 def parse_size(alpha: str | None, snr: str | None) -> tuple[str, float]:
-    """Return the noise size of a single training: the name `alpha` or `snr`, and the number. The default is alpha 5.
+    """Return the noise size of a training run: the name `alpha` or `snr`, and the number. The default is alpha 5.
 
     Raises:
         UsageError: both are given, the value is not valid, or there are several values.
@@ -49,7 +49,7 @@ def parse_size(alpha: str | None, snr: str | None) -> tuple[str, float]:
         raise UsageError(Problem("--alpha and --snr exclude each other.", "Use one of them."))
     sizes = parse_alphas(alpha or "5", "--alpha") if snr is None else parse_snr(snr)
     if len(sizes) > 1:
-        what = f"{'--alpha' if snr is None else '--snr'}: a training has one noise size; {len(sizes)} were given."
+        what = f"{'--alpha' if snr is None else '--snr'}: a training run has one noise size; {len(sizes)} were given."
         raise UsageError(Problem(what, "Use one number, or `neftune sweep` to compare several."))
     return "alpha" if snr is None else "snr", sizes[0]
 

@@ -254,8 +254,8 @@ def _missing_columns(table: Table, candidates: Sequence[ColumnSet], layout: str 
     example = ",".join(f"{column}=COLUMN" for column in candidates[0].required) if layout else _EXAMPLE
     rename = f"rename them to one of these sets: {_sets_in_words(candidates)}."
     is_csv = bool(table.rows) and split_suffix(table.rows[0].file)[0] in CSV_DELIMITERS
-    header = _HEADER if is_csv and layout is None else ""
-    return Problem(what, f"{header}Name them, for example --columns {example}, or {rename}")
+    name = f"{_HEADER}Otherwise name the columns" if is_csv and layout is None else "Name them"
+    return Problem(what, f"{name}, for example --columns {example}, or {rename}")
 
 
 def _sets_in_words(candidates: Sequence[ColumnSet]) -> str:
@@ -266,5 +266,5 @@ def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
-_HEADER = "The first line has the column names: add one if it has an example. "
+_HEADER = "The first line must have the column names. If it is an example, add a line with the names above it. "
 _EXAMPLE = "prompt=COLUMN,completion=COLUMN"

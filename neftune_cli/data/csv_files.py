@@ -18,7 +18,7 @@ CSV_DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
 """Suffixes of files whose first line has the column names, each with its delimiters in order of preference."""
 QUOTE_FIX = 'Put text in double quotes and write "" for a quote inside it, or use the data as .jsonl.'
 CELLS_FIX = "Put text with commas or line breaks in double quotes."
-SEVERAL_LINES = "another number of values than of columns, in several lines"
+SEVERAL_LINES = "the number of values differs from the number of columns, in rows over several lines"
 _QUOTED = re.compile(r'"[^"]*"')
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 
@@ -114,6 +114,6 @@ def _named(header: Sequence[str], record: _CsvRecord, text: Text) -> RowValues:
     values = record.values
     text.check("".join(values))
     if record.lines > 1 and len(values) != len(header):
-        what = f"{sizes_in_words(header, values)} in {record.lines:,} lines, because of a double quote."
+        what = f"{sizes_in_words(header, values)}: the row takes {record.lines:,} lines, because of a double quote."
         raise RowError(what, QUOTE_FIX, SEVERAL_LINES)
     return under_names(header, values, CELLS_FIX)

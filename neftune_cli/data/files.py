@@ -119,7 +119,7 @@ def _check(path: Path, content: bytes) -> None:
         raise UsageError(Problem(f"{path} is empty.", ADD_EXAMPLES))
     if content.startswith(LFS_POINTER):
         fix = f"Run git lfs pull in {path.parent} to download the data."
-        raise UsageError(Problem(f"{path} is a pointer of Git LFS, not the data.", fix))
+        raise UsageError(Problem(f"{path} is a Git LFS pointer file, not the data.", fix))
     for magic, (kind, fix) in OTHER_CONTENT.items():
         if content.startswith(magic):
             raise UsageError(Problem(f"{path} is {kind}.", fix))

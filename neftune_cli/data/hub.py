@@ -40,7 +40,7 @@ def open_saved(name: str, folder: Path) -> HubSplits:
         return _splits(name, load_from_disk(str(folder)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pyarrow.ArrowException) as error:
         if pointer := next((path for path in folder.rglob("*.arrow") if _is_pointer(path)), None):
-            what = f"{pointer} is a pointer of Git LFS, not the data."
+            what = f"{pointer} is a Git LFS pointer file, not the data."
             raise UsageError(Problem(what, f"Run git lfs pull in {folder} to download the data.")) from error
         what = f"The data set in {folder} cannot be read: {_in_one_line(error)}"
         raise UsageError(Problem(what, SAVE_AGAIN)) from error

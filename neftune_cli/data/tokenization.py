@@ -314,7 +314,7 @@ class RenderingNotes:
         if self.opened:
             yield (
                 f"The chat template's generation prompt opens '{self.opening}', and the reasoning is missing in "
-                f"{counted(self.opened, 'completion')}. Training and generation leave out '{self.opening}' there."
+                f"{counted(self.opened, 'completion')}. Training and generation leave out '{self.opening}' for these."
             )
         if self.drops_reasoning:
             where = f"earlier turns that are learned in {counted(self.drops_reasoning, 'conversation')}"

@@ -244,7 +244,10 @@ def _not_loaded(entry: str, error: BaseException) -> Problem:
         causes.append(cause)
     if any(type(one).__name__ in _UNREACHABLE for one in causes):
         state = "HF_HUB_OFFLINE is set" if _is_offline() else "the network is not reachable"
-        fix = "Run the command once with the network, which keeps the documents, or use a task file with local data."
+        fix = (
+            "Run the command once with network access, so that the documents are stored in the local cache, or use a "
+            "task file with local data."
+        )
         return Problem(f"the documents of {entry} are not on this machine, and {state}.", fix, FIELD)
     what = f"the task {entry} cannot be loaded: {_one_line(error)}"
     return Problem(what, "Correct the task file, or remove the task.", FIELD)

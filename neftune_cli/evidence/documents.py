@@ -161,7 +161,7 @@ def check_contents(task: str, runs: Sequence[tuple[Path, Mapping[str, str]]], do
         if other:
             ids, first = listed_at_most(other, MOST_NAMES), seen[other[0]][0]
             these = f"{document} {ids} has" if len(other) == 1 else f"{counted(len(other), document)} ({ids}) have"
-            yield Problem(f"{path}: {these} another content than in {first}, in task {task}.", _CONTENT_FIX)
+            yield Problem(f"{path}: {these} different content from {first}, in task {task}.", _CONTENT_FIX)
 
 
 def check_duplicates(path: Path, documents: Sequence[str], document: str) -> None:

@@ -173,7 +173,7 @@ def _read_row(row: Mapping[str, str], line: int, responses: Sequence[TrialRespon
         return ratings.refuse(line, f"{row['arm']} has no finished trial with seed {row['seed']!r}", f"Use {seeds}.")
     if row["id"] not in {response.example for response in of_seed[0].responses}:
         fix = "Use the values of the field `example` in generations.jsonl."
-        return ratings.refuse(line, f"the id {row['id']!r} is no held-out example of the sweep", fix)
+        return ratings.refuse(line, f"the id {row['id']!r} is not a held-out example of the sweep", fix)
     if not row["score"]:
         return None
     score = _number(row["score"])
@@ -192,12 +192,12 @@ def _read_annotations(text: str, responses: Sequence[TrialResponses], ratings: _
         trial = trials.get(str(generator))
         if trial is None:
             fix = did_you_mean(str(generator), trials) or f"Use {alternatives(trials)}."
-            ratings.refuse(line, f"generator_2 is {generator!r}, which is no trial of the sweep", fix)
+            ratings.refuse(line, f"generator_2 is {generator!r}, which is not a trial of the sweep", fix)
             continue
         examples = [one.example for one in trial.responses if one.prompt == instruction]
         if not examples:
             fix = "Judge the files that `neftune export --to alpaca-eval` writes."
-            ratings.refuse(line, "the instruction is no held-out prompt of the sweep", fix)
+            ratings.refuse(line, "the instruction is not a held-out prompt of the sweep", fix)
             continue
         _add_preference(annotation.get("preference"), line, trial.trial_id, examples, ratings)
         theirs, own = annotation.get("output_1"), annotation.get("output_2")

@@ -13,13 +13,13 @@ PACKAGE = "bitsandbytes"
 
 
 def quantization_problems(lora_ranks: Iterable[int | None]) -> Iterator[Problem]:
-    """Yield what prevents trainings with these LoRA ranks (None: all weights) on weights of 4 bits on this machine."""
+    """Yield what prevents training with these LoRA ranks (None: all weights) on weights of 4 bits on this machine."""
     yield from recipe_problems(lora_ranks)
     yield from machine_problems()
 
 
 def recipe_problems(lora_ranks: Iterable[int | None]) -> Iterator[Problem]:
-    """Yield the problem of trainings with these LoRA ranks (None: all weights) on weights of 4 bits on any machine."""
+    """Yield the problem of training with these LoRA ranks (None: all weights) on weights of 4 bits on any machine."""
     if None in set(lora_ranks):
         what = "--load-in-4bit quantizes the weights, and quantized weights cannot be trained."
         yield Problem(what, "Add LoRA adapters, for example --lora-rank 16.")

@@ -174,7 +174,7 @@ class AttachedNoise:
         return self._meter.totals()
 
     def resume_totals(self, earlier: MeterTotals) -> None:
-        """Continue the totals of a training before it was resumed."""
+        """Continue the totals of a training run before it was resumed."""
         self._meter.load_totals(earlier)
 
     @property
@@ -310,7 +310,8 @@ _SEVERAL_DEVICES = Problem(
     "Start one process per device (accelerate launch), or make one device visible (CUDA_VISIBLE_DEVICES=0).",
 )
 _TARGET_OF_ENCODER_DECODER = Problem(
-    "In an encoder-decoder model the labels are those of the decoder, and do not separate the input ids.",
+    "In an encoder-decoder model the labels are those of the decoder: they do not separate prompt and completion in "
+    "the input ids.",
     "Use the noise target 'all'.",
 )
 _CALLED_DIRECTLY = Problem(

@@ -11,7 +11,8 @@ from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.lengths import token_half_widths
 
 _MISSING_LABELS = Problem(
-    "The model was called without one label per input id, which separate the prompt from the completion.",
+    "The model was called without labels of the shape of input_ids. The labels separate the prompt from the "
+    "completion.",
     "Use the noise target 'all', or a trainer that passes labels to the model.",
 )
 

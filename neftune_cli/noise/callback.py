@@ -33,7 +33,7 @@ class _Options(TypedDict):
 
 
 class NoiseTotals(TypedDict):
-    """Totals of the measured noise of a training, and the number of its steps with an alpha above 0; plain numbers."""
+    """Totals of the measured noise of a training run, and the number of steps with an alpha above 0; plain numbers."""
 
     steps: int
     meter: MeterTotals
@@ -244,7 +244,7 @@ def _calling_trainer() -> Trainer | None:
 
 
 def _remove_noise_on_failure(trainer: Trainer | None) -> None:
-    """Wrap the methods that run a training, because transformers has no callback event for a failure.
+    """Wrap the methods that run the training, because transformers has no callback event for a failure.
 
     The wrappers of methods other than `train` serve callbacks added with `add_callback`: their first event occurs
     within `train`.

@@ -33,7 +33,7 @@ class NoiseStream:
 
     Args:
         noise: name of the distribution.
-        seed: the same for all processes of a training.
+        seed: the same for all processes of a training run.
         rank: index of the process among those that train together on different data.
 
     Raises:

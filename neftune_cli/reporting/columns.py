@@ -57,7 +57,7 @@ class ExportedAssessment(ExportedModel):
     looks: int | None
     """Number of planned looks that were taken at the arm; 1 if the number of seeds is fixed."""
     role: Role | None
-    """`primary` is the predeclared arm, `exploratory` an arm beside it, `control` a check of the sweep."""
+    """`primary` is the predeclared arm, `exploratory` any other arm, `control` a check of the sweep."""
     items: int | None
     """Number of paired items; 1 for a metric without per-item values."""
 

@@ -248,8 +248,9 @@ def _agreeing_seeds(comparison: Comparison) -> Iterator[str]:
     arms = [arm for arm, one in found.items() if one.verdict and one.paired.crossed.seeds_agree_too_well()]
     if arms:
         yield (
-            f"The seeds of {listed(arms)} agree more on {comparison.metric.name_within} than the residual variation "
-            "explains (lower-tailed F test, 10% level). Their agreement may be chance, and the interval too narrow."
+            f"The differences of {listed(arms)} in {comparison.metric.name_within} vary less between seeds than the "
+            "residual variation alone would produce (lower-tailed F test, 10% level). The variance between seeds may "
+            "be underestimated, and the interval too narrow."
         )
 
 

@@ -57,8 +57,8 @@ def _paragraphs(facts: CardFacts, title: str, repository: str | None) -> Iterato
     yield _fenced(_loading(repository), "python")
     yield "## Comparison of the arms"
     yield (
-        f"This model is one training of the arm `{facts.record.arm}`. The comparison is about all trials of the "
-        "sweep, with the noise turned off, on held-out examples."
+        f"This model is from one training run of the arm `{facts.record.arm}`. The comparison is about all trials of "
+        "the sweep, with the noise turned off, on held-out examples."
     )
     yield from comparison_tables(facts.compared.comparison)
     yield markdown_text(advice(facts.compared.comparison))

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neftune_cli.analysis.decision import arms_with_further_seeds, continuation, decide, settled_seeds
 from neftune_cli.analysis.results import Comparison
@@ -25,12 +25,15 @@ class NextStep:
     seconds: float | None
     """Time of these trials; None if no trial of this sweep was timed."""
     workers: int
+    is_new_sweep: bool = False
+    """Whether all trials are those of a new sweep."""
 
     @property
     def cost(self) -> str:
         """Return the largest cost as text."""
-        seeds = "" if self.seeds is None else f"{counted(self.seeds, 'seed')}, "
-        trials = f"at most {seeds}{counted(self.trials, 'trial')}"
+        further, in_all = ("", "") if self.is_new_sweep else ("more ", " in all")
+        seeds = "" if self.seeds is None else f" ({counted(self.seeds, 'seed')}{in_all})"
+        trials = f"at most {counted(self.trials, f'{further}trial')}{seeds}"
         if self.seconds is None:
             return trials
         side_by_side = f" with {self.workers} workers" if self.workers > 1 else ""
@@ -123,7 +126,8 @@ def _new_sweep(comparison: Comparison, arms: int, options: Sequence[str]) -> Nex
     margin = ("--margin", chosen.written()) if chosen else ()
     output = ("--output", f"{folder}-until-decided")
     command = ("neftune", "sweep", f"{folder}/sweep.yaml", *options, "--until-decided", *metric, *margin, *output)
-    return _step(comparison, command, DEFAULT_LOOKS[-1], DEFAULT_LOOKS[-1] * arms)
+    step = _step(comparison, command, DEFAULT_LOOKS[-1], DEFAULT_LOOKS[-1] * arms)
+    return replace(step, is_new_sweep=True)
 
 
 def _step(comparison: Comparison, command: Sequence[str], seeds: int | None, trials: int) -> NextStep:

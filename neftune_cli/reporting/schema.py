@@ -201,11 +201,13 @@ class ExportedComparison(ExportedModel):
     learning: ExportedLearning
     """Checks before a verdict."""
     plan: ExportedPlan | None
-    """Null if the sweep declared no analysis."""
+    """Null if the sweep declared no analysis and has no controls, if several sweeps are compared together, and for
+    runs of other tools."""
     margins: dict[str, ExportedMargin]
     """Equivalence margins by metric."""
     noise_tests: dict[str, ExportedNoiseTest]
-    """Any-noise tests by metric; empty unless several arms have noise and the baseline has none."""
+    """Any-noise tests by metric. Empty if a primary arm is declared, if the baseline has noise, or if the other arms
+    (without controls) are fewer than two or differ from it in more than their noise."""
     outlooks: dict[str, tuple[ExportedOutlook, ...]]
     """Chances of a decision on the primary metric, for the arms without one. Empty where no further seeds of the
     same arms follow."""

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from neftune_cli.analysis.advice import on_shared_seeds
+from neftune_cli.analysis.advice import on_shared_seeds, splits_sentence
 from neftune_cli.analysis.headline import MOST_NAMED_ARMS
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import Assessment, BestArm, ClaimResult, Comparison, EarlyStopping
@@ -195,22 +195,23 @@ def best_arm_sentences(comparison: Comparison) -> str | None:
     return (
         f"{on_shared_seeds(comparison)}{best.arm} has the best mean {metric.name_within} of {among}. Its difference "
         f"from {comparison.baseline} is {metric.signed(best.naive)}. This estimate is optimistic on average, because "
-        f"the arm was selected on the same {parts}. {_advantage_elsewhere(best, metric, parts)} {_shares(best)}"
+        f"the arm was selected on the same {parts}. {_advantage_elsewhere(best, metric)} {_shares(best)}"
     )
 
 
-def _advantage_elsewhere(best: BestArm, metric: Metric, parts: str) -> str:
+def _advantage_elsewhere(best: BestArm, metric: Metric) -> str:
     """Return the advantage on data that did not select the arm, or its range over selected arms if few splits do."""
     if math.isfinite(best.advantage.difference):
         return (
-            f"Where one part of the {parts} selects {best.arm}, the difference on the rest is "
-            f"{_advantage(best.advantage, metric)}. If no arm is better than the others, about a third to a half of "
-            "the bias remains."
+            f"{splits_sentence(best)} In the splits that selected {best.arm}, its difference on the other half was on "
+            f"average {_advantage(best.advantage, metric)}. If no arm is better than the others, about a third to a "
+            "half of the bias remains."
         )
     low, high = (metric.signed(end(best.advantages.values())) for end in (min, max))
     return (
-        f"It is not settled which arm is best: fewer than a quarter of the splits of the {parts} select {best.arm}. "
-        f"On the rest, the difference of the selected arm is {low} to {high}, depending on the arm."
+        f"{splits_sentence(best)} Fewer than a quarter of the splits selected {best.arm}, so the data do not show "
+        f"which arm is best. On the other half, the mean difference of the selected arm was {low} to {high}, depending "
+        "on the arm."
     )
 
 
@@ -284,10 +285,10 @@ def _differences(assessments: Sequence[Assessment | None], metric: Metric, reaso
 def _early_stopping_note(stopping: EarlyStopping, baseline: str) -> str:
     few = f" All losses are those of {stopping.items} items, which every epoch measured." if stopping.items else ""
     return (
-        "The best epoch of a training is the epoch after which its held-out loss is lowest (epochs "
+        "The best epoch of a training run is the epoch after which its held-out loss is lowest (epochs "
         f"{_epochs(stopping)}). Each seed of each arm has its own. It is selected on one part of the items, and the "
         "loss is measured on the rest. The numbers are means over seeds and over many such splits. Every arm, at its "
-        f"best epoch and after its last epoch, is compared with {baseline} as if each training of {baseline} had "
+        f"best epoch and after its last epoch, is compared with {baseline} as if each training run of {baseline} had "
         f"stopped at its best epoch.{few}"
     )
 

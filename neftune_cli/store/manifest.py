@@ -33,7 +33,7 @@ class Hardware(ManifestPart):
     device: str | None = None
     """Device of the trials: `cuda`, `mps` or `cpu`."""
     precision: str | None = None
-    """Arithmetic of the training; several are separated by commas."""
+    """Floating-point precision of the training; several are separated by commas."""
     processor: str | None = None
     """Name of the processor, or its architecture."""
     cores: int | None = None

@@ -215,7 +215,7 @@ def analysis_problems(spec: SweepSpec, lm_eval: HarnessTasks | None = None) -> I
         fix = "Use 0.02 (in the metric's unit), 10% (of the baseline), or 1% of gain."
         yield Problem(what, fix, ("analysis", "margin"))
     if analysis.has_planned_looks and len(spec.arms) < 2:
-        yield Problem("Planned looks need an arm beside the baseline.", "Add one, for example --alphas 0,5.")
+        yield Problem("Planned looks need at least one arm besides the baseline.", "Add one, for example --alphas 0,5.")
 
 
 def _notes_on_seeds(spec: SweepSpec) -> Iterator[str]:

@@ -36,7 +36,7 @@ def tracked_runs(sweep: SweepFolder) -> Iterator[TrackedRun]:
 def write_comparison(tracking: Tracking, sweep: SweepFolder) -> Iterator[str]:
     """Write the comparisons of a sweep to the trackers of its trials. Yield a line for each tracker that fails.
 
-    A sweep of which no training has finished has no comparison.
+    A sweep of which no training run has finished has no comparison.
     """
     try:
         runs = comparison_runs(sweep)

@@ -110,7 +110,7 @@ class CheckpointCallback(StepEndCallback):
         self._last = clock()
         self._can_write = True
         self.attestation: Attestation | None = None
-        """Attestation of the finished training, if a checkpoint holds it."""
+        """Attestation of the finished training run, if a checkpoint holds it."""
 
     def restore(self, snapshot: Snapshot) -> None:
         """Restore learning curve, noise measurements and data order from a snapshot.
@@ -131,7 +131,7 @@ class CheckpointCallback(StepEndCallback):
             self.noise.resume_totals(totals)
 
     def write_trained(self, attestation: Attestation) -> None:
-        """Write a checkpoint of a finished training, unless there is one; a resumed trial does not train."""
+        """Write a checkpoint of a finished training run, unless there is one; a resumed trial does not train."""
         if self.attestation is None:
             more = {"curve": self.curve.state(), "attestation": attestation.model_dump()}
             self._write(self.trainer.trained_snapshot(**more))

@@ -50,7 +50,7 @@ class FinalModel:
     `TrialError` if the loss is undefined; a noise-off loss that is not finite explains the reason better."""
     attestation: Attestation | None = None
     write_checkpoint: Callable[[], None] = lambda: None
-    """Write a checkpoint of the finished training, unless there is one. A trial that resumes from it does not train."""
+    """Write a checkpoint of the finished training run, unless there is one. A trial resumed from it does not train."""
 
 
 def fine_tune(
@@ -222,7 +222,7 @@ def _train(callback: CheckpointCallback, leased: LeasedTrial, checkpoints: list[
 
 
 def _final_model(callback: CheckpointCallback, stop: StopRequest) -> FinalModel:
-    """Return the model of a finished training; write its checkpoint first if one is due or a stop was requested."""
+    """Return the model of a finished training run; write its checkpoint first if one is due or a stop was requested."""
     curve, noise, saved = callback.curve, callback.noise, callback.attestation
     if saved is None and noise.deviations:
         raise TrialError(f"The applied noise does not match the formula: {'; '.join(noise.deviations)}.")

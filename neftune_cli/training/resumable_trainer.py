@@ -48,7 +48,7 @@ class ResumableTrainer(MicroBatchTrainer):
         return output
 
     def resume(self, snapshot: Snapshot, folder: Path) -> None:
-        """Train from a snapshot to the end. If the snapshot is of a finished training, only load the weights.
+        """Train from a snapshot to the end. If the snapshot is of a finished training run, only load the weights.
 
         Args:
             snapshot: the state to resume from.
@@ -80,7 +80,7 @@ class ResumableTrainer(MicroBatchTrainer):
         return self._snapshot({**state, **more})
 
     def trained_snapshot(self, **more: Any) -> Snapshot:
-        """Return the state of a finished training: the weights, with additional state of callbacks."""
+        """Return the state of a finished training run: the weights, with additional state of callbacks."""
         return self._snapshot(more)
 
     def _snapshot(self, state: dict[str, Any]) -> Snapshot:

@@ -29,7 +29,7 @@ class UnsupportedStateError(TypeError):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The complete state of a training at the end of a step, or after its last step."""
+    """The complete state of a training run at the end of a step, or after its last step."""
 
     weights: dict[str, Tensor]
     """The tensors that training changes: trainable parameters and buffers."""

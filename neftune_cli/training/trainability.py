@@ -141,7 +141,7 @@ def _trl_output(model: LanguageModel, base: PreTrainedModel, batch: dict[str, Te
 def _check_equal(expected: Tensor, found: Tensor, what: str) -> None:
     difference = (expected - found.float()).abs().max().item()
     if difference > TOLERANCE * max(1.0, expected.abs().max().item()):
-        wrong = f"TRL computes another loss than the model. They differ by {difference:.2g} nats for one token"
+        wrong = f"TRL's loss differs from the model's loss by {difference:.2g} nats for one token"
         raise UsageError(Problem(f"{what}: {wrong}.", ANOTHER))
 
 

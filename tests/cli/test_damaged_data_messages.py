@@ -56,7 +56,8 @@ def test_rows_that_a_double_quote_joins_are_never_dropped() -> None:
     rows[14] = '14?",x,14'
     Path("mine.csv").write_text("\n".join(["prompt,completion", *rows]))
     assert message_of("mine.csv", skip_bad_rows=True, max_bad_share=0.9) == (
-        "mine.csv, line 12: 4 values for 2 columns (prompt, completion) in 5 lines, because of a double quote. "
+        "mine.csv, line 12: 4 values for 2 columns (prompt, completion): the row takes 5 lines, because of a double "
+        "quote. "
         'Put text in double quotes and write "" for a quote inside it, or use the data as .jsonl.'
     )
 
@@ -76,7 +77,7 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("mine.parquet", LFS.encode(), "mine.parquet is a pointer of Git LFS, not the data. Run git lfs pull in ."),
+        ("mine.parquet", LFS.encode(), "mine.parquet is a Git LFS pointer file, not the data. Run git lfs pull in ."),
         ("mine.csv", b"PK\x03\x04...", "mine.csv is a ZIP archive or an Excel workbook. Unpack it, or save"),
         ("mine.jsonl", b"\x00\x01\x02\x00\xff" * 9, "mine.jsonl is a binary file, not text. Use the data as"),
         ("mine.jsonl", b"PAR1...", "mine.jsonl is a Parquet file. Rename it to .parquet."),

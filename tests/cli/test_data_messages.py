@@ -247,8 +247,9 @@ def test_empty_split() -> None:
 def test_csv_file_without_column_names() -> None:
     Path("mine.csv.gz").write_bytes(gzip.compress(b"Who are you?,A bot\nHi,Hello\n"))
     assert message_of("mine.csv.gz").startswith(
-        "The columns of mine.csv.gz match no supported layout: Who are you?, A bot. The first line has the column "
-        "names: add one if it has an example. Name them, for example --columns"
+        "The columns of mine.csv.gz match no supported layout: Who are you?, A bot. The first line must have the "
+        "column names. If it is an example, add a line with the names above it. Otherwise name the columns, for "
+        "example --columns prompt=COLUMN,completion=COLUMN, or rename them to one of these sets: "
     )
 
 

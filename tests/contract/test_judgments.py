@@ -142,7 +142,7 @@ def test_problems_of_a_csv_are_told_with_their_lines(sweep: SweepFolder, neftune
     told = neftune("compare", "out", "--judge-results", "judge.csv")
     assert told.code == 2
     for part in (
-        "judge.csv, line 2: the id 'nowhere' is no held-out example",
+        "judge.csv, line 2: the id 'nowhere' is not a held-out example",
         "line 3: the arm 'alpha=50' is unknown. Did you mean 'alpha=",
         "line 4: alpha=5 has no finished trial with seed '7'. Use 0, 1 or 2.",
         "line 5: the score 'good' is not a finite number",
@@ -161,8 +161,8 @@ def test_problems_of_annotations_are_told_with_their_lines(sweep: SweepFolder, n
     told = neftune("compare", "out", "--judge-results", "annotations.json")
     assert told.code == 2
     for part in (
-        "line 2: generator_2 is 'gpt', which is no trial of the sweep",
-        "line 3: the instruction is no held-out prompt",
+        "line 2: generator_2 is 'gpt', which is not a trial of the sweep",
+        "line 3: the instruction is not a held-out prompt",
         "line 4: the preference is 3",
         "line 5: generator_1 is 'other', and 'r' on earlier lines",
         "the closing bracket is missing",

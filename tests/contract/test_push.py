@@ -169,11 +169,11 @@ def test_wrong_usage_is_explained(sweep: SweepFolder, neftune: Neftune) -> None:
         "  Use OWNER/NAME, for example --to ada/my-model.",
         "--to tuned: HF_HUB_OFFLINE is set.",
         "  Unset it, or use --output DIR.",
-        "--arm alpha=6: out has no finished training of this arm.",
+        "--arm alpha=6: out has no finished training run of this arm.",
         "  Did you mean 'alpha=0' or 'alpha=5'?",
     ]
     assert problems("out", "--arm", "5", "--seed", "0", "--output", "x") == [
-        "--seed 0: out has no finished training of 'alpha=5' with this seed.",
+        "--seed 0: out has no finished training run of 'alpha=5' with this seed.",
         "  Use one of the seeds 3, 4.",
     ]
     for trial in sweep.trials():
@@ -182,6 +182,32 @@ def test_wrong_usage_is_explained(sweep: SweepFolder, neftune: Neftune) -> None:
     assert what == "out has no kept model."
     assert "--keep all" in fix
     assert not Path("x").exists()
+
+
+def test_an_arm_without_a_kept_model_gets_the_arms_with_one(sweep: SweepFolder, neftune: Neftune) -> None:
+    for trial, record in sweep.finished():
+        if record.arm == "alpha=0":
+            shutil.rmtree(trial.model_path, ignore_errors=True)
+    done = neftune("push", "out", "--arm", "0", "--output", "shared")
+    assert (done.code, done.err.splitlines()) == (
+        2,
+        [
+            "Error: out has no kept model of the arm 'alpha=0'.",
+            "  Use --arm with one of 'alpha=5'. --keep all keeps the models of all arms.",
+        ],
+    )
+    assert neftune("push", "out", "--output", "shared").code == 0
+
+
+def test_a_seed_without_a_kept_model_gets_the_seed_with_one(sweep: SweepFolder, neftune: Neftune) -> None:
+    for trial, record in sweep.finished():
+        if record.seed == 4:
+            shutil.rmtree(trial.model_path, ignore_errors=True)
+    done = neftune("push", "out", "--arm", "5", "--seed", "4", "--output", "shared")
+    assert (done.code, done.err.splitlines()) == (
+        2,
+        ["Error: --seed 4: out has no kept model of 'alpha=5' with this seed.", "  Use --seed 3."],
+    )
 
 
 def test_a_model_of_train_and_a_missing_spec(neftune: Neftune) -> None:

@@ -236,7 +236,7 @@ def test_an_error_of_the_function_loses_no_trial(neftune: Neftune, module: Path)
     text = " ".join(failed.err.split())
     assert (failed.code, "Traceback" in text) == (2, False)
     assert "ZeroDivisionError: division by zero. Correct the function, so that it takes every response." in text
-    assert "No trial is lost: then run the same command again." in text
+    assert "Then run the same command again. Finished trials are kept." in text
     kept = {path: path.read_bytes() for path in Path("out").glob("trials/*/record.json")}
     assert len(kept) == 3
     sys.modules.pop("my_scores")

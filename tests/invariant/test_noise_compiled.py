@@ -152,6 +152,6 @@ def test_missing_labels_raise_the_same_error() -> None:
     call = {name: PADDED[name] for name in ("input_ids", "attention_mask")}
     with (
         attach_noise(model := bigram(), target="prompt"),
-        pytest.raises(UsageError, match="without one label per input id"),
+        pytest.raises(UsageError, match="without labels of the shape of input_ids"),
     ):
         as_a_wrapper(model, "aot_eager")(**call)

@@ -114,7 +114,8 @@ def test_a_baseline_without_trials_makes_the_comparison_exploratory(plan: Analys
     else:
         assert step is not None
         assert step.command == ("neftune", "sweep", "results/s/sweep.yaml", "--output", "results/s")
-        assert step.cost == "at most 5 seeds, 9 trials"  # 5 of the baseline, and 2 further ones of both arms
+        # 5 of the baseline, and 2 further ones of both arms
+        assert step.cost == "at most 9 more trials (5 seeds in all)"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_next_step_trains_missing_trials_where_new_seeds_decide_nothing() -> Non
         )
         assert step is not None
         assert step.command == ("neftune", "sweep", "results/s/sweep.yaml", "--output", "results/s")
-        assert step.cost == "at most 2 trials"
+        assert step.cost == "at most 2 more trials"
 
 
 @pytest.mark.parametrize(("declared", "is_offered"), [(20, False), (21, True)])
@@ -227,7 +228,7 @@ def test_an_arm_that_failed_in_all_trials_is_retried_after_the_planned_looks() -
     step = next_step(compare_arms(replace(evidence, unfinished=unfinished, failed_trials=("alpha=5,seed=0",))))
     assert step is not None
     assert step.command[-2:] == ("--retry", "failed")
-    assert step.cost == "at most 5 seeds, 5 trials"
+    assert step.cost == "at most 5 more trials (5 seeds in all)"
 
 
 def test_decided_arms_may_go_on_after_the_retry_of_an_arm_without_trials() -> None:
@@ -240,7 +241,7 @@ def test_decided_arms_may_go_on_after_the_retry_of_an_arm_without_trials() -> No
     assert arms_with_further_seeds(comparison) == ()
     step = next_step(comparison)
     assert step is not None
-    assert step.cost == "at most 5 seeds, 9 trials"  # 5 of alpha 5, and 2 further ones of both other arms
+    assert step.cost == "at most 9 more trials (5 seeds in all)"  # 5 of alpha 5, and 2 further ones of both other arms
 
 
 def test_missing_trials_of_the_baseline_are_trained_after_the_last_look() -> None:
@@ -251,7 +252,7 @@ def test_missing_trials_of_the_baseline_are_trained_after_the_last_look() -> Non
     step = next_step(compare_arms(lost))
     assert step is not None
     assert step.command == ("neftune", "sweep", "results/s/sweep.yaml", "--output", "results/s")
-    assert step.cost == "at most 5 seeds, 2 trials"
+    assert step.cost == "at most 2 more trials (5 seeds in all)"
 
 
 @pytest.mark.parametrize("lost", [{4}, {1}, {2, 4}])
@@ -275,7 +276,8 @@ def test_missing_trials_of_taken_looks_are_trained_with_the_further_ones(failed:
     step = next_step(compare_arms(replace(evidence, trials=kept, failed_trials=failed)))
 
     assert step is not None
-    assert step.cost == f"at most 6 seeds, {trials} trials"  # 2 further ones of both arms, and one of the first look
+    # 2 further ones of both arms, and one of the first look
+    assert step.cost == f"at most {trials} more trials (6 seeds in all)"
     assert "--retry" not in step.command
 
 
@@ -289,7 +291,7 @@ def test_exploratory_arms_get_further_seeds_after_the_decision_on_the_primary_ar
     assert arms_with_further_seeds(comparison) == ("alpha=10",)
     step = next_step(comparison)
     assert step is not None
-    assert step.cost == "at most 5 seeds, 4 trials"
+    assert step.cost == "at most 4 more trials (5 seeds in all)"
 
 
 def test_no_arm_gets_further_seeds_if_fine_tuning_learned_nothing() -> None:
@@ -314,7 +316,7 @@ def test_an_arm_without_trials_is_trained_first_and_leaves_the_comparison_incomp
     assert headline(comparison).word == "PARTLY DECIDED"
     step = next_step(comparison)
     assert step is not None
-    assert step.cost == "at most 1 trial"
+    assert step.cost == "at most 1 more trial"
 
 
 def test_the_declared_baseline_is_the_default_one() -> None:

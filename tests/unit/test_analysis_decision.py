@@ -107,7 +107,7 @@ def test_sweep_that_learned_nothing_has_no_other_decision() -> None:
     assert decide(comparison).action == "not learned"
     text = advice(comparison)
     assert text.startswith("Nothing learned: ")
-    assert "Fine-tuning does not improve held-out loss" in text
+    assert "Fine-tuning with alpha=0 does not improve held-out loss" in text
 
 
 def test_before_the_first_look_the_reason_is_the_look() -> None:

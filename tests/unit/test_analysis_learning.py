@@ -50,7 +50,7 @@ def test_sweep_that_learned_nothing_says_what_to_change() -> None:
 
     assert not found.has_learned
     assert found.problems == (
-        "Fine-tuning does not improve held-out loss, exact match or ROUGE-L over the base model (alpha=0). "
+        "Fine-tuning with alpha=0 does not improve held-out loss, exact match or ROUGE-L over the base model. "
         "Train longer, or use another learning rate.",
     )
 

@@ -191,7 +191,7 @@ def test_a_retried_arm_without_trials_can_reopen_the_decided_ones(
     (compared,) = compare_sweep(folder)
     step = next_step(compared.comparison)
     assert step is not None
-    assert step.cost.startswith(f"at most 8 seeds, {len(left)} trials")
+    assert step.cost.startswith(f"at most {len(left)} more trials (8 seeds in all)")
 
 
 def test_failed_trials_of_tested_looks_are_not_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,8 +54,8 @@ def test_looks_end_with_the_largest_number_of_seeds(options: dict[str, object], 
         ({"until_decided": True, "seeds": [0, 1, 2]}, "--seeds gives 3 seeds, but the planned looks need 20"),
         ({"looks": [5, 8]}, "--looks has no effect without --until-decided"),
         ({"max_seeds": 8}, "--max-seeds has no effect without --until-decided"),
-        ({"analysis": {"primary_arm": "7"}}, "--primary-arm 7: there is no such arm beside the baseline"),
-        ({"analysis": {"primary_arm": "0"}}, "--primary-arm 0: there is no such arm beside the baseline"),
+        ({"analysis": {"primary_arm": "7"}}, "--primary-arm 7: there is no such arm besides the baseline"),
+        ({"analysis": {"primary_arm": "0"}}, "--primary-arm 0: there is no such arm besides the baseline"),
     ],
 )
 def test_problems_of_the_declared_analysis(options: dict[str, object], message: str) -> None:

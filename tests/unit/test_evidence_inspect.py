@@ -179,7 +179,7 @@ def test_another_input_under_the_same_id_is_refused(tmp_path: Path) -> None:
     first, second = (log({"a": ["C"], "b": ["I"]}, metrics={"accuracy": 0.5}) for _ in range(2))
     second["samples"][1]["input"] = "Another question?"
     assert problem(arms(tmp_path, first, second)) == (
-        "alpha=5,seed=0/log.json: sample b has another content than in alpha=0,seed=0/log.eval, in task quiz. "
+        "alpha=5,seed=0/log.json: sample b has different content from alpha=0,seed=0/log.eval, in task quiz. "
         "Evaluate all runs on the same data set, or compare fewer runs."
     )
 

@@ -98,7 +98,7 @@ def test_another_target_or_other_choices_under_the_same_id_are_refused(tmp_path:
         content = quiz()
         content["samples"][1] |= {"choices": ["yes", "no"], **parts}
         write_json(tmp_path / arm / "log.json", content)
-    with pytest.raises(UsageError, match="sample b has another content than in"):
+    with pytest.raises(UsageError, match="sample b has different content from"):
         inspect_evidence(tmp_path)
 
 

@@ -130,8 +130,8 @@ def test_another_content_under_the_same_id_is_refused(tmp_path: Path) -> None:
     first = f"alpha=0/samples_quiz_{TIME}.jsonl, in task quiz"
     fix = "Evaluate all runs on the same data set, or compare fewer runs."
     assert problem(tmp_path).splitlines() == [
-        f"alpha=2/samples_quiz_{TIME}.jsonl: document 1 has another content than in {first}. {fix}",
-        f"alpha=5/samples_quiz_{TIME}.jsonl: 3 documents (0, 1, 2) have another content than in {first}. {fix}",
+        f"alpha=2/samples_quiz_{TIME}.jsonl: document 1 has different content from {first}. {fix}",
+        f"alpha=5/samples_quiz_{TIME}.jsonl: 3 documents (0, 1, 2) have different content from {first}. {fix}",
     ]
 
 

@@ -62,7 +62,7 @@ def test_prompt_and_completion_of_packed_examples(target: NoiseTarget) -> None:
 @pytest.mark.parametrize("labels", [None, torch.zeros(2, 3), torch.zeros(8)], ids=["none", "too short", "flat"])
 def test_a_target_without_one_label_per_token_raises(target: NoiseTarget, labels: Tensor | None) -> None:
     call = {"input_ids": IDS, "attention_mask": MASK, "labels": labels}
-    with pytest.raises(UsageError, match=r"without one label per input id.*Use the noise target 'all'"):
+    with pytest.raises(UsageError, match=r"without labels of the shape of input_ids.*Use the noise target 'all'"):
         scale(call, target=target)
 
 

@@ -88,9 +88,9 @@ def test_gain_of_the_best_arm_is_its_own() -> None:
     assert sentences is not None
     assert sentences.startswith(
         "alpha=5 has the best mean held-out loss of alpha=5 and alpha=10. Its difference from alpha=0 is −0.1300. This "
-        "estimate is optimistic on average, because the arm was selected on the same seeds and items. Where one part "
-        "of the seeds and items "
-        "selects alpha=5, the difference on the rest is −0.1"
+        "estimate is optimistic on average, because the arm was selected on the same seeds and items. The seeds "
+        "and items were split into halves many times, and the best arm on one half was selected. In the splits that "
+        "selected alpha=5, its difference on the other half was on average −0.1"
     )
     assert sentences.endswith(
         "If no arm is better than the others, about a third to a half of the bias remains. The selected arm was "
@@ -116,6 +116,7 @@ def test_range_over_the_selected_arms_if_no_arm_is_selected_often() -> None:
 
     assert sentences is not None
     assert (
-        "It is not settled which arm is best: fewer than a quarter of the splits of the seeds select alpha=20. On the "
-        "rest, the difference of the selected arm is +0.8000 to +0.9000, depending on the arm. The selected arm was "
+        "The seeds were split into halves many times, and the best arm on one half was selected. Fewer than a quarter "
+        "of the splits selected alpha=20, so the data do not show which arm is best. On the other half, the mean "
+        "difference of the selected arm was +0.8000 to +0.9000, depending on the arm. The selected arm was "
     ) in sentences

@@ -278,8 +278,9 @@ def test_seeds_that_agree_too_well_are_named() -> None:
 
     # F = 0.08 with 2 and 38 degrees of freedom has a lower tail of 0.077
     assert (
-        "The seeds of 10 agree more on held-out loss than the residual variation explains (lower-tailed F test, 10% "
-        "level). Their agreement may be chance, and the interval too narrow."
+        "The differences of 10 in held-out loss vary less between seeds than the residual variation alone would "
+        "produce (lower-tailed F test, 10% level). The variance between seeds may be underestimated, and the interval "
+        "too narrow."
     ) in notes
 
 
@@ -325,7 +326,10 @@ def test_best_arm_of_one_seed_is_selected_on_items_only() -> None:
 
     assert sentences is not None
     assert "the arm was selected on the same items." in sentences
-    assert "Where one part of the items selects alpha=5, the difference on the rest is −0.0010. If" in sentences
+    assert "The items were split into halves many times, and the best arm on one half was selected." in sentences
+    assert (
+        "In the splits that selected alpha=5, its difference on the other half was on average −0.0010. If" in sentences
+    )
 
 
 def test_best_arm_and_early_stopping_are_optional() -> None:

@@ -35,7 +35,7 @@ def test_next_step_has_its_cost() -> None:
     shown = opening(replace(open_comparison(), origin=origin, outlooks=chances), ADVICE)
 
     assert shown.command.startswith("neftune sweep results/bios/sweep.yaml --until-decided")
-    assert "at most 20 seeds, 40 trials, about" in shown.cost
+    assert "at most 40 trials (20 seeds), about" in shown.cost
 
 
 def test_chances_are_a_table_of_arms_effects_and_seeds() -> None:

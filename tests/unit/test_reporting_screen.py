@@ -44,8 +44,8 @@ OUTLOOKS = (
 FOUR_ARMS = """\
 bios  tiny on bios · 3 epochs · lr 0.001 · seeds 0-2 · 20 held-out examples
 
-NOT DECIDED  It is not shown whether noise improves or worsens held-out loss:
-             the data are compatible with differences of −0.12 to +0.08 nats.
+NOT DECIDED  The data do not show whether noise improves or worsens held-out
+             loss: they are compatible with differences of −0.12 to +0.08 nats.
 
 Held-out loss (nats per completion token, lower is better)   base model 4.200
                                   simultaneous  adj.                exact  noise
@@ -59,7 +59,7 @@ Other metrics  none better or worse; smallest adj. p 0.40 (exact match, alpha 5)
 
 Next     neftune sweep results/bios/sweep.yaml --until-decided \\
          --output results/bios-until-decided
-         at most 20 seeds, 80 trials, about 20 min with 2 workers
+         at most 80 trials (20 seeds), about 20 min with 2 workers
 Chance   of a decision on an open arm by 20 seeds: 10% to 60% if its true
          difference is 0, 30% to >99% if it is −0.0200 nats (twice the margin)
 Details  neftune compare results/bios --full
@@ -136,7 +136,9 @@ def test_an_exploratory_arm_does_not_decide() -> None:
         "alpha=5": assessment(0.0, 0.03, role="primary"),
         "alpha=10": assessment(-0.02, 0.01, "better", role="exploratory"),
     }
-    assert "\nNOT DECIDED  It is not shown whether alpha 5 improves or worsens" in _printed(_compared(assessed), 120)
+    assert "\nNOT DECIDED  The data do not show whether alpha 5 improves or worsens" in _printed(
+        _compared(assessed), 120
+    )
 
 
 def test_planned_looks_are_in_the_scope_and_arms_that_stopped_show_their_seeds() -> None:
@@ -157,7 +159,7 @@ def test_planned_looks_are_in_the_scope_and_arms_that_stopped_show_their_seeds()
     assert re.search(r"^ +10 .* inconclusive +8$", text, re.MULTILINE)
     # the baseline and one open arm, 12 further seeds each
     assert "Next     neftune sweep results/bios/sweep.yaml --output results/bios\n" in text
-    assert "at most 20 seeds, 24 trials, about 6 min with 2 workers" in text
+    assert "at most 24 more trials (20 seeds in all), about 6 min with 2 workers" in text
 
 
 def test_next_command_runs_where_the_sweep_ran_with_the_margin_of_the_comparison() -> None:

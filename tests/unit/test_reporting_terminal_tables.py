@@ -85,20 +85,21 @@ Best arm
 
 alpha=5 has the best mean held-out loss of alpha=5 and alpha=10. Its difference
 from alpha=0 is −0.0030. This estimate is optimistic on average, because the arm
-was selected on the same seeds and items. Where one part of the seeds and items
-selects alpha=5, the difference on the rest is −0.0010 (95% interval −0.0053 to
-+0.0033). If no arm is better than the others, about a third to a half of the
-bias remains. The selected arm was alpha=5 in 60% of the splits and alpha=10 in
-40%.
+was selected on the same seeds and items. The seeds and items were split into
+halves many times, and the best arm on one half was selected. In the splits that
+selected alpha=5, its difference on the other half was on average −0.0010 (95%
+interval −0.0053 to +0.0033). If no arm is better than the others, about a third
+to a half of the bias remains. The selected arm was alpha=5 in 60% of the splits
+and alpha=10 in 40%.
 
 Comparison with early stopping
 
-The best epoch of a training is the epoch after which its held-out loss is
+The best epoch of a training run is the epoch after which its held-out loss is
 lowest (epochs 1 to 3). Each seed of each arm has its own. It is selected on one
 part of the items, and the loss is measured on the rest. The numbers are means
 over seeds and over many such splits. Every arm, at its best epoch and after its
-last epoch, is compared with alpha=0 as if each training of alpha=0 had stopped
-at its best epoch.
+last epoch, is compared with alpha=0 as if each training run of alpha=0 had
+stopped at its best epoch.
 
           best   held-out loss ↓                             95%
 arm      epoch  best epoch, nats  difference            interval  verdict

@@ -154,7 +154,7 @@ def test_a_ratio_with_the_alpha_of_another_arm_is_refused(tmp_path: Path) -> Non
         ({"analysis.metric": "eval_los"}, "Did you mean 'eval_loss'"),
         ({"analysis.margin": "0"}, "'0' is not a margin larger than 0"),
         ({"analysis.margin": "-1%"}, "'-1%' is not a margin larger than 0"),
-        ({"alphas": "0", "until_decided": True}, "Planned looks need an arm beside the baseline"),
+        ({"alphas": "0", "until_decided": True}, "Planned looks need at least one arm besides the baseline"),
     ],
 )
 def test_problems_of_the_declared_analysis(tmp_path: Path, options: dict[str, object], message: str) -> None:

@@ -78,7 +78,7 @@ def test_a_limit_of_the_logits_that_trl_does_not_know_is_found_even_if_they_are_
         return output
 
     model.model.forward = MethodType(limited, model.model)
-    assert message(model).startswith("'mine' (llama) cannot be trained: TRL computes another loss than the model. ")
+    assert message(model).startswith("'mine' (llama) cannot be trained: TRL's loss differs from the model's loss by ")
 
 
 def test_a_model_that_ignores_the_attention_mask_is_refused(tmp_path: Path) -> None:
