@@ -36,6 +36,8 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
     arm = comparison.spoken(decision.arm)
     if _can_train_baseline(comparison):
         yield f"Train the baseline {comparison.spoken(comparison.default_baseline)} before you use {arm}."
+    elif comparison.origin.is_unfinished:
+        yield f"Finish the sweep before you use {arm}."
     else:
         yield f"Test {arm} in a new sweep before you use it." if comparison.departures else f"Use {arm}."
     yield from _differences(comparison, decision.with_verdict)

@@ -94,7 +94,7 @@ def continuation(comparison: Comparison) -> Continuation | None:
         return missing or "new sweep"
     decision = decide(comparison)
     few = decision.confirmatory_with_few_seeds
-    if missing and (few or comparison.arms_without_trials):
+    if missing and (few or comparison.arms_without_trials or comparison.origin.is_unfinished):
         return missing
     seeds_help = few or any(one.paired.seeds < DEFAULT_LOOKS[-1] for one in decision.open_arms.values())
     if seeds_help and comparison.baseline == comparison.default_baseline:

@@ -7,7 +7,7 @@ from neftune_cli.analysis.design import Design
 from neftune_cli.analysis.options import DEFAULT_OPTIONS
 from neftune_cli.analysis.results import Assessment
 from neftune_cli.evidence.measurements import Evidence, Measurements
-from neftune_cli.formatting import listed, percent
+from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.metrics import Margin, Metric
 
 
@@ -46,7 +46,7 @@ def plan_departures(
     *,
     default_baseline: str,
 ) -> Iterator[str]:
-    """Yield a sentence for each choice that differs from the declared one.
+    """Yield a sentence for each choice that differs from the declared one, and for each test that is made repeatedly.
 
     Args:
         evidence: with the names of sweeps whose declared analysis is left out.
@@ -60,6 +60,12 @@ def plan_departures(
         yield (
             f"The declared analysis of {listed(evidence.dropped_plans)} does not apply to several folders together: "
             "the number of seeds counts as fixed. If it depended on results, p-values are too small."
+        )
+    yield from evidence.added_seeds
+    if evidence.is_unfinished:
+        yield (
+            f"Not all trials of the declared {counted(len(evidence.declared_seeds), 'seed')} have finished. With a test "
+            "now and another one at the end, there are more false positives than stated."
         )
     yield from _other_baseline(evidence, design, default_baseline)
     if evidence.plan is None:

@@ -106,12 +106,16 @@ def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
 
 def _not_started(folder: SweepFolder, finished: Set[str]) -> Iterator[str]:
     """Yield a sentence for each declared trial that has no folder yet, and has finished in no compared sweep."""
+    started = {trial_folder.folder_label for trial_folder in folder.trials()}
+    return (f"{label} has not started" for label in _declared_labels(folder) if label not in started | finished)
+
+
+def _declared_labels(folder: SweepFolder) -> list[str]:
+    """Return the labels of the trials that a sweep with a fixed number of seeds declares; none with planned looks."""
     spec = folder.spec()
     if spec is None or spec.analysis.has_planned_looks:  # decided arms get no further seeds
-        return iter(())
-    started = {trial_folder.folder_label for trial_folder in folder.trials()}
-    declared = [folder_label(arm.name, seed) for arm in spec.arms for seed in spec.seeds]
-    return (f"{label} has not started" for label in declared if label not in started | finished)
+        return []
+    return [folder_label(arm.name, seed) for arm in spec.arms for seed in spec.seeds]
 
 
 def _declared_arms(folder: SweepFolder) -> list[str]:
@@ -194,6 +198,7 @@ def _combined(
     trials = [replace(one, arm=names[identity]) for one, identity in _unique_trials(found)]
     order = list(names.values())
     finished = {folder_label(one.measurements.arm, one.measurements.seed) for one in found}
+    failed = tuple(label for folder in sweeps if unfinished[folder] for label in folder.failed_trials())
     plan = _plan(sweeps[0]) if len(sweeps) == 1 else None
     combined = Evidence(
         name=" + ".join(folder.name for folder in sweeps),
@@ -202,9 +207,11 @@ def _combined(
         metrics=METRICS,
         folders=tuple(str(folder.path) for folder in sweeps),
         specs=tuple(folder.spec_text() for folder in sweeps),
-        notes=(*_override_notes(found, names), *_added_seeds(sweeps)),
+        notes=tuple(_override_notes(found, names)),
         unfinished=tuple(line for folder in sweeps for line in (*unfinished[folder], *_not_started(folder, finished))),
-        failed_trials=tuple(label for folder in sweeps if unfinished[folder] for label in folder.failed_trials()),
+        failed_trials=failed,
+        is_unfinished=len(sweeps) == 1 and bool(set(_declared_labels(sweeps[0])) - finished - {*failed}),
+        added_seeds=tuple(_added_seeds(sweeps)),
         plan=plan,
         dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one)),
         declared_arms=tuple(dict.fromkeys(chain.from_iterable(map(_declared_arms, sweeps)))),
@@ -274,7 +281,7 @@ def _plan(folder: SweepFolder) -> AnalysisPlan | None:
 
 
 def _added_seeds(sweeps: Sequence[SweepFolder]) -> Iterator[str]:
-    """Yield a note for each sweep with a fixed number of seeds that was compared with fewer seeds before."""
+    """Yield a sentence for each sweep with a fixed number of seeds that was compared with fewer seeds before."""
     for folder in sweeps:
         spec, looks = folder.spec(), folder.manifest().looks
         if spec and not spec.analysis.has_planned_looks and len(set(looks)) > 1:

@@ -414,14 +414,14 @@ def test_failed_trials_without_which_an_arm_was_tested_are_not_retried() -> None
     step = next_step(comparison)
     assert step is not None
     assert step.command[-2:] == ("--retry", "failed")
-    assert step.cost == "at most 5 seeds, 5 trials"
+    assert step.cost == "at most 5 more trials (5 seeds in all)"
 
 
 def test_an_arm_with_too_few_pairs_for_any_look_is_retried_after_the_last_one() -> None:
     step = next_step(compare_arms(_with_failures(2, 3, 4)))
 
     assert step is not None
-    assert step.cost == "at most 5 seeds, 3 trials"
+    assert step.cost == "at most 3 more trials (5 seeds in all)"
 
 
 def test_later_trials_of_an_arm_are_retried_if_it_was_tested_at_an_earlier_look_only() -> None:
@@ -430,7 +430,7 @@ def test_later_trials_of_an_arm_are_retried_if_it_was_tested_at_an_earlier_look_
     assert settled_seeds(comparison)["alpha=5"] == LOOKS.seeds[:3]
     step = next_step(comparison)
     assert step is not None
-    assert step.cost == "at most 5 seeds, 2 trials"
+    assert step.cost == "at most 2 more trials (5 seeds in all)"
 
 
 def test_a_primary_arm_without_trials_is_retried_before_exploratory_arms_go_on() -> None:
@@ -468,4 +468,4 @@ def test_controls_without_trials_are_part_of_the_price() -> None:
     step = next_step(compare_arms(evidence))
 
     assert step is not None
-    assert step.cost == "at most 5 seeds, 10 trials"
+    assert step.cost == "at most 10 more trials (5 seeds in all)"
