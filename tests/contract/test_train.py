@@ -67,7 +67,7 @@ def test_the_kept_model_can_be_trained_again(neftune: Neftune, tmp_path: Path, t
     before, after = (pd.read_csv(tmp_path / "results" / name / "loss.csv").eval_loss for name in ("one", "two"))
     assert after[0] == pytest.approx(
         before[1], rel=1e-5
-    )  # the base model of the second training is the model of the first
+    )  # the base model of the second training run is the model of the first
 
 
 def test_the_trained_model_is_compared_with_the_base_model(tmp_path: Path, trained: CommandResult) -> None:
@@ -116,7 +116,8 @@ def test_a_folder_with_another_training_is_refused(neftune: Neftune, tmp_path: P
         result = neftune("train", *other, "--output", "one", "--quiet")
         assert (result.code, result.err) == (
             2,
-            "Error: `neftune train` needs a folder with one training; one already has trials of other arms or seeds.\n"
+            "Error: `neftune train` needs a folder with one training run; one already has trials of other arms or "
+            "seeds.\n"
             "  Use another folder with --output, or `neftune sweep`.\n",
         )
 
