@@ -5,6 +5,7 @@ module imports neither torch nor the libraries that compute scores.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -165,6 +166,13 @@ class Metric:
     def name_within(self) -> str:
         """Return the name for use within a sentence: `held-out loss`, and `ROUGE-L` unchanged."""
         return self.name if self.name[1:2].isupper() else self.name[:1].lower() + self.name[1:]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Return the lowest and the highest possible value, as far as the unit states them; a loss is at least 0."""
+        if limits := re.fullmatch(r"(\d+) to (\d+)", self.unit):
+            return float(limits[1]), float(limits[2])
+        return (0.0 if self.unit == "nats" else -math.inf), math.inf
 
     @property
     def item(self) -> str:

@@ -24,6 +24,7 @@ from experiments.null_simulations.looks_report import (
     margins_table,
     pooling_table,
     statement_table,
+    stopping_table,
 )
 from experiments.null_simulations.margins import MARGINS as EQUIVALENCE_MARGINS
 from experiments.null_simulations.margins import margin_seeds
@@ -46,6 +47,8 @@ from experiments.null_simulations.report import (
     verdicts_table,
 )
 from experiments.null_simulations.simulated_sweeps import EXACT_MATCH, HELD_OUT_LOSS, SCENARIOS, TRAINING_LOSS
+from experiments.null_simulations.stopping_bias import EFFECTS as STOPPING_EFFECTS
+from experiments.null_simulations.stopping_bias import stopping_bias
 from experiments.null_simulations.variance_components import sweep_components
 from experiments.null_simulations.verdict_errors import MARGINS, verdict_error_rates
 
@@ -104,6 +107,8 @@ def _print_planned_looks(pool: Executor, repetitions: int) -> Iterator[str]:
     _print(title, item_looks_table(on_tables))
     powers = _each(pool, looks_power, ((*row, sweeps) for row in POWER_ROWS))
     _print("Chances of planned looks, percent; effects and margins in standard deviations", looks_power_table(powers))
+    biases = _each(pool, stopping_bias, ((effect, sweeps) for effect in STOPPING_EFFECTS))
+    _print("Measured difference of an arm that is shown to differ, divided by the true one", stopping_table(biases))
     stopping = _each(pool, optional_stopping_rates, ((scenario, repetitions) for scenario in MEASURED))
     _print("False positives of one arm with seeds added after a test, percent", optional_stopping_table(stopping))
     yield from (*exceeded_looks(rates), *exceeded_tables(on_tables), *exceeded_power(powers))

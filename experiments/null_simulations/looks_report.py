@@ -10,6 +10,8 @@ from experiments.null_simulations.planned_tables import TableErrorRates
 from experiments.null_simulations.planning_statement import Statement
 from experiments.null_simulations.pooled_variances import PoolingRates
 from experiments.null_simulations.report import percents, text_table
+from experiments.null_simulations.stopping_bias import StoppingBias
+from neftune_cli.config.spec import DEFAULT_LOOKS
 
 
 def looks_table(rates: Mapping[str, LooksErrorRates]) -> str:
@@ -116,6 +118,21 @@ def margins_table(margins: Iterable[MarginSeeds]) -> str:
             *percents(one.false_equivalence),
         )
         for one in margins
+    ]
+    return text_table(head, lines)
+
+
+def stopping_table(found: Iterable[StoppingBias]) -> str:
+    """Return the differences of arms that are shown to differ, relative to the true ones, by look."""
+    head = ("true difference", "shown", "all looks", *(f"{seeds} seeds" for seeds in DEFAULT_LOOKS))
+    lines = [
+        (
+            f"{one.effect:g}",
+            f"{100 * one.shown:.1f}",
+            f"{one.ratio:.2f}",
+            *("" if ratio is None else f"{ratio:.2f}" for ratio in one.by_look),
+        )
+        for one in found
     ]
     return text_table(head, lines)
 

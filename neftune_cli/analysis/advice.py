@@ -3,10 +3,10 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from neftune_cli.analysis.decision import Action, Decision, continuation, decide, stopped_arm
+from neftune_cli.analysis.decision import Action, Decision, continuation, control_findings, decide, stopped_arm
 from neftune_cli.analysis.headline import MOST_NAMED_ARMS, headline, only_finished
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.results import Assessment, BestArm, Comparison, Interval, StoppedArm, Verdict
+from neftune_cli.analysis.results import DIFFERENT, Assessment, BestArm, Comparison, Interval, StoppedArm, Verdict
 from neftune_cli.analysis.verdicts import missing_verdict_reason
 from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.formatting import capitalized, counted, listed, percent
@@ -41,13 +41,24 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
     else:
         yield f"Test {arm} in a new sweep before you use it." if comparison.departures else f"Use {arm}."
     yield from _differences(comparison, decision.with_verdict)
-    best = comparison.best
-    if best and best.arm == decision.arm and math.isfinite(best.advantage.ci_low):
+    yield from stopping_bias(comparison, decision.arm)
+    best, is_declared = comparison.best, decision.with_verdict[decision.arm].role == "primary"
+    if best and best.arm == decision.arm and math.isfinite(best.advantage.ci_low) and not is_declared:
         start = capitalized(f"{on_shared_seeds(comparison)}{comparison.spoken(best.arm)}")
         yield (
             f"{start} is the best of {len(best.chosen)} arms, so its difference has a selection bias (winner's curse). "
             f"{splits_sentence(best)} In the splits that selected it, {comparison.metric.name_within} on the other "
             f"half was on average {_advantage(best.advantage, comparison.metric)}."
+        )
+
+
+def stopping_bias(comparison: Comparison, arm: str) -> Iterator[str]:
+    """Yield a sentence if an arm stopped before the last planned look because of its difference."""
+    plan, one = comparison.declared, comparison.assessment(arm, comparison.primary)
+    if plan.has_planned_looks and one and one.verdict in DIFFERENT and one.looks_taken < len(plan.looks):
+        yield (
+            f"{capitalized(comparison.spoken(arm))} stopped at a planned look because its difference was large, so the "
+            "difference is too large on average. This does not affect the coverage of its interval."
         )
 
 
@@ -145,6 +156,9 @@ def _roles(comparison: Comparison, decision: Decision) -> Iterator[str]:
         named = listed([comparison.spoken(arm) for arm in exploratory])
         are, verdicts = ("is", "verdict is") if len(exploratory) == 1 else ("are", "verdicts are")
         yield f"{capitalized(named)} {are} exploratory: the {verdicts} a hypothesis."
+    for one in control_findings(comparison):
+        if not one.is_expected:
+            yield f"{capitalized(one.sentence)}."
 
 
 def _early_stopping(comparison: Comparison) -> Iterator[str]:
@@ -242,7 +256,8 @@ def _differences(comparison: Comparison, assessed: Mapping[str, Assessment]) -> 
     ]
     yield f"Compared with {comparison.spoken(comparison.baseline)}, {metric.name_within} is {listed(clauses)}."
     if has_one_verdict and shared:
-        yield f"The verdict is {shared} for {'both' if len(named) == 2 else f'all {len(named)}'} arms."
+        which = "both" if len(named) == 2 else f"{'these' if len(assessed) > len(named) else 'all'} {len(named)}"
+        yield f"The verdict is {shared} for {which} arms."
     if len(assessed) > len(named):
         yield f"The tables have {counted(len(assessed) - len(named), 'more arm')}."
 
@@ -266,7 +281,7 @@ def _advantage(advantage: PairedComparison, metric: Metric) -> str:
     interval = _interval(
         advantage.difference, Interval(advantage.ci_low, advantage.ci_high), advantage.confidence, metric
     )
-    return f"{_change(advantage.difference, metric)} ({interval})"
+    return f"{_change(advantage.difference, metric)} ({interval}, not adjusted for the number of arms)"
 
 
 def _change(difference: float, metric: Metric) -> str:

@@ -1,10 +1,11 @@
 """Decision after a comparison: the action that follows from the verdicts, and how the sweep continues."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from neftune_cli.analysis.results import DECIDED, Assessment, Comparison, EarlyStopping, StoppedArm
+from neftune_cli.config.arms import AA_CONTROL, POSITIVE_CONTROL
 from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.metrics import Metric
 
@@ -167,6 +168,37 @@ def arms_with_further_seeds(comparison: Comparison) -> tuple[str, ...]:
     undecided = tuple(arm for arm, one in assessed.items() if one.verdict not in DECIDED)
     has_others = bool(set(undecided) - set(plan.controls))
     return undecided if has_others and comparison.learning.has_learned is not False else ()
+
+
+@dataclass(frozen=True)
+class ControlFinding:
+    """Result of a control that `--controls` adds."""
+
+    sentence: str
+    is_expected: bool
+
+
+def control_findings(comparison: Comparison) -> Iterator[ControlFinding]:
+    """Yield what the controls of `--controls` show about the sweep, as far as they have verdicts."""
+    assessed = comparison.assessments(comparison.primary)
+    found = {arm: one.verdict for arm, one in assessed.items() if one.role == "control" and one.verdict}
+    match found.get(AA_CONTROL):
+        case "inconclusive" | "equivalent" as verdict:
+            shown = "is equivalent to the baseline" if verdict == "equivalent" else "shows no difference"
+            yield ControlFinding(f"the {AA_CONTROL} {shown}, as expected", is_expected=True)
+        case str() as verdict:
+            why = "a false positive, or trials differ in more than their random draws"
+            yield ControlFinding(
+                f"the {AA_CONTROL} is {verdict}, although nothing was changed: {why}", is_expected=False
+            )
+    match found.get(POSITIVE_CONTROL):
+        case "worse":
+            size = comparison.metric.amount(assessed[POSITIVE_CONTROL].paired.difference)
+            yield ControlFinding(f"the {POSITIVE_CONTROL} is worse by {size}, as expected", is_expected=True)
+        case str() as verdict:
+            shown = "not shown to be worse" if verdict == "inconclusive" else verdict
+            why = "this sweep may be unable to show an effect"
+            yield ControlFinding(f"the {POSITIVE_CONTROL} is {shown}: {why}", is_expected=False)
 
 
 def _confirmatory(assessed: Mapping[str, Assessment]) -> Mapping[str, Assessment]:

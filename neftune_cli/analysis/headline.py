@@ -67,12 +67,23 @@ def only_finished(comparison: Comparison, baseline: str) -> str:
     return f"{baseline} is the only finished arm{besides}"
 
 
-def compatible_range(assessed: Mapping[str, Assessment], metric: Metric) -> str:
-    """Return the range of differences within the intervals of these arms; empty if no interval is known."""
+def compatible_range(assessed: Mapping[str, Assessment], metric: Metric, baseline: float) -> str:
+    """Return the range of differences within the intervals of these arms; empty if no interval is known.
+
+    It ends where the metric of an arm would be at its bound, because a t-interval knows no bounds.
+
+    Args:
+        assessed: assessments of the arms.
+        metric: the metric.
+        baseline: mean of the baseline.
+
+    """
     intervals = [one.interval for one in assessed.values() if math.isfinite(one.interval.low)]
     if not intervals:
         return ""
-    low, high = min(one.low for one in intervals), max(one.high for one in intervals)
+    least, most = (bound - baseline for bound in metric.bounds)
+    low = max(least, min(one.low for one in intervals))
+    high = min(most, max(one.high for one in intervals))
     rounded = metric.resolving(max(abs(low), abs(high)))
     return f"{rounded.signed(low)} to {rounded.signed(high)}{metric.unit_suffix}"
 
@@ -125,7 +136,8 @@ def _not_decided(comparison: Comparison, decision: Decision) -> str:
     else:
         subject = "noise" if comparison.about_noise else "an arm"
     verb = "improves or worsens" if metric.goal else "changes"
-    known = compatible_range(decision.open_arms, metric)
+    of_baseline = comparison.arm(comparison.baseline).estimates[comparison.primary]
+    known = compatible_range(decision.open_arms, metric, of_baseline.mean) if of_baseline else ""
     differences = "a difference" if len(arms) == 1 else "differences"
     compatible = f": they are compatible with {differences} of {known}" if known else ""
     return f"The data do not show whether {subject} {verb} {metric.name_within}{compatible}."

@@ -58,7 +58,7 @@ def check_learning(
     problems = [
         *_diverged(arms),
         *(_not_learned(arms, baseline, base_scores or {}, gains, metrics) if has_learned is False else ()),
-        *(_unlearned_seeds(arms, base_scores or {}, metrics) if gains.get(HELD_OUT_LOSS, 0.0) > 0 else ()),
+        *(_worse_loss(arms, baseline, base_scores or {}, metrics) if has_learned else ()),
         *_without_room(means, baseline, metrics, primary),
         *_bundled_model(setting),
     ]
@@ -112,19 +112,26 @@ def _loss(values: ItemValues) -> float:
     return float(np.average(values.values, weights=values.weights))
 
 
-def _unlearned_seeds(
-    arms: TrialsByArm, base_scores: Mapping[str, float | None], metrics: Mapping[str, Metric]
+def _worse_loss(
+    arms: TrialsByArm, baseline: str, base_scores: Mapping[str, float | None], metrics: Mapping[str, Metric]
 ) -> Iterator[str]:
-    """Yield the trials that are not better than the base model, although the mean of the baseline is."""
-    before = base_scores[HELD_OUT_LOSS]
-    assert before is not None
+    """Yield the trials whose held-out loss is not better than that of the base model, although the baseline learned."""
+    before = base_scores.get(HELD_OUT_LOSS)
+    if before is None or not are_finite(before):
+        return
     found = {
         arm: [seed for seed, trial in trials.items() if before <= (trial.scores.get(HELD_OUT_LOSS) or 0.0) < math.inf]
         for arm, trials in arms.items()
     }
-    if any(found.values()):
+    name = metrics[HELD_OUT_LOSS].name_within
+    if len(found[baseline]) == len(arms[baseline]):
         yield (
-            f"The {metrics[HELD_OUT_LOSS].name_within} of {_trials(found)} is not lower than that of the base model. "
+            f"The {name} of {baseline} is not lower than that of the base model, although the responses are better. "
+            "Use fewer epochs or a smaller learning rate, or choose another metric with --metric in a new sweep."
+        )
+    elif any(found.values()):
+        yield (
+            f"The {name} of {_trials(found)} is not lower than that of the base model. "
             "Inspect the learning curves; a smaller learning rate can help."
         )
 
@@ -164,7 +171,9 @@ def _diverged(arms: TrialsByArm) -> Iterator[str]:
         arm: [seed for seed, trial in trials.items() if _has_diverged(trial.scores)] for arm, trials in arms.items()
     }
     if any(diverged.values()):
-        yield f"The training of {_trials(diverged)} diverged. Use a smaller learning rate, or less noise."
+        has_noise = any(arms[arm][seed].alpha for arm, seeds in diverged.items() for seed in seeds)
+        less_noise = ", or less noise" if has_noise else ""
+        yield f"The training of {_trials(diverged)} diverged. Use a smaller learning rate{less_noise}."
 
 
 def _has_diverged(scores: Mapping[str, float | None]) -> bool:

@@ -63,9 +63,10 @@ def plan_departures(
         )
     yield from evidence.added_seeds
     if evidence.is_unfinished:
+        seeds = counted(len(evidence.declared_seeds), "seed")
         yield (
-            f"Not all trials of the declared {counted(len(evidence.declared_seeds), 'seed')} have finished. With a test "
-            "now and another one at the end, there are more false positives than stated."
+            f"Not all trials of the declared {seeds} have finished. With a test now and another one at the end, there "
+            "are more false positives than stated."
         )
     yield from _other_baseline(evidence, design, default_baseline)
     if evidence.plan is None:

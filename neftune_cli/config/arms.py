@@ -14,9 +14,10 @@ _NOISE_OPTIONS = ("alphas", "noises", "snr")
 """Options that replace the listed arms."""
 ARM_OPTIONS = (*_NOISE_OPTIONS, "controls")
 """Options that define arms."""
+AA_CONTROL, POSITIVE_CONTROL = "A/A control", "positive control"
 CONTROL_ARMS: tuple[dict[str, Any], ...] = (
-    {"name": "A/A control", "alpha": 0.0, "repeat": 1, "control": True},
-    {"name": "positive control", "snr": 1.0, "control": True},
+    {"name": AA_CONTROL, "alpha": 0.0, "repeat": 1, "control": True},
+    {"name": POSITIVE_CONTROL, "snr": 1.0, "control": True},
 )
 """Checks of the sweep: the baseline again with other random streams, which should not differ, and noise with the
 norm of the embeddings, which should hurt."""

@@ -254,9 +254,7 @@ class Evidence:
     def origin(self) -> TrialOrigin:
         """Return the folders of the trials, with the cost that the manifest has."""
         manifest = manifest_of(self.manifests[0]) if len(self.manifests) == 1 else None
-        origin = TrialOrigin(
-            self.folders, bool(self.specs), self.failed_trials, self.is_unfinished, self.decides_looks
-        )
+        origin = TrialOrigin(self.folders, bool(self.specs), self.failed_trials, self.is_unfinished, self.decides_looks)
         if manifest is None:
             return origin
         seconds, workers = _measured_cost(manifest, {one.trial_id for one in self.trials if not one.is_base})

@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from neftune_cli.analysis.decision import decide, stopped_arm
+from neftune_cli.analysis.decision import control_findings, decide, stopped_arm
 from neftune_cli.analysis.headline import Word, headline
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison
 from neftune_cli.formatting import capitalized, counted, listed, listed_at_most, percent
@@ -175,6 +175,8 @@ def _roles(comparison: Comparison) -> Iterator[Fact]:
     parts = [f"{listed(arms)}: {_ROLES[role]}" for role, arms in by_role.items() if role in _ROLES]
     if parts:
         yield Fact("Arms", "; ".join(parts))
+    if found := [one.sentence for one in control_findings(comparison)]:
+        yield Fact("Controls", "; ".join(found))
 
 
 _ROLES = {

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from neftune_cli.analysis.advice import on_shared_seeds, splits_sentence
+from neftune_cli.analysis.advice import on_shared_seeds, splits_sentence, stopping_bias
 from neftune_cli.analysis.headline import MOST_NAMED_ARMS
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import Assessment, BestArm, ClaimResult, Comparison, EarlyStopping
@@ -192,11 +192,18 @@ def best_arm_sentences(comparison: Comparison) -> str | None:
     metric = comparison.metrics.get(best.metric) or METRICS[best.metric]
     parts, candidates = " and ".join(best.split), tuple(best.chosen)
     among = listed(candidates) if len(candidates) <= MOST_NAMED_ARMS else f"{len(candidates)} arms"
-    return (
+    found = (
         f"{on_shared_seeds(comparison)}{best.arm} has the best mean {metric.name_within} of {among}. Its difference "
-        f"from {comparison.baseline} is {metric.signed(best.naive)}. This estimate is optimistic on average, because "
-        f"the arm was selected on the same {parts}. {_advantage_elsewhere(best, metric)} {_shares(best)}"
+        f"from {comparison.baseline} is {metric.signed(best.naive)}."
     )
+    if best.arm == comparison.declared_primary_arm:
+        bias = "It is the primary arm, which was declared before the first trial. Its difference has no selection bias."
+    else:
+        bias = (
+            f"This estimate is optimistic on average, because the arm was selected on the same {parts}. "
+            f"{_advantage_elsewhere(best, metric)}"
+        )
+    return " ".join([found, *stopping_bias(comparison, best.arm), bias, _shares(best)])
 
 
 def _advantage_elsewhere(best: BestArm, metric: Metric) -> str:
@@ -246,14 +253,15 @@ def _advantage(advantage: PairedComparison, metric: Metric) -> str:
     if not math.isfinite(advantage.ci_low):
         return number
     low, high = metric.signed(advantage.ci_low), metric.signed(advantage.ci_high)
-    return f"{number} ({percent(advantage.confidence)} interval {low} to {high})"
+    return f"{number} ({percent(advantage.confidence)} interval {low} to {high}, not adjusted for the number of arms)"
 
 
 def _shares(best: BestArm) -> str:
     ranked = sorted(best.chosen.items(), key=lambda one: -one[1])
     (arm, share), *others = [(arm, share) for arm, share in ranked if share > 0]
     first = f"{arm} in {share:.0%} of the splits"
-    return f"The selected arm was {listed([first, *(f'{arm} in {share:.0%}' for arm, share in others)])}."
+    rest = (f"{arm} in {'<1%' if share < 0.005 else f'{share:.0%}'}" for arm, share in others)
+    return f"The selected arm was {listed([first, *rest])}."
 
 
 def _missing_reason(comparison: Comparison) -> str:

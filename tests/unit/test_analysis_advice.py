@@ -9,10 +9,12 @@ from typing import get_args
 import pytest
 
 from neftune_cli.analysis.advice import advice
+from neftune_cli.analysis.decision import control_findings
 from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.learning import Learning
 from neftune_cli.analysis.results import Assessment, Comparison, Estimate, Verdict
-from neftune_cli.evidence.measurements import AnalysisPlan
+from neftune_cli.evidence.measurements import AnalysisPlan, TrialOrigin
+from neftune_cli.reporting.sections import best_arm_sentences
 from tests.unit.comparisons import assessment, best_arm, comparison, early_stopping, estimate, summary
 
 SCOPE = (
@@ -34,9 +36,73 @@ def test_better_arm_is_recommended_with_its_cross_fitted_gain() -> None:
         "Alpha 10 is the best of 2 arms, so its difference has a selection bias (winner's curse). The seeds and "
         "items were split into halves many times, and the best arm on one half was selected. In the splits that "
         "selected it, held-out loss on the other half was on average 0.0010 nats lower "
-        "(95% interval \N{MINUS SIGN}0.0053 to +0.0033). "
+        "(95% interval \N{MINUS SIGN}0.0053 to +0.0033, not adjusted for the number of arms). "
         f"{SCOPE}"
     )
+
+
+def test_a_primary_arm_has_no_selection_bias() -> None:
+    primary, other = assessment(-0.03, 0.01, "better", role="primary"), assessment(-0.02, 0.03, role="exploratory")
+    compared = replace(_compare(primary, other), best=best_arm(), plan=AnalysisPlan(primary_arm="alpha=5"))
+
+    assert "selection bias" not in advice(compared)
+    section = best_arm_sentences(compared)
+    assert section is not None
+    assert "primary arm, which was declared before the first trial. Its difference has no selection bias." in section
+    assert "optimistic" not in section
+
+
+@pytest.mark.parametrize(("looks", "verdict", "is_said"), [(1, "better", True), (2, "better", False), (1, None, False)])
+def test_the_bias_of_stopping_is_said(looks: int, verdict: Verdict | None, is_said: bool) -> None:
+    stopped = replace(assessment(-0.03, 0.01, verdict or "inconclusive"), looks_taken=looks)
+    plan = AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), looks_taken=2)
+    compared = replace(_compare(stopped), plan=plan)
+
+    sentence = "Alpha 5 stopped at a planned look because its difference was large, so the difference is too large on"
+    assert (sentence in advice(compared)) == is_said
+
+
+def test_an_arm_of_an_unfinished_sweep_is_not_recommended_yet() -> None:
+    unfinished = replace(
+        _compare(assessment(-0.02, 0.01, "better")),
+        departures=("Not all trials have finished.",),
+        origin=TrialOrigin(("results/s",), is_sweep=True, is_unfinished=True),
+    )
+
+    assert advice(unfinished).startswith("Finish the sweep before you use alpha 5.")
+
+
+@pytest.mark.parametrize(
+    ("control", "verdict", "sentence"),
+    [
+        ("A/A control", "worse", "The A/A control is worse, although nothing was changed: a false positive, or "),
+        ("A/A control", "inconclusive", None),
+        ("positive control", "worse", None),
+        (
+            "positive control",
+            "inconclusive",
+            "The positive control is not shown to be worse: this sweep may be unable ",
+        ),
+        ("positive control", "equivalent", "The positive control is equivalent: this sweep may be unable to show "),
+    ],
+)
+def test_unexpected_results_of_controls_are_part_of_the_advice(
+    control: str, verdict: Verdict, sentence: str | None
+) -> None:
+    arm = summary("alpha=5", 5.0, {"eval_loss": estimate(LOSSES, LOSSES, assessment(-0.02, 0.01, "better"))})
+    check = summary(
+        control, 0.0, {"eval_loss": estimate(LOSSES, LOSSES, assessment(0.3, 0.1, verdict, role="control"))}
+    )
+    compared = replace(
+        comparison(summary("alpha=0", 0.0, {"eval_loss": estimate(LOSSES)}), arm, check),
+        plan=AnalysisPlan(controls=(control,)),
+    )
+
+    text = advice(compared)
+
+    assert sentence in text if sentence else control not in text
+    (finding,) = control_findings(compared)
+    assert finding.is_expected == (sentence is None)
 
 
 def test_an_exploratory_comparison_recommends_a_test_of_the_better_arm() -> None:
@@ -143,6 +209,13 @@ def test_undecided_arms_have_the_range_that_they_are_compatible_with_and_no_advi
         "0.0200 nats "
     )
     assert not re.search("more seeds|--seeds|Leave|Keep|Use ", text)
+
+
+def test_the_compatible_range_ends_where_a_loss_is_zero() -> None:
+    text = advice(_compare(assessment(-0.5, 2.0)))
+
+    # LOSSES of the baseline are 1.51 on average, and the interval is [-2.5, +1.5]
+    assert "compatible with a difference of \N{MINUS SIGN}1.5 to +1.5 nats." in text
 
 
 def test_exploratory_arms_are_called_so() -> None:

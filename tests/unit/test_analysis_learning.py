@@ -87,6 +87,16 @@ def test_seed_that_learned_nothing_is_named() -> None:
     )
 
 
+def test_a_higher_loss_is_a_problem_although_the_responses_improve() -> None:
+    found = check(arms(eval_loss=3.2, exact_match=0.3, rouge_l=0.4))
+
+    assert found.has_learned
+    assert found.problems == (
+        "The held-out loss of alpha=0 is not lower than that of the base model, although the responses are better. "
+        "Use fewer epochs or a smaller learning rate, or choose another metric with --metric in a new sweep.",
+    )
+
+
 @pytest.mark.parametrize("value", [math.inf, math.nan])
 def test_diverged_trials_are_named_first(value: float) -> None:
     found = check(arms([1.0, value, value], eval_loss=1.0))
@@ -101,7 +111,7 @@ def test_diverged_baseline_gives_no_answer() -> None:
     found = check(arms(eval_loss=[1.0, math.inf, 1.0]))
 
     assert found.has_learned is None
-    assert "alpha=0 (seed 1)" in found.problems[0]
+    assert found.problems[0] == "The training of alpha=0 (seed 1) diverged. Use a smaller learning rate."
 
 
 def test_metric_without_room_for_an_improvement() -> None:

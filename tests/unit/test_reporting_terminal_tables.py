@@ -88,9 +88,9 @@ from alpha=0 is −0.0030. This estimate is optimistic on average, because the a
 was selected on the same seeds and items. The seeds and items were split into
 halves many times, and the best arm on one half was selected. In the splits that
 selected alpha=5, its difference on the other half was on average −0.0010 (95%
-interval −0.0053 to +0.0033). If no arm is better than the others, about a third
-to a half of the bias remains. The selected arm was alpha=5 in 60% of the splits
-and alpha=10 in 40%.
+interval −0.0053 to +0.0033, not adjusted for the number of arms). If no arm is
+better than the others, about a third to a half of the bias remains. The
+selected arm was alpha=5 in 60% of the splits and alpha=10 in 40%.
 
 Comparison with early stopping
 

@@ -90,7 +90,7 @@ def _declared(comparison: Comparison, plan: AnalysisPlan | None) -> Iterator[str
     name = comparison.metric.name_within
     yield from comparison.departures
     if plan is None:
-        yield "None were declared before the first trial."
+        yield "Neither metric, margin, primary arm nor looks were declared before the first trial."
         yield f"Primary metric, on which the conclusion is based: {name}."
         return
     yield f"Primary metric: {name} ({_metric_source(comparison, plan)})."
