@@ -98,9 +98,10 @@ def test_outcome_and_manifest_have_the_trials_of_all_looks(tmp_path: Path) -> No
 
 
 def test_a_failed_trial_is_retried_once_per_command(tmp_path: Path) -> None:
-    run(tmp_path, finish_with_model, fail, **LOOKS)
+    alpha_5_fails = (finish_with_model, *(finish_with_model, fail, finish_with_model) * 3)  # base model, then by seed
+    run(tmp_path, *alpha_5_fails, **LOOKS)
     _, executor = run(tmp_path, fail, settings=SweepSettings(retry_failed=True), **LOOKS)
-    assert [(job.trial.arm, job.trial.seed) for job in executor.jobs] == [("alpha=0", 0)]
+    assert [(job.trial.arm, job.trial.seed) for job in executor.jobs] == [("alpha=5", seed) for seed in range(5)]
 
 
 def test_a_sweep_that_was_killed_after_its_last_record_is_ended(tmp_path: Path) -> None:
