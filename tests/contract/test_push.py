@@ -104,11 +104,17 @@ class _FakeApi:
 
     calls: list[tuple[Any, ...]] = []  # noqa: RUF012
     error: Exception | None = None
+    public: frozenset[str] = frozenset()
+    """Repositories that exist and are public: the Hub creates them again without a change."""
 
     def create_repo(self, repo: str, *, private: bool, exist_ok: bool) -> None:
         if self.error:
             raise self.error
         self.calls.append((repo, private, exist_ok))
+
+    def repo_info(self, repo: str) -> Any:
+        created_as = next(private for name, private, _ in self.calls if name == repo)
+        return type("RepoInfo", (), {"private": created_as and repo not in self.public})
 
     def create_commit(self, repo: str, operations: Any, commit_message: str) -> Any:
         self.calls.append((repo, {one.path_in_repo for one in operations}, commit_message))
@@ -133,6 +139,23 @@ def test_one_commit_has_all_files(sweep: SweepFolder, neftune: Neftune, api: typ
     assert created == ("ada/tuned", True, True)
     assert (repo, message) == ("ada/tuned", "Add alpha=5, seed 3")
     assert {"README.md", "adapter_model.safetensors", "adapter_config.json", "tokenizer.json"} <= files
+
+
+def test_a_private_model_is_not_uploaded_to_a_public_repository(
+    sweep: SweepFolder, neftune: Neftune, api: type[_FakeApi], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _on_the_hub(sweep)
+    monkeypatch.setattr(api, "public", frozenset({"ada/open"}))
+    done = neftune("push", "out", "--arm", "5", "--to", "ada/open", "--private")
+    assert (done.code, done.err.splitlines()) == (
+        2,
+        [
+            "Error: --private: the repository ada/open exists and is public.",
+            "  Make it private on the Hub, or use another name.",
+        ],
+    )
+    assert [call[1:] for call in api.calls] == [(True, True)]  # no commit
+    assert neftune("push", "out", "--arm", "5", "--to", "ada/open").code == 0
 
 
 def test_a_failed_upload_is_explained(
