@@ -1,7 +1,8 @@
 """Runs of Weights & Biases: a sweep is a group, and a trial is a run. `wandb sync` uploads offline runs."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,9 +35,11 @@ class WandbRuns:
         """Check that the user is logged in, unless runs are offline."""
         import wandb
 
-        if not self._mode and wandb.setup().settings.mode == "online" and not wandb.login(prompt=False):
-            what = "--track wandb: you are not logged in to Weights & Biases."
-            raise UsageError(Problem(what, "Run `wandb login`, or set WANDB_MODE=offline."))
+        with _errors_raised():
+            needs_login = not self._mode and wandb.setup().settings.mode == "online"
+            if needs_login and not wandb.login(prompt=False):
+                what = "wandb: you are not logged in to Weights & Biases."
+                raise UsageError(Problem(what, "Run `wandb login`, or set WANDB_MODE=offline."))
 
     def write(self, group: str, run: TrackedRun) -> bool:
         """Write a run of a group. Return False if the folder has a run with its id, which an online run replaces."""
@@ -44,13 +47,14 @@ class WandbRuns:
         if any(local.glob(f"offline-run-*-{_id(run)}")):
             return False
         is_new = not any(local.glob(f"run-*-{_id(run)}"))
-        written = _opened(self._folder, group, run, mode=self._mode)
-        for step, values in run.curves:
-            written.log(dict(values), step=step)
-        _add_scores(written, run.scores)
-        for file in run.files:
-            written.save(str(file), base_path=str(file.parent), policy="now")
-        written.finish()
+        with _errors_raised():
+            written = _opened(self._folder, group, run, mode=self._mode)
+            for step, values in run.curves:
+                written.log(dict(values), step=step)
+            _add_scores(written, run.scores)
+            for file in run.files:
+                written.save(str(file), base_path=str(file.parent), policy="now")
+            written.finish()
         return is_new
 
 
@@ -89,6 +93,17 @@ def _opened(folder: Path, group: str, run: TrackedRun, **options: Any) -> Any:
         settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
         **options,
     )
+
+
+@contextmanager
+def _errors_raised() -> Iterator[None]:
+    """Raise errors of wandb as OSError."""
+    from wandb.errors import Error
+
+    try:
+        yield
+    except Error as error:
+        raise OSError(str(error)) from error
 
 
 def _id(run: TrackedRun) -> str:
