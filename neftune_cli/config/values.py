@@ -47,7 +47,7 @@ def parse_size(alpha: str | None, snr: str | None) -> tuple[str, float]:
     """
     if alpha is not None and snr is not None:
         raise UsageError(Problem("--alpha and --snr exclude each other.", "Use one of them."))
-    sizes = parse_alphas(alpha or "5", "--alpha") if snr is None else parse_snr(snr)
+    sizes = parse_alphas("5" if alpha is None else alpha, "--alpha") if snr is None else parse_snr(snr)
     if len(sizes) > 1:
         what = f"{'--alpha' if snr is None else '--snr'}: a training has one noise size; {len(sizes)} were given."
         raise UsageError(Problem(what, "Use one number, or `neftune sweep` to compare several."))

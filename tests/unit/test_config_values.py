@@ -2,7 +2,7 @@
 
 import pytest
 
-from neftune_cli.config.values import parse_alphas, parse_noises, parse_seeds, parse_settings, parse_snr
+from neftune_cli.config.values import parse_alphas, parse_noises, parse_seeds, parse_settings, parse_size, parse_snr
 from neftune_cli.errors import UsageError
 
 
@@ -25,6 +25,12 @@ def test_an_invalid_alpha_is_reported(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_alphas(text)
     assert message in caught.value.problems[0].what
+
+
+def test_only_a_missing_alpha_is_the_default() -> None:
+    assert parse_size(None, None) == ("alpha", 5.0)
+    with pytest.raises(UsageError, match="--alpha: '' is not a number"):
+        parse_size("", None)
 
 
 def test_all_invalid_alphas_are_reported() -> None:
