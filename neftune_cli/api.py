@@ -132,8 +132,8 @@ def sweep(
         output: results folder; by default `results/<name>`.
         progress: whether to show a progress bar.
         pause_at: number of seeds of the planned look after which to stop.
-        options: options of `neftune sweep` with underscores, for example `learning_rate=1e-3`. Lists can be Python
-            lists; `settings` and `slurm` are mappings, or lists of texts such as "key=value".
+        options: options of `neftune sweep` with underscores, for example `learning_rate=1e-3`. None is the default.
+            Lists can be Python lists; `settings` and `slurm` are mappings, or lists of texts such as "key=value".
 
     Raises:
         UsageError: every problem of the options, the model, the data and the folder.
@@ -253,7 +253,8 @@ def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
         fixes = {name: did_you_mean(name, sorted(known)) or "Use the options of `neftune sweep`." for name in unknown}
         raise UsageError(*(Problem(f"sweep has no option {name!r}.", fix) for name, fix in fixes.items()))
     defaults = {name: parameter.default for name, parameter in parameters.items()}
-    return {**defaults, **{name: _as_typed(name, value) for name, value in options.items()}}
+    given = {name: _as_typed(name, value) for name, value in options.items() if value is not None}
+    return {**defaults, **given}
 
 
 def _as_typed(name: str, value: Any) -> Any:
@@ -264,8 +265,6 @@ def _as_typed(name: str, value: Any) -> Any:
 
     """
     declared = _declared_type(name)
-    if value is None:
-        return None
     if get_origin(declared) is list:
         return list(_pairs(value)) if isinstance(value, Mapping) else [value] if isinstance(value, str) else list(value)
     if isinstance(declared, type) and issubclass(declared, StrEnum):

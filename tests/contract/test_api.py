@@ -81,6 +81,9 @@ def test_unknown_options_and_values_are_named() -> None:
         ("seeds", 3, "3"),
         ("keep", "best", Keep.BEST),
         ("retry", None, None),
+        ("workers", None, "auto"),
+        ("nproc", None, 1),
+        ("stop_on_divergence", None, True),
         ("epochs", 2.0, 2.0),
     ],
 )
