@@ -5,7 +5,7 @@ from typing import Any
 
 from neftune_cli.config.arms import arms_named
 from neftune_cli.config.spec import DEFAULT_LOOKS, MIN_SEEDS
-from neftune_cli.config.values import are_increasing
+from neftune_cli.config.values import MOST_SEEDS, are_increasing
 from neftune_cli.errors import Problem, Problems, alternatives
 from neftune_cli.formatting import counted
 
@@ -49,6 +49,8 @@ def seeds_of_looks(looks: Sequence[int], seeds: Any, options: Mapping[str, Any],
         problems: receives the problem.
 
     """
+    if not _are_looks(looks):
+        return seeds  # the spec reports the problem of the looks
     if isinstance(seeds, Sequence) and len(seeds) == looks[-1]:
         return seeds
     if "seeds" in options:
@@ -85,7 +87,7 @@ def _without_option(given: Sequence[int] | None, largest: int | None) -> Iterato
 
 
 def _are_looks(values: Sequence[Any]) -> bool:
-    are_numbers = all(isinstance(one, int) and one >= MIN_SEEDS for one in values)
+    are_numbers = all(isinstance(one, int) and MIN_SEEDS <= one <= MOST_SEEDS for one in values)
     return are_numbers and are_increasing(values)
 
 
@@ -96,10 +98,15 @@ def _problems(looks: Sequence[int], largest: int | None, *, is_default: bool) ->
     if few := [seeds for seeds in looks if seeds < MIN_SEEDS]:
         what = f"--looks: a look needs at least {MIN_SEEDS} seeds; {few[0]} was given."
         yield Problem(what, _FIX)
+    if many := [seeds for seeds in looks if seeds > MOST_SEEDS]:
+        yield Problem(f"--looks: a look has at most {MOST_SEEDS:,} seeds; {many[0]} was given.", _FIX)
     if largest is None:
         return
     if largest < MIN_SEEDS:
         what = f"--max-seeds must be {MIN_SEEDS} or larger; {largest} was given."
+        yield Problem(what, "Use for example --max-seeds 20.")
+    elif largest > MOST_SEEDS:
+        what = f"--max-seeds must be {MOST_SEEDS:,} or less; {largest} was given."
         yield Problem(what, "Use for example --max-seeds 20.")
     elif not is_default and (beyond := [seeds for seeds in looks if seeds > largest]):
         what = f"--looks: {beyond[0]} seeds are more than --max-seeds {largest}."

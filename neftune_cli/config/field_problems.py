@@ -21,6 +21,7 @@ from neftune_cli.config.spec import (
     SweepSpec,
     TrainSpec,
 )
+from neftune_cli.config.values import MOST_SEEDS
 from neftune_cli.errors import Location, Problem, alternatives, closest_choice, did_you_mean
 
 Details = Mapping[str, Any]
@@ -47,7 +48,7 @@ class Origin:
             return Problem(f"{prefix}{details['msg']}.", fix)
         subject = _option(location) if is_option else self._subject(location)
         if location == ("seeds",) and details["type"] in ("tuple_type", "too_short"):
-            what = "must be a number of seeds, 1 or more, or a list of seeds"
+            what = f"must be a number of seeds, 1 to {MOST_SEEDS:,}, or a list of seeds"
             fix = "Use seeds: 3, or seeds: [0, 1, 7]."
         else:
             what = requirement(details)

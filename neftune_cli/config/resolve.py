@@ -15,7 +15,7 @@ from neftune_cli.config.experiment_file import VERSION_FIELD, read_experiment
 from neftune_cli.config.field_problems import Details, Origin, independent
 from neftune_cli.config.recipes import default_recipe
 from neftune_cli.config.spec import DEFAULT_MODEL, DEFAULT_SEEDS, SweepSpec
-from neftune_cli.config.values import NumberDumper
+from neftune_cli.config.values import MOST_SEEDS, NumberDumper
 from neftune_cli.errors import Problems
 
 
@@ -156,7 +156,8 @@ def _seeds(seeds: Any) -> Any:
     """Return a list of seeds for a number of seeds; other values are checked with the rest of the spec."""
     if seeds is None:
         return DEFAULT_SEEDS
-    return range(seeds) if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0 else seeds
+    is_number = isinstance(seeds, int) and not isinstance(seeds, bool)
+    return range(seeds) if is_number and 0 < seeds <= MOST_SEEDS else seeds
 
 
 def _recipe_errors(spec: SweepSpec) -> Iterator[Details]:

@@ -13,6 +13,9 @@ import yaml
 from neftune_cli.config.noises import DISTRIBUTIONS
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 
+MOST_SEEDS = 10_000
+"""Largest number of seeds that a number can ask for. A larger one is a seed, such as a date, that was meant."""
+
 
 def repeated(values: Iterable[Any]) -> list[Any]:
     """Return the values that occur several times, sorted."""
@@ -161,7 +164,7 @@ def parse_seeds(text: str) -> list[int]:
     """Parse `3` as the seeds 0, 1 and 2, and a list such as `0,1,7` or `7,` as these seeds.
 
     Raises:
-        UsageError: the text is neither, or a seed is repeated.
+        UsageError: the text is neither, the number is 0 or larger than `MOST_SEEDS`, or a seed is repeated.
 
     """
     parts = [part.strip() for part in text.split(",")]
@@ -170,6 +173,9 @@ def parse_seeds(text: str) -> list[int]:
     if len(parts) == 1:
         if int(text) == 0:
             raise UsageError(Problem("--seeds: a sweep needs at least one seed.", _SEEDS_FIX))
+        if int(text) > MOST_SEEDS:
+            what = f"--seeds: the number of seeds must be 1 to {MOST_SEEDS:,}; {text} was given."
+            raise UsageError(Problem(what, f"Use a smaller number. For the one seed {text}, use --seeds {text},"))
         return list(range(int(text)))
     seeds = [int(part) for part in parts if part]
     if len(set(seeds)) < len(seeds):

@@ -46,10 +46,17 @@ def test_seeds_are_a_number_or_a_list(text: str, seeds: list[int]) -> None:
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "a", "1,1", "1.5", "", ",3"])
+@pytest.mark.parametrize("text", ["0", "-1", "a", "1,1", "1.5", "", ",3", "10001"])
 def test_invalid_seeds_are_reported(text: str) -> None:
     with pytest.raises(UsageError):
         parse_seeds(text)
+
+
+def test_a_date_is_a_seed_and_no_number_of_seeds() -> None:
+    assert parse_seeds("20231129,") == [20231129]
+    assert len(parse_seeds("10000")) == 10_000
+    with pytest.raises(UsageError, match=r"must be 1 to 10,000; 20231129 was given\..* use --seeds 20231129,"):
+        parse_seeds("20231129")
 
 
 def test_settings_are_yaml_and_numbers_in_scientific_notation_are_numbers() -> None:
