@@ -1,7 +1,11 @@
-"""Process-wide settings of torch are restored after each training run."""
+"""Process-wide settings: those of the process are set before torch is imported, those of torch restored after a run."""
 
+import subprocess
+import sys
+from subprocess import PIPE
 from typing import Any
 
+import pytest
 import torch
 from transformers.trainer_utils import enable_full_determinism
 from transformers.utils.import_utils import enable_tf32
@@ -27,3 +31,32 @@ def test_tf32_and_determinism_are_restored_and_can_be_set_again() -> None:
             enable_full_determinism(0)
             assert settings()[:2] == ("tf32", True)
         assert settings() == before
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "from neftune_cli.config.executors import make_executor; make_executor('inline')",
+        "from neftune_cli.sweeps.rank import main; main()",
+        "from neftune_cli.commands.sensitivity import sensitivity; sensitivity()",
+    ],
+    ids=["inline", "rank", "sensitivity"],
+)
+def test_a_process_that_trains_is_configured_before_the_import_of_torch(entry: str) -> None:
+    """OpenMP reads the number of spins once, when torch loads it."""
+    code = (
+        "import os, sys\n"
+        "from neftune_cli.training import hardware\n"
+        "configure = hardware.configure_process\n"
+        "def configured():\n"
+        "    configure()\n"
+        "    print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules, flush=True)\n"
+        "    os._exit(0)\n"
+        f"hardware.configure_process = configured\n{entry}"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("{}\n")  # rank 0 writes its request and leaves stdin open
+        process.stdin.flush()
+        assert process.stdout.read() == "1000 False\n"
