@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from neftune_cli.config.recipes import default_recipe
+from neftune_cli.config.resolve import default_recipe
 from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
 from neftune_cli.config.values import parse_alphas
 from neftune_cli.data.examples import InstructionData
