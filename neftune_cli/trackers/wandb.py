@@ -10,23 +10,11 @@ from neftune_cli.errors import Problem, UsageError
 from neftune_cli.trackers import TrackedRun, final
 
 
-def make(folder: Path) -> "WandbRuns":
-    """Return a tracker in the mode that WANDB_MODE or `wandb offline` sets. Its files are written below a folder."""
-    return WandbRuns(folder)
-
-
-def make_offline(folder: Path) -> "WandbRuns":
-    """Return a tracker that writes offline runs below a folder. It needs no login and no network."""
-    return WandbRuns(folder, mode="offline")
-
-
-def open_run(folder: Path, group: str, run: TrackedRun) -> "LiveWandbRun":
-    """Open the run of a running trial."""
-    return LiveWandbRun(folder, group, run)
-
-
 class WandbRuns:
-    """Write runs with wandb's own client."""
+    """Write runs with wandb's own client. Its files are below a folder.
+
+    Offline runs need no login and no network. Without a mode, that of WANDB_MODE or `wandb offline` is used.
+    """
 
     def __init__(self, folder: Path, mode: Literal["offline"] | None = None) -> None:
         self._folder, self._mode = folder, mode
@@ -76,6 +64,9 @@ class LiveWandbRun:
     def close(self) -> None:
         """End the run, as failed if it is not finished."""
         self._run.finish(exit_code=self._exit_code)
+
+
+make, open_run = WandbRuns, LiveWandbRun
 
 
 def _opened(folder: Path, group: str, run: TrackedRun, **options: Any) -> Any:
