@@ -13,10 +13,10 @@ from types import NoneType, TracebackType, UnionType
 from typing import TYPE_CHECKING, Any, Self, get_args, get_origin, get_type_hints
 
 from neftune_cli.commands.executable_plan import executable_plan
+from neftune_cli.commands.output import say_nothing
 from neftune_cli.commands.request import raise_any_with_spec_problems
 from neftune_cli.commands.routing import Destination, options_of, values_for
 from neftune_cli.commands.run_plan import run_plan
-from neftune_cli.commands.stderr_lines import say_nothing
 from neftune_cli.commands.sweep import sweep as sweep_command
 from neftune_cli.config.run_settings import sweep_settings
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean

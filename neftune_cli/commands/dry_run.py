@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 
 from neftune_cli.commands.executable_plan import ExecutablePlan, executable_plan
+from neftune_cli.commands.output import say_line
 from neftune_cli.commands.run_plan import after_taken_looks
-from neftune_cli.commands.stderr_lines import say_line
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.store.manifest import Cost

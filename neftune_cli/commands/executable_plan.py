@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neftune_cli.commands.output import say_line, say_nothing
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
-from neftune_cli.commands.stderr_lines import say_line, say_nothing
 from neftune_cli.config.executors import EXECUTORS, INLINE, make_executor
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import SweepSpec
