@@ -207,16 +207,22 @@ def _portable_adapter(path: Path, base: str) -> bytes:
 
 
 def _write(files: Files, output: Path) -> None:
+    """Write all files into a folder, or none of them if the system refuses one."""
     import shutil
+    from tempfile import TemporaryDirectory
 
     try:
-        for name, content in files.items():
-            target = output / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(content, bytes):
-                target.write_bytes(content)
-            else:
-                shutil.copyfile(content, target)
+        output.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".neftune-", dir=output) as folder:
+            for name, content in files.items():
+                target = Path(folder, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(content, bytes):
+                    target.write_bytes(content)
+                else:
+                    shutil.copyfile(content, target)
+            for written in list(Path(folder).iterdir()):
+                written.rename(output / written.name)
     except OSError as error:
         raise UsageError(Problem(f"--output {output}: {error.strerror}.", "Use another folder.")) from None
 

@@ -1,5 +1,6 @@
 """`neftune push`: the folder that it writes, the commit that it uploads, and its messages."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -83,6 +84,26 @@ def test_the_folder_has_the_model_and_a_card(sweep: SweepFolder, neftune: Neftun
     facts += [f"transformers {manifest.versions['transformers']}"]
     facts += ["neftune sweep --alphas 0,5 --seeds 3,4", f"{record.loss.eval_loss:.4f}", "NO VERDICT", "lora_rank: 2"]
     assert not [fact for fact in facts if fact not in card]
+
+
+def test_a_full_disk_leaves_no_part_of_the_model(
+    sweep: SweepFolder, neftune: Neftune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copyfile
+
+    def copy_until_the_disk_is_full(source: Path, target: Path) -> None:
+        copy(source, target)
+        if source.name == "adapter_model.safetensors":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    command = ("push", sweep.path.name, "--arm", "5", "--output", "shared/5")
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "copyfile", copy_until_the_disk_is_full)
+        done = neftune(*command)
+    assert (done.code, done.err.splitlines()[0]) == (2, "Error: --output shared/5: No space left on device.")
+    assert not list(Path("shared/5").iterdir())
+    assert neftune(*command).code == 0
+    assert {"README.md", "adapter_model.safetensors"} <= {path.name for path in Path("shared/5").iterdir()}
 
 
 def test_no_folder_of_this_machine_is_shared(sweep: SweepFolder, neftune: Neftune) -> None:
