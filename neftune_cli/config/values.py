@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def are_increasing(values: Sequence[float]) -> bool:
 
 def is_alpha(value: Any) -> bool:
     """Return whether a value is a finite number, 0 or larger."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, Real) and not isinstance(value, bool)  # numbers of NumPy included
     return is_number and math.isfinite(value) and value >= 0
 
 
