@@ -19,6 +19,7 @@ from neftune_cli.commands.routing import Destination, options_of, values_for
 from neftune_cli.commands.run_plan import run_plan
 from neftune_cli.commands.sweep import sweep as sweep_command
 from neftune_cli.config.run_settings import sweep_settings
+from neftune_cli.config.values import parse_path
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 
 if TYPE_CHECKING:
@@ -142,12 +143,12 @@ def sweep(
     """
     arguments = _arguments(options)
     fields = values_for(Destination.SPEC, sweep_command, arguments)
-    problems, file = Problems(), None if experiment is None else Path(experiment)
+    problems, file = Problems(), None if experiment is None else parse_path(experiment)
     run_settings = problems.attempt(lambda: sweep_settings(values_for(Destination.RUN, sweep_command, arguments)))
     raise_any_with_spec_problems(problems, file, fields, pause_at)
     assert run_settings is not None
     with executable_plan(
-        file, fields, None if output is None else Path(output), run_settings, quiet=True, pause_at=pause_at
+        file, fields, None if output is None else parse_path(output), run_settings, quiet=True, pause_at=pause_at
     ) as executable:
         from neftune_cli.sweeps.progress import NullObserver
 
@@ -187,7 +188,7 @@ def compare(
     from neftune_cli.metrics import Margin
 
     check_confidence(confidence)
-    paths = [one.folder if isinstance(one, SweepResult) else Path(one) for one in results] or [Path("results")]
+    paths = [one.folder if isinstance(one, SweepResult) else parse_path(one) for one in results] or [Path("results")]
     evidence = gather(paths, metric=metric, say=lambda note: warnings.warn(note, stacklevel=4))
     texts = {key: size.written() if isinstance(size, Margin) else size for key, size in (margins or {}).items()}
     parsed = parse_margins([f"{key}={text}" for key, text in texts.items()], measured_metrics(evidence))

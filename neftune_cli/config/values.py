@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from numbers import Real
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def is_alpha(value: Any) -> bool:
     return is_number and math.isfinite(value) and value >= 0
 
 
-def parse_path(text: str) -> Path:
+def parse_path(text: str | PathLike[str]) -> Path:
     """Return the path of a file or folder, with the home directory in place of `~` if there is such a user."""
     try:
         return Path(text).expanduser()
