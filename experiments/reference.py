@@ -20,9 +20,9 @@ from neftune_cli.cli import SUMMARIES, command_function, load_command
 from neftune_cli.commands.help_page import help_row
 from neftune_cli.commands.routing import fields_by_flag
 from neftune_cli.config.arms import ARM_OPTIONS
-from neftune_cli.config.declared_analysis import LOOK_OPTIONS
 from neftune_cli.config.executors import EXECUTORS
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
+from neftune_cli.config.resolve import LOOK_OPTIONS
 from neftune_cli.config.spec import AnalysisSpec, ArmSpec, EvaluationSpec, SweepSpec, TrainSpec
 from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.records import (

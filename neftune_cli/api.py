@@ -12,12 +12,13 @@ from pathlib import Path
 from types import NoneType, TracebackType, UnionType
 from typing import TYPE_CHECKING, Any, Self, get_args, get_origin, get_type_hints
 
+from neftune_cli.commands.output import say_nothing
 from neftune_cli.commands.request import SweepRequest, prepared_sweep, raise_any_with_spec_problems
 from neftune_cli.commands.routing import Destination, options_of, values_for
 from neftune_cli.commands.run_plan import run_plan
-from neftune_cli.commands.stderr_lines import say_nothing
 from neftune_cli.commands.sweep import sweep as sweep_command
 from neftune_cli.config.run_settings import sweep_settings
+from neftune_cli.config.values import parse_path
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 
 if TYPE_CHECKING:
@@ -131,8 +132,8 @@ def sweep(
         output: results folder; by default `results/<name>`.
         progress: whether to show a progress bar.
         pause_at: number of seeds of the planned look after which to stop.
-        options: options of `neftune sweep` with underscores, for example `learning_rate=1e-3`. Lists can be Python
-            lists; `settings` and `slurm` are mappings, or lists of texts such as "key=value".
+        options: options of `neftune sweep` with underscores, for example `learning_rate=1e-3`. None is the default.
+            Lists can be Python lists; `settings` and `slurm` are mappings, or lists of texts such as "key=value".
 
     Raises:
         UsageError: every problem of the options, the model, the data and the folder.
@@ -141,11 +142,11 @@ def sweep(
     """
     arguments = _arguments(options)
     fields = values_for(Destination.SPEC, sweep_command, arguments)
-    problems, file = Problems(), None if experiment is None else Path(experiment)
+    problems, file = Problems(), None if experiment is None else parse_path(experiment)
     run_settings = problems.attempt(lambda: sweep_settings(values_for(Destination.RUN, sweep_command, arguments)))
     raise_any_with_spec_problems(problems, file, fields, pause_at)
     assert run_settings is not None
-    request = SweepRequest(file, fields, None if output is None else Path(output), run_settings, pause_at)
+    request = SweepRequest(file, fields, None if output is None else parse_path(output), run_settings, pause_at)
     with prepared_sweep(request, quiet=True) as prepared:
         from neftune_cli.sweeps.progress import NullObserver
 
@@ -185,7 +186,7 @@ def compare(
     from neftune_cli.metrics import Margin
 
     check_confidence(confidence)
-    paths = [one.folder if isinstance(one, SweepResult) else Path(one) for one in results] or [Path("results")]
+    paths = [one.folder if isinstance(one, SweepResult) else parse_path(one) for one in results] or [Path("results")]
     evidence = gather(paths, metric=metric, say=lambda note: warnings.warn(note, stacklevel=4))
     texts = {key: size.written() if isinstance(size, Margin) else size for key, size in (margins or {}).items()}
     parsed = parse_margins([f"{key}={text}" for key, text in texts.items()], measured_metrics(evidence))
@@ -251,7 +252,8 @@ def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
         fixes = {name: did_you_mean(name, sorted(known)) or "Use the options of `neftune sweep`." for name in unknown}
         raise UsageError(*(Problem(f"sweep has no option {name!r}.", fix) for name, fix in fixes.items()))
     defaults = {name: parameter.default for name, parameter in parameters.items()}
-    return {**defaults, **{name: _as_typed(name, value) for name, value in options.items()}}
+    given = {name: _as_typed(name, value) for name, value in options.items() if value is not None}
+    return {**defaults, **given}
 
 
 def _as_typed(name: str, value: Any) -> Any:
@@ -262,8 +264,6 @@ def _as_typed(name: str, value: Any) -> Any:
 
     """
     declared = _declared_type(name)
-    if value is None:
-        return None
     if get_origin(declared) is list:
         return list(_pairs(value)) if isinstance(value, Mapping) else [value] if isinstance(value, str) else list(value)
     if isinstance(declared, type) and issubclass(declared, StrEnum):

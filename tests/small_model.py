@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from neftune_cli.config.recipes import default_recipe
+from neftune_cli.config.resolve import default_recipe
 from neftune_cli.config.spec import BUNDLED_MODEL
 
 _FOLDER = TemporaryDirectory(prefix="neftune-small-model-")

@@ -27,7 +27,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
 from torch.optim import AdamW
 
-from neftune_cli.config.recipes import default_recipe
+from neftune_cli.config.resolve import default_recipe
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import tokenize

@@ -23,7 +23,7 @@ from torch.optim import AdamW, Optimizer
 from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from neftune_cli.config.recipes import default_recipe
+from neftune_cli.config.resolve import default_recipe
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import tokenize

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neftune_cli.commands.output_file import OutputFile
-from neftune_cli.commands.stderr_lines import say_line
+from neftune_cli.commands.output import OutputFile, say_line
 from neftune_cli.errors import Problems
 from neftune_cli.reporting.documents import OutputFormat
 

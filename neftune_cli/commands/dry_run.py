@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import typer
 from rich.console import Console
 
+from neftune_cli.commands.output import say_line
 from neftune_cli.commands.request import PreparedSweep, SweepRequest, prepared_sweep
 from neftune_cli.commands.run_plan import after_taken_looks
-from neftune_cli.commands.stderr_lines import say_line
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.store.manifest import Cost
 from neftune_cli.sweeps.cost_table import TO_RESUME, TO_RUN, CostedPlan, costed_plan, print_costs, states_of

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from neftune_cli.commands.output import say_line, say_nothing
 from neftune_cli.commands.request import PreparedSweep, SweepRequest, prepared_sweep
 from neftune_cli.commands.run_plan import run_plan
-from neftune_cli.commands.stderr_lines import say_line, say_nothing
 from neftune_cli.config.process import command_again
 from neftune_cli.errors import ExitCode, NeftuneError
 from neftune_cli.store import SweepFolder

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neftune_cli.commands import data_options, options, run_options
-from neftune_cli.commands.output_file import OutputFile
+from neftune_cli.commands.output import OutputFile
 from neftune_cli.commands.routing import Destination, values_for
 from neftune_cli.errors import Problems
 

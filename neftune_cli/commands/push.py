@@ -209,29 +209,44 @@ def _portable_adapter(path: Path, base: str) -> bytes:
 
 
 def _write(files: Files, output: Path) -> None:
+    """Write all files into a folder, or none of them if the system refuses one."""
     import shutil
+    from tempfile import TemporaryDirectory
 
     try:
-        for name, content in files.items():
-            target = output / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(content, bytes):
-                target.write_bytes(content)
-            else:
-                shutil.copyfile(content, target)
+        output.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".neftune-", dir=output) as folder:
+            for name, content in files.items():
+                target = Path(folder, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(content, bytes):
+                    target.write_bytes(content)
+                else:
+                    shutil.copyfile(content, target)
+            for written in list(Path(folder).iterdir()):
+                written.rename(output / written.name)
     except OSError as error:
         raise UsageError(Problem(f"--output {output}: {error.strerror}.", "Use another folder.")) from None
 
 
 def _upload(files: Files, to: str, record: "TrialRecord", *, private: bool) -> str:
-    """Upload all files in one commit, and return its address."""
+    """Upload all files in one commit, and return its address.
+
+    Raises:
+        UsageError: the upload failed, or a model for a private repository would be public.
+    """
     import huggingface_hub
 
     api = huggingface_hub.HfApi()
     operations = [huggingface_hub.CommitOperationAdd(name, content) for name, content in files.items()]
     try:
         api.create_repo(to, private=private, exist_ok=True)
+        if private and not api.repo_info(to).private:  # `create_repo` leaves an existing one as it is
+            what = f"--private: the repository {to} exists and is public."
+            raise UsageError(Problem(what, "Make it private on the Hub, or use another name."))
         done = api.create_commit(to, operations, commit_message=f"Add {record.arm}, seed {record.seed}")
+    except UsageError:
+        raise
     except Exception as error:  # errors of the hub client, its HTTP library and the file system
         fix = "Check the name and your token with `hf auth whoami`, and try again. Or use --output DIR."
         raise UsageError(Problem(f"--to {to}: the upload failed: {first_line(error)}.", fix)) from error

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from neftune_cli.commands.options import parsers
-from neftune_cli.commands.stderr_lines import say_line, say_nothing
+from neftune_cli.commands.output import say_line, say_nothing
 from neftune_cli.config import values
 from neftune_cli.config.executors import EXECUTORS, INLINE, make_executor
 from neftune_cli.config.resolve import Resolved, resolve_valid_fields

@@ -53,6 +53,9 @@ def sensitivity(
     from neftune_cli.commands.request import default_name
     from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
     from neftune_cli.geometry.output import default_folder
+    from neftune_cli.training.hardware import configure_process
+
+    configure_process()
     from neftune_cli.geometry.sensitivity.command_steps import (
         SensitivityOptions,
         measure,

@@ -87,7 +87,7 @@ def train(
     assert run_settings is not None
     name, size = noise_size
     label = f"{name}={size:g},seed={seed}"
-    names = default_name(model or DEFAULT_MODEL, dataset or DEFAULT_DATASET)
+    names = default_name(DEFAULT_MODEL if model is None else model, DEFAULT_DATASET if dataset is None else dataset)
     folder = output or Path("results") / f"train-{names}-{label}"
     fields["snr" if name == "snr" else "alphas"] = str(size)  # a request parses the texts of options
     request = SweepRequest(None, fields, folder, run_settings, single_trial=True)

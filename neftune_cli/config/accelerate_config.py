@@ -64,7 +64,8 @@ def _mapping(path: Path) -> dict[str, Any]:
         raise UsageError(Problem(f"{ACCELERATE_CONFIG} {path} cannot be read: {reason}.", _CREATE)) from error
     if not isinstance(values, dict):
         raise UsageError(Problem(f"{ACCELERATE_CONFIG} {path} has no keys.", _CREATE))
-    return {name: "no" if name == "mixed_precision" and value is False else value for name, value in values.items()}
+    written = {name: value for name, value in values.items() if value is not None}
+    return {**written, "mixed_precision": "no"} if written.get("mixed_precision") is False else written
 
 
 def _problems(where: str, values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -81,7 +82,7 @@ def _problems(where: str, values: Mapping[str, Any]) -> Iterator[Problem]:
     processes = values.get("num_processes")
     if not _is_whole(processes) or processes < 2:  # type: ignore[operator]
         yield Problem(f"{where} num_processes is {processes}.", "Use a whole number, 2 or larger.")
-    if (precision := values.get("mixed_precision", "no")) not in _PRECISIONS:
+    if (precision := values.get("mixed_precision", "no")) not in tuple(_PRECISIONS):  # it may be a list
         yield Problem(f"{where} mixed_precision is {precision}.", f"Use {' or '.join(_PRECISIONS)}.")
     yield from _fsdp_problems(where, values.get("fsdp_config"))
 
@@ -118,7 +119,7 @@ _ALLOWED_VALUES: Mapping[str, tuple[Any, ...]] = {
     "distributed_type": ("FSDP",),
     "downcast_bf16": ("no", False),
     "enable_cpu_affinity": (False,),
-    "gpu_ids": ("all", None),
+    "gpu_ids": ("all",),
     "machine_rank": (0,),
     "num_machines": (1,),
     "use_cpu": (False,),

@@ -1,7 +1,7 @@
 """Arms of a sweep: from a list of overrides, a grid of noise fields, or the options for alphas and distributions."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial, reduce
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -236,4 +236,8 @@ def _named(arm: Arm) -> Arm:
 
 def _added(arms: list[Arm], more: Iterable[Arm]) -> list[Arm]:
     """Return the arms, and those of `more` that are not among them."""
-    return reduce(lambda whole, arm: whole if arm in whole else [*whole, arm], more, arms)
+    whole = list(arms)
+    for arm in more:
+        if arm not in whole:
+            whole.append(arm)
+    return whole

@@ -21,6 +21,7 @@ from neftune_cli.config.spec import (
     SweepSpec,
     TrainSpec,
 )
+from neftune_cli.config.values import MOST_SEEDS
 from neftune_cli.errors import Location, Problem, alternatives, closest_choice, did_you_mean
 
 Details = Mapping[str, Any]
@@ -39,15 +40,15 @@ class Origin:
     def problem(self, details: Details) -> Problem:
         """Return an error of pydantic as a problem with its fix."""
         location: Location = tuple(part for part in details["loc"] if part != "sft")
-        prefix = "" if self._is_option(location) else self.file.prefix(*location)
+        is_option = self._is_option(location)
+        prefix = "" if is_option else self.file.prefix(*location)
         if details["type"] == "extra_forbidden":
             return Problem(f"{prefix}{self._unknown_field(location)}.", _closest_field(location))
         if fix := _FIXES.get(details["type"]):
             return Problem(f"{prefix}{details['msg']}.", fix)
-        is_option = self._is_option(location)
         subject = _option(location) if is_option else self._subject(location)
         if location == ("seeds",) and details["type"] in ("tuple_type", "too_short"):
-            what = "must be a number of seeds, 1 or more, or a list of seeds"
+            what = f"must be a number of seeds, 1 to {MOST_SEEDS:,}, or a list of seeds"
             fix = "Use seeds: 3, or seeds: [0, 1, 7]."
         else:
             what = requirement(details)

@@ -9,14 +9,27 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from neftune_cli.config.arms import ARM_OPTIONS, arms_of, fields_in
-from neftune_cli.config.declared_analysis import LOOK_OPTIONS, planned_looks, primary_arm, seeds_of_looks
+from neftune_cli.config.arms import ARM_OPTIONS, arms_named, arms_of, fields_in
 from neftune_cli.config.experiment_file import VERSION_FIELD, read_experiment
 from neftune_cli.config.field_problems import Details, Origin, independent
-from neftune_cli.config.recipes import default_recipe
-from neftune_cli.config.spec import DEFAULT_MODEL, DEFAULT_SEEDS, SweepSpec
-from neftune_cli.config.values import NumberDumper
-from neftune_cli.errors import Problems
+from neftune_cli.config.spec import BUNDLED_MODEL, DEFAULT_LOOKS, DEFAULT_MODEL, DEFAULT_SEEDS, MIN_SEEDS, SweepSpec
+from neftune_cli.config.values import MOST_SEEDS, NumberDumper, are_increasing
+from neftune_cli.errors import Problem, Problems, alternatives
+from neftune_cli.formatting import counted
+
+LOOK_OPTIONS = ("until_decided", "looks", "max_seeds")
+"""Options that define the planned looks."""
+_LOOKS_FIX = "Use for example --looks 5,8,12,20."
+
+_TINY_RECIPE: dict[str, Any] = {
+    "epochs": 3,
+    "learning_rate": 1e-3,
+    "batch_size": 16,
+    "max_length": 256,
+    "precision": "float32",
+}
+_RECIPE: dict[str, Any] = {"epochs": 3, "learning_rate": 2e-5, "batch_size": 8, "max_length": 512}
+_LORA_LEARNING_RATE = 2e-4
 
 
 @dataclass(frozen=True)
@@ -69,14 +82,14 @@ def resolve_valid_fields(file: Path | None, options: Mapping[str, Any], problems
     values["arms"] = arms_of(written.fields, options, problems, written.prefix)
     values.pop("grid", None)
     of_looks = Problems()
-    looks = planned_looks(options, values["analysis"].get("looks"), of_looks)
+    looks = _planned_looks(options, values["analysis"].get("looks"), of_looks)
     problems.add(of_looks.found)
     if looks or options.get("until_decided") is False:
         values["analysis"]["looks"] = looks
     if looks:
-        values["seeds"] = seeds_of_looks(looks, values.get("seeds"), options, problems)
+        values["seeds"] = _seeds_of_looks(looks, values.get("seeds"), options, problems)
     if wanted := values["analysis"].get("primary_arm"):
-        values["analysis"]["primary_arm"] = primary_arm(str(wanted), values["arms"], problems)
+        values["analysis"]["primary_arm"] = _primary_arm(str(wanted), values["arms"], problems)
     origin = Origin(written, options, values["arms"])
     spec, errors = _validated(values)
     problems.add(map(origin.problem, errors))
@@ -113,6 +126,18 @@ def dump_spec(spec: SweepSpec, *, schema_version: int) -> str:
     return yaml.dump(values, Dumper=NumberDumper, sort_keys=False)
 
 
+def default_recipe(model: str, *, lora: bool) -> dict[str, Any]:
+    """Return the default training recipe of a model.
+
+    The recipe of `tiny` was tuned without noise. It computes in float32, so that its numbers are the same on all
+    processors, apart from rounding. Other models get TRL's learning rate for full fine-tuning (2e-5), and
+    ten times that for LoRA, as TRL's documentation recommends.
+    """
+    if model == BUNDLED_MODEL:
+        return dict(_TINY_RECIPE)
+    return {**_RECIPE, "learning_rate": _LORA_LEARNING_RATE} if lora else dict(_RECIPE)
+
+
 @lru_cache(maxsize=4)
 def _fields(text: str) -> dict[str, Any]:
     """Return the fields in a text. They are kept, because a sweep reads its own file many times."""
@@ -123,6 +148,105 @@ def _fields(text: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError("it has no fields")
     return values
+
+
+def _planned_looks(options: Mapping[str, Any], written: Any, problems: Problems) -> list[int]:
+    """Return the numbers of seeds at the planned looks; none if the number of seeds is fixed.
+
+    Args:
+        options: given options; those of `LOOK_OPTIONS` are read.
+        written: `analysis.looks` of the experiment.
+        problems: receives the problems of the options.
+
+    """
+    given, largest = options.get("looks"), options.get("max_seeds")
+    wanted, in_file = options.get("until_decided"), list(written) if isinstance(written, list | tuple) else []
+    if wanted is False or not (wanted or in_file):
+        problems.add(_looks_without_option(given, largest))
+        return []
+    if not given and not _are_looks(in_file):
+        return in_file  # the spec reports the problem, with its line
+    looks = list(given or in_file or DEFAULT_LOOKS)
+    if found := list(_look_problems(looks, largest, is_default=not given)):
+        problems.add(found)
+        return list(DEFAULT_LOOKS)
+    if largest is None:
+        return looks
+    return [*(seeds for seeds in looks if seeds < largest), largest]
+
+
+def _seeds_of_looks(looks: Sequence[int], seeds: Any, options: Mapping[str, Any], problems: Problems) -> Any:
+    """Return the seeds for the planned looks: the given list if it has one for each seed of the last look.
+
+    Args:
+        looks: numbers of seeds at the looks.
+        seeds: given by an option or by the experiment, or None.
+        options: given options. Seeds of an option that do not fit are a problem; those of an experiment are replaced.
+        problems: receives the problem.
+
+    """
+    if not _are_looks(looks):
+        return seeds  # the spec reports the problem of the looks
+    if isinstance(seeds, Sequence) and len(seeds) == looks[-1]:
+        return seeds
+    if "seeds" in options:
+        count = len(options["seeds"])
+        what = f"--seeds gives {counted(count, 'seed')}, but the planned looks need {looks[-1]}."
+        problems.add([Problem(what, f"Use --max-seeds {count}, or --fixed-seeds for a fixed number of seeds.")])
+    return list(range(looks[-1]))
+
+
+def _primary_arm(wanted: str, arms: Sequence[Mapping[str, Any]], problems: Problems) -> str | None:
+    """Return the name of the arm with this name or alpha, None if there is not exactly one.
+
+    Args:
+        wanted: name or alpha.
+        arms: arms with their names, the baseline first.
+        problems: receives the problem.
+
+    """
+    alphas = {arm["name"]: arm.get("alpha") for arm in arms[1:] if not arm.get("control")}
+    matches = arms_named(wanted, alphas)
+    if len(matches) == 1:
+        return matches[0]
+    names = matches or list(alphas)
+    found = f"{len(matches)} arms have this alpha" if matches else "there is no such arm besides the baseline"
+    fix = f"Use {alternatives(names)}." if names else "Add an arm with --alphas."
+    problems.add([Problem(f"--primary-arm {wanted}: {found}.", fix)])
+    return None
+
+
+def _looks_without_option(given: Sequence[int] | None, largest: int | None) -> Iterator[Problem]:
+    for name, value in (("--looks", given), ("--max-seeds", largest)):
+        if value is not None:
+            yield Problem(f"{name} has no effect without --until-decided.", f"Add --until-decided, or remove {name}.")
+
+
+def _are_looks(values: Sequence[Any]) -> bool:
+    are_numbers = all(isinstance(one, int) and MIN_SEEDS <= one <= MOST_SEEDS for one in values)
+    return are_numbers and are_increasing(values)
+
+
+def _look_problems(looks: Sequence[int], largest: int | None, *, is_default: bool) -> Iterator[Problem]:
+    shown = ",".join(map(str, looks))
+    if not are_increasing(looks):
+        yield Problem(f"--looks: the numbers of seeds must increase; {shown} was given.", _LOOKS_FIX)
+    if few := [seeds for seeds in looks if seeds < MIN_SEEDS]:
+        what = f"--looks: a look needs at least {MIN_SEEDS} seeds; {few[0]} was given."
+        yield Problem(what, _LOOKS_FIX)
+    if many := [seeds for seeds in looks if seeds > MOST_SEEDS]:
+        yield Problem(f"--looks: a look has at most {MOST_SEEDS:,} seeds; {many[0]} was given.", _LOOKS_FIX)
+    if largest is None:
+        return
+    if largest < MIN_SEEDS:
+        what = f"--max-seeds must be {MIN_SEEDS} or larger; {largest} was given."
+        yield Problem(what, "Use for example --max-seeds 20.")
+    elif largest > MOST_SEEDS:
+        what = f"--max-seeds must be {MOST_SEEDS:,} or less; {largest} was given."
+        yield Problem(what, "Use for example --max-seeds 20.")
+    elif not is_default and (beyond := [seeds for seeds in looks if seeds > largest]):
+        what = f"--looks: {beyond[0]} seeds are more than --max-seeds {largest}."
+        yield Problem(what, f"Use looks up to {largest}, or a larger --max-seeds.")
 
 
 def _validated(values: Mapping[str, Any]) -> tuple[SweepSpec | None, list[Details]]:
@@ -156,7 +280,8 @@ def _seeds(seeds: Any) -> Any:
     """Return a list of seeds for a number of seeds; other values are checked with the rest of the spec."""
     if seeds is None:
         return DEFAULT_SEEDS
-    return range(seeds) if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0 else seeds
+    is_number = isinstance(seeds, int) and not isinstance(seeds, bool)
+    return range(seeds) if is_number and 0 < seeds <= MOST_SEEDS else seeds
 
 
 def _recipe_errors(spec: SweepSpec) -> Iterator[Details]:

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from neftune_cli.config.choices import DecodingName, LearnedTurns, NoiseScale, NoiseTarget, Precision
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
-from neftune_cli.config.values import are_increasing, repeated
+from neftune_cli.config.values import MOST_SEEDS, are_increasing, repeated
 
 DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
@@ -262,7 +262,7 @@ class AnalysisSpec(Spec):
     """Equivalence margin of the primary metric: a size in its unit, `10%` of the baseline, or `1% of gain`."""
     primary_arm: str | None = Field(default=None, examples=["alpha=5"])
     """Arm of the confirmatory test; the other arms are exploratory. Null: all arms are tested together."""
-    looks: tuple[Annotated[int, Field(ge=MIN_SEEDS)], ...] = Field(default=(), examples=[[5, 8, 12, 20]])
+    looks: tuple[Annotated[int, Field(ge=MIN_SEEDS, le=MOST_SEEDS)], ...] = Field(default=(), examples=[[5, 8, 12, 20]])
     """Numbers of seeds at the planned looks. An arm that is decided at a look gets no further seeds. Empty: the number
     of seeds is fixed."""
 

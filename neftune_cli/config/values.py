@@ -5,6 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from numbers import Real
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ import yaml
 
 from neftune_cli.config.noises import DISTRIBUTIONS
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
+
+MOST_SEEDS = 10_000
+"""Largest number of seeds that a number can ask for. A larger one is a seed, such as a date, that was meant."""
 
 
 def repeated(values: Iterable[Any]) -> list[Any]:
@@ -26,11 +31,11 @@ def are_increasing(values: Sequence[float]) -> bool:
 
 def is_alpha(value: Any) -> bool:
     """Return whether a value is a finite number, 0 or larger."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, Real) and not isinstance(value, bool)  # numbers of NumPy included
     return is_number and math.isfinite(value) and value >= 0
 
 
-def parse_path(text: str) -> Path:
+def parse_path(text: str | PathLike[str]) -> Path:
     """Return the path of a file or folder, with the home directory in place of `~` if there is such a user."""
     try:
         return Path(text).expanduser()
@@ -47,7 +52,7 @@ def parse_size(alpha: str | None, snr: str | None) -> tuple[str, float]:
     """
     if alpha is not None and snr is not None:
         raise UsageError(Problem("--alpha and --snr exclude each other.", "Use one of them."))
-    sizes = parse_alphas(alpha or "5", "--alpha") if snr is None else parse_snr(snr)
+    sizes = parse_alphas("5" if alpha is None else alpha, "--alpha") if snr is None else parse_snr(snr)
     if len(sizes) > 1:
         what = f"{'--alpha' if snr is None else '--snr'}: a training run has one noise size; {len(sizes)} were given."
         raise UsageError(Problem(what, "Use one number, or `neftune sweep` to compare several."))
@@ -161,7 +166,7 @@ def parse_seeds(text: str) -> list[int]:
     """Parse `3` as the seeds 0, 1 and 2, and a list such as `0,1,7` or `7,` as these seeds.
 
     Raises:
-        UsageError: the text is neither, or a seed is repeated.
+        UsageError: the text is neither, the number is 0 or larger than `MOST_SEEDS`, or a seed is repeated.
 
     """
     parts = [part.strip() for part in text.split(",")]
@@ -170,6 +175,9 @@ def parse_seeds(text: str) -> list[int]:
     if len(parts) == 1:
         if int(text) == 0:
             raise UsageError(Problem("--seeds: a sweep needs at least one seed.", _SEEDS_FIX))
+        if int(text) > MOST_SEEDS:
+            what = f"--seeds: the number of seeds must be 1 to {MOST_SEEDS:,}; {text} was given."
+            raise UsageError(Problem(what, f"Use a smaller number. For the one seed {text}, use --seeds {text},"))
         return list(range(int(text)))
     seeds = [int(part) for part in parts if part]
     if len(set(seeds)) < len(seeds):

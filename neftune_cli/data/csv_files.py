@@ -3,9 +3,7 @@
 import csv
 import io
 import re
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neftune_cli.data.bad_rows import BadRow, RowError, problems_of
@@ -13,6 +11,7 @@ from neftune_cli.data.encoding import Text, file_text
 from neftune_cli.data.rows import Located, Rows, RowValues, check_names, sift, sizes_in_words, under_names
 from neftune_cli.data.split_names import UNNAMED
 from neftune_cli.errors import Problem, UsageError
+from neftune_cli.store.files import csv_cells_of_any_size
 
 CSV_DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
 """Suffixes of files whose first line has the column names, each with its delimiters in order of preference."""
@@ -62,22 +61,13 @@ def _delimiter(text: str, delimiters: str) -> tuple[str, str]:
     return text, max(delimiters, key=_QUOTED.sub("", first_line).count)
 
 
-@contextmanager
-def _cells_of_any_size() -> Iterator[None]:
-    limit = csv.field_size_limit(sys.maxsize)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(limit)
-
-
 def _records(
     source: str, text: str, delimiter: str, lines_before: int
 ) -> tuple[list[Located[_CsvRecord]], tuple[BadRow, ...]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     records: list[Located[_CsvRecord]] = []
     bad_rows: list[BadRow] = []
-    with _cells_of_any_size():
+    with csv_cells_of_any_size():
         while True:
             first = reader.line_num + 1
             place = f"line {lines_before + first}"

@@ -23,6 +23,7 @@ from neftune_cli.evidence.added_metrics import (
 )
 from neftune_cli.evidence.measurements import Evidence, Floats
 from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
+from neftune_cli.store.files import csv_cells_of_any_size
 
 JUDGE_SCORE = Metric(
     *("judge_score", "Judge score", "as given", "higher", 3, Margin(0.02, relative=True), HELD_OUT_RESPONSES),
@@ -148,15 +149,18 @@ def length_controlled_win_rate(
 
 def _read_csv(text: str, responses: Sequence[TrialResponses], ratings: _Ratings) -> None:
     rows = csv.DictReader(io.StringIO(text), strict=True)  # `splitlines` would also split at other characters
-    columns = [name.strip().lower() for name in rows.fieldnames or ()]
-    if missing := [name for name in CSV_COLUMNS if name not in columns]:
-        raise UsageError(Problem(f"--judge-results {ratings.path}: there is no column {', '.join(missing)}.", _FIX))
-    rows.fieldnames = columns
-    line = rows.line_num + 1
+    line = 1
     try:
-        for row in rows:
-            _read_row({name: (row.get(name) or "").strip() for name in CSV_COLUMNS}, line, responses, ratings)
+        with csv_cells_of_any_size():
+            columns = [name.strip().lower() for name in rows.fieldnames or ()]
+            if missing := [name for name in CSV_COLUMNS if name not in columns]:
+                what = f"--judge-results {ratings.path}: there is no column {', '.join(missing)}."
+                raise UsageError(Problem(what, _FIX))
+            rows.fieldnames = columns
             line = rows.line_num + 1
+            for row in rows:
+                _read_row({name: (row.get(name) or "").strip() for name in CSV_COLUMNS}, line, responses, ratings)
+                line = rows.line_num + 1
     except csv.Error as error:
         ratings.refuse(line, f"this is not valid CSV ({error})", "Correct the line.")
 

@@ -76,10 +76,14 @@ def _mentions_clock(file: Path) -> bool:
         return b"strftime_now" in stream.read(TEMPLATE_BYTES)
 
 
-def find_model(name: str) -> ModelSource:
+def find_model(name: str, adapters: tuple[Path, ...] = ()) -> ModelSource:
     """Find the model for `--model`; download it if the name is a hub id that is not cached.
 
     The names `tiny` and `smollm2` always mean the models that come with packages. `./tiny` means a directory.
+
+    Args:
+        name: value of the option, or the base model that an adapter names.
+        adapters: directories of the adapters on top of the model, which cannot be their own base model.
 
     Raises:
         UsageError: there is no such model, or its files cannot be fine-tuned. Lists all problems found.
@@ -91,17 +95,17 @@ def find_model(name: str) -> ModelSource:
     if name == SMOLLM2:
         return _smollm2()
     try:
-        if found := _local(name, parse_path(name)):
+        if found := _local(name, parse_path(name), adapters):
             return found
     except OSError as error:  # also for a name that is too long
         raise UsageError(Problem(f"'{name}' cannot be read: {error.strerror}.", "Check its permissions.")) from error
-    return _in_directory(name, _downloaded(name))
+    return _in_directory(name, _downloaded(name), adapters)
 
 
-def _local(name: str, path: Path) -> ModelSource | None:
+def _local(name: str, path: Path, adapters: tuple[Path, ...]) -> ModelSource | None:
     """Return the model in a directory or file. Return None for a hub id."""
     if path.is_dir():
-        return _in_directory(name, path)
+        return _in_directory(name, path, adapters)
     if path.is_file():
         return _in_file(name, path)
     if _looks_like_path(name):
@@ -127,9 +131,9 @@ def _smollm2() -> ModelSource:
     return _in_directory(SMOLLM2, Path(spec.submodule_search_locations[0]))
 
 
-def _in_directory(name: str, directory: Path) -> ModelSource:
+def _in_directory(name: str, directory: Path, adapters: tuple[Path, ...] = ()) -> ModelSource:
     if is_adapter(directory):
-        return _adapter(name, directory)
+        return _adapter(name, directory, (*adapters, directory.resolve()))
     gguf_files = sorted(path.name for path in directory.glob("*.gguf"))
     if gguf_files and not any(directory.glob("*.safetensors")):
         return ModelSource(name, directory, _only_gguf_file(gguf_files, directory))
@@ -138,15 +142,16 @@ def _in_directory(name: str, directory: Path) -> ModelSource:
     return ModelSource(name, directory)
 
 
-def _adapter(name: str, directory: Path) -> ModelSource:
+def _adapter(name: str, directory: Path, adapters: tuple[Path, ...]) -> ModelSource:
     if problems := tuple(adapter_problems(directory)):
         raise UsageError(*problems)
     base = base_model_name(directory)
-    if Path(base).resolve() == directory.resolve():
-        what = f"The adapter in {directory} names itself as its base model."
+    if (place := parse_path(base).resolve()) in adapters:
+        named = "itself as its base model" if place == adapters[-1] else f"{base} as its base model, an adapter of it"
+        what = f"The adapter in {directory} names {named}."
         raise UsageError(Problem(what, f"Set {BASE_MODEL} in {directory / ADAPTER_CONFIG}."))
     try:
-        return ModelSource(name, directory, base=find_model(base))
+        return ModelSource(name, directory, base=find_model(base, adapters))
     except UsageError as error:
         what = f"The base model '{base}' of the adapter in {directory} cannot be used."
         fix = f"Set {BASE_MODEL} in {directory / ADAPTER_CONFIG} to the directory or hub id of the base model."

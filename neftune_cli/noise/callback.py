@@ -187,7 +187,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
     @property
     def draws(self) -> int:
         """Return the number of forwards that got noise, including those before a resume; a checkpoint stores it."""
-        return self._noise.state_dict()["draws"] if self._noise else 0
+        return self._noise.draws if self._noise else 0
 
     def state(self) -> dict[str, Any]:
         """Return the state for a checkpoint in the format of transformers' `ExportableState`."""

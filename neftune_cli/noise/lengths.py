@@ -77,7 +77,7 @@ def token_half_widths(
 
 
 token_noise_scale = token_half_widths
-"""Earlier name of `token_half_widths`."""
+"""Documented name of `token_half_widths` for programs."""
 
 
 def token_noise_norm(alpha: float, length: float) -> float:

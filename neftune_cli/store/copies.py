@@ -71,12 +71,13 @@ def work_folder() -> Iterator[Path]:
 
 def batches(pieces: Iterable[FilePiece]) -> Iterator[list[FilePiece]]:
     """Yield the pieces in lists of a limited number of bytes."""
-    batch: list[FilePiece] = []
+    batch, size = list[FilePiece](), 0
     for piece in pieces:
         batch.append(piece)
-        if sum(len(one.data) for one in batch) >= PIECE_BYTES:
+        size += len(piece.data)
+        if size >= PIECE_BYTES:
             yield batch
-            batch = []
+            batch, size = [], 0
     if batch:
         yield batch
 

@@ -1,5 +1,6 @@
 """Files: atomic writes, appended lines, and reading that tolerates what a crash leaves."""
 
+import csv
 import errno
 import json
 import os
@@ -231,6 +232,16 @@ def _list_of(kind: type[RecordType]) -> TypeAdapter[list[RecordType]]:
 def json_lines(records: Sequence[Record], *, exclude_none: bool = False) -> str:
     """Return one line of JSON per record."""
     return "".join(f"{record.model_dump_json(exclude_none=exclude_none)}\n" for record in records)
+
+
+@contextmanager
+def csv_cells_of_any_size() -> Iterator[None]:
+    """Let Python's reader of CSV accept cells of any size. Its limit of 131,072 characters is one of the process."""
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
 
 
 def damaged_file(path: Path) -> UsageError:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
@@ -14,7 +15,7 @@ class Interrupts:
     """Handle Ctrl-C, SIGTERM and SIGHUP inside a context.
 
     A signal raises `KeyboardInterrupt`. Within `graceful`, the first signal requests a stop after the current step, and
-    only a second Ctrl-C raises.
+    only a second Ctrl-C raises. Outside the main thread there are no signals, and the handlers stay as they are.
     """
 
     def __init__(self) -> None:
@@ -24,6 +25,8 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # only the main thread receives signals and may set their handlers
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # set by nohup
                 self._before[number] = signal.signal(number, self._handle)

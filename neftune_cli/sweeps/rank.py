@@ -13,17 +13,17 @@ from pathlib import Path
 
 from neftune_cli.config.run_settings import Sharding, TrialSettings
 from neftune_cli.config.spec import TrialSpec
+from neftune_cli.training.hardware import configure_process
 
 
 def main() -> None:
     """Train until rank 0 ends the training."""
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_rank_0, daemon=True).start()
+    configure_process()
     from neftune_cli.sweeps.model_cache import ModelCache
     from neftune_cli.training.fine_tuning import train_as_other_rank
-    from neftune_cli.training.hardware import configure_process
 
-    configure_process()
     spec, cache = TrialSpec.model_validate(request["spec"]), ModelCache()
     sharding = Sharding(**request["sharding"]) if request["sharding"] else None
     prepared = cache.prepared_data(spec)

@@ -1,6 +1,7 @@
 """Trackers, such as TensorBoard and MLflow, which show curves and results of running and finished trials.
 
-A tracker is optional. Its library is imported when it is used.
+A tracker is optional. Its library is imported when it is used. The module of a tracker has `make`, which returns a
+`Tracker` for a folder, and `open_run`, which returns the run of a running trial.
 """
 
 import math
@@ -72,7 +73,7 @@ def make_tracker(name: str, folder: Path, option: str = "--to") -> Tracker:
     """
     library = LiveTracker.WANDB.value if name == WANDB_OFFLINE else LiveTracker(name).value
     module = import_module(f"neftune_cli.trackers.{library}")
-    make: Callable[[Path], Tracker] = module.make_offline if name == WANDB_OFFLINE else module.make
+    make: Callable[[Path], Tracker] = partial(module.make, mode="offline") if name == WANDB_OFFLINE else module.make
     try:
         tracker = make(folder)  # before the import, because trackio reads its folder when it is imported
         import_module(library)

@@ -17,27 +17,16 @@ _LONGEST = 500
 """Largest length of a value, in characters."""
 
 
-def make(folder: Path) -> "MLflowRuns":
-    """Return a tracker for the server `MLFLOW_TRACKING_URI`, or for a database in the folder."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder / 'mlflow.db').absolute()}"
-    return MLflowRuns(uri, folder)
-
-
-def open_run(folder: Path, group: str, run: TrackedRun) -> "LiveMLflowRun":
-    """Open the run of a running trial."""
-    return LiveMLflowRun(folder, group, run)
-
-
 class MLflowRuns:
-    """Write runs with MLflow's client."""
+    """Write runs with MLflow's client to the server `MLFLOW_TRACKING_URI`, or to a database in the folder."""
 
-    def __init__(self, uri: str, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         from mlflow import MlflowClient
 
         folder.mkdir(parents=True, exist_ok=True)
-        self.uri = uri
-        self._client: Any = MlflowClient(tracking_uri=uri)
-        self._artifacts = None if uri.startswith("http") else (folder / "mlartifacts").absolute().as_uri()
+        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder / 'mlflow.db').absolute()}"
+        self._client: Any = MlflowClient(tracking_uri=self.uri)
+        self._artifacts = None if self.uri.startswith("http") else (folder / "mlartifacts").absolute().as_uri()
 
     def prepare(self, group: str) -> None:
         """Create the experiment `group`, and the database if there is none."""
@@ -102,7 +91,7 @@ class LiveMLflowRun:
         import mlflow
         from transformers.integrations.integration_utils import MLflowCallback
 
-        self._runs, self._run = make(folder), run
+        self._runs, self._run = MLflowRuns(folder), run
         self._id = self._runs.continued(group, run)
         mlflow.set_tracking_uri(self._runs.uri)
         mlflow.start_run(run_id=self._id, log_system_metrics=False)
@@ -118,6 +107,9 @@ class LiveMLflowRun:
     def close(self) -> None:
         """End the run, with the status KILLED if it is not finished."""
         self._mlflow.end_run(self._status)
+
+
+make, open_run = MLflowRuns, LiveMLflowRun
 
 
 def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -8,18 +8,8 @@ from typing import Any
 from neftune_cli.trackers import TrackedRun, final
 
 
-def make(folder: Path) -> "TensorBoardFiles":
-    """Return a tracker that writes below a folder, for `tensorboard --logdir FOLDER`."""
-    return TensorBoardFiles(folder)
-
-
-def open_run(folder: Path, group: str, run: TrackedRun) -> "LiveEvents":
-    """Open the run of a running trial."""
-    return LiveEvents(folder, group, run)
-
-
 class TensorBoardFiles:
-    """Write event files with TensorBoard's own writer, without torch."""
+    """Write event files below a folder with TensorBoard's own writer, without torch."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -67,6 +57,9 @@ class LiveEvents:
     def close(self) -> None:
         """Write and close the event file."""
         self._writer.close()
+
+
+make, open_run = TensorBoardFiles, LiveEvents
 
 
 def _scalars(values: Any) -> Any:

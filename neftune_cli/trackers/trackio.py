@@ -19,18 +19,8 @@ _REMOTE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID")
 """Variables that tell trackio to use the network."""
 
 
-def make(folder: Path) -> "TrackioRuns":
-    """Return a tracker that writes below TRACKIO_DIR, or below the folder if it is not set."""
-    return TrackioRuns(folder)
-
-
-def open_run(folder: Path, group: str, run: TrackedRun) -> "LiveTrackioRun":
-    """Open the run of a running trial."""
-    return LiveTrackioRun(folder, group, run)
-
-
 class TrackioRuns:
-    """Write runs with trackio's own client. It needs no server and no network."""
+    """Write runs with trackio's own client, below TRACKIO_DIR or the folder. It needs no server and no network."""
 
     def __init__(self, folder: Path) -> None:
         self._trackio = _imported(folder)
@@ -80,6 +70,9 @@ class LiveTrackioRun:
     def close(self) -> None:
         """Write what was logged, and end the thread that writes it."""
         self._run.finish()
+
+
+make, open_run = TrackioRuns, LiveTrackioRun
 
 
 def _imported(folder: Path) -> Any:

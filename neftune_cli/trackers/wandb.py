@@ -1,7 +1,8 @@
 """Runs of Weights & Biases: a sweep is a group, and a trial is a run. `wandb sync` uploads offline runs."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,23 +10,11 @@ from neftune_cli.errors import Problem, UsageError
 from neftune_cli.trackers import TrackedRun, final
 
 
-def make(folder: Path) -> "WandbRuns":
-    """Return a tracker in the mode that WANDB_MODE or `wandb offline` sets. Its files are written below a folder."""
-    return WandbRuns(folder)
-
-
-def make_offline(folder: Path) -> "WandbRuns":
-    """Return a tracker that writes offline runs below a folder. It needs no login and no network."""
-    return WandbRuns(folder, mode="offline")
-
-
-def open_run(folder: Path, group: str, run: TrackedRun) -> "LiveWandbRun":
-    """Open the run of a running trial."""
-    return LiveWandbRun(folder, group, run)
-
-
 class WandbRuns:
-    """Write runs with wandb's own client."""
+    """Write runs with wandb's own client. Its files are below a folder.
+
+    Offline runs need no login and no network. Without a mode, that of WANDB_MODE or `wandb offline` is used.
+    """
 
     def __init__(self, folder: Path, mode: Literal["offline"] | None = None) -> None:
         self._folder, self._mode = folder, mode
@@ -34,9 +23,11 @@ class WandbRuns:
         """Check that the user is logged in, unless runs are offline."""
         import wandb
 
-        if not self._mode and wandb.setup().settings.mode == "online" and not wandb.login(prompt=False):
-            what = "--track wandb: you are not logged in to Weights & Biases."
-            raise UsageError(Problem(what, "Run `wandb login`, or set WANDB_MODE=offline."))
+        with _errors_raised():
+            needs_login = not self._mode and wandb.setup().settings.mode == "online"
+            if needs_login and not wandb.login(prompt=False):
+                what = "wandb: you are not logged in to Weights & Biases."
+                raise UsageError(Problem(what, "Run `wandb login`, or set WANDB_MODE=offline."))
 
     def write(self, group: str, run: TrackedRun) -> bool:
         """Write a run of a group. Return False if the folder has a run with its id, which an online run replaces."""
@@ -44,13 +35,14 @@ class WandbRuns:
         if any(local.glob(f"offline-run-*-{_id(run)}")):
             return False
         is_new = not any(local.glob(f"run-*-{_id(run)}"))
-        written = _opened(self._folder, group, run, mode=self._mode)
-        for step, values in run.curves:
-            written.log(dict(values), step=step)
-        _add_scores(written, run.scores)
-        for file in run.files:
-            written.save(str(file), base_path=str(file.parent), policy="now")
-        written.finish()
+        with _errors_raised():
+            written = _opened(self._folder, group, run, mode=self._mode)
+            for step, values in run.curves:
+                written.log(dict(values), step=step)
+            _add_scores(written, run.scores)
+            for file in run.files:
+                written.save(str(file), base_path=str(file.parent), policy="now")
+            written.finish()
         return is_new
 
 
@@ -74,6 +66,9 @@ class LiveWandbRun:
         self._run.finish(exit_code=self._exit_code)
 
 
+make, open_run = WandbRuns, LiveWandbRun
+
+
 def _opened(folder: Path, group: str, run: TrackedRun, **options: Any) -> Any:
     """Open a run in the project WANDB_PROJECT, or in one with the name of the group."""
     import wandb
@@ -89,6 +84,17 @@ def _opened(folder: Path, group: str, run: TrackedRun, **options: Any) -> Any:
         settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
         **options,
     )
+
+
+@contextmanager
+def _errors_raised() -> Iterator[None]:
+    """Raise errors of wandb as OSError."""
+    from wandb.errors import Error
+
+    try:
+        yield
+    except Error as error:
+        raise OSError(str(error)) from error
 
 
 def _id(run: TrackedRun) -> str:

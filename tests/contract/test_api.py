@@ -33,6 +33,13 @@ def test_a_sweep_runs_its_trials_and_the_same_call_runs_nothing(result: SweepRes
     assert (again.trials_run, again.is_complete) == (0, True)
 
 
+def test_a_folder_may_be_in_the_home_directory(result: SweepResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(result.folder.parent))
+    again = sweep(alphas=[0, 5], seeds=1, output="~/out", workers=0, progress=False, **SMALL)
+    assert (again.trials_run, again.folder) == (0, result.folder)
+    assert compare("~/out").verdicts == {"alpha=5": None}
+
+
 def test_the_frame_is_the_csv_of_the_command(result: SweepResult, tmp_path: Path, neftune: Neftune) -> None:
     file = tmp_path / "table.csv"
     neftune("compare", str(result.folder), "--format", "csv", "--output", str(file))
@@ -81,6 +88,9 @@ def test_unknown_options_and_values_are_named() -> None:
         ("seeds", 3, "3"),
         ("keep", "best", Keep.BEST),
         ("retry", None, None),
+        ("workers", None, "auto"),
+        ("nproc", None, 1),
+        ("stop_on_divergence", None, True),
         ("epochs", 2.0, 2.0),
     ],
 )

@@ -170,9 +170,21 @@ def test_problems_of_annotations_are_told_with_their_lines(sweep: SweepFolder, n
         assert part in " ".join(told.err.split())
 
 
+def test_a_cell_of_a_csv_may_have_any_size(sweep: SweepFolder) -> None:
+    with Path("judge.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = [[*row, "x" * 200_000] for row in scores(sweep)]
+        csv.writer(file).writerows([["id", "arm", "seed", "score", "response"], *rows])
+    assert trials_with("judge.csv")["alpha=5", 2].scores["judge_score"] == pytest.approx(10 + 2 + 0.2)
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(None, "cannot be read"), ("", "there is no column id, arm, seed, score"), ("[]", "has no rating")],
+    [
+        (None, "cannot be read"),
+        ("", "there is no column id, arm, seed, score"),
+        ("[]", "has no rating"),
+        ('"id,arm,seed,score\na,b,0,1\n', "judge.csv, line 1: this is not valid CSV (unexpected"),
+    ],
 )
 def test_a_file_without_ratings_is_refused(
     sweep: SweepFolder, neftune: Neftune, content: str | None, told: str

@@ -1,5 +1,6 @@
 """`neftune push`: the folder that it writes, the commit that it uploads, and its messages."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -85,6 +86,26 @@ def test_the_folder_has_the_model_and_a_card(sweep: SweepFolder, neftune: Neftun
     assert not [fact for fact in facts if fact not in card]
 
 
+def test_a_full_disk_leaves_no_part_of_the_model(
+    sweep: SweepFolder, neftune: Neftune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copyfile
+
+    def copy_until_the_disk_is_full(source: Path, target: Path) -> None:
+        copy(source, target)
+        if source.name == "adapter_model.safetensors":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    command = ("push", sweep.path.name, "--arm", "5", "--output", "shared/5")
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "copyfile", copy_until_the_disk_is_full)
+        done = neftune(*command)
+    assert (done.code, done.err.splitlines()[0]) == (2, "Error: --output shared/5: No space left on device.")
+    assert not list(Path("shared/5").iterdir())
+    assert neftune(*command).code == 0
+    assert {"README.md", "adapter_model.safetensors"} <= {path.name for path in Path("shared/5").iterdir()}
+
+
 def test_no_folder_of_this_machine_is_shared(sweep: SweepFolder, neftune: Neftune) -> None:
     _on_the_hub(sweep)
     manifest = sweep.manifest()
@@ -104,11 +125,17 @@ class _FakeApi:
 
     calls: list[tuple[Any, ...]] = []  # noqa: RUF012
     error: Exception | None = None
+    public: frozenset[str] = frozenset()
+    """Repositories that exist and are public: the Hub creates them again without a change."""
 
     def create_repo(self, repo: str, *, private: bool, exist_ok: bool) -> None:
         if self.error:
             raise self.error
         self.calls.append((repo, private, exist_ok))
+
+    def repo_info(self, repo: str) -> Any:
+        created_as = next(private for name, private, _ in self.calls if name == repo)
+        return type("RepoInfo", (), {"private": created_as and repo not in self.public})
 
     def create_commit(self, repo: str, operations: Any, commit_message: str) -> Any:
         self.calls.append((repo, {one.path_in_repo for one in operations}, commit_message))
@@ -133,6 +160,23 @@ def test_one_commit_has_all_files(sweep: SweepFolder, neftune: Neftune, api: typ
     assert created == ("ada/tuned", True, True)
     assert (repo, message) == ("ada/tuned", "Add alpha=5, seed 3")
     assert {"README.md", "adapter_model.safetensors", "adapter_config.json", "tokenizer.json"} <= files
+
+
+def test_a_private_model_is_not_uploaded_to_a_public_repository(
+    sweep: SweepFolder, neftune: Neftune, api: type[_FakeApi], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _on_the_hub(sweep)
+    monkeypatch.setattr(api, "public", frozenset({"ada/open"}))
+    done = neftune("push", "out", "--arm", "5", "--to", "ada/open", "--private")
+    assert (done.code, done.err.splitlines()) == (
+        2,
+        [
+            "Error: --private: the repository ada/open exists and is public.",
+            "  Make it private on the Hub, or use another name.",
+        ],
+    )
+    assert [call[1:] for call in api.calls] == [(True, True)]  # no commit
+    assert neftune("push", "out", "--arm", "5", "--to", "ada/open").code == 0
 
 
 def test_a_failed_upload_is_explained(

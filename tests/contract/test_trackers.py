@@ -266,11 +266,52 @@ def test_report_to_leads_to_track(tracker: str, neftune: Neftune) -> None:
     assert f"Use --track {tracker}." in refused.err
 
 
+@pytest.fixture
+def wandb_without_account(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
+    """Replace wandb by a library that is online, is not logged in, and refuses to open a run."""
+
+    class Error(Exception):  # as `wandb.errors.Error`, which is no OSError
+        pass
+
+    wandb = MagicMock()
+    wandb.setup().settings.mode = "online"
+    wandb.login.return_value = False
+    wandb.init.side_effect = Error("No API key configured")
+    wandb.errors.Error = Error
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setitem(sys.modules, "wandb.errors", wandb.errors)
+    return wandb
+
+
+def test_an_export_to_wandb_without_a_login_is_refused(
+    sweep: SweepFolder, neftune: Neftune, wandb_without_account: MagicMock
+) -> None:
+    refused = neftune("export", sweep.path.name, "--to", "wandb")
+    assert (refused.code, refused.err.splitlines()) == (
+        2,
+        [
+            "Error: wandb: you are not logged in to Weights & Biases.",
+            "  Run `wandb login`, or set WANDB_MODE=offline.",
+        ],
+    )
+    wandb_without_account.init.assert_not_called()
+
+
+def test_an_error_of_wandb_is_explained(sweep: SweepFolder, neftune: Neftune, wandb_without_account: MagicMock) -> None:
+    refused = neftune("export", sweep.path.name, "--to", "wandb-offline")
+    assert refused.code == 2
+    assert "--to wandb-offline: the runs of out cannot be written: No API key configured." in refused.err
+    wandb_without_account.login.side_effect = wandb_without_account.errors.Error("The server does not answer")
+    refused = neftune("export", sweep.path.name, "--to", "wandb")
+    assert "--to wandb: the runs of out cannot be written: The server does not answer." in refused.err
+
+
 def test_an_online_run_of_wandb_is_new_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(folder: Path, _group: str, run: TrackedRun, **_: object) -> MagicMock:
         (folder / "wandb" / f"run-20260101_000000-{run.id}").mkdir(parents=True, exist_ok=True)  # as wandb names it
         return MagicMock()
 
     monkeypatch.setattr("neftune_cli.trackers.wandb._opened", opened)
+    monkeypatch.setitem(sys.modules, "wandb.errors", MagicMock(Error=Exception))
     tracker, run = WandbRuns(tmp_path), TrackedRun(name="alpha=5, seed 0", id="abc", parameters={})
     assert [tracker.write("group", run), tracker.write("group", run)] == [True, False]

@@ -33,6 +33,12 @@ def test_an_unquoted_no_is_a_precision(tmp_path: Path) -> None:
     assert read_accelerate_config(tmp_path / "config.yaml").mixed_precision == "no"
 
 
+def test_an_empty_value_is_no_value(tmp_path: Path) -> None:
+    text = written(tmp_path).read_text()
+    (tmp_path / "config.yaml").write_text(text.replace("mixed_precision: 'no'", "mixed_precision:\ngpu_ids:"))
+    assert read_accelerate_config(tmp_path / "config.yaml").mixed_precision is None
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -40,6 +46,7 @@ def test_an_unquoted_no_is_a_precision(tmp_path: Path) -> None:
         ({"num_machines": 2}, "num_machines is 2. Use num_machines: 1."),
         ({"num_processes": 1}, "num_processes is 1. Use a whole number, 2 or larger."),
         ({"mixed_precision": "fp16"}, "mixed_precision is fp16. Use no or bf16."),
+        ({"mixed_precision": ["bf16"]}, "mixed_precision is ['bf16']. Use no or bf16."),
         ({"dynamo_config": {"dynamo_backend": "INDUCTOR"}}, "dynamo_config cannot be used. Remove it."),
         ({"gpu_ids": "0,1"}, "gpu_ids is 0,1. Use gpu_ids: all."),
         ({"fsdp": {"fsdp_version": 1}}, "fsdp_version is 1; it must be 2. Convert it with `accelerate to-fsdp2"),

@@ -67,10 +67,18 @@ def error_of(folder: Path, text: str) -> str:
 def test_all_problems_of_a_file_are_reported(tmp_path: Path) -> None:
     assert error_of(tmp_path, "modle: tiny\nseeds: 0\ntrain: {epochs: -1}\n").splitlines() == [
         "line 3: train.epochs must be larger than 0; -1 was given. Use epochs: 3.",
-        "line 2: seeds must be a number of seeds, 1 or more, or a list of seeds; 0 was given. "
+        "line 2: seeds must be a number of seeds, 1 to 10,000, or a list of seeds; 0 was given. "
         "Use seeds: 3, or seeds: [0, 1, 7].",
         "line 1: there is no field 'modle'. Did you mean 'model'?",
     ]
+
+
+def test_a_date_is_no_number_of_seeds(tmp_path: Path) -> None:
+    assert "must be a number of seeds, 1 to 10,000, or a list of seeds; 20231129 was given." in (
+        error_of(tmp_path, "seeds: 20231129")
+    )
+    assert resolve_sweep(experiment(tmp_path, "seeds: [20231129]"), {}).seeds == (20231129,)
+    assert len(resolve_sweep(experiment(tmp_path, "seeds: 10_000"), {}).seeds) == 10_000
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from neftune_cli.config.values import parse_alphas, parse_noises, parse_seeds, parse_settings, parse_snr
+from neftune_cli.config.values import parse_alphas, parse_noises, parse_seeds, parse_settings, parse_size, parse_snr
 from neftune_cli.errors import UsageError
 
 
@@ -27,6 +27,12 @@ def test_an_invalid_alpha_is_reported(text: str, message: str) -> None:
     assert message in caught.value.problems[0].what
 
 
+def test_only_a_missing_alpha_is_the_default() -> None:
+    assert parse_size(None, None) == ("alpha", 5.0)
+    with pytest.raises(UsageError, match="--alpha: '' is not a number"):
+        parse_size("", None)
+
+
 def test_all_invalid_alphas_are_reported() -> None:
     with pytest.raises(UsageError) as caught:
         parse_alphas("-1,x,0,0")
@@ -40,10 +46,17 @@ def test_seeds_are_a_number_or_a_list(text: str, seeds: list[int]) -> None:
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "a", "1,1", "1.5", "", ",3"])
+@pytest.mark.parametrize("text", ["0", "-1", "a", "1,1", "1.5", "", ",3", "10001"])
 def test_invalid_seeds_are_reported(text: str) -> None:
     with pytest.raises(UsageError):
         parse_seeds(text)
+
+
+def test_a_date_is_a_seed_and_no_number_of_seeds() -> None:
+    assert parse_seeds("20231129,") == [20231129]
+    assert len(parse_seeds("10000")) == 10_000
+    with pytest.raises(UsageError, match=r"must be 1 to 10,000; 20231129 was given\..* use --seeds 20231129,"):
+        parse_seeds("20231129")
 
 
 def test_settings_are_yaml_and_numbers_in_scientific_notation_are_numbers() -> None:

@@ -160,6 +160,15 @@ def test_an_adapter_that_names_itself(base: Path, tmp_path: Path) -> None:
     assert "names itself as its base model." in error_message(directory)
 
 
+def test_adapters_that_name_each_other(base: Path, tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    for directory, named in ((first, second), (second, third), (third, second)):
+        adapter(base, directory, named=str(named))
+    assert f"The adapter in {third} names {second} as its base model, an adapter of it. Set base_model_name" in (
+        error_message(first)
+    )
+
+
 def test_an_adapter_without_readable_files(base: Path, tmp_path: Path) -> None:
     directory = adapter(base, tmp_path / "adapter")
     (directory / "adapter_model.safetensors").rename(directory / "adapter_model.bin")

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from transformers import DataCollatorWithFlattening
 
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import token_half_widths
+from neftune_cli.noise.lengths import check_alpha
 
 ONE = 3.0  # an example of one token
 TWO = 3 / math.sqrt(2)
@@ -169,3 +171,14 @@ def test_a_mask_of_token_pairs_raises_unless_positions_delimit_the_examples() ->
 def test_an_inconsistent_layout_raises(layout: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         half_widths(**layout)
+
+
+@pytest.mark.parametrize("alpha", [5, np.float32(5), np.float64(5), np.int64(5)])
+def test_an_alpha_may_be_a_number_of_numpy(alpha: float) -> None:
+    assert check_alpha(alpha) == 5.0
+
+
+@pytest.mark.parametrize("alpha", [np.float32("nan"), np.float32(-1), np.bool_(True), True, "5", None])
+def test_an_alpha_that_is_no_finite_number_is_refused(alpha: Any) -> None:
+    with pytest.raises(UsageError, match="alpha is "):
+        check_alpha(alpha)

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -71,3 +72,15 @@ def test_ignored_signals_stay_ignored() -> None:
             assert not interrupts.requested
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_outside_the_main_thread_the_handlers_stay() -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def handlers_inside() -> list[object]:
+        with Interrupts() as interrupts, interrupts.graceful(lambda: None):
+            return [signal.getsignal(signal.SIGINT), interrupts.requested]
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(handlers_inside).result() == [before, False]
+    assert signal.getsignal(signal.SIGINT) is before

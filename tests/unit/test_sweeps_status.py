@@ -136,6 +136,16 @@ def test_without_a_plan_the_started_trials_are_shown(sweep: FakeSweep) -> None:
     assert view(status, "alpha=10", 1).state is ObservedState.STOPPED
 
 
+def test_without_a_plan_a_folder_with_another_name_is_shown_under_it(sweep: FakeSweep) -> None:
+    sweep.folder.write_manifest(Manifest())
+    (sweep.folder.path / "trials" / "alpha=5,seed=0 (copy)-0123456789ab").mkdir()
+    status = sweep.status()
+
+    assert view(status, "alpha=5,seed=0 (copy)", None).state is ObservedState.WAITING
+    assert view(status, "base", None).state is ObservedState.DONE
+    assert len(status.trials) == 9
+
+
 def test_an_empty_folder_has_no_trials(fresh: FakeSweep) -> None:
     fresh.folder.write_manifest(Manifest())
 

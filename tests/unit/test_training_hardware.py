@@ -1,5 +1,8 @@
-"""Hardware of a trial, and the process-wide settings of torch, which are restored after each training run."""
+"""Hardware of a trial, and settings of the process and of torch: set before the import, and restored after a run."""
 
+import subprocess
+import sys
+from subprocess import PIPE
 from types import SimpleNamespace
 from typing import Any
 
@@ -45,3 +48,32 @@ def test_a_cpu_has_no_gpu_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     assert gpu_models() == ""
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "from neftune_cli.config.executors import make_executor; make_executor('inline')",
+        "from neftune_cli.sweeps.rank import main; main()",
+        "from neftune_cli.commands.sensitivity import sensitivity; sensitivity()",
+    ],
+    ids=["inline", "rank", "sensitivity"],
+)
+def test_a_process_that_trains_is_configured_before_the_import_of_torch(entry: str) -> None:
+    """OpenMP reads the number of spins once, when torch loads it."""
+    code = (
+        "import os, sys\n"
+        "from neftune_cli.training import hardware\n"
+        "configure = hardware.configure_process\n"
+        "def configured():\n"
+        "    configure()\n"
+        "    print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules, flush=True)\n"
+        "    os._exit(0)\n"
+        f"hardware.configure_process = configured\n{entry}"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("{}\n")  # rank 0 writes its request and leaves stdin open
+        process.stdin.flush()
+        assert process.stdout.read() == "1000 False\n"

@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from neftune_cli.config.choices import ProjectionMethod
-from neftune_cli.config.recipes import default_recipe
+from neftune_cli.config.resolve import default_recipe
 from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from neftune_cli.config.recipes import default_recipe
+from neftune_cli.config.resolve import default_recipe
 from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
 from neftune_cli.config.values import parse_alphas
 from neftune_cli.data.examples import InstructionData
@@ -17,7 +17,7 @@ from neftune_cli.geometry.sensitivity.plot import plot_sensitivity
 from neftune_cli.geometry.sensitivity.report import to_csv, two_digits
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import ModelSource, find_model
-from neftune_cli.training.hardware import configure_process, device_name
+from neftune_cli.training.hardware import device_name
 from neftune_cli.training.prepared_data import check_context
 
 DEFAULT_ALPHAS = "0,1,5,10,15,20,30"
@@ -79,7 +79,6 @@ def prepare(options: SensitivityOptions, folder: Path) -> SensitivityInputs:
 
 def measure(inputs: SensitivityInputs) -> Sensitivity:
     """Measure on the best available device; the model is moved there."""
-    configure_process()
     options = inputs.options
     return measure_sensitivity(
         inputs.loaded.model.to(device_name()),  # type: ignore[arg-type]

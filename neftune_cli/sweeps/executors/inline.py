@@ -14,7 +14,6 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Finished, Job, LeasedElsewhere, Started
 from neftune_cli.sweeps.failures import failure
 from neftune_cli.sweeps.inspection import Inspection, LoadedSizes
-from neftune_cli.sweeps.trial_runner import TrialRunner
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.hardware import configure_process
 from neftune_cli.training.stop_request import StopRequest
@@ -25,11 +24,13 @@ class InlineExecutor:
     """Run the submitted trial inside `wait`, which returns its events when the trial has ended."""
 
     def __init__(self) -> None:
+        configure_process()
+        from neftune_cli.sweeps.trial_runner import TrialRunner
+
         self._runner, self._stop = TrialRunner(), StopRequest()
         self._submitted: tuple[Job, SweepFolder] | None = None
 
     def __enter__(self) -> Self:
-        configure_process()
         return self
 
     def __exit__(

@@ -1,5 +1,6 @@
 """Status of a sweep, read repeatedly from its folder, with estimates of the time left for each trial and the sweep."""
 
+import re
 import socket
 import threading
 import time
@@ -11,7 +12,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import Problems
 from neftune_cli.records import Phase, TrialState, TrialStatus
 from neftune_cli.store import SweepFolder, TrialFolder
@@ -289,10 +289,9 @@ def _totals(
 
 def _planned_by_name(trial_id: str, folder: TrialFolder) -> PlannedTrial:
     """Return the trial that a folder's name describes, for a manifest that is damaged or has no plan."""
-    arm, separator, seed = folder.folder_label.rpartition(",seed=")
-    if not separator:
-        return PlannedTrial(trial=trial_id, arm=BASE_ARM, seed=None)
-    return PlannedTrial(trial=trial_id, arm=arm, seed=int(seed))
+    found = re.fullmatch(r"(.+),seed=([0-9]+)", folder.folder_label)
+    arm, seed = (found[1], int(found[2])) if found else (folder.folder_label or trial_id, None)
+    return PlannedTrial(trial=trial_id, arm=arm, seed=seed)
 
 
 def _seconds_since_report(view: TrialView) -> float:

@@ -1,7 +1,7 @@
-"""A file that a command writes at the path that the user names. It replaces what this program wrote, nothing else."""
+"""Output of a command beside its results on stdout: lines on stderr, and a file at the path that the user names."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,19 @@ RECOGNIZED_BYTES = 2**22
 """Number of bytes at the start of a file in which a document of this program is recognized."""
 
 
+def say_line(line: str) -> None:
+    """Print a line on stderr, which may be closed."""
+    with suppress(OSError, ValueError):
+        typer.echo(line, err=True)
+
+
+def say_nothing(line: str) -> None:
+    """Print nothing."""
+
+
 @dataclass(frozen=True)
 class OutputFile:
-    """A file to write, named by an option."""
+    """A file to write, named by an option. It replaces what this program wrote, nothing else."""
 
     option: str
     """For example `--html`."""
