@@ -20,7 +20,7 @@ from neftune_cli.models.sources import ModelSource, find_model
 from neftune_cli.training.hardware import device_name
 from neftune_cli.training.prepared_data import check_context
 
-DEFAULT_ALPHAS = "0,1,5,10,15,20,30"
+MEASURED_ALPHAS = "0,1,5,10,15,20,30"
 TABLE, PNG, SVG = "sensitivity.csv", "sensitivity.png", "sensitivity.svg"
 
 
@@ -37,7 +37,7 @@ class SensitivityOptions:
     """Largest number of training examples, the first in the order of their content hashes."""
     max_length: int | None = None
     """Tokens after which an example is truncated; None is the recipe's."""
-    alphas: str = DEFAULT_ALPHAS
+    alphas: str = MEASURED_ALPHAS
     noise: str = "uniform"
     seed: int = 0
 
