@@ -63,10 +63,6 @@ class Registry(Mapping[str, D], Generic[D]):
         self._declared = self._with(declaration)
         return declaration
 
-    def unregister(self, name: str) -> None:
-        """Remove a declaration that `register` added; meant for tests."""
-        del self._declared[name]
-
     def __getitem__(self, name: str) -> D:
         """Return the declaration of a name.
 

@@ -12,6 +12,7 @@ from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.hash_split import MAX_HELD_OUT, PROMPTS_PER_HELD_OUT
 from neftune_cli.data.loading import load_data
 from tests.command_line import Neftune
+from tests.registries import restored
 
 COMMANDS: dict[str, Any] = {name: load_command(name) for name in SUMMARIES}
 
@@ -71,11 +72,9 @@ def test_the_numbers_of_examples_in_the_help_are_those_of_the_data(
 
 def test_the_meaning_of_every_executor_is_shown(neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "800")
-    EXECUTORS.register(ExecutorDeclaration("remote", "another machine", lambda: pytest.fail("started")))
-    try:
+    with restored(EXECUTORS):
+        EXECUTORS.register(ExecutorDeclaration("remote", "another machine", lambda: pytest.fail("started")))
         text = neftune("sweep", "--help").out
-    finally:
-        EXECUTORS.unregister("remote")
     assert "slurm: jobs of a SLURM cluster" in text
     assert "local: worker processes on this machine. inline: the main process" in text
     assert "remote: another machine." in text
