@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from neftune_cli.config.choices import LAYOUTS
+from neftune_cli.config import choices
 from neftune_cli.config.executors import EXECUTORS
 from neftune_cli.config.noises import DISTRIBUTIONS
 from neftune_cli.data import formats
@@ -28,14 +28,14 @@ SMALL = "--seeds 1 --max-steps 1 --train-examples 4 --eval-examples 2 --max-new-
 
 @pytest.fixture(scope="module", autouse=True)
 def extensions() -> Iterator[None]:
-    columns, layouts = list(formats._COLUMN_SETS), list(LAYOUTS)
+    columns, layouts = list(formats._COLUMN_SETS), list(choices._LAYOUTS)
     with restored(DISTRIBUTIONS, REGISTERED_METRICS, EXECUTORS):
         for blocks in BLOCKS.values():
             for block in blocks:
                 exec(block, {"__name__": "extension"})
         yield
     formats._COLUMN_SETS[:] = columns
-    LAYOUTS[:] = layouts
+    choices._LAYOUTS[:] = layouts
 
 
 @pytest.mark.parametrize(
