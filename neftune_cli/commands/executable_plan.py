@@ -50,8 +50,8 @@ def executable_plan(
     run_settings: SweepSettings,
     *,
     quiet: bool,
+    pause_at: int | None,
     single_trial: bool = False,
-    pause_at: int | None = None,
     remembered: Callable[[SweepSpec], Inspection | None] = lambda _: None,
 ) -> Iterator[ExecutablePlan]:
     """Yield the plan of the given options with its executor, whose workers end with the block.

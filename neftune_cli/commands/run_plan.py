@@ -101,7 +101,7 @@ def _run_looks(
     return total
 
 
-def after_taken_looks(planned: PlannedSweep, *, retry_failed: bool = False) -> Plan:
+def after_taken_looks(planned: PlannedSweep, *, retry_failed: bool) -> Plan:
     """Return the plan without the trials that the taken looks make unnecessary, with a note on the last look.
 
     Decided arms get no further seeds, and neither does the baseline if no arm is left. The plan is the same without a

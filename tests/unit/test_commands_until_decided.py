@@ -130,7 +130,7 @@ def test_the_trials_that_are_left_are_those_of_arms_that_are_not_decided(
 ) -> None:
     def left() -> tuple[dict[str, list[int]], tuple[str, ...]]:
         planned = plan_sweep(None, FIELDS, tmp_path, TrialRunner().inspect)
-        plan = after_taken_looks(planned)
+        plan = after_taken_looks(planned, retry_failed=False)
         found: dict[str, list[int]] = {}
         for trial in missing_trials(plan, planned.folder):
             if trial.seed is not None:
@@ -162,7 +162,7 @@ def test_no_arm_is_decided_if_the_trials_of_the_baseline_are_lost(
             shutil.rmtree(lost.path)
 
     planned = plan_sweep(None, FIELDS, tmp_path, TrialRunner().inspect)
-    plan = after_taken_looks(planned)
+    plan = after_taken_looks(planned, retry_failed=False)
 
     assert plan.notes[-1].endswith("not decided: alpha=5 and alpha=10.")
     assert {trial.arm for trial in missing_trials(plan, planned.folder)} == {"alpha=0", "alpha=5", "alpha=10"}
@@ -175,7 +175,7 @@ def test_a_retried_arm_without_trials_can_reopen_the_decided_ones(
     planned = plan_sweep(None, FIELDS, tmp_path, TrialRunner().inspect)
     finished = sum(map(len, seeds_of(tmp_path).values()))
 
-    as_is, retried = after_taken_looks(planned), after_taken_looks(planned, retry_failed=True)
+    as_is, retried = after_taken_looks(planned, retry_failed=False), after_taken_looks(planned, retry_failed=True)
 
     assert as_is.notes[-1].endswith("no arm gets further seeds.")
     assert missing_trials(as_is, planned.folder) == []
@@ -191,7 +191,7 @@ def test_a_retried_arm_without_trials_can_reopen_the_decided_ones(
 def test_nothing_is_left_if_every_arm_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path, all_better, monkeypatch)
     planned = plan_sweep(None, FIELDS, tmp_path, TrialRunner().inspect)
-    plan = after_taken_looks(planned)
+    plan = after_taken_looks(planned, retry_failed=False)
     assert missing_trials(plan, planned.folder) == []
     assert plan.notes[-1].endswith("no arm gets further seeds.")
 
