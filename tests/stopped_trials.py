@@ -90,6 +90,7 @@ class Attempt:
             settings=self.settings,
             stop=self.stop,
             halvings=halvings_to_resume(self.folder, self.halvings),
+            tasks=None,
         )
 
     def _watch(self, progress: TrialProgress) -> None:

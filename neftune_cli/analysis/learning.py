@@ -35,8 +35,8 @@ def check_learning(
     metrics: Mapping[str, Metric],
     margins: Mapping[str, Margin],
     *,
-    primary: str = HELD_OUT_LOSS,
-    setting: Setting | None = None,
+    primary: str,
+    setting: Setting | None,
 ) -> Learning:
     """Return whether the baseline learned, and the problems of the trials.
 

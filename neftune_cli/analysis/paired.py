@@ -105,7 +105,7 @@ def paired_comparison(
 def cluster_table(
     values: Floats,  # (seeds, items)
     weights: Floats,  # (seeds, items)
-    clusters: Sequence[object] | None = None,
+    clusters: Sequence[object] | None,  # of the items; None if items are independent
 ) -> Floats:
     """Return one value per cluster, (seeds, clusters), such that each row keeps its weighted mean.
 

@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from neftune_cli.commands.routing import CHOICES
+from neftune_cli.config.process import columns_variable
 from neftune_cli.errors import Problem, UsageError
 
 _Row = tuple[str, str]
@@ -195,12 +196,6 @@ def page_width() -> int:
         except OSError:
             continue
     return _DEFAULT_WIDTH
-
-
-def columns_variable() -> int | None:
-    """Return the width that the variable COLUMNS sets, None if it sets none."""
-    columns = os.environ.get("COLUMNS", "")
-    return int(columns) or None if columns.isdigit() else None
 
 
 def paragraph(text: str, width: int, *, bold: bool = False) -> Iterator[str]:

@@ -11,10 +11,9 @@ from rich.console import Console
 
 from neftune_cli.analysis.comparison import ComparedEvidence, compare_sweep
 from neftune_cli.analysis.results import Comparison
-from neftune_cli.commands.help_page import columns_variable
 from neftune_cli.commands.output import say_line
 from neftune_cli.commands.request import PreparedSweep
-from neftune_cli.config.process import command_again
+from neftune_cli.config.process import columns_variable, command_again
 from neftune_cli.errors import NothingToCompareError
 from neftune_cli.formatting import PLAIN_WIDTH, SCREEN_WIDTH, counted
 from neftune_cli.reporting.documents import OutputFormat, document, to_text

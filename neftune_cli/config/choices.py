@@ -18,10 +18,16 @@ IGNORED_LABEL = -100
 """Label of a token that the loss ignores: the convention of torch's cross entropy and of all trainers."""
 
 ALPACA, PROMPT_COMPLETION, MESSAGES, TEXT = "alpaca", "prompt-completion", "messages", "text"
-LAYOUTS = [ALPACA, PROMPT_COMPLETION, MESSAGES, TEXT]
-"""Names of the layouts in order of preference. `neftune_cli.data.formats.register_columns` adds to them."""
+_LAYOUTS = [ALPACA, PROMPT_COMPLETION, MESSAGES, TEXT]
 
 
 def layout_names() -> tuple[str, ...]:
-    """Return the names of all layouts."""
-    return tuple(dict.fromkeys(LAYOUTS))
+    """Return the names of all layouts in order of preference."""
+    return tuple(_LAYOUTS)
+
+
+def prefer_layout(name: str) -> None:
+    """Put the name of a layout, which may be new, before all others in this process."""
+    if name in _LAYOUTS:
+        _LAYOUTS.remove(name)
+    _LAYOUTS.insert(0, name)

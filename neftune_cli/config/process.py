@@ -1,5 +1,6 @@
-"""The process of the program: its command line, for messages that repeat it, and its settings of libraries."""
+"""The process of the program: its command line, for messages that repeat it, its line width, and its libraries."""
 
+import os
 import shlex
 import shutil
 import sys
@@ -32,6 +33,12 @@ def typed_command(*more: str) -> tuple[str, ...]:
 def command_again(*more: str) -> str:
     """Return `typed_command` as one line for a shell."""
     return shlex.join(typed_command(*more))
+
+
+def columns_variable() -> int | None:
+    """Return the line width that the variable COLUMNS sets, None if it sets none."""
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) or None if columns.isdigit() else None
 
 
 def _shortest(program: Path) -> str:

@@ -60,15 +60,8 @@ class Registry(Mapping[str, D], Generic[D]):
             UsageError: its name is already registered.
 
         """
-        name = self._name_of(declaration)
-        if name in self._declared:
-            raise UsageError(Problem(f"The {self.kind} {name!r} is registered twice.", "Rename one of the two."))
-        self._declared[name] = declaration
+        self._declared = self._with(declaration)
         return declaration
-
-    def unregister(self, name: str) -> None:
-        """Remove a declaration that `register` added; meant for tests."""
-        del self._declared[name]
 
     def __getitem__(self, name: str) -> D:
         """Return the declaration of a name.
@@ -119,11 +112,20 @@ class Registry(Mapping[str, D], Generic[D]):
             return
         self._loaded = True  # set first: a module that is loaded may itself read this registry
         try:
-            for entry_point in entry_points_of(self.group):
-                self.register(self._load(entry_point))
+            self._declared = self._with(*[self._load(entry_point) for entry_point in entry_points_of(self.group)])
         except BaseException:
             self._loaded = False
             raise
+
+    def _with(self, *declarations: D) -> dict[str, D]:
+        """Return the registered declarations by name, followed by these."""
+        found = dict(self._declared)
+        for declaration in declarations:
+            name = self._name_of(declaration)
+            if name in found:
+                raise UsageError(Problem(f"The {self.kind} {name!r} is registered twice.", "Rename one of the two."))
+            found[name] = declaration
+        return found
 
     def _load(self, entry_point: "EntryPoint") -> D:
         package = entry_point.dist.name if entry_point.dist else entry_point.value

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from neftune_cli.config.choices import ALPACA, LAYOUTS, MESSAGES, PROMPT_COMPLETION, TEXT
+from neftune_cli.config.choices import ALPACA, MESSAGES, PROMPT_COMPLETION, TEXT, prefer_layout
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.bad_rows import BadRow, RowError
 from neftune_cli.data.columns import ChosenColumns, ColumnSet, RowReader, choose, layout_of_row
@@ -68,7 +68,7 @@ def read_examples(table: Table, inputs: InputSpec) -> Reading:
 def register_columns(columns: ColumnSet) -> None:
     """Add a column set in this process, with preference over the existing ones."""
     _COLUMN_SETS.insert(0, columns)
-    LAYOUTS.insert(0, columns.layout)
+    prefer_layout(columns.layout)
 
 
 def example(prompt: Sequence[Message], completion: str) -> Example:

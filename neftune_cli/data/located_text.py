@@ -66,7 +66,7 @@ def locate(
     chat: Chat,
     text: str,
     *,
-    special: re.Pattern[str] | None = None,
+    special: re.Pattern[str] | None,
     add_generation_prompt: bool = False,
     last_turn: int = 0,
 ) -> LocatedTexts:

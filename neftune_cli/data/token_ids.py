@@ -69,7 +69,7 @@ class TokenIds:
         is_added = token_ids[-1:] == [tokenizer.eos_token_id] and not text.endswith(str(tokenizer.eos_token))
         return token_ids[:-1] if is_added else token_ids
 
-    def _encode(self, text: str, ordinary: Sequence[Span] = ()) -> tuple[list[int], list[Span]]:
+    def _encode(self, text: str, ordinary: Sequence[Span]) -> tuple[list[int], list[Span]]:
         """Return the token ids of a text, and the place of each token in it (none with a slow tokenizer)."""
         segments = list(_segments(text, ordinary))
         encoded = {

@@ -60,8 +60,8 @@ def tokenize_parts(
     parts: Sequence[tuple[Sequence[Example], int]],
     tokenizer: "PreTrainedTokenizerBase",
     *,
-    inputs: InputSpec | None = None,
-    vocabulary: int | None = None,
+    inputs: InputSpec | None,
+    vocabulary: int | None,
     rows: BadRowCount = NO_BAD_ROWS,
 ) -> list[TokenizedExamples]:
     """Tokenize the parts of a data set, each to its own maximum length.

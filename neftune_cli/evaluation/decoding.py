@@ -87,7 +87,7 @@ def decoding_batches(
     limits: Sequence[int],
     batch_size: int = MOST_PROMPTS,
     *,
-    preallocated: bool = True,
+    preallocated: bool,
 ) -> Iterator[list[int]]:
     """Yield the indices of prompts of similar length that are decoded together.
 

@@ -15,7 +15,7 @@ from neftune_cli.evidence.judgments import JUDGE_SCORE, JUDGE_WIN_RATE
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.records import Generation
 from neftune_cli.reporting.footnotes import footnotes
-from neftune_cli.store import SWEEP_FILE, SweepFolder
+from neftune_cli.store import REPORT_FILE, SUMMARY_FILE, SWEEP_FILE, SweepFolder
 
 if TYPE_CHECKING:
     from neftune_cli.reporting.page.chapter import PageContent
@@ -33,8 +33,8 @@ def write_reports(folder: SweepFolder, compared: Sequence[ComparedEvidence]) -> 
 
     drawn = [draw_plots(one) for one in compared]
     texts = {
-        "summary.md": to_markdown([one.comparison for one in compared]),
-        "report.html": render_page(compared, drawn),
+        SUMMARY_FILE: to_markdown([one.comparison for one in compared]),
+        REPORT_FILE: render_page(compared, drawn),
     }
     plot_files = {
         f"{plot.name}{f'-{number}' if number > 1 else ''}.svg": standalone(plot.svg)

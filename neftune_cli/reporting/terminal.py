@@ -7,6 +7,7 @@ from rich.console import Console
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.reporting.screen import print_screen
 from neftune_cli.reporting.terminal_tables import print_claims, print_details
+from neftune_cli.store import REPORT_FILE
 
 
 def print_comparisons(
@@ -38,4 +39,4 @@ def print_comparisons(
 
 def _report(comparison: Comparison, reported: Collection[str]) -> str:
     folders = comparison.origin.folders
-    return f"{folders[0]}/report.html" if len(folders) == 1 and folders[0] in reported else ""
+    return f"{folders[0]}/{REPORT_FILE}" if len(folders) == 1 and folders[0] in reported else ""

@@ -6,6 +6,10 @@ Records, states, tables and checkpoints are written atomically. Logs and metrics
 from neftune_cli.store.checkpoints import KEPT_CHECKPOINTS, Checkpoint
 from neftune_cli.store.files import check_writable, write_atomically, write_files
 from neftune_cli.store.sweeps import (
+    EVAL_FILE,
+    LOSS_FILE,
+    REPORT_FILE,
+    SUMMARY_FILE,
     SWEEP_FILE,
     SweepFolder,
     find_sweeps,
@@ -22,8 +26,12 @@ from neftune_cli.store.trials import (
 )
 
 __all__ = [
+    "EVAL_FILE",
     "KEPT_CHECKPOINTS",
+    "LOSS_FILE",
     "RECORD_FILE",
+    "REPORT_FILE",
+    "SUMMARY_FILE",
     "SWEEP_FILE",
     "TASK_DOCUMENTS_FILE",
     "TASK_SCORES_FILE",

@@ -37,6 +37,8 @@ from neftune_cli.store.temporary_files import is_temporary, remove_abandoned_fil
 from neftune_cli.store.trials import TrialFolder
 
 SWEEP_FILE, MANIFEST_FILE, METRIC_SCORES_FILE = "sweep.yaml", "manifest.json", "metric_scores.json"
+LOSS_FILE, EVAL_FILE, CURVES_FILE = "loss.csv", "eval.csv", "curves.csv"
+SUMMARY_FILE, REPORT_FILE = "summary.md", "report.html"
 JOBS_FOLDER, _JOB_LIST = "jobs", "jobs.json"
 
 
@@ -173,13 +175,13 @@ class SweepFolder:
         """Write loss.csv, eval.csv and curves.csv from the finished trials."""
         finished = self.finished()
         key = ("arm", "alpha", "seed")
-        self._write_csv("loss.csv", (*key, *LOSS_METRICS), (_row(record, "loss") for _, record in finished))
+        self._write_csv(LOSS_FILE, (*key, *LOSS_METRICS), (_row(record, "loss") for _, record in finished))
         registered = dict.fromkeys(name for _, record in finished for name in record.eval.model_extra or ())
         scores = (*key, *EVAL_METRICS, *registered)
-        self._write_csv("eval.csv", scores, (_row(record, "eval") for _, record in finished))
+        self._write_csv(EVAL_FILE, scores, (_row(record, "eval") for _, record in finished))
         curves = [{**_key(record), **point.model_dump()} for folder, record in finished for point in folder.curve()]
         columns = (name for name in _CURVE_COLUMNS if name != _SUBSET or any(row[name] for row in curves))
-        self._write_csv("curves.csv", (*key, *columns), curves)
+        self._write_csv(CURVES_FILE, (*key, *columns), curves)
         sys.audit("neftune.tables-written", str(self.path))
 
     def metric_scores(self) -> MetricScores | None:

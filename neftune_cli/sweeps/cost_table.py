@@ -109,9 +109,9 @@ def costed_plan(
     states: dict[str, str],
     estimate: Cost | None,
     *,
-    hourly_rate: float | None = None,
-    available_memory: int | None = None,
-    notes: Sequence[str] = (),
+    hourly_rate: float | None,
+    available_memory: int | None,
+    notes: Sequence[str],
 ) -> CostedPlan:
     """Combine a plan with the states and the estimated costs of its trials."""
     seconds, tokens = (estimate.trials, estimate.tokens) if estimate else ({}, {})

@@ -141,9 +141,9 @@ def _calibrate_unknown(
         if measured:
             key = calibration_key(plan, recipe, executor, allocation)
             remember(CalibratedRecipe(tuple(measured), allocation.startup), key)
-    measured = list(found.calibrations)
+    known = list(found.calibrations)
     for recipe in uncalibrated:
-        found.calibrations += [one.adapted_to(recipe.train) for one in measured]
+        found.calibrations += [one.adapted_to(recipe.train) for one in known]
 
 
 def recipes_to_calibrate(

@@ -179,10 +179,19 @@ def resolved_evaluation(
     )
 
 
+@dataclass(frozen=True)
+class ResolvedAlphas:
+    """A spec whose arms have alphas, not signal-to-noise ratios."""
+
+    spec: SweepSpec
+    notes: tuple[str, ...] = ()
+    """One sentence for each ratio and its alpha."""
+
+
 def with_alphas(
     spec: SweepSpec, evaluation: ResolvedEvaluation, prepared_data_of: "Callable[[TrialSpec], PreparedData]"
-) -> tuple[SweepSpec, tuple[str, ...]]:
-    """Return the spec with an alpha in place of each ratio, and one sentence for each.
+) -> ResolvedAlphas:
+    """Return the spec with an alpha in place of each ratio.
 
     The ratio is the median norm of the training tokens' embeddings over the expected norm of one token's noise,
     alpha / sqrt(3 L), at the median length L of the training examples.
@@ -192,7 +201,7 @@ def with_alphas(
 
     """
     if not any(arm.snr for arm in spec.arms):
-        return spec, ()
+        return ResolvedAlphas(spec)
     for arm in spec.arms:
         _check_ratio(spec, arm)
     arms, notes = [], []
@@ -204,7 +213,7 @@ def with_alphas(
         prepared = prepared_data_of(spec.trial(without_noise, spec.seeds[0], evaluation))
         arms.append(_with_alpha(arm, _alpha(arm.snr, prepared)))
         notes.append(_alpha_note(arm, arms[-1], prepared))
-    return _with_arms(spec, arms), tuple(notes)
+    return ResolvedAlphas(_with_arms(spec, arms), tuple(notes))
 
 
 def _check_ratio(spec: SweepSpec, arm: ArmSpec) -> None:

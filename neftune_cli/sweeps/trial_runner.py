@@ -18,6 +18,7 @@ from neftune_cli.sweeps.failures import is_out_of_memory
 from neftune_cli.sweeps.inspection import (
     Inspection,
     LoadedSizes,
+    ResolvedAlphas,
     data_facts,
     model_facts,
     resolved_evaluation,
@@ -72,12 +73,12 @@ class TrialRunner:
         if spec.load_in_4bit:
             problems.add(_quantization_problems(spec))
         tasks = problems.attempt(lambda: self._tasks(spec))
-        resolved = None
+        resolved = ResolvedAlphas(spec)
         if source is not None and data is not None and not problems.found:
-            resolved = problems.attempt(lambda: self._with_alphas(spec, data))
+            resolved = problems.attempt(lambda: self._with_alphas(spec, data)) or resolved
         return Inspection(
-            spec=resolved[0] if resolved else spec,
-            notes=(*(resolved[1] if resolved else ()), *([_TASKS_NOTE.format(tasks.description)] if tasks else ())),
+            spec=resolved.spec,
+            notes=(*resolved.notes, *([_TASKS_NOTE.format(tasks.description)] if tasks else ())),
             problems=problems.found,
             device=device_name(),
             gpus=gpu_count(),
@@ -217,7 +218,7 @@ class TrialRunner:
     def _tasks(self, spec: SweepSpec) -> "LoadedTasks | None":
         return self._cache.tasks(spec.evaluation.lm_eval, spec.evaluation.lm_eval_limit)
 
-    def _with_alphas(self, spec: SweepSpec, data: InstructionData) -> tuple[SweepSpec, tuple[str, ...]]:
+    def _with_alphas(self, spec: SweepSpec, data: InstructionData) -> ResolvedAlphas:
         return with_alphas(spec, resolved_evaluation(spec, data.generation), self._cache.prepared_data)
 
 

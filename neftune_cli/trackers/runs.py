@@ -8,11 +8,12 @@ from neftune_cli.config.run_settings import Tracking
 from neftune_cli.errors import NothingToCompareError
 from neftune_cli.records import CurvePoint, scores_of
 from neftune_cli.reporting.columns import exported_assessment
-from neftune_cli.store import SweepFolder
+from neftune_cli.store import EVAL_FILE, LOSS_FILE, REPORT_FILE, SUMMARY_FILE, SweepFolder
 from neftune_cli.trackers import Parameters, TrackedRun, circumstances, finite_values, make_tracker, trial_parameters
 
-REPORT_FILES = ("report.html", "summary.md", "loss.csv", "eval.csv")
-_CURVES = ("train_loss", "train_loss_clean", "eval_loss", "learning_rate")
+REPORT_FILES = (REPORT_FILE, SUMMARY_FILE, LOSS_FILE, EVAL_FILE)
+_WITHOUT_CURVE = {"step", "epoch", "tokens", "eval_examples"}
+"""Fields of a `CurvePoint` that count."""
 
 
 def tracked_runs(sweep: SweepFolder) -> Iterator[TrackedRun]:
@@ -92,4 +93,4 @@ def _comparison_run(
 
 
 def _values(point: CurvePoint) -> Mapping[str, float]:
-    return finite_values({name: getattr(point, name) for name in _CURVES})
+    return finite_values(point.model_dump(exclude=_WITHOUT_CURVE))

@@ -1,4 +1,4 @@
-"""Cost of a trial in time, steps and tokens, computed from a calibration; without torch."""
+"""Cost of a trial in time and tokens, computed from a calibration; without torch."""
 
 import json
 import math
@@ -15,21 +15,12 @@ FULLY_MEASURED, PARTLY_MEASURED, EXTRAPOLATED = 1.0, 2.0, 4.0
 
 @dataclass(frozen=True)
 class TrialCost:
-    """Estimated seconds of the parts of one trial, optimizer steps, and training tokens."""
+    """Estimated time of one trial, and its training tokens."""
 
-    setup: float
-    training: float
-    measuring: float
-    """All noise-off losses: after each epoch, or once for the base trial. With `curve_examples` an upper bound."""
-    generating: float
-    steps: int
+    seconds: float
+    """With `curve_examples` an upper bound."""
     tokens: int
     """Tokens trained on over all epochs, padding excluded."""
-
-    @property
-    def seconds(self) -> float:
-        """Return the total time of all parts."""
-        return self.setup + self.training + self.measuring + self.generating
 
 
 @dataclass(frozen=True)
@@ -66,14 +57,11 @@ class Calibration:
         tokens, which is an upper bound.
         """
         if is_base:
-            return TrialCost(0.0, 0.0, self.measurement, self.longest_responses, 0, 0)
+            return TrialCost(self.measurement + self.longest_responses, 0)
         steps = train.steps(self.steps_per_epoch)
+        measurements = math.ceil(steps / self.steps_per_epoch)
         return TrialCost(
-            setup=self.setup,
-            training=steps * self.step,
-            measuring=math.ceil(steps / self.steps_per_epoch) * self.measurement,
-            generating=self.responses,
-            steps=steps,
+            seconds=self.setup + steps * self.step + measurements * self.measurement + self.responses,
             tokens=round(self.tokens_per_epoch * steps / self.steps_per_epoch),
         )
 

@@ -61,7 +61,7 @@ def fine_tune(
     *,
     settings: TrialSettings,
     stop: StopRequest,
-    halvings: int = 0,
+    halvings: int,
 ) -> FinalModel:
     """Train under the trial's noise. Optimizer, data order and dropout are TRL's and do not depend on the noise.
 

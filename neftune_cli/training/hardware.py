@@ -103,7 +103,7 @@ def configure_process() -> None:
         mallopt(_M_TOP_PAD, MEMORY_PADDING)
 
 
-def peak_memory_bytes(device: str = "cpu") -> int:
+def peak_memory_bytes(device: str) -> int:
     """Return the peak memory, in bytes, since the process started or since `reset_peak_memory`.
 
     Args:
@@ -120,7 +120,7 @@ def peak_memory_bytes(device: str = "cpu") -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def reset_peak_memory(device: str = "cpu") -> None:
+def reset_peak_memory(device: str) -> None:
     """Reset the peak to the memory in use now, if the system supports it."""
     if device == "cuda":
         import torch
@@ -153,7 +153,7 @@ def restore_torch_settings() -> Iterator[None]:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
 
 
-def release_memory(device: str = "cpu") -> None:
+def release_memory(device: str) -> None:
     """Release unused memory. A trainer is part of a reference cycle, which keeps its model alive until collected."""
     gc.collect()
     if device == "cuda":

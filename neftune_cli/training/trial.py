@@ -19,7 +19,7 @@ HALVINGS = "halvings"
 """Key of the number of halvings among the properties of a checkpoint."""
 
 
-def halved_batch(train: TrainSpec, halvings: int, processes: int = 1) -> tuple[int, int]:
+def halved_batch(train: TrainSpec, halvings: int, processes: int) -> tuple[int, int]:
     """Return the batch size and the number of gradient accumulation steps of each process after halvings.
 
     Raises:
@@ -38,7 +38,7 @@ def halvings_of(checkpoint: Checkpoint | None) -> int:
     return int(checkpoint.about.get(HALVINGS, 0)) if checkpoint else 0
 
 
-def halvings_to_resume(folder: TrialFolder, least: int = 0) -> int:
+def halvings_to_resume(folder: TrialFolder, least: int) -> int:
     """Return the number of times to halve the batch size: that of the newest checkpoint, but not less than `least`."""
     return max(least, halvings_of(folder.newest_checkpoint()))
 

@@ -41,8 +41,8 @@ def run_trial(
     *,
     settings: TrialSettings,
     stop: StopRequest,
-    halvings: int = 0,
-    tasks: LoadedTasks | None = None,
+    halvings: int,
+    tasks: LoadedTasks | None,
 ) -> TrialRecord:
     """Run one trial, from its newest checkpoint if there is one, and write its record.
 

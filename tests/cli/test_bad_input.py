@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import Neftune
+from tests.registries import restored
 
 SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples", "4", "--quiet")
 
@@ -457,11 +458,9 @@ def test_an_interrupt_of_a_command_without_training_promises_no_finished_trials(
 def test_workers_0_excludes_executors_with_workers(neftune: Neftune, tmp_path: Path) -> None:
     from neftune_cli.sweeps.executors import EXECUTORS, ExecutorDeclaration
 
-    EXECUTORS.register(ExecutorDeclaration("remote", "workers on another machine", lambda: pytest.fail("started")))
-    try:
+    with restored(EXECUTORS):
+        EXECUTORS.register(ExecutorDeclaration("remote", "workers on another machine", lambda: pytest.fail("started")))
         result = neftune(*SWEEP, "--workers", "0", "--executor", "remote", "--epochs", "0")
-    finally:
-        EXECUTORS.unregister("remote")
     assert "--workers 0 selects --executor inline, but --executor remote is given.\n" in result.err
     assert "--epochs" in result.err
     assert (result.code, list(tmp_path.iterdir())) == (2, [])

@@ -1,17 +1,31 @@
 """Pages of `--help`: complete option names on terminals of usual widths, and all defaults."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from neftune_cli.config.recipes import default_recipe
 
 from neftune_cli.cli import SUMMARIES, command_function, load_command
 from neftune_cli.commands.help_page import paragraphs
 from neftune_cli.config.executors import EXECUTORS, ExecutorDeclaration
-from neftune_cli.config.spec import InputSpec
-from neftune_cli.data.hash_split import MAX_HELD_OUT, PROMPTS_PER_HELD_OUT
-from neftune_cli.data.loading import load_data
+from neftune_cli.config.spec import (
+    DEFAULT_ALPHAS,
+    DEFAULT_LOOKS,
+    DEFAULT_SEEDS,
+    EvaluationSpec,
+    InputSpec,
+    NoiseDetails,
+    TrainSpec,
+)
+from neftune_cli.data.embedded import bios
+from neftune_cli.data.hash_split import MAX_HELD_OUT, PROBE_EXAMPLES, PROMPTS_PER_HELD_OUT
+from neftune_cli.data.loading import GENERATION, load_data
+from neftune_cli.evaluation.batches import tokens_at_once
+from neftune_cli.training.prepared_data import PROBE_PROMPTS
 from tests.command_line import Neftune
+from tests.registries import restored
 
 COMMANDS: dict[str, Any] = {name: load_command(name) for name in SUMMARIES}
 
@@ -70,13 +84,63 @@ def test_the_numbers_of_examples_in_the_help_are_those_of_the_data(
     assert PROMPTS_PER_HELD_OUT == 5
 
 
+TINY, OTHERS = (default_recipe(model, lora=False) for model in ("tiny", "another"))
+WITH_LORA = default_recipe("another", lora=True)
+DEFAULTS: dict[str, tuple[str, Sequence[float | str]]] = {
+    "--alphas": ("(default {},{},{},{}).", DEFAULT_ALPHAS),
+    "--seeds": ("(default {}).", [len(DEFAULT_SEEDS)]),
+    "--looks": ("(default {},{},{},{}).", DEFAULT_LOOKS),
+    "--noise": ("(default {}).", [NoiseDetails().distribution]),
+    "--noise-scale": ("(default {}).", [NoiseDetails().noise_scale]),
+    "--noise-schedule": ("(default {}).", [NoiseDetails().noise_schedule]),
+    "--noise-target": ("(default {}).", [NoiseDetails().noise_target]),
+    "--max-bad-share": ("(default {}).", [InputSpec().max_bad_share]),
+    "--epochs": ("(default {}).", [*{one["epochs"] for one in (TINY, OTHERS, WITH_LORA)}]),
+    "--learning-rate": (
+        "(default {} for tiny, {} for others, {} with --lora-rank).",
+        [one["learning_rate"] for one in (TINY, OTHERS, WITH_LORA)],
+    ),
+    "--batch-size": ("(default {} for tiny, {} for others).", [one["batch_size"] for one in (TINY, OTHERS)]),
+    "--max-length": ("(default {} for tiny, {} for others).", [one["max_length"] for one in (TINY, OTHERS)]),
+    "--precision": ("(default {} for tiny, else {}).", [TINY["precision"], TrainSpec(**OTHERS).precision]),
+    "--micro-batch-tokens": (
+        "(default {} on a CPU, {} on a GPU).",
+        [tokens_at_once("cpu"), *{tokens_at_once(device) for device in ("cuda", "mps")}],
+    ),
+    "--max-new-tokens": (
+        "(default {} for bios, else {}).",
+        [one.max_new_tokens for one in (bios.GENERATION, GENERATION)],
+    ),
+    "--repetition-penalty": (
+        "(default {} for bios, else {}).",
+        [one.repetition_penalty for one in (bios.GENERATION, GENERATION)],
+    ),
+    "--decoding": ("(default {}).", [EvaluationSpec().decoding]),
+    "--probe-examples": (
+        "(default {}). Responses are measured on at most {} of them.",
+        [PROBE_EXAMPLES, PROBE_PROMPTS],
+    ),
+}
+"""Option, the end of its help with a place for each default, and the defaults that the program uses."""
+
+
+@pytest.mark.parametrize("option", DEFAULTS)
+def test_the_defaults_in_the_help_are_those_of_the_program(
+    neftune: Neftune, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "800")
+    text, defaults = DEFAULTS[option]
+    (line,) = (one for one in neftune("sweep", "--help").out.splitlines() if one.startswith(f"│ {option} "))
+    shown = re.search(re.escape(text).replace(r"\{\}", r"(\w[\w.-]*)"), line)
+    assert shown is not None, line
+    assert [type(default)(one) for one, default in zip(shown.groups(), defaults, strict=True)] == [*defaults]
+
+
 def test_the_meaning_of_every_executor_is_shown(neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "800")
-    EXECUTORS.register(ExecutorDeclaration("remote", "another machine", lambda: pytest.fail("started")))
-    try:
+    with restored(EXECUTORS):
+        EXECUTORS.register(ExecutorDeclaration("remote", "another machine", lambda: pytest.fail("started")))
         text = neftune("sweep", "--help").out
-    finally:
-        EXECUTORS.unregister("remote")
     assert "slurm: jobs of a SLURM cluster" in text
     assert "local: worker processes on this machine. inline: the main process" in text
     assert "remote: another machine." in text

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from neftune_cli.commands.status import status
 from neftune_cli.errors import NothingToCompareError, UsageError
+from neftune_cli.records import TrialStatus
 from tests.sweep_in_progress import COMMAND, FakeSweep, sweep_in_every_state, trial_id
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +124,19 @@ def test_json_has_all_states_and_times(sweep: FakeSweep) -> None:
     assert trials["alpha=0, seed 1"]["step"] == 40
     assert 0 <= trials["alpha=0, seed 1"]["age_seconds"] < 60
     assert trials["alpha=5, seed 2"]["age_seconds"] is None
+
+
+def test_json_has_every_field_of_the_file_of_a_trial(fresh: FakeSweep) -> None:
+    fresh.run("alpha=0", 0, 3, seconds_in_all=9.5, side_by_side=2, parameters=30, trained_parameters=20)
+    (file,) = fresh.folder.path.glob("trials/alpha=0*/state.json")
+    recorded = json.loads(file.read_text())
+
+    (shown,) = json.loads(_status(fresh.folder.path, "--json").stdout)["sweeps"]
+
+    (trial,) = (one for one in shown["trials"] if one["label"] == "alpha=0, seed 0")
+    assert set(TrialStatus.model_fields) == set(recorded)
+    del recorded["schema_version"]
+    assert {name: trial[name] for name in recorded} == recorded
 
 
 def test_all_wrong_paths_are_reported(tmp_path: Path) -> None:

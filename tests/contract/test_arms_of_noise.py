@@ -18,6 +18,7 @@ from neftune_cli.config.noises import (
 )
 from neftune_cli.noise.draws import NoiseStream
 from tests.command_line import Neftune
+from tests.registries import restored
 from tests.small_model import WITH_SMALL_MODEL
 
 pytestmark = pytest.mark.usefixtures("small_model")
@@ -92,15 +93,12 @@ def laplace(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
 
 
 def test_one_registration_adds_a_distribution_and_a_schedule(neftune: Neftune, tmp_path: Path) -> None:
-    register_noise(NoiseDistribution("laplace", "double exponential", laplace))
-    register_schedule(NoiseSchedule("halved", "alpha is halved", lambda _: 0.5))
-    try:
+    with restored(DISTRIBUTIONS, SCHEDULES):
+        register_noise(NoiseDistribution("laplace", "double exponential", laplace))
+        register_schedule(NoiseSchedule("halved", "alpha is halved", lambda _: 0.5))
         assert "laplace" in neftune("sweep", "--help").out
         ended = neftune("sweep", "--alphas", "5", "--noises", "uniform,laplace", "--noise-schedule", "halved", *SMALL)
         text = neftune("compare", "out", "--full").out
-    finally:
-        DISTRIBUTIONS.unregister("laplace")
-        SCHEDULES.unregister("halved")
     assert ended.code == 0
     found = attestations(tmp_path / "out")
     assert set(found) == {"alpha=5", "alpha=5,noise=laplace"}
@@ -114,14 +112,12 @@ def test_one_registration_adds_a_distribution_and_a_schedule(neftune: Neftune, t
 
 @pytest.mark.parametrize(("limit", "calls"), [("0", 1), ("64", None)])
 def test_a_schedule_may_set_alpha_to_0(limit: str, calls: int | None, neftune: Neftune, tmp_path: Path) -> None:
-    register_schedule(NoiseSchedule("rising", "alpha rises from 0", lambda progress: progress))
-    try:
+    with restored(SCHEDULES):
+        register_schedule(NoiseSchedule("rising", "alpha rises from 0", lambda progress: progress))
         ended = neftune(
             *("sweep", "--alphas", "0,5", "--noise-schedule", "rising", *SMALL),
             *("--micro-batch-tokens", limit, "--set", "gradient_accumulation_steps=1"),
         )
-    finally:
-        SCHEDULES.unregister("rising")
     assert ended.code == 0, ended.err
     found = attestations(tmp_path / "out")["alpha=5"]
     assert found["calls"] == calls if calls else found["calls"] >= 1  # the first of two steps has no noise

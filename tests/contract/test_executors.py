@@ -31,6 +31,7 @@ from neftune_cli.sweeps.plan import Plan, make_plan
 from neftune_cli.sweeps.progress import NullObserver
 from neftune_cli.sweeps.runner import run_sweep
 from neftune_cli.training.trial import Trial
+from tests.registries import restored
 from tests.small_model import SMALL_MODEL
 
 pytestmark = pytest.mark.usefixtures("small_model")
@@ -353,13 +354,11 @@ class DelegatingExecutor:
 
 def test_executor_of_another_package_runs_a_sweep_after_one_registration(sweep: SweepFolder) -> None:
     one = DelegatingExecutor()
-    register_executor(ExecutorDeclaration("delegating", "passes trials on", lambda: one))
-    try:
+    with restored(EXECUTORS):
+        register_executor(ExecutorDeclaration("delegating", "passes trials on", lambda: one))
         with make_executor("delegating") as executor, Interrupts() as interrupts:
             plan = make_plan(spec_of(seeds=[0]), sweep, executor.inspect)
             outcome = run_sweep(plan, sweep, executor, NullObserver(), interrupts, SweepSettings(estimate=False))
-    finally:
-        EXECUTORS.unregister("delegating")
     assert (outcome.run_now, outcome.failed) == (3, {})
     assert one.submitted == [trial.label for trial in plan.trials]
     assert [record.arm for record in sweep.records()] == ["base", "alpha=0", "alpha=5"]

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from neftune_cli.config.choices import LAYOUTS
+from neftune_cli.config import choices
 from neftune_cli.config.executors import EXECUTORS
 from neftune_cli.config.noises import DISTRIBUTIONS
 from neftune_cli.data import formats
 from neftune_cli.metrics import METRICS, REGISTERED_METRICS
 from neftune_cli.noise.draws import NoiseStream
 from tests.command_line import Neftune
+from tests.registries import restored
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
 BLOCKS = {
@@ -27,16 +28,14 @@ SMALL = "--seeds 1 --max-steps 1 --train-examples 4 --eval-examples 2 --max-new-
 
 @pytest.fixture(scope="module", autouse=True)
 def extensions() -> Iterator[None]:
-    columns, layouts = list(formats._COLUMN_SETS), list(LAYOUTS)
-    for blocks in BLOCKS.values():
-        for block in blocks:
-            exec(block, {"__name__": "extension"})
-    yield
-    DISTRIBUTIONS.unregister("triangular")
-    REGISTERED_METRICS.unregister("word_overlap")
-    EXECUTORS.unregister("traced")
+    columns, layouts = list(formats._COLUMN_SETS), list(choices._LAYOUTS)
+    with restored(DISTRIBUTIONS, REGISTERED_METRICS, EXECUTORS):
+        for blocks in BLOCKS.values():
+            for block in blocks:
+                exec(block, {"__name__": "extension"})
+        yield
     formats._COLUMN_SETS[:] = columns
-    LAYOUTS[:] = layouts
+    choices._LAYOUTS[:] = layouts
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_cluster_table_keeps_the_weighted_means_of_rows() -> None:
 
 def test_items_without_clusters_are_clusters_of_one() -> None:
     values, _ = arms(3, 40)
-    assert cluster_table(values, np.ones_like(values)) == pytest.approx(values, rel=1e-10)
+    assert cluster_table(values, np.ones_like(values), None) == pytest.approx(values, rel=1e-10)
 
 
 def test_standard_error_over_unequal_clusters_matches_the_jackknife() -> None:

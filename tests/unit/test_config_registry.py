@@ -91,6 +91,36 @@ def test_a_broken_entry_point_raises_every_time(
             colors.names()
 
 
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("no_such_package:GREEN", "color 'green' of the package .* cannot be imported"),
+        (f"{__name__}:BLUE", "color 'blue' is registered twice"),
+    ],
+)
+def test_the_message_on_a_broken_entry_point_does_not_change(
+    colors: Registry[Color], monkeypatch: pytest.MonkeyPatch, broken: str, message: str
+) -> None:
+    installed(monkeypatch, ("blue", f"{__name__}:BLUE"), ("green", broken))
+    for _ in range(2):
+        with pytest.raises(UsageError, match=message):
+            colors.names()
+
+
+def test_a_module_of_an_entry_point_may_register_more_when_it_is_imported(
+    colors: Registry[Color], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(monkeypatch, ("blue", f"{__name__}:BLUE"))
+    load = EntryPoint.load
+
+    def load_and_register(entry_point: EntryPoint) -> object:
+        colors.register(Color("green"))
+        return load(entry_point)
+
+    monkeypatch.setattr(EntryPoint, "load", load_and_register)
+    assert colors.names() == ("red", "amber", "green", "blue")
+
+
 def test_an_installed_package_adds_a_noise_to_a_new_process(tmp_path: Path) -> None:
     package = tmp_path / "lap.py"
     package.write_text(

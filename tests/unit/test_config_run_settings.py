@@ -8,6 +8,7 @@ import pytest
 from neftune_cli.config.executors import EXECUTORS, ExecutorDeclaration, register_executor
 from neftune_cli.config.run_settings import Keep, OnOom, Retry, SweepSettings, TrialSettings, sweep_settings
 from neftune_cli.errors import UsageError
+from tests.registries import restored
 
 DEFAULTS = {
     "workers": "auto",
@@ -174,14 +175,11 @@ def test_resources_of_a_trial_are_whole_or_a_fraction_of_one(number: float, monk
 
 
 def test_two_executors_may_read_the_same_option() -> None:
-    for name in ("first", "second"):
-        register_executor(ExecutorDeclaration(name, "for this test", make=lambda **_: None, settings=("address",)))  # type: ignore[arg-type]
-    try:
+    with restored(EXECUTORS):
+        for name in ("first", "second"):
+            register_executor(ExecutorDeclaration(name, "for this test", make=lambda **_: None, settings=("address",)))  # type: ignore[arg-type]
         assert sweep_settings({**DEFAULTS, "executor": "first", "address": "a"}).executor_settings == {"address": "a"}
         assert sweep_settings({**DEFAULTS, "executor": "second", "address": "a"}).executor_settings == {"address": "a"}
-    finally:
-        EXECUTORS.unregister("first")
-        EXECUTORS.unregister("second")
 
 
 @pytest.mark.parametrize(

@@ -175,10 +175,12 @@ def test_the_share_of_bad_rows_is_that_of_the_whole_data_set() -> None:
     train, held_out, probe = (*good[:80],), (*good[80:], *bad), (*good[:5], bad[0])
     parts = [(part, 500) for part in (train, held_out, probe)]
     inputs = InputSpec(skip_bad_rows=True, max_bad_share=0.02)
-    results = tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs)
+    results = tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs, vocabulary=None)
     assert [(len(result.examples), result.bad_rows) for result in results] == [(80, 0), (18, 2), (5, 1)]
     with pytest.raises(UsageError, match=r"2\.0% of the rows cannot be used \(2 of 100 examples"):
-        tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs.model_copy(update={"max_bad_share": 0.01}))
+        tokenize_parts(
+            parts, tokenizer_with(BAD), inputs=inputs.model_copy(update={"max_bad_share": 0.01}), vocabulary=None
+        )
 
 
 def test_bad_rows_of_reading_and_of_rendering_have_one_limit() -> None:
@@ -191,10 +193,16 @@ def test_bad_rows_of_reading_and_of_rendering_have_one_limit() -> None:
     rows = replace(NO_BAD_ROWS, total=100, bad=4, bad_rows=unread)
     inputs = InputSpec(dataset="mine.jsonl", skip_bad_rows=True, max_bad_share=0.07)
     parts = [(good + bad, 500)]
-    (result,) = tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs, rows=rows)
+    (result,) = tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs, vocabulary=None, rows=rows)
     assert (len(result.examples), result.bad_rows) == (93, 3)
     with pytest.raises(UsageError) as error:
-        tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs.model_copy(update={"max_bad_share": 0.06}), rows=rows)
+        tokenize_parts(
+            parts,
+            tokenizer_with(BAD),
+            inputs=inputs.model_copy(update={"max_bad_share": 0.06}),
+            vocabulary=None,
+            rows=rows,
+        )
     first, *others = str(error.value).splitlines()
     assert first == (
         "mine.jsonl: 7.0% of the rows cannot be used (4 of 100 rows cannot be read and 3 of 96 examples cannot be "
@@ -207,5 +215,10 @@ def test_bad_rows_of_all_parts_are_reported_at_once() -> None:
     one, two = (example_of(answer, ("user", "bad")) for answer in ("1", "2"))
     located = [replace(one, place="mine.jsonl, line 12", id="1"), replace(two, place="mine.jsonl, line 3", id="2")]
     with pytest.raises(UsageError) as error:
-        tokenize_parts([(located[:1], 500), (located[1:], 500), (located[:1], 500)], tokenizer_with(BAD))
+        tokenize_parts(
+            [(located[:1], 500), (located[1:], 500), (located[:1], 500)],
+            tokenizer_with(BAD),
+            inputs=None,
+            vocabulary=None,
+        )
     assert str(error.value).startswith("mine.jsonl, line 3, line 12: the model's chat template rejects a conversation")

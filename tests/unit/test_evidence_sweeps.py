@@ -19,6 +19,7 @@ from neftune_cli.metrics import HELD_OUT_RESPONSES, REGISTERED_METRICS, Margin, 
 from neftune_cli.records import EvalMetrics, TrialRecord
 from neftune_cli.store import SweepFolder
 from tests.finished_trials import write_failed_trial, write_trial
+from tests.registries import restored
 
 Records = list[TrialRecord]
 RECIPE = recipe_identity(resolve_sweep(None, {}).train)
@@ -281,13 +282,11 @@ def test_a_copy_of_a_trial_from_before_a_metric_was_registered_is_the_same_trial
 ) -> None:
     older = _sweep(tmp_path / "one", hand_made_records)
     metric = Metric("words", "Words", "", None, 1, Margin(1), HELD_OUT_RESPONSES, score=lambda *_: 1.0)
-    register_metric(metric)
-    try:
+    with restored(REGISTERED_METRICS):
+        register_metric(metric)
         scores = {record.trial: EvalMetrics(**record.eval.model_dump(), words=1.0) for record in hand_made_records}
         newer = [record.model_copy(update={"eval": scores[record.trial]}) for record in hand_made_records]
         (found,) = sweep_evidence([older, _sweep(tmp_path / "two", newer)])
-    finally:
-        REGISTERED_METRICS.unregister("words")
 
     assert len(found.trials) == 7
 

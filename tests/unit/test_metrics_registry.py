@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from neftune_cli.reporting.documents import OutputFormat, document
 from neftune_cli.reporting.reports import render_page
 from neftune_cli.store import SweepFolder
 from tests.finished_trials import write_trial
+from tests.registries import restored, without
 
 TEXT_FORMATS = (OutputFormat.TABLE, OutputFormat.MARKDOWN, OutputFormat.LATEX)
 REFERENCES = ("a b c d", "e f g h")
@@ -76,20 +76,10 @@ DISTINCT_WORDS = Metric(
 
 @pytest.fixture(autouse=True)
 def registered_metrics() -> Iterator[None]:
-    register_metric(SHARED_WORDS)
-    register_metric(DISTINCT_WORDS)
-    yield
-    REGISTERED_METRICS.unregister("shared_words")
-    REGISTERED_METRICS.unregister("distinct_words")
-
-
-@contextmanager
-def unregistered(metric: Metric) -> Iterator[None]:
-    REGISTERED_METRICS.unregister(metric.key)
-    try:
+    with restored(REGISTERED_METRICS):
+        register_metric(SHARED_WORDS)
+        register_metric(DISTINCT_WORDS)
         yield
-    finally:
-        REGISTERED_METRICS.register(metric)
 
 
 def generations(alpha: float) -> list[Generation]:
@@ -215,7 +205,7 @@ def test_metrics_of_training_prompts_are_derived() -> None:
 def test_trials_from_before_the_registration_lack_the_metric(
     unstarted: SweepFolder, hand_made_records: list[TrialRecord]
 ) -> None:
-    with unregistered(SHARED_WORDS):
+    with without(REGISTERED_METRICS, "shared_words"):
         write_trials(unstarted, hand_made_records[1], alpha=0.0)
     write_trials(unstarted, hand_made_records[1], alpha=5.0)
     unstarted.write_tables()
@@ -226,7 +216,7 @@ def test_trials_from_before_the_registration_lack_the_metric(
 
 
 def test_a_record_keeps_a_metric_that_is_no_longer_registered(sweep: SweepFolder) -> None:
-    with unregistered(SHARED_WORDS):
+    with without(REGISTERED_METRICS, "shared_words"):
         assert {one.eval.model_dump()["shared_words"] for one in sweep.records()} == {0.25, 0.625}
         sweep.write_tables()
         assert "shared_words" in (sweep.path / "eval.csv").read_text()
@@ -234,7 +224,7 @@ def test_a_record_keeps_a_metric_that_is_no_longer_registered(sweep: SweepFolder
 
 
 def test_records_without_registered_metrics_have_the_fields_of_the_schema() -> None:
-    with unregistered(SHARED_WORDS), unregistered(DISTINCT_WORDS):
+    with without(REGISTERED_METRICS, "shared_words", "distinct_words"):
         assert tuple(aggregate_scores(generations(0.0)).model_dump()) == EVAL_METRICS
         assert tuple(generations(0.0)[0].model_dump()) == tuple(Generation.model_fields)
 

@@ -10,6 +10,7 @@ from scipy import stats
 from neftune_cli.config.noises import DISTRIBUTIONS, Draw, NoiseDistribution, register_noise
 from neftune_cli.errors import UsageError
 from neftune_cli.noise.draws import NoiseStream
+from tests.registries import restored
 
 CPU = torch.device("cpu")
 NOISES = tuple(DISTRIBUTIONS)
@@ -118,8 +119,8 @@ def registered() -> Iterator[Callable[[Draw | str], None]]:
     def register(draw: Draw | str) -> None:
         register_noise(NoiseDistribution("laplace", "double exponential", draw))
 
-    yield register
-    DISTRIBUTIONS.unregister("laplace")
+    with restored(DISTRIBUTIONS):
+        yield register
 
 
 @pytest.mark.parametrize("by_name", [False, True])

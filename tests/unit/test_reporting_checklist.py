@@ -352,7 +352,7 @@ def test_document_reads_the_files_of_the_evidence(tmp_path: Path) -> None:
     assert document([comparison()], OutputFormat.CHECKLIST) == checklist_markdown(comparison(), RunFiles())
     with_files = document([comparison()] * 2, OutputFormat.CHECKLIST, evidence=[evidence] * 2)
     assert with_files == "\n".join([checklist_markdown(comparison(), FULL)] * 2)
-    assert to_checklist([]) == ""
+    assert to_checklist([], []) == ""
 
 
 def texts(whole: Comparison, files: RunFiles) -> dict[str, str]:

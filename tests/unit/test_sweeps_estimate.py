@@ -239,7 +239,9 @@ def costed(folder: SweepFolder, calibrations: Sequence[Calibration], **given: An
     states = states_of(plan, folder, retry_failed=False)
     missing = [trial for trial in plan.trials if states[trial.id] in ("to run", "to resume")]
     estimate = combined_estimate(missing, plan.trials, folder, calibrations, workers=2)
-    return costed_plan(plan, folder, states, estimate, **given)
+    return costed_plan(
+        plan, folder, states, estimate, **{"hourly_rate": None, "available_memory": None, "notes": (), **given}
+    )
 
 
 def test_the_plan_has_the_state_and_the_cost_of_each_trial(tmp_path: Path) -> None:

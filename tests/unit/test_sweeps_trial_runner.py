@@ -220,11 +220,11 @@ from neftune_cli.training.hardware import reset_peak_memory, peak_memory_bytes
 
 size = 400 * 2**20
 bytearray(size)[::4096] = b"x" * (size // 4096)
-before = peak_memory_bytes()
-reset_peak_memory()
-assert peak_memory_bytes() < before - size // 2
+before = peak_memory_bytes("cpu")
+reset_peak_memory("cpu")
+assert peak_memory_bytes("cpu") < before - size // 2
 block = b"x" * size
-assert peak_memory_bytes() > before - size // 2
+assert peak_memory_bytes("cpu") > before - size // 2
 """
 
 

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from neftune_cli.commands.export import ExportTarget
 from neftune_cli.config.identity import recipe_identity
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.run_settings import LiveTracker
-from neftune_cli.records import TrialRecord
-from neftune_cli.store import SweepFolder
+from neftune_cli.records import CurvePoint, TrialRecord
+from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.store.manifest import GitState, Hardware, Manifest
 from neftune_cli.trackers.runs import tracked_runs
 from tests.finished_trials import write_trial
@@ -69,6 +71,21 @@ def test_runs_have_the_circumstances_of_their_sweep(tmp_path: Path, hand_made_re
         "git.commit": "60a43880",
         "git.dirty": True,
     }
+
+
+def test_a_run_has_a_curve_of_every_loss_and_of_the_learning_rate(
+    tmp_path: Path, hand_made_records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LaterPoint(CurvePoint):
+        eval_loss_of_later_version: float
+
+    values = {"train_loss": 2.0, "eval_loss": 1.5, "learning_rate": 0.001, "train_loss_clean": 1.75}
+    point = LaterPoint(step=3, epoch=0.5, tokens=90, eval_examples=8, eval_loss_of_later_version=1.25, **values)
+    monkeypatch.setattr(TrialFolder, "curve", lambda _: [point])
+
+    first, *_ = tracked_runs(_sweep(tmp_path / "one", hand_made_records))
+
+    assert first.curves == [(3, {**values, "eval_loss_of_later_version": 1.25})]
 
 
 def _with_small_batches(record: TrialRecord) -> TrialRecord:

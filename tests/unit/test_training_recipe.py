@@ -33,7 +33,7 @@ def test_a_number_gets_the_type_of_its_field(tmp_path: Path, name: str, given: f
 
 
 def test_accumulation_steps_with_a_point_count_as_a_whole_number() -> None:
-    accumulated = halved_batch(TrainSpec(**RECIPE, sft={"gradient_accumulation_steps": 3.0}), halvings=1)
+    accumulated = halved_batch(TrainSpec(**RECIPE, sft={"gradient_accumulation_steps": 3.0}), halvings=1, processes=1)
     assert accumulated == (2, 6)
     assert all(type(number) is int for number in accumulated)
 

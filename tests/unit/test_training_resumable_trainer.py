@@ -108,7 +108,7 @@ def test_halved_batches_give_the_same_losses(halvings: tuple[int, ...], batch_si
 
 
 def test_halvings_multiply_the_configured_gradient_accumulation() -> None:
-    assert halved_batch(trial_of(batch_size=8, gradient_accumulation_steps=3).spec.train, 2) == (2, 12)
+    assert halved_batch(trial_of(batch_size=8, gradient_accumulation_steps=3).spec.train, 2, processes=1) == (2, 12)
 
 
 def test_loss_that_is_not_finite_does_not_affect_other_steps(tmp_path: Path) -> None:

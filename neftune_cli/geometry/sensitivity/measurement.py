@@ -140,8 +140,8 @@ def measure_sensitivity(
     alphas: Sequence[float],
     *,
     names: tuple[str, str],
-    noise: str = "uniform",
-    seed: int = 0,
+    noise: str,
+    seed: int,
 ) -> Sensitivity:
     """Add one draw of noise, scaled by every alpha, to the examples' embeddings and measure the effects.
 

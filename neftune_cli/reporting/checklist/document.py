@@ -72,7 +72,7 @@ def seed_table(comparison: Comparison) -> SeedTable:
     return SeedTable(f"{metric.name}{unit} of each trial.", tuple(by_arm), rows)
 
 
-def to_checklist(comparisons: Sequence[Comparison], evidence: Sequence[Evidence] = ()) -> str:
+def to_checklist(comparisons: Sequence[Comparison], evidence: Sequence[Evidence]) -> str:
     """Return the checklists in Markdown, one after another, ending with a line break.
 
     Args:

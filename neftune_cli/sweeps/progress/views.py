@@ -48,6 +48,10 @@ class TrialView:
     tokens_per_second: float | None = None
     seconds: float | None = None
     """Time of all attempts, without lost work."""
+    seconds_in_all: float | None = None
+    """Time of all attempts, with lost work."""
+    side_by_side: int | None = None
+    """Number of trials that could run in parallel."""
     seconds_left: float | None = None
     eval_loss: float | None = None
     """Held-out loss of a finished trial."""
@@ -56,6 +60,8 @@ class TrialView:
     attempts: int = 0
     peak_memory: int | None = None
     """Bytes."""
+    parameters: int | None = None
+    trained_parameters: int | None = None
     host: str = ""
     process: int | None = None
     started: str = ""
@@ -152,21 +158,9 @@ def seconds_since(moment: str) -> float | None:
 
 
 def _with_status(view: TrialView, status: TrialStatus) -> TrialView:
-    return replace(
-        view,
-        phase=status.phase,
-        step=status.step,
-        steps=status.steps or view.steps,
-        loss=status.loss,
-        tokens_per_second=status.tokens_per_second,
-        seconds=status.seconds,
-        attempts=status.attempts,
-        peak_memory=status.peak_memory,
-        host=status.host,
-        process=status.process,
-        started=status.started,
-        updated=status.updated,
-    )
+    """Return a view with every field of `state.json`, except for the state and its reason, which depend on others."""
+    recorded = status.model_dump(exclude={"schema_version", "trial", "state", "reason"})
+    return replace(view, **{**recorded, "steps": status.steps or view.steps})
 
 
 def _state(snapshot: TrialSnapshot) -> ObservedState:
