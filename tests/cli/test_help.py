@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from neftune_cli.config.recipes import default_recipe
 
 from neftune_cli.cli import SUMMARIES, command_function, load_command
 from neftune_cli.commands.help_page import paragraphs
 from neftune_cli.config.executors import EXECUTORS, ExecutorDeclaration
+from neftune_cli.config.resolve import default_recipe
 from neftune_cli.config.spec import (
     DEFAULT_ALPHAS,
     DEFAULT_LOOKS,
