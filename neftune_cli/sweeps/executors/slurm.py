@@ -138,7 +138,7 @@ class SlurmCluster:
             ids = {task.trial.id: job.job_id for task, job in zip(tasks, jobs, strict=True) if task.trial}
             sweep.write_jobs(folder, ids)
         self._queue.forget()
-        return [self._job(job, folder) for job in jobs]
+        return [self._job(job, folder, submitted=time.monotonic()) for job in jobs]
 
     def _executor(self, folder: Path, name: str) -> Any:
         import submitit
@@ -169,8 +169,8 @@ class SlurmCluster:
 
         return submitit.LocalJob(folder, job_id) if self._is_local else submitit.SlurmJob(folder, job_id)
 
-    def _job(self, job: "Job[WorkerMessage]", folder: Path) -> "SlurmJob":
-        return SlurmJob(job, folder, None if self._is_local else self._queue)
+    def _job(self, job: "Job[WorkerMessage]", folder: Path, submitted: float = float("-inf")) -> "SlurmJob":
+        return SlurmJob(job, folder, None if self._is_local else self._queue, submitted)
 
 
 _KIND_OF_NODE = "cluster partition gres gpus_per_node constraint nodelist exclude account qos reservation".split()
@@ -184,6 +184,8 @@ class SlurmJob:
     job: "Job[WorkerMessage]"
     folder: Path
     queue: "_Queue | None"
+    submitted: float
+    """Time of the submission; before all times of this process if an earlier command submitted the job."""
     _gone_since: float = field(default=0.0, init=False)
     _answer: WorkerMessage | None = field(default=None, init=False)
 
@@ -197,7 +199,7 @@ class SlurmJob:
         """Return whether the job waits or runs."""
         if self.queue is None:
             return _is_running(self.job)
-        return self.queue.is_active(self.job.job_id)
+        return self.queue.is_active(self.job.job_id, self.submitted)
 
     def result(self) -> WorkerMessage | None:
         """Return the answer, or None while the job waits or runs."""
@@ -248,13 +250,16 @@ class _Queue:
 
     def __init__(self) -> None:
         self._states: dict[str, str] = {}
-        self._asked = float("-inf")
+        self._asked = self._answered = float("-inf")
 
-    def is_active(self, job_id: str) -> bool:
-        """Return whether a job is in the queue. If squeue does not answer, the last answer counts."""
+    def is_active(self, job_id: str, submitted: float) -> bool:
+        """Return whether a job is in the queue, as it is until an answer of squeue after its submission lacks it.
+
+        If squeue does not answer, the last answer counts.
+        """
         if time.monotonic() - self._asked > _QUEUE_SECONDS:
             self._ask()
-        return job_id in self._states
+        return self._answered <= submitted or job_id in self._states
 
     def last_state(self, job_id: str) -> str:
         """Return the state in which a job ended, or an empty string if SLURM keeps no account."""
@@ -267,13 +272,16 @@ class _Queue:
 
     def _ask(self) -> None:
         command = ["squeue", "--me", "--array", "--noheader", "--format=%i %T"]
+        begin = time.monotonic()
         try:
             found = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
         except (OSError, subprocess.TimeoutExpired):
             return
+        finally:
+            self._asked = time.monotonic()
         if found.returncode == 0:
             self._states = dict(line.split(maxsplit=1) for line in found.stdout.splitlines() if " " in line.strip())
-            self._asked = time.monotonic()
+            self._answered = begin
 
     def forget(self) -> None:
         """Ask again at the next call."""
