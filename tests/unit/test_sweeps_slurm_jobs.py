@@ -1,7 +1,7 @@
 """Jobs of SLURM as its commands report them: squeue answers or fails, and scancel ends jobs. submitit is not needed."""
 
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from neftune_cli.sweeps.executors import slurm
-from neftune_cli.sweeps.executors.slurm import SlurmJob, _Queue
+from neftune_cli.sweeps.executors.slurm import SlurmCluster, SlurmJob, _Queue
+from neftune_cli.sweeps.executors.slurm_job import cancelled_mark
 
 
 class Commands:
@@ -19,8 +20,8 @@ class Commands:
         self.answers = iter(answers)
         self.calls: list[list[str]] = []
 
-    def __call__(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        self.calls.append(command)
+    def __call__(self, command: Sequence[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        self.calls.append(list(command))
         text = next(self.answers) if command[0] == "squeue" else ""
         return subprocess.CompletedProcess(command, 0 if text is not None else 1, text or "", "")
 
@@ -41,7 +42,7 @@ def squeue(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def job(job_id: str, folder: Path, queue: _Queue, submitted: float = float("-inf")) -> SlurmJob:
     paths = SimpleNamespace(result_pickle=folder / f"{job_id}.pkl", stderr=folder / f"{job_id}.err")
-    return SlurmJob(SimpleNamespace(job_id=job_id, paths=paths), folder, queue, submitted)  # type: ignore[arg-type]
+    return SlurmJob(SimpleNamespace(job_id=job_id, paths=paths), folder, queue, submitted)
 
 
 def test_jobs_are_active_while_squeue_lists_them(squeue: Any) -> None:
@@ -86,3 +87,21 @@ def test_a_failing_squeue_is_asked_once_for_all_jobs(
     monkeypatch.setattr(slurm, "_QUEUE_SECONDS", 600.0)
     assert all(job(str(n), tmp_path, queue).is_active() for n in range(5))
     assert [command[0] for command in commands.calls] == ["squeue"]
+
+
+@pytest.mark.parametrize(("at_once", "options"), [(False, [[]]), (True, [["--signal=KILL"], []])])
+def test_jobs_are_cancelled_with_one_command_although_their_folder_is_gone(
+    squeue: Any, tmp_path: Path, at_once: bool, options: list[list[str]]
+) -> None:
+    commands = squeue(*["7 RUNNING\n8 PENDING\n"] * 3)
+    cluster, queue = SlurmCluster({}), _Queue()
+    cluster.cancel([job(one, tmp_path / "gone", queue) for one in ("7", "8", "9")], at_once=at_once)
+    assert [command[1:] for command in commands.calls if command[0] == "scancel"] == [
+        [*one, "7", "8"] for one in options
+    ]
+
+
+def test_jobs_on_an_intact_disk_are_marked_as_cancelled(squeue: Any, tmp_path: Path) -> None:
+    squeue("7 RUNNING\n")
+    SlurmCluster({}).cancel([job("7", tmp_path, _Queue())], at_once=False)
+    assert cancelled_mark(tmp_path, "7").exists()

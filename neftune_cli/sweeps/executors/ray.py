@@ -37,7 +37,7 @@ CLOSE_SECONDS = 5.0
 
 def make_ray_executor(
     address: str | None = None, gpus_per_trial: float | None = None, cpus_per_trial: float | None = None
-) -> ClusterExecutor:
+) -> "ClusterExecutor[RayJob | CopiedTrial]":
     """Return an executor whose tasks have these resources."""
     return ClusterExecutor(RayCluster(address, gpus_per_trial, cpus_per_trial))
 
@@ -93,6 +93,12 @@ class RayCluster:
     def submit(self, tasks: Sequence[ClusterTask]) -> Sequence["RayJob | CopiedTrial"]:
         """Start tasks."""
         return [self._copied(one) if one.folder and not self._shares_disk else self._started(one) for one in tasks]
+
+    def cancel(self, tasks: Sequence["RayJob | CopiedTrial"], *, at_once: bool) -> None:
+        """Cancel tasks. If some cannot be cancelled, one of their errors is raised at the end."""
+        with ExitStack() as stack:
+            for one in tasks:
+                stack.callback(one.cancel, at_once=at_once)
 
     def close(self) -> None:
         """Leave the cluster, and end it if this command has started it."""

@@ -42,10 +42,13 @@ SIGNAL_SECONDS = 90
 RESULT_SECONDS = 15.0
 """Time after the end of a job in which its result may become visible on a shared disk."""
 _QUEUE_SECONDS = 5.0
+_COMMAND_SECONDS = 30.0
 _LOST_STATES = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "REVOKED")
 
 
-def make_slurm_executor(slurm: Mapping[str, SlurmValue] | None = None, *, detach: bool = False) -> ClusterExecutor:
+def make_slurm_executor(
+    slurm: Mapping[str, SlurmValue] | None = None, *, detach: bool = False
+) -> "ClusterExecutor[SlurmJob]":
     """Return an executor whose jobs have these settings."""
     return ClusterExecutor(SlurmCluster(slurm or {}), detached=detach)
 
@@ -123,6 +126,20 @@ class SlurmCluster:
         new = dict(zip(rest, self._submit([tasks[index] for index in rest]), strict=True)) if rest else {}
         return [(adopted | new)[index] for index in range(len(tasks))]
 
+    def cancel(self, tasks: Sequence["SlurmJob"], *, at_once: bool) -> None:
+        """Cancel jobs. SLURM ends each one after the time `KillWait`, in which its trial writes a checkpoint."""
+        active = [one for one in tasks if one.result() is None]
+        for one in active:
+            one.mark_cancelled()
+        ids = [one.job.job_id for one in active]
+        if self._is_local:
+            for process in ids:
+                with suppress(ProcessLookupError):
+                    os.kill(int(process), signal.SIGTERM)
+        elif ids:
+            for options in [["--signal=KILL"], []] if at_once else [[]]:
+                _answer_of("scancel", *options, *ids)
+
     def close(self) -> None:
         """Do nothing: there is no connection."""
 
@@ -191,9 +208,10 @@ class SlurmJob:
 
     def has_result(self) -> bool:
         """Return whether the job has written its result."""
-        with suppress(OSError):  # makes a network drive look again
-            os.scandir(self.folder).close()
-        return bool(self.job.paths.result_pickle.exists())
+        with suppress(OSError):  # while a network drive does not answer, there is no result
+            os.scandir(self.folder).close()  # makes the drive look again
+            return bool(self.job.paths.result_pickle.exists())
+        return False
 
     def is_active(self) -> bool:
         """Return whether the job waits or runs."""
@@ -207,17 +225,10 @@ class SlurmJob:
             self._answer = self._read() if self.has_result() else self._lost()
         return self._answer
 
-    def cancel(self, *, at_once: bool) -> None:
-        """Cancel the job. SLURM ends it after the time `KillWait`, in which the trial writes a checkpoint."""
-        if self.result() is not None:
-            return
-        cancelled_mark(self.folder, self.job.job_id).touch()
-        if self.queue is None:
-            with suppress(ProcessLookupError):
-                os.kill(int(self.job.job_id), signal.SIGTERM)
-            return
-        for options in [["--signal=KILL"], []] if at_once else [[]]:
-            subprocess.run(["scancel", *options, self.job.job_id], check=False, capture_output=True)
+    def mark_cancelled(self) -> None:
+        """Tell the job that a coming SIGTERM is the end of its sweep, and no preemption."""
+        with suppress(OSError):  # the results folder may be gone, or its disk full
+            cancelled_mark(self.folder, self.job.job_id).touch()
 
     def _read(self) -> WorkerMessage:
         try:
@@ -263,29 +274,29 @@ class _Queue:
 
     def last_state(self, job_id: str) -> str:
         """Return the state in which a job ended, or an empty string if SLURM keeps no account."""
-        command = ["sacct", "--noheader", "--allocations", "--format=State", "--parsable2", f"--jobs={job_id}"]
-        try:
-            found = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
-        except (OSError, subprocess.TimeoutExpired):
-            return ""
-        return found.stdout.split()[0] if found.returncode == 0 and found.stdout.split() else ""
+        found = _answer_of("sacct", "--noheader", "--allocations", "--format=State", "--parsable2", f"--jobs={job_id}")
+        return found.split()[0] if found and found.split() else ""
 
     def _ask(self) -> None:
-        command = ["squeue", "--me", "--array", "--noheader", "--format=%i %T"]
         begin = time.monotonic()
-        try:
-            found = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
-        except (OSError, subprocess.TimeoutExpired):
-            return
-        finally:
-            self._asked = time.monotonic()
-        if found.returncode == 0:
-            self._states = dict(line.split(maxsplit=1) for line in found.stdout.splitlines() if " " in line.strip())
+        found = _answer_of("squeue", "--me", "--array", "--noheader", "--format=%i %T")
+        self._asked = time.monotonic()
+        if found is not None:
+            self._states = dict(line.split(maxsplit=1) for line in found.splitlines() if " " in line.strip())
             self._answered = begin
 
     def forget(self) -> None:
         """Ask again at the next call."""
         self._asked = float("-inf")
+
+
+def _answer_of(*command: str) -> str | None:
+    """Return the output of a command of SLURM; None if it fails or does not end in time."""
+    try:
+        found = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_COMMAND_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout if found.returncode == 0 else None
 
 
 def _call(request: SlurmRequest) -> WorkerMessage:
