@@ -105,10 +105,10 @@ class LocalExecutor:
     ) -> None:
         try:
             if kind is not None and issubclass(kind, KeyboardInterrupt):
-                self.kill()
+                self._kill_all()
             self._shut_down(self._slots)
         except BaseException:
-            self.kill()
+            self._kill_all()
             raise
         finally:
             for slot in self._slots:
@@ -194,8 +194,7 @@ class LocalExecutor:
         for worker in self._workers():
             worker.send({"request": "stop"})
 
-    def kill(self) -> None:
-        """Kill all workers. `wait` reports a `WorkerDied` for each running trial."""
+    def _kill_all(self) -> None:
         self._is_stopping = True
         for worker in self._workers():
             worker.kill()
