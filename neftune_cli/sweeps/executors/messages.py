@@ -64,6 +64,8 @@ def trial_event(trial: Trial, message: WorkerMessage) -> Event:
         case "finished":
             record = _optional(TrialRecord, message.get("record"))
             return Finished(trial, record, failure_in(message), message["seconds"])
+        case "failed":  # outside the trial
+            return Finished(trial, None, failure_in(message), 0.0)
         case "died":
             details = {name: message[name] for name in _DEATH if name in message}
             return WorkerDied(trial, message["reason"], **details)

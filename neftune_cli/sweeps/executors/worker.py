@@ -161,12 +161,13 @@ class _RequestHandler:
 
     def _trial(self, request: WorkerMessage) -> None:
         """Run a trial, and report an exception as its failure."""
-        _import_trainer()
-        job = from_json(Job, request["job"])
         folder = self._folders.setdefault(request["folder"], SweepFolder(Path(request["folder"])))
         started = time.monotonic()
-        self._reader.trial_is_running.set()
         try:
+            _import_trainer()
+            job = from_json(Job, request["job"])
+            started = time.monotonic()
+            self._reader.trial_is_running.set()
             record = self._runner.run(job, folder, self._stop, on_lease=lambda: self._events.send("started", request))
         except Exception as error:
             result: dict[str, Any] = {"failure": to_json(failure(error, folder.path))}
