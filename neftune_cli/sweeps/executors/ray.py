@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, UsageError, first_line
 from neftune_cli.store import SweepFolder
 from neftune_cli.store.copies import mark
 from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
@@ -160,10 +160,9 @@ def _signals_kept() -> Iterator[None]:
 
 
 def _connection_problem(address: str | None, error: Exception) -> Problem:
-    first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-    what = f"There is no Ray cluster at {address or 'the default address'}, or it refuses the connection: {first_line}."
+    where = address or "the default address"
     return Problem(
-        what,
+        f"There is no Ray cluster at {where}, or it refuses the connection: {first_line(error)}.",
         "Start one with `ray start --head`, give the address of its head node, or leave out --address. If the cluster "
         "has token authentication, set RAY_AUTH_MODE=token here, with its token in ~/.ray/auth_token.",
     )
