@@ -1,5 +1,6 @@
 """The executor for clusters with a scripted scheduler: events, limits, stops and detached trials."""
 
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Finished, Job, LeasedElsewhere, Started, WorkerDied
 from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage
-from neftune_cli.sweeps.executors.ray import RayCluster
+from neftune_cli.sweeps.executors.ray import RayCluster, _check_reachable
 from neftune_cli.sweeps.failures import STOPPED
 from neftune_cli.sweeps.inspection import ClusterSlots, resolved_evaluation
 from neftune_cli.training.trial import Trial
@@ -177,3 +178,27 @@ def test_a_task_of_ray_that_cannot_be_cancelled_does_not_keep_the_others_alive(a
     with pytest.raises(OSError, match="unreachable"):
         RayCluster().cancel([Task("first"), Task("unreachable"), Task("last")], at_once=at_once)  # type: ignore[list-item]
     assert sorted(cancelled) == [("first", at_once), ("last", at_once)]
+
+
+@pytest.mark.parametrize(
+    ("address", "connected"),
+    [
+        ("ray://head:10001", [("head", 10001)]),
+        ("10.0.0.7:6379", [("10.0.0.7", 6379)]),
+        ("[fe80::7]:6379", [("fe80::7", 6379)]),
+        ("auto", []),
+        (None, []),
+    ],
+)
+def test_the_head_node_of_ray_is_tried_at_its_address(
+    address: str | None, connected: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[tuple[str, int]] = []
+
+    def connect(where: tuple[str, int], seconds: float) -> socket.socket:
+        tried.append(where)
+        return socket.socket()
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    _check_reachable(address)
+    assert tried == connected
