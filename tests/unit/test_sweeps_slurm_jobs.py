@@ -1,5 +1,6 @@
 """Jobs of SLURM as its commands report them: squeue answers or fails, and scancel ends jobs. submitit is not needed."""
 
+import os
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 
 from neftune_cli.sweeps.executors import slurm
-from neftune_cli.sweeps.executors.slurm import SlurmCluster, SlurmJob, _Queue
+from neftune_cli.sweeps.executors.slurm import SlurmCluster, SlurmJob, _package_found_by_jobs, _Queue
 from neftune_cli.sweeps.executors.slurm_job import cancelled_mark
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 class Commands:
@@ -105,3 +108,22 @@ def test_jobs_on_an_intact_disk_are_marked_as_cancelled(squeue: Any, tmp_path: P
     squeue("7 RUNNING\n")
     SlurmCluster({}).cancel([job("7", tmp_path, _Queue())], at_once=False)
     assert cancelled_mark(tmp_path, "7").exists()
+
+
+@pytest.mark.parametrize("before", [None, "/some/libraries"])
+def test_submitted_jobs_find_the_package_and_the_environment_of_the_command_is_restored(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if before is None:
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+    else:
+        monkeypatch.setenv("PYTHONPATH", before)
+    monkeypatch.setattr("sys.path", ["/usr/lib/python3/dist-packages"])
+
+    def submit() -> None:
+        assert os.environ["PYTHONPATH"].split(os.pathsep) == [str(REPOSITORY), *([before] if before else [])]
+        raise OSError("sbatch")
+
+    with pytest.raises(OSError, match="sbatch"), _package_found_by_jobs():
+        submit()
+    assert os.environ.get("PYTHONPATH") == before

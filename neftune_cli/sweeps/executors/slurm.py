@@ -149,7 +149,7 @@ class SlurmCluster:
         folder.mkdir(parents=True, exist_ok=True)
         executor = self._executor(folder, f"neftune-{sweep.name if sweep else tasks[0].name}")
         requests = [SlurmRequest(task.request, task.threads, str(folder)) for task in tasks]
-        with _submission_errors():
+        with _submission_errors(), _package_found_by_jobs():
             jobs = executor.map_array(_call, requests) if len(requests) > 1 else [executor.submit(requests[0])]
         if sweep:
             ids = {task.trial.id: job.job_id for task, job in zip(tasks, jobs, strict=True) if task.trial}
@@ -160,7 +160,6 @@ class SlurmCluster:
     def _executor(self, folder: Path, name: str) -> Any:
         import submitit
 
-        os.environ.update(with_this_package(os.environ))
         parameters = sbatch_parameters(self._settings, name=name, parallel=self._parallel)
         if self._is_local:
             local = submitit.LocalExecutor(folder, max_num_timeout=MAX_REQUEUES)
@@ -314,6 +313,20 @@ def _is_running(job: "Job[WorkerMessage]") -> bool:
         found = psutil.Process(int(job.job_id))
         return found.status() != psutil.STATUS_ZOMBIE and any("submitit" in part for part in found.cmdline())
     return False
+
+
+@contextmanager
+def _package_found_by_jobs() -> Iterator[None]:
+    """Let jobs that are submitted in the context find this package. They inherit the environment of this process."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ.update(with_this_package(os.environ))
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("PYTHONPATH", None)
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 @contextmanager
