@@ -1,5 +1,6 @@
-"""The process of the program: its command line, for messages that repeat it, and its settings of libraries."""
+"""The process of the program: its command line, for messages that repeat it, and the environment of its processes."""
 
+import os
 import shlex
 import shutil
 import sys
@@ -32,6 +33,15 @@ def typed_command(*more: str) -> tuple[str, ...]:
 def command_again(*more: str) -> str:
     """Return `typed_command` as one line for a shell."""
     return shlex.join(typed_command(*more))
+
+
+def with_this_package(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which Python finds this package even if it is not installed."""
+    root = str(Path(__file__).parents[2])
+    if root in (path for path in sys.path if path.endswith("-packages")):
+        return dict(environment)
+    others = environment.get("PYTHONPATH")
+    return {**environment, "PYTHONPATH": os.pathsep.join([root, others] if others else [root])}
 
 
 def _shortest(program: Path) -> str:

@@ -11,6 +11,7 @@ from selectors import EVENT_READ, DefaultSelector
 from types import TracebackType
 from typing import Self, TypeVar
 
+from neftune_cli.config.process import with_this_package
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import NeftuneError
 from neftune_cli.store import SweepFolder
@@ -20,7 +21,6 @@ from neftune_cli.sweeps.executors.worker_handle import (
     ProcessExit,
     WorkerHandle,
     limited_threads,
-    with_this_package,
     worker_environment,
 )
 from neftune_cli.sweeps.failures import Failure

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from neftune_cli.config.process import with_this_package
 from neftune_cli.errors import Problem, UsageError, first_line
 from neftune_cli.store import SweepFolder
 from neftune_cli.store.copies import mark
@@ -24,7 +25,6 @@ from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage
 from neftune_cli.sweeps.executors.ray_copies import CopiedTrial, start_stop_requests
 from neftune_cli.sweeps.executors.ray_task import UNSHARED, answer_request, ray_library, task_result
-from neftune_cli.sweeps.executors.worker_handle import with_this_package
 from neftune_cli.sweeps.inspection import ClusterSlots
 
 CONNECT_SECONDS = 10.0

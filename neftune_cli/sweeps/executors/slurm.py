@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neftune_cli.config.process import with_this_package
 from neftune_cli.config.slurm_settings import SLURM_KEYS, SlurmValue
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.store.files import default_cache
 from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage
 from neftune_cli.sweeps.executors.slurm_job import SlurmRequest, cancelled_mark
-from neftune_cli.sweeps.executors.worker_handle import with_this_package
 from neftune_cli.sweeps.inspection import ClusterSlots
 from neftune_cli.sweeps.measurement_cache import machine_key
 from neftune_cli.sweeps.resources import available_cores

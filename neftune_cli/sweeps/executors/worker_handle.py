@@ -167,15 +167,6 @@ def limited_threads(threads: int, base: Mapping[str, str], name: str = _THREADS[
     return min(int(limit), threads) if limit.isdecimal() and int(limit) else threads
 
 
-def with_this_package(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which Python finds this package even if it is not installed."""
-    root = str(Path(__file__).parents[3])
-    if root in (path for path in sys.path if path.endswith("-packages")):
-        return dict(environment)
-    others = environment.get("PYTHONPATH")
-    return {**environment, "PYTHONPATH": os.pathsep.join([root, others] if others else [root])}
-
-
 def _device(gpu: int, visible: str | None) -> str:
     names = [name.strip() for name in visible.split(",") if name.strip()] if visible else []
     return names[gpu % len(names)] if names else str(gpu)
