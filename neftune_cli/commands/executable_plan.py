@@ -8,7 +8,7 @@ from typing import Any
 
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
 from neftune_cli.commands.stderr_lines import say_line, say_nothing
-from neftune_cli.config.executors import EXECUTORS, INLINE, make_executor
+from neftune_cli.config.executors import EXECUTORS, make_executor
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import Problem, UsageError
@@ -83,8 +83,6 @@ def executable_plan(
 
 
 def _executor(run_settings: SweepSettings) -> Executor:
-    if run_settings.workers == 0:
-        return make_executor(INLINE)
     own = dict(run_settings.executor_settings)
     if EXECUTORS[run_settings.executor].starts_ahead:
         own["workers"] = run_settings.workers
