@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from neftune_cli.analysis.comparison import ComparedEvidence
     from neftune_cli.metrics import Margin
     from neftune_cli.reporting.plots import Plot
-    from neftune_cli.sweeps.progress import Observer, TrialOutcome
+    from neftune_cli.sweeps.executors import Finished
+    from neftune_cli.sweeps.progress import Observer
     from neftune_cli.training.trial import Trial
 
 _NOT_FOR_PROGRAMS = frozenset({"dry_run", "hourly_rate", "quiet", "as_json"})
@@ -219,10 +220,10 @@ class ProgressBar:
         """Name the trial."""
         self._bar.set_description(trial.label)
 
-    def trial_ended(self, outcome: "TrialOutcome") -> None:
+    def trial_ended(self, end: "Finished") -> None:
         """Advance the bar, and write the reason of a failure above it."""
-        if outcome.reason:
-            self.note(f"{outcome.trial.label}: {outcome.reason}")
+        if end.failure:
+            self.note(f"{end.trial.label}: {end.failure.reason}")
         self._bar.update()
 
     def note(self, text: str) -> None:

@@ -61,8 +61,6 @@ class ScriptedExecutor:
     def stop(self) -> None:
         self.stopped = True
 
-    def kill(self) -> None: ...
-
 
 def finish(job: Job, folder: SweepFolder) -> Event:
     done = trial_record(job.trial.id, job.trial.arm, job.trial.seed)

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from neftune_cli.commands.options import parsers
 from neftune_cli.commands.output import say_line, say_nothing
 from neftune_cli.config import values
-from neftune_cli.config.executors import EXECUTORS, INLINE, make_executor
+from neftune_cli.config.executors import EXECUTORS, make_executor
 from neftune_cli.config.resolve import Resolved, resolve_valid_fields
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import DEFAULT_MODEL, InputSpec, SweepSpec
@@ -105,8 +105,6 @@ def prepared_sweep(
 
 
 def _executor(settings: SweepSettings) -> Executor:
-    if settings.workers == 0:
-        return make_executor(INLINE)
     own = dict(settings.executor_settings)
     if EXECUTORS[settings.executor].starts_ahead:
         own["workers"] = settings.workers

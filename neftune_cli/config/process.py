@@ -1,4 +1,4 @@
-"""The process of the program: its command line, for messages that repeat it, its line width, and its libraries."""
+"""The process of the program: its command line for messages that repeat it, its line width, and its environment."""
 
 import os
 import shlex
@@ -39,6 +39,15 @@ def columns_variable() -> int | None:
     """Return the line width that the variable COLUMNS sets, None if it sets none."""
     columns = os.environ.get("COLUMNS", "")
     return int(columns) or None if columns.isdigit() else None
+
+
+def with_this_package(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which Python finds this package even if it is not installed."""
+    root = str(Path(__file__).parents[2])
+    if root in (path for path in sys.path if path.endswith("-packages")):
+        return dict(environment)
+    others = environment.get("PYTHONPATH")
+    return {**environment, "PYTHONPATH": os.pathsep.join([root, others] if others else [root])}
 
 
 def _shortest(program: Path) -> str:

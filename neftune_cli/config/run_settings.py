@@ -111,9 +111,9 @@ class SweepSettings:
     """Run settings of a whole sweep, which the main process reads, and those of each trial."""
 
     workers: int | None = None
-    """Number of trials that run in parallel; 0 runs them in the main process; None depends on machine and model."""
+    """Number of trials that run in parallel; None depends on machine and model."""
     executor: str = LOCAL
-    """Name of the executor; `workers` 0 means the one that runs trials in the main process."""
+    """Name of the executor."""
     executor_settings: Mapping[str, Any] = field(default_factory=dict)
     """Values of the options that only this executor reads, by parameter name."""
     trial_settings: TrialSettings = TrialSettings()
@@ -172,6 +172,8 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
     executor_settings = problems.attempt(partial(_executor_settings, executor, unread))
     tracking = problems.attempt(partial(_tracking, unread.pop("track", None)))
     problems.raise_any()
+    if workers == 0:
+        workers, executor = None, INLINE
     keep = unread.pop("keep", Keep.NONE)
     settings = SweepSettings(
         workers=1 if processes > 1 else workers,

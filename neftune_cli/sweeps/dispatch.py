@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from neftune_cli.config.run_settings import TrialSettings
-from neftune_cli.records import TrialRecord, TrialState
+from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.executors import Event, Executor, Finished, Job, LeasedElsewhere, Started, WorkerDied
 from neftune_cli.sweeps.failures import Failure, failure
 from neftune_cli.sweeps.plan import trial_folder
-from neftune_cli.sweeps.progress import Observer, TrialOutcome
+from neftune_cli.sweeps.progress import Observer
 from neftune_cli.training.trial import Trial
 
 LEASE_POLL_SECONDS = 2.0
@@ -109,8 +109,8 @@ class Dispatcher:
                 self._observer.trial_started(trial)
             case LeasedElsewhere(trial):
                 self._wait_for_lease(self._running.pop(trial.id))
-            case Finished(trial, record, why, seconds):
-                self._end(self._running.pop(trial.id), record, why, seconds)
+            case Finished(trial):
+                self._end(self._running.pop(trial.id), event)
             case WorkerDied(trial) if trial is not None:
                 self._retry(self._running.pop(trial.id), event)
             case WorkerDied():
@@ -129,9 +129,10 @@ class Dispatcher:
         self._not_before[job.trial.id] = time.monotonic() + LEASE_POLL_SECONDS
         self._waiting.append(job)
 
-    def _end(self, job: Job, record: TrialRecord | None, why: Failure | None, seconds: float) -> None:
+    def _end(self, job: Job, end: Finished) -> None:
+        why = end.failure
         if why is None:
-            self._report(TrialOutcome(job.trial, record, "", seconds))
+            self._report(end)
             return
         match why.kind:
             case "lease-lost":
@@ -143,7 +144,7 @@ class Dispatcher:
                 if not (self.result.stopped or self._interrupted()):  # a signal was sent to the worker alone
                     self._retry(job, WorkerDied(job.trial, "was asked to stop"))
             case "out-of-memory" | "failed":
-                self._report(TrialOutcome(job.trial, None, why.reason, seconds))
+                self._report(end)
                 if self._fail_fast:
                     self._observer.note("--fail-fast: the remaining trials are stopped.")
                     self._stop()
@@ -170,15 +171,15 @@ class Dispatcher:
             return
         with leased:
             leased.end(TrialState.FAILED, reason)
-        self._end(job, None, Failure("failed", reason), 0.0)
+        self._end(job, Finished(trial, None, Failure("failed", reason), 0.0))
 
-    def _report(self, outcome: TrialOutcome) -> None:
-        self.result.ended.add(outcome.trial.id)
+    def _report(self, end: Finished) -> None:
+        self.result.ended.add(end.trial.id)
         try:
             self._after_trial()
         except OSError as error:
             self._halt(failure(error, self._folder.path))
-        self._observer.trial_ended(outcome)
+        self._observer.trial_ended(end)
 
     def _halt(self, why: Failure) -> None:
         """Stop the sweep, because its folder cannot be written, or model and data cannot be read on a node."""

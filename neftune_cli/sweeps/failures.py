@@ -6,6 +6,7 @@ depends on a message of this package.
 
 import errno
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,13 @@ def _memory_reason(error: BaseException) -> str:
 
 
 def _disk_kind(error: BaseException, folder: Path) -> DiskFailureKind | None:
-    if not folder.is_dir():
+    try:
+        is_folder = stat.S_ISDIR(folder.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_folder = False
+    except OSError:  # for example of a network drive that was lost
+        return "read-only"
+    if not is_folder:
         return "folder-gone"
     kinds = (_system_error_kind(one, folder) for one in _chain(error))
     return next((kind for kind in kinds if kind), None)

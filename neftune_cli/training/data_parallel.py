@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from neftune_cli.config.process import with_this_package
 from neftune_cli.config.run_settings import ACCELERATE_CONFIG, TrialSettings
 from neftune_cli.config.spec import TrainSpec
 from neftune_cli.errors import Problem, TrialError, UsageError
@@ -234,9 +235,7 @@ def _started(
     rank: int, processes: int, variables: Mapping[str, str], request: Mapping[str, Any], log: Path
 ) -> "subprocess.Popen[bytes]":
     """Start another rank. The pipe to its stdin stays open as long as this process lives."""
-    package = str(Path(__file__).parents[2])
-    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, **_rank_variables(rank, processes, variables), "PYTHONPATH": path}
+    environment = {**with_this_package(os.environ), **_rank_variables(rank, processes, variables)}
     with log.open("ab") as output:
         process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment)
     assert process.stdin is not None

@@ -2,8 +2,8 @@
 
 import signal
 import threading
-from types import FrameType, TracebackType
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from neftune_cli.errors import TrialStopped
 
@@ -31,44 +31,40 @@ class StopRequest:
         if self.requested:
             raise TrialStopped("The trial was asked to stop.")
 
-    def interruptible(self) -> "_Interruptible":
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
         """Return a context in which a request raises `TrialStopped` in the main thread at once.
 
         A request made before the context raises on entry. If a library swallows the exception, it is raised on exit.
         """
-        return _Interruptible(self)
+        self.raise_if_requested()
+        with self._signal_handled():
+            self._interruptible = True
+            try:
+                if self.requested:  # the request came after the first check
+                    self._interrupt()
+                yield
+            except Exception:
+                self.raise_if_requested()
+                raise
+            finally:
+                self._interruptible = False
+        self.raise_if_requested()
+
+    @contextmanager
+    def _signal_handled(self) -> Iterator[None]:
+        """Handle the signal of `request` in the context, if this is the main thread."""
+        if _SIGNAL is None or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(_SIGNAL, self._interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(_SIGNAL, before or signal.SIG_DFL)
 
     def _interrupt(self, *_: object) -> None:
         """Raise in the main thread, and only if it is still inside the context."""
         if self._interruptible:
             self._interruptible = False
             self.raise_if_requested()
-
-
-class _Interruptible:
-    """The context that `StopRequest.interruptible` returns."""
-
-    def __init__(self, stop: StopRequest) -> None:
-        self._stop = stop
-        self._signal = _SIGNAL if threading.current_thread() is threading.main_thread() else None
-
-    def __enter__(self) -> Self:
-        self._stop.raise_if_requested()
-        if self._signal is not None:
-            self._before = signal.signal(self._signal, self._on_signal)
-        self._stop._interruptible = True
-        if self._stop.requested:  # the request came after the first check
-            self._stop._interrupt()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop._interruptible = False
-        if self._signal is not None:
-            signal.signal(self._signal, self._before or signal.SIG_DFL)
-        if error is None or isinstance(error, Exception):
-            self._stop.raise_if_requested()
-
-    def _on_signal(self, _: int, __: FrameType | None) -> None:
-        self._stop._interrupt()

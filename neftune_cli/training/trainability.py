@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from neftune_cli.config.choices import IGNORED_LABEL
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, UsageError, first_line
 from neftune_cli.evaluation.decoding import effect_of_padding
 from neftune_cli.evaluation.language_model import LanguageModel, evaluation_mode
 from neftune_cli.models.gguf import quiet_transformers
@@ -163,5 +163,5 @@ def _explained(what: str, fix: str = ANOTHER) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # they raise many types
-        reason = str(error).strip().partition("\n")[0].removeprefix("[PEFT:PeftType.LORA] ").partition(". ")[0]
-        raise UsageError(Problem(f"{what}: {reason.rstrip('.') or type(error).__name__}.", fix)) from error
+        reason = first_line(error).removeprefix("[PEFT:PeftType.LORA] ").partition(". ")[0]
+        raise UsageError(Problem(f"{what}: {reason}.", fix)) from error

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from neftune_cli.config.executors import INLINE
 from neftune_cli.config.run_settings import SweepSettings, TrialSettings
 from neftune_cli.errors import UsageError
 from neftune_cli.evidence.gathering import gather
@@ -33,7 +34,7 @@ SMALL: dict[str, Any] = {
     "train.learning_rate": 0.01,
     "evaluation.max_new_tokens": 8,
 }
-KEEPING = SweepSettings(workers=0, estimate=False, trial_settings=TrialSettings(keep_model=True))
+KEEPING = SweepSettings(executor=INLINE, estimate=False, trial_settings=TrialSettings(keep_model=True))
 METRICS = ("companies/acc", "companies/acc_norm", "words/letters (strict)", "words/letters (first-word)")
 SCORES = (
     ("companies", "acc", "none"),

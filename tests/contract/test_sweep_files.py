@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from neftune_cli.config.executors import INLINE
 from neftune_cli.config.run_settings import Keep, SweepSettings, TrialSettings
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
@@ -17,7 +18,7 @@ from tests.small_model import SMALL_MODEL_FIELDS
 
 pytestmark = pytest.mark.usefixtures("small_model")
 
-IN_MAIN_PROCESS = SweepSettings(workers=0, estimate=True)
+IN_MAIN_PROCESS = SweepSettings(executor=INLINE, estimate=True)
 SMALL: dict[str, Any] = {
     **SMALL_MODEL_FIELDS,
     "train_examples": 16,
@@ -203,7 +204,7 @@ def test_the_same_command_trains_nothing_and_a_further_alpha_trains_only_its_arm
 
 
 def test_keep_best_keeps_only_the_best_model(tmp_path: Path) -> None:
-    running = SweepSettings(workers=0, keep=Keep.BEST, trial_settings=TrialSettings(keep_model=True))
+    running = SweepSettings(executor=INLINE, keep=Keep.BEST, trial_settings=TrialSettings(keep_model=True))
     run(tmp_path / "out", running, seeds="1", alphas="0,40", **SHORT)
     kept = [record.arm for folder, record in SweepFolder(tmp_path / "out").finished() if folder.model_path.is_dir()]
     losses = pd.read_csv(tmp_path / "out" / "loss.csv").dropna().set_index("arm").eval_loss
@@ -215,7 +216,7 @@ def test_100_trials_take_less_than_50_megabytes(tmp_path: Path) -> None:
     """The trials have the default recipe with fewer steps, on all examples of the bundled data."""
     alphas = ",".join(map(str, range(33)))
     options: dict[str, Any] = {"alphas": alphas, "seeds": "3", **dict.fromkeys(SMALL), **EIGHT_STEPS}
-    run(tmp_path / "out", SweepSettings(workers=0), **options)
+    run(tmp_path / "out", SweepSettings(executor=INLINE), **options)
     assert len(SweepFolder(tmp_path / "out").records()) == 100
     assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 50e6
 

@@ -51,7 +51,7 @@ def test_each_option_determines_its_setting() -> None:
         "dry_run": True,
     }
     assert sweep_settings(given) == SweepSettings(
-        workers=0,
+        executor="inline",
         trial_settings=TrialSettings(
             checkpoint_steps=1,
             checkpoint_minutes=0.5,

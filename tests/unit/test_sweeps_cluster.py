@@ -1,5 +1,6 @@
 """The executor for clusters with a scripted scheduler: events, limits, stops and detached trials."""
 
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Finished, Job, LeasedElsewhere, Started, WorkerDied
 from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage
+from neftune_cli.sweeps.executors.ray import RayCluster, _check_reachable
+from neftune_cli.sweeps.failures import STOPPED
 from neftune_cli.sweeps.inspection import ClusterSlots, resolved_evaluation
 from neftune_cli.training.trial import Trial
 
@@ -36,10 +39,6 @@ class ScriptedJob:
     def result(self) -> WorkerMessage | None:
         return self.answer
 
-    def cancel(self, *, at_once: bool) -> None:
-        self.cancelled.append(at_once)
-        self.answer = self.answer or LOST
-
 
 @dataclass
 class ScriptedCluster:
@@ -60,6 +59,11 @@ class ScriptedCluster:
     def submit(self, tasks: Sequence[ClusterTask]) -> list[ScriptedJob]:
         self.batches.append([ScriptedJob(task, self.answers.pop(0) if self.answers else None) for task in tasks])
         return self.batches[-1]
+
+    def cancel(self, tasks: Sequence[ScriptedJob], *, at_once: bool) -> None:
+        for one in tasks:
+            one.cancelled.append(at_once)
+            one.answer = one.answer or LOST
 
     def close(self) -> None:
         self.closed = True
@@ -130,6 +134,16 @@ def test_stopped_trials_report_that_they_were_stopped(folder: SweepFolder) -> No
     assert cluster.batches[0][0].cancelled == [False]
 
 
+def test_trials_that_wait_for_a_submission_are_not_submitted_after_a_stop(folder: SweepFolder) -> None:
+    cluster = ScriptedCluster()
+    with ClusterExecutor(cluster) as executor:
+        executor.submit(jobs()[0], folder)
+        executor.stop()
+        (event,) = executor.wait(5)
+    assert event == Finished(jobs()[0].trial, None, STOPPED, 0.0)
+    assert not cluster.batches
+
+
 @pytest.mark.parametrize(("detached", "cancelled"), [(True, []), (False, [False])])
 def test_detached_trials_go_on_after_the_end(folder: SweepFolder, detached: bool, cancelled: list[bool]) -> None:
     cluster = ScriptedCluster()
@@ -146,3 +160,45 @@ def test_answers_to_requests_raise_the_errors_of_the_node() -> None:
             executor.prepare([])
         with pytest.raises(NeftuneError, match="node was lost"):
             executor.prepare([])
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_task_of_ray_that_cannot_be_cancelled_does_not_keep_the_others_alive(at_once: bool) -> None:
+    cancelled: list[tuple[str, bool]] = []
+
+    class Task:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def cancel(self, *, at_once: bool) -> None:
+            if self.name == "unreachable":
+                raise OSError(self.name)
+            cancelled.append((self.name, at_once))
+
+    with pytest.raises(OSError, match="unreachable"):
+        RayCluster().cancel([Task("first"), Task("unreachable"), Task("last")], at_once=at_once)  # type: ignore[list-item]
+    assert sorted(cancelled) == [("first", at_once), ("last", at_once)]
+
+
+@pytest.mark.parametrize(
+    ("address", "connected"),
+    [
+        ("ray://head:10001", [("head", 10001)]),
+        ("10.0.0.7:6379", [("10.0.0.7", 6379)]),
+        ("[fe80::7]:6379", [("fe80::7", 6379)]),
+        ("auto", []),
+        (None, []),
+    ],
+)
+def test_the_head_node_of_ray_is_tried_at_its_address(
+    address: str | None, connected: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[tuple[str, int]] = []
+
+    def connect(where: tuple[str, int], seconds: float) -> socket.socket:
+        tried.append(where)
+        return socket.socket()
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    _check_reachable(address)
+    assert tried == connected

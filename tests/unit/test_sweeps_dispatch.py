@@ -13,10 +13,10 @@ from neftune_cli.records import TrialRecord, TrialState
 from neftune_cli.store import LeasedTrial, SweepFolder
 from neftune_cli.sweeps import dispatch
 from neftune_cli.sweeps.dispatch import Dispatcher, DispatchResult
-from neftune_cli.sweeps.executors import MAX_MACHINE_LOSSES, Event, Job, LeasedElsewhere, WorkerDied
+from neftune_cli.sweeps.executors import MAX_MACHINE_LOSSES, Event, Finished, Job, LeasedElsewhere, WorkerDied
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import resolved_evaluation
-from neftune_cli.sweeps.progress import NullObserver, TrialOutcome
+from neftune_cli.sweeps.progress import NullObserver
 from neftune_cli.training.trial import Trial
 from tests.scripted_executor import (
     KILLED,
@@ -40,13 +40,18 @@ class RecordingObserver(NullObserver):
     """Record the notes and the ends of trials."""
 
     notes: list[str] = field(default_factory=list)
-    ended: list[TrialOutcome] = field(default_factory=list)
+    ended: list[Finished] = field(default_factory=list)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def trial_ended(self, outcome: TrialOutcome) -> None:
-        self.ended.append(outcome)
+    def trial_ended(self, end: Finished) -> None:
+        self.ended.append(end)
+
+    @property
+    def reasons(self) -> list[tuple[str, str]]:
+        """Return the ids of the ended trials, each with the reason of its failure or an empty text."""
+        return [(one.trial.id, one.failure.reason if one.failure else "") for one in self.ended]
 
 
 @dataclass
@@ -112,7 +117,7 @@ def test_each_trial_is_submitted_once_in_order(case: DispatcherCase) -> None:
 def test_after_a_failure_the_other_trials_run(case: DispatcherCase) -> None:
     ran = case.run(fail)
     assert (ran.ended, ran.stopped) == ({"id0", "id1"}, False)
-    assert [(one.trial.id, one.reason) for one in case.observer.ended] == [("id0", "It broke."), ("id1", "")]
+    assert case.observer.reasons == [("id0", "It broke."), ("id1", "")]
     assert case.done() == ["id1"]
 
 
@@ -135,7 +140,7 @@ def test_a_second_death_is_recorded_with_the_last_log_line(case: DispatcherCase)
     reason = case.reason(case.trials[0])
     assert reason.startswith("The worker crashed (SIGSEGV). The trial was tried 2 times.")
     assert "Fatal Python error: Segmentation fault" in reason
-    assert [(one.trial.id, one.reason) for one in case.observer.ended] == [("id0", reason), ("id1", "")]
+    assert case.observer.reasons == [("id0", reason), ("id1", "")]
     assert case.done() == ["id1"]
 
 

@@ -1,4 +1,4 @@
-"""A worker on a node of a cluster: a request to stop is never lost, whenever the signal arrives."""
+"""A worker on a node of a cluster: requests to stop, whenever the signal arrives, and processes that cannot start."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from neftune_cli.config.run_settings import TrialSettings
-from neftune_cli.sweeps.executors import Event, Finished, Job
-from neftune_cli.sweeps.executors.messages import failure_in, to_json
+from neftune_cli.errors import NeftuneError
+from neftune_cli.sweeps.executors import Event, Finished, Job, WorkerDied, ray_task
+from neftune_cli.sweeps.executors.messages import failure_in, to_json, trial_event
 from neftune_cli.sweeps.executors.node import NodeWorker
 from neftune_cli.sweeps.failures import STOPPED
 from tests.stopped_trials import trial_of
@@ -48,3 +49,44 @@ def test_a_stop_while_the_worker_starts_stops_the_trial(
     job = to_json(Job(trial_of(), TrialSettings()))
     answer = node.answer({"request": "trial", "job": job, "folder": str(tmp_path)})
     assert failure_in(answer) == STOPPED
+
+
+class _WorkerThatCannotStart:
+    """A local executor whose worker process ends before it is ready."""
+
+    def submit(self, job: Job, folder: Any) -> None: ...
+
+    def wait(self, seconds: float) -> list[Event]:
+        reason = "Workers cannot be started: the last one ended with exit code 1."
+        raise NeftuneError(f"{reason}\nImportError: libcudart.so.12 is missing")
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+@pytest.fixture
+def node_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> NodeWorker:
+    node = NodeWorker(1)
+    node.close()
+    monkeypatch.setattr(node, "_executor", _WorkerThatCannotStart())
+    return node
+
+
+def test_a_worker_that_cannot_be_started_is_reported_with_the_last_line_of_its_log(
+    node_that_cannot_start: NodeWorker, tmp_path: Path
+) -> None:
+    trial = trial_of()
+    request = {"request": "trial", "job": to_json(Job(trial, TrialSettings())), "folder": str(tmp_path)}
+    died = trial_event(trial, node_that_cannot_start.answer(request))
+    assert isinstance(died, WorkerDied)
+    assert died.reason == "cannot be started"
+    assert died.last_log_line == "ImportError: libcudart.so.12 is missing"
+
+
+def test_a_task_of_ray_does_not_keep_a_worker_that_cannot_be_started(
+    node_that_cannot_start: NodeWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = [node_that_cannot_start]
+    monkeypatch.setattr(ray_task, "_KEPT", kept)
+    request = {"request": "trial", "job": to_json(Job(trial_of(), TrialSettings())), "folder": str(tmp_path)}
+    assert ray_task.answer_request(request, 1, str(tmp_path))["event"] == "died"
+    assert not kept

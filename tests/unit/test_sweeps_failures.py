@@ -144,3 +144,16 @@ def test_a_full_disk_elsewhere_is_a_failure_of_the_trial(tmp_path: Path) -> None
     assert found.kind == "failed"
     assert "/tmp/elsewhere/file" in found.reason
     assert failure(OSError(errno.ENOSPC, "No space left", str(tmp_path / "a")), tmp_path).kind == "disk-full"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE, errno.EIO])
+def test_an_error_of_a_lost_network_drive_is_classified(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(path: Path, **_: object) -> os.stat_result:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "stat", lost)
+    found = failure(OSError(number, os.strerror(number), str(tmp_path / "state.json")), tmp_path)
+    assert found.kind == "read-only"
+    assert str(tmp_path) in found.reason

@@ -8,7 +8,9 @@ import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import ResolvedEvaluation
-from neftune_cli.sweeps.progress import NullObserver, TrialOutcome
+from neftune_cli.sweeps.executors import Finished
+from neftune_cli.sweeps.failures import Failure
+from neftune_cli.sweeps.progress import NullObserver
 from neftune_cli.sweeps.progress.plain_lines import LineObserver, progress_line
 from neftune_cli.sweeps.progress.views import ObservedState, TrialView
 from neftune_cli.training.trial import Trial
@@ -36,10 +38,10 @@ def test_each_trial_that_ends_has_one_line(sweep: FakeSweep) -> None:
         log.trial_started(first)
         sweep.finish("alpha=0", 0, 1.5, seconds=240.0)
         sweep.run("alpha=5", 0, 60, seconds=120.0)
-        log.trial_ended(TrialOutcome(first, record("alpha=0", 0, 1.5), "", 240.2))
+        log.trial_ended(Finished(first, record("alpha=0", 0, 1.5), None, 240.2))
         log.note("A worker ended.\x1b[2J")
         log.stopping()
-        log.trial_ended(TrialOutcome(second, None, "out of\nmemory", 3.0))
+        log.trial_ended(Finished(second, None, Failure("failed", "out of\nmemory"), 3.0))
 
     assert lines == [
         "400 examples.",

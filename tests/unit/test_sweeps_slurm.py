@@ -1,7 +1,6 @@
-"""Settings and text of SLURM jobs, and the state of jobs from the answers of squeue."""
+"""Settings and text of SLURM jobs."""
 
 import shlex
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from neftune_cli.errors import UsageError
 
 pytest.importorskip("submitit", reason="the extra slurm is not installed")
 
-from neftune_cli.sweeps.executors.slurm import SlurmCluster, _Queue, sbatch_parameters
+from neftune_cli.sweeps.executors.slurm import SlurmCluster, sbatch_parameters
 
 RECORDED = Path(__file__).parent / "recorded" / "slurm"
 
@@ -49,20 +48,3 @@ def test_missing_sbatch_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UsageError, match="the command sbatch was not found"):
         SlurmCluster({}).slots()
-
-
-def test_jobs_are_active_while_squeue_lists_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter(["12_0 PENDING\n12_1 RUNNING\n", None, "12_1 COMPLETING\n"])
-
-    def answer(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        text = next(answers)
-        return subprocess.CompletedProcess(command, 0 if text is not None else 1, text or "", "")
-
-    monkeypatch.setattr(subprocess, "run", answer)
-    queue = _Queue()
-    assert queue.is_active("12_0")
-    assert not queue.is_active("13")
-    queue.forget()
-    assert queue.is_active("12_0"), "squeue has failed, so the last answer counts"
-    assert not queue.is_active("12_0")
-    assert queue.is_active("12_1")

@@ -265,7 +265,7 @@ def test_kill_ends_the_trial_and_its_lease(worker_with: Callable[..., LocalExecu
     executor.submit(Job(base, TrialSettings()), sweep)
     wait_for(executor, Started)
     assert trial_folder(sweep, base).is_leased()
-    executor.kill()
+    executor._kill_all()
     assert not trial_folder(sweep, base).is_leased()
     died = wait_for(executor)
     assert isinstance(died, WorkerDied)

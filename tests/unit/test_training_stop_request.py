@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,20 @@ def test_signal_handler_is_restored_on_exit() -> None:
     signal.raise_signal(signal.SIGURG)
     assert signal.getsignal(signal.SIGURG) == before
     assert stop.requested
+
+
+def test_signal_handler_is_restored_after_a_request_during_the_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, stop, install = signal.getsignal(signal.SIGURG), StopRequest(), signal.signal
+
+    def install_and_request(number: int, handler: Any) -> Any:
+        replaced = install(number, handler)
+        stop.requested = True  # as another thread does
+        return replaced
+
+    monkeypatch.setattr(signal, "signal", install_and_request)
+    with pytest.raises(TrialStopped), stop.interruptible():
+        pytest.fail("the context was entered")
+    assert signal.getsignal(signal.SIGURG) == before
 
 
 def test_errors_without_a_request_are_not_changed() -> None:

@@ -211,7 +211,3 @@ class Executor(Protocol):
     def stop(self) -> None:
         """Ask all running trials to write a checkpoint and end. No job may be submitted afterwards."""
         ...
-
-    def kill(self) -> None:
-        """Kill all workers. Work since the last checkpoint is lost."""
-        ...

@@ -9,10 +9,10 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from neftune_cli.config.spec import BUNDLED_MODEL, DEFAULT_DATASET, InputSpec, SweepSpec, TrialSpec
 from neftune_cli.models.sources import SMOLLM2
@@ -55,13 +55,12 @@ class SubmittedTask(Protocol):
         """
         ...
 
-    def cancel(self, *, at_once: bool) -> None:
-        """End the task: after its trial has written a checkpoint, or at once. A task that has ended stays as it is."""
-        ...
+
+SomeTask = TypeVar("SomeTask", bound=SubmittedTask)
 
 
-class Cluster(Protocol):
-    """A scheduler."""
+class Cluster(Protocol[SomeTask]):
+    """A scheduler with its kind of submitted tasks."""
 
     @property
     def poll_seconds(self) -> float:
@@ -90,11 +89,18 @@ class Cluster(Protocol):
         """Set the number of tasks in parallel, if the scheduler limits it."""
         ...
 
-    def submit(self, tasks: Sequence[ClusterTask]) -> Sequence[SubmittedTask]:
+    def submit(self, tasks: Sequence[ClusterTask]) -> Sequence[SomeTask]:
         """Submit tasks, and return them as submitted, in the same order. A task that runs already may be adopted.
 
         Raises:
             UsageError: the scheduler refuses the tasks.
+        """
+        ...
+
+    def cancel(self, tasks: Sequence[SomeTask], *, at_once: bool) -> None:
+        """End tasks: after their trials have written checkpoints, or at once. Tasks that have ended stay as they are.
+
+        If one task cannot be cancelled, the others still are.
         """
         ...
 
@@ -104,22 +110,16 @@ class Cluster(Protocol):
 
 
 @dataclass
-class _Running:
+class _Running(Generic[SomeTask]):
     """The task of a trial that was submitted and has not ended."""
 
     task: ClusterTask
-    submitted: SubmittedTask
+    submitted: SomeTask
     attempts_before: int
     started: bool = False
 
 
-@dataclass
-class _Stopping:
-    is_requested: bool = False
-    deadline: float = field(default=float("inf"))
-
-
-class ClusterExecutor:
+class ClusterExecutor(Generic[SomeTask]):
     """Run trials as tasks of a cluster.
 
     Args:
@@ -127,13 +127,14 @@ class ClusterExecutor:
         detached: whether the tasks go on after the end of this executor, and all trials can be submitted at once.
     """
 
-    def __init__(self, cluster: Cluster, *, detached: bool = False) -> None:
+    def __init__(self, cluster: Cluster[SomeTask], *, detached: bool = False) -> None:
         self._cluster, self._detached = cluster, detached
         self._workers, self._threads = 1, 1
         self._queued: list[ClusterTask] = []
-        self._running: list[_Running] = []
+        self._running: list[_Running[SomeTask]] = []
         self._events: list[Event] = []
-        self._stopping = _Stopping()
+        self._stop_deadline: float | None = None
+        """Time at which stopped trials are given up; None before `stop`."""
         self._woken = threading.Event()
         self._starts_checked = 0.0
 
@@ -151,8 +152,7 @@ class ClusterExecutor:
     ) -> None:
         try:
             if not (self._detached and kind is None):
-                for one in self._running:
-                    one.submitted.cancel(at_once=kind is not None and issubclass(kind, KeyboardInterrupt))
+                self._cancel_all(at_once=kind is not None and issubclass(kind, KeyboardInterrupt))
         finally:
             self._cluster.close()
 
@@ -192,7 +192,7 @@ class ClusterExecutor:
 
     def capacity(self) -> int:
         """Return the number of trials that can be submitted now: any number if the scheduler has a queue."""
-        if self._stopping.is_requested:
+        if self._stop_deadline is not None:
             return 0
         if self._cluster.queues or self._detached:
             return _MANY
@@ -231,18 +231,14 @@ class ClusterExecutor:
         self._woken.set()
 
     def stop(self) -> None:
-        """Ask all running trials to write a checkpoint and end, and take the others out of the queue."""
-        self._end(at_once=False)
+        """Ask all running trials to write a checkpoint and end. Trials that wait for a submission end at once."""
+        self._stop_deadline = time.monotonic() + STOP_SECONDS
+        tasks, self._queued = self._queued, []
+        self._events += [trial_event(task.trial, _STOPPED) for task in tasks if task.trial]
+        self._cancel_all(at_once=False)
 
-    def kill(self) -> None:
-        """End all tasks at once. `wait` reports the end of each trial."""
-        self._end(at_once=True)
-
-    def _end(self, *, at_once: bool) -> None:
-        self._stopping = _Stopping(is_requested=True, deadline=time.monotonic() + STOP_SECONDS)
-        self._submit_queued()
-        for one in self._running:
-            one.submitted.cancel(at_once=at_once)
+    def _cancel_all(self, *, at_once: bool) -> None:
+        self._cluster.cancel([one.submitted for one in self._running], at_once=at_once)
 
     def _submit_queued(self) -> None:
         tasks, self._queued = self._queued, []
@@ -258,20 +254,20 @@ class ClusterExecutor:
         for one in list(self._running):
             if (message := one.submitted.result()) is not None:
                 self._finish(one, message)
-            elif self._stopping.deadline < time.monotonic():
+            elif self._stop_deadline is not None and self._stop_deadline < time.monotonic():
                 self._finish(one, _STOPPED)
             elif is_due and not one.started and _attempts(one.task) > one.attempts_before:
                 self._start(one)
 
-    def _start(self, one: _Running) -> None:
+    def _start(self, one: _Running[SomeTask]) -> None:
         assert one.task.trial is not None
         one.started = True
         self._events.append(Started(one.task.trial))
 
-    def _finish(self, one: _Running, message: WorkerMessage) -> None:
+    def _finish(self, one: _Running[SomeTask], message: WorkerMessage) -> None:
         assert one.task.trial is not None
         self._running.remove(one)
-        if message["event"] == "died" and self._stopping.is_requested:
+        if message["event"] == "died" and self._stop_deadline is not None:
             message = _STOPPED
         if message.get("started") and not one.started:
             self._start(one)
@@ -281,13 +277,18 @@ class ClusterExecutor:
         """Submit a request as some tasks, and return the values of all answers."""
         submitted = self._cluster.submit([ClusterTask(name, request, self._threads)] * count)
         try:
-            while any(one.result() is None for one in submitted):
-                time.sleep(self._cluster.poll_seconds)
+            answers = self._answers(submitted)
         except BaseException:
-            for one in submitted:
-                one.cancel(at_once=True)
+            self._cluster.cancel(submitted, at_once=True)
             raise
-        return [answered_value(kind, one.result() or {}) for one in submitted]
+        return [answered_value(kind, answer) for answer in answers]
+
+    def _answers(self, tasks: Sequence[SomeTask]) -> list[WorkerMessage]:
+        while True:
+            found = [answer for one in tasks if (answer := one.result()) is not None]
+            if len(found) == len(tasks):
+                return found
+            time.sleep(self._cluster.poll_seconds)
 
 
 _MANY = 1_000_000

@@ -81,11 +81,6 @@ class InlineExecutor:
         """Ask the running or submitted trial to end."""
         self._stop.request()
 
-    def kill(self) -> None:
-        """Drop the submitted trial. A running one cannot be killed without this process."""
-        self._stop.request()
-        self._submitted = None
-
     def _run(self, job: Job, folder: SweepFolder) -> list[Event]:
         events: list[Event] = []
         started = time.monotonic()

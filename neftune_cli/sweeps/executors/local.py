@@ -11,6 +11,7 @@ from selectors import EVENT_READ, DefaultSelector
 from types import TracebackType
 from typing import Self, TypeVar
 
+from neftune_cli.config.process import with_this_package
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import NeftuneError
 from neftune_cli.store import SweepFolder
@@ -20,7 +21,6 @@ from neftune_cli.sweeps.executors.worker_handle import (
     ProcessExit,
     WorkerHandle,
     limited_threads,
-    with_this_package,
     worker_environment,
 )
 from neftune_cli.sweeps.failures import Failure
@@ -105,10 +105,10 @@ class LocalExecutor:
     ) -> None:
         try:
             if kind is not None and issubclass(kind, KeyboardInterrupt):
-                self.kill()
+                self._kill_all()
             self._shut_down(self._slots)
         except BaseException:
-            self.kill()
+            self._kill_all()
             raise
         finally:
             for slot in self._slots:
@@ -194,8 +194,7 @@ class LocalExecutor:
         for worker in self._workers():
             worker.send({"request": "stop"})
 
-    def kill(self) -> None:
-        """Kill all workers. `wait` reports a `WorkerDied` for each running trial."""
+    def _kill_all(self) -> None:
         self._is_stopping = True
         for worker in self._workers():
             worker.kill()
@@ -264,6 +263,9 @@ class LocalExecutor:
         for message in messages:
             if message["event"] == "ready":
                 slot.is_ready, slot.failed_starts = True, 0
+            elif message["id"] is None:  # failed imports, which the next request repeats, or a number of threads
+                if self._replace_after(slot, failure_in(message)):
+                    return
             elif slot.job is None:
                 self._answers[message["id"]] = message
                 slot.request = None
@@ -278,12 +280,18 @@ class LocalExecutor:
         if isinstance(event, Finished):
             self._replace_after(slot, event.failure)
 
-    def _replace_after(self, slot: _WorkerSlot, failure: Failure | None) -> None:
-        """Replace a worker that ran out of memory, as it may not release all of it, or that was asked to stop."""
+    def _replace_after(self, slot: _WorkerSlot, failure: Failure | None) -> bool:
+        """Replace a worker that ran out of memory, as it may not release all of it, or that was asked to stop.
+
+        The new worker gets the request that the old one has not answered. Return whether the worker was replaced.
+        """
         if failure is None or self._is_stopping or failure.kind not in ("out-of-memory", "stopped"):
-            return
+            return False
         self._kill_worker(slot)
-        self._started_worker(slot)
+        worker = self._started_worker(slot)
+        if slot.request is not None:
+            worker.send(slot.request)
+        return True
 
     def _handle_death(self, slot: _WorkerSlot, status: ProcessExit) -> None:
         """Report a dead worker with its trial. If it died before it was ready, start another one instead."""

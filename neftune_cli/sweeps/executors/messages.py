@@ -1,6 +1,7 @@
 """Messages between the main process and its workers as JSON lines, and values as JSON."""
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any, TypeVar, assert_never
 
@@ -20,6 +21,17 @@ WorkerMessage = dict[str, Any]
 def encode_line(message: WorkerMessage) -> bytes:
     """Return a message as one line of JSON."""
     return json.dumps(message, ensure_ascii=False).encode() + b"\n"
+
+
+def write_line(descriptor: int, message: WorkerMessage) -> None:
+    """Write a message as one line.
+
+    Raises:
+        BrokenPipeError: the other process has ended.
+    """
+    line = encode_line(message)
+    while line:
+        line = line[os.write(descriptor, line) :]
 
 
 class LineDecoder:
@@ -64,6 +76,8 @@ def trial_event(trial: Trial, message: WorkerMessage) -> Event:
         case "finished":
             record = _optional(TrialRecord, message.get("record"))
             return Finished(trial, record, failure_in(message), message["seconds"])
+        case "failed":  # outside the trial
+            return Finished(trial, None, failure_in(message), 0.0)
         case "died":
             details = {name: message[name] for name in _DEATH if name in message}
             return WorkerDied(trial, message["reason"], **details)

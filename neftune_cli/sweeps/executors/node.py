@@ -35,7 +35,12 @@ class NodeWorker:
         self.threads = threads
         self._executor = LocalExecutor(directory=directory if directory and directory.is_dir() else None).__enter__()
         self._executor.start(1, threads, _visible_gpus(os.environ))
-        self.is_stopping = False
+        self.is_stopping = self._cannot_start = False
+
+    @property
+    def is_spent(self) -> bool:
+        """Return whether it runs no further trial: it was asked to stop, or its process cannot be started."""
+        return self.is_stopping or self._cannot_start
 
     def answer(self, request: WorkerMessage) -> WorkerMessage:
         """Return the answer to a request, or the last event of a trial. It never raises an error of the request."""
@@ -51,7 +56,9 @@ class NodeWorker:
                 trial = from_json(TrialSpec, request["trial"])
                 return _answered(lambda: self._executor.calibrate(trial, request["seconds"])[0])
             case "trial":
-                return self._run(from_json(Job, request["job"]), Path(request["folder"]), request.get("patience", 0.0))
+                return self._trial(
+                    from_json(Job, request["job"]), Path(request["folder"]), request.get("patience", 0.0)
+                )
             case unknown:
                 raise ValueError(f"Unknown request {unknown!r}.")
 
@@ -63,6 +70,13 @@ class NodeWorker:
     def close(self) -> None:
         """End the worker process."""
         self._executor.__exit__(None, None, None)
+
+    def _trial(self, job: Job, folder: Path, patience: float) -> WorkerMessage:
+        try:
+            return self._run(job, folder, patience)
+        except NeftuneError as error:
+            self._cannot_start = True
+            return message_of(WorkerDied(job.trial, "cannot be started", str(error)))
 
     def _run(self, job: Job, folder: Path, patience: float) -> WorkerMessage:
         """Run a trial. For at most `patience` seconds, wait for the lease of a process that may have died."""

@@ -17,14 +17,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.config.process import with_this_package
+from neftune_cli.errors import Problem, UsageError, first_line
 from neftune_cli.store import SweepFolder
 from neftune_cli.store.copies import mark
 from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage
 from neftune_cli.sweeps.executors.ray_copies import CopiedTrial, start_stop_requests
 from neftune_cli.sweeps.executors.ray_task import UNSHARED, answer_request, ray_library, task_result
-from neftune_cli.sweeps.executors.worker_handle import with_this_package
 from neftune_cli.sweeps.inspection import ClusterSlots
 
 CONNECT_SECONDS = 10.0
@@ -37,7 +37,7 @@ CLOSE_SECONDS = 5.0
 
 def make_ray_executor(
     address: str | None = None, gpus_per_trial: float | None = None, cpus_per_trial: float | None = None
-) -> ClusterExecutor:
+) -> "ClusterExecutor[RayJob | CopiedTrial]":
     """Return an executor whose tasks have these resources."""
     return ClusterExecutor(RayCluster(address, gpus_per_trial, cpus_per_trial))
 
@@ -93,6 +93,12 @@ class RayCluster:
     def submit(self, tasks: Sequence[ClusterTask]) -> Sequence["RayJob | CopiedTrial"]:
         """Start tasks."""
         return [self._copied(one) if one.folder and not self._shares_disk else self._started(one) for one in tasks]
+
+    def cancel(self, tasks: Sequence["RayJob | CopiedTrial"], *, at_once: bool) -> None:
+        """Cancel tasks. If some cannot be cancelled, one of their errors is raised at the end."""
+        with ExitStack() as stack:
+            for one in tasks:
+                stack.callback(one.cancel, at_once=at_once)
 
     def close(self) -> None:
         """Leave the cluster, and end it if this command has started it."""
@@ -154,10 +160,9 @@ def _signals_kept() -> Iterator[None]:
 
 
 def _connection_problem(address: str | None, error: Exception) -> Problem:
-    first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-    what = f"There is no Ray cluster at {address or 'the default address'}, or it refuses the connection: {first_line}."
+    where = address or "the default address"
     return Problem(
-        what,
+        f"There is no Ray cluster at {where}, or it refuses the connection: {first_line(error)}.",
         "Start one with `ray start --head`, give the address of its head node, or leave out --address. If the cluster "
         "has token authentication, set RAY_AUTH_MODE=token here, with its token in ~/.ray/auth_token.",
     )
@@ -171,7 +176,7 @@ def _check_reachable(address: str | None) -> None:
     """
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
 class RayJob:

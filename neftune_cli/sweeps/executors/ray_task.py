@@ -112,7 +112,7 @@ class _Answering:
             self.stop()
             self._thread.join()
         signal.signal(signal.SIGINT, self._before)
-        if self._worker.is_stopping:
+        if self._worker.is_spent:
             _KEPT.clear()
             self._worker.close()
 

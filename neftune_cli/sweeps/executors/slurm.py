@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neftune_cli.config.process import with_this_package
 from neftune_cli.config.slurm_settings import SLURM_KEYS, SlurmValue
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.store.files import default_cache
 from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage
 from neftune_cli.sweeps.executors.slurm_job import SlurmRequest, cancelled_mark
-from neftune_cli.sweeps.executors.worker_handle import with_this_package
 from neftune_cli.sweeps.inspection import ClusterSlots
 from neftune_cli.sweeps.measurement_cache import machine_key
 from neftune_cli.sweeps.resources import available_cores
@@ -42,10 +42,13 @@ SIGNAL_SECONDS = 90
 RESULT_SECONDS = 15.0
 """Time after the end of a job in which its result may become visible on a shared disk."""
 _QUEUE_SECONDS = 5.0
+_COMMAND_SECONDS = 30.0
 _LOST_STATES = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "REVOKED")
 
 
-def make_slurm_executor(slurm: Mapping[str, SlurmValue] | None = None, *, detach: bool = False) -> ClusterExecutor:
+def make_slurm_executor(
+    slurm: Mapping[str, SlurmValue] | None = None, *, detach: bool = False
+) -> "ClusterExecutor[SlurmJob]":
     """Return an executor whose jobs have these settings."""
     return ClusterExecutor(SlurmCluster(slurm or {}), detached=detach)
 
@@ -123,6 +126,20 @@ class SlurmCluster:
         new = dict(zip(rest, self._submit([tasks[index] for index in rest]), strict=True)) if rest else {}
         return [(adopted | new)[index] for index in range(len(tasks))]
 
+    def cancel(self, tasks: Sequence["SlurmJob"], *, at_once: bool) -> None:
+        """Cancel jobs. SLURM ends each one after the time `KillWait`, in which its trial writes a checkpoint."""
+        active = [one for one in tasks if one.result() is None]
+        for one in active:
+            one.mark_cancelled()
+        ids = [one.job.job_id for one in active]
+        if self._is_local:
+            for process in ids:
+                with suppress(ProcessLookupError):
+                    os.kill(int(process), signal.SIGTERM)
+        elif ids:
+            for options in [["--signal=KILL"], []] if at_once else [[]]:
+                _answer_of("scancel", *options, *ids)
+
     def close(self) -> None:
         """Do nothing: there is no connection."""
 
@@ -132,18 +149,17 @@ class SlurmCluster:
         folder.mkdir(parents=True, exist_ok=True)
         executor = self._executor(folder, f"neftune-{sweep.name if sweep else tasks[0].name}")
         requests = [SlurmRequest(task.request, task.threads, str(folder)) for task in tasks]
-        with _submission_errors():
+        with _submission_errors(), _package_found_by_jobs():
             jobs = executor.map_array(_call, requests) if len(requests) > 1 else [executor.submit(requests[0])]
         if sweep:
             ids = {task.trial.id: job.job_id for task, job in zip(tasks, jobs, strict=True) if task.trial}
             sweep.write_jobs(folder, ids)
         self._queue.forget()
-        return [self._job(job, folder) for job in jobs]
+        return [self._job(job, folder, submitted=time.monotonic()) for job in jobs]
 
     def _executor(self, folder: Path, name: str) -> Any:
         import submitit
 
-        os.environ.update(with_this_package(os.environ))
         parameters = sbatch_parameters(self._settings, name=name, parallel=self._parallel)
         if self._is_local:
             local = submitit.LocalExecutor(folder, max_num_timeout=MAX_REQUEUES)
@@ -169,8 +185,8 @@ class SlurmCluster:
 
         return submitit.LocalJob(folder, job_id) if self._is_local else submitit.SlurmJob(folder, job_id)
 
-    def _job(self, job: "Job[WorkerMessage]", folder: Path) -> "SlurmJob":
-        return SlurmJob(job, folder, None if self._is_local else self._queue)
+    def _job(self, job: "Job[WorkerMessage]", folder: Path, submitted: float = float("-inf")) -> "SlurmJob":
+        return SlurmJob(job, folder, None if self._is_local else self._queue, submitted)
 
 
 _KIND_OF_NODE = "cluster partition gres gpus_per_node constraint nodelist exclude account qos reservation".split()
@@ -184,20 +200,23 @@ class SlurmJob:
     job: "Job[WorkerMessage]"
     folder: Path
     queue: "_Queue | None"
+    submitted: float
+    """Time of the submission; before all times of this process if an earlier command submitted the job."""
     _gone_since: float = field(default=0.0, init=False)
     _answer: WorkerMessage | None = field(default=None, init=False)
 
     def has_result(self) -> bool:
         """Return whether the job has written its result."""
-        with suppress(OSError):  # makes a network drive look again
-            os.scandir(self.folder).close()
-        return bool(self.job.paths.result_pickle.exists())
+        with suppress(OSError):  # while a network drive does not answer, there is no result
+            os.scandir(self.folder).close()  # makes the drive look again
+            return bool(self.job.paths.result_pickle.exists())
+        return False
 
     def is_active(self) -> bool:
         """Return whether the job waits or runs."""
         if self.queue is None:
             return _is_running(self.job)
-        return self.queue.is_active(self.job.job_id)
+        return self.queue.is_active(self.job.job_id, self.submitted)
 
     def result(self) -> WorkerMessage | None:
         """Return the answer, or None while the job waits or runs."""
@@ -205,17 +224,10 @@ class SlurmJob:
             self._answer = self._read() if self.has_result() else self._lost()
         return self._answer
 
-    def cancel(self, *, at_once: bool) -> None:
-        """Cancel the job. SLURM ends it after the time `KillWait`, in which the trial writes a checkpoint."""
-        if self.result() is not None:
-            return
-        cancelled_mark(self.folder, self.job.job_id).touch()
-        if self.queue is None:
-            with suppress(ProcessLookupError):
-                os.kill(int(self.job.job_id), signal.SIGTERM)
-            return
-        for options in [["--signal=KILL"], []] if at_once else [[]]:
-            subprocess.run(["scancel", *options, self.job.job_id], check=False, capture_output=True)
+    def mark_cancelled(self) -> None:
+        """Tell the job that a coming SIGTERM is the end of its sweep, and no preemption."""
+        with suppress(OSError):  # the results folder may be gone, or its disk full
+            cancelled_mark(self.folder, self.job.job_id).touch()
 
     def _read(self) -> WorkerMessage:
         try:
@@ -248,36 +260,42 @@ class _Queue:
 
     def __init__(self) -> None:
         self._states: dict[str, str] = {}
-        self._asked = float("-inf")
+        self._asked = self._answered = float("-inf")
 
-    def is_active(self, job_id: str) -> bool:
-        """Return whether a job is in the queue. If squeue does not answer, the last answer counts."""
+    def is_active(self, job_id: str, submitted: float) -> bool:
+        """Return whether a job is in the queue, as it is until an answer of squeue after its submission lacks it.
+
+        If squeue does not answer, the last answer counts.
+        """
         if time.monotonic() - self._asked > _QUEUE_SECONDS:
             self._ask()
-        return job_id in self._states
+        return self._answered <= submitted or job_id in self._states
 
     def last_state(self, job_id: str) -> str:
         """Return the state in which a job ended, or an empty string if SLURM keeps no account."""
-        command = ["sacct", "--noheader", "--allocations", "--format=State", "--parsable2", f"--jobs={job_id}"]
-        try:
-            found = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
-        except (OSError, subprocess.TimeoutExpired):
-            return ""
-        return found.stdout.split()[0] if found.returncode == 0 and found.stdout.split() else ""
+        found = _answer_of("sacct", "--noheader", "--allocations", "--format=State", "--parsable2", f"--jobs={job_id}")
+        return found.split()[0] if found and found.split() else ""
 
     def _ask(self) -> None:
-        command = ["squeue", "--me", "--array", "--noheader", "--format=%i %T"]
-        try:
-            found = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
-        except (OSError, subprocess.TimeoutExpired):
-            return
-        if found.returncode == 0:
-            self._states = dict(line.split(maxsplit=1) for line in found.stdout.splitlines() if " " in line.strip())
-            self._asked = time.monotonic()
+        begin = time.monotonic()
+        found = _answer_of("squeue", "--me", "--array", "--noheader", "--format=%i %T")
+        self._asked = time.monotonic()
+        if found is not None:
+            self._states = dict(line.split(maxsplit=1) for line in found.splitlines() if " " in line.strip())
+            self._answered = begin
 
     def forget(self) -> None:
         """Ask again at the next call."""
         self._asked = float("-inf")
+
+
+def _answer_of(*command: str) -> str | None:
+    """Return the output of a command of SLURM; None if it fails or does not end in time."""
+    try:
+        found = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_COMMAND_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout if found.returncode == 0 else None
 
 
 def _call(request: SlurmRequest) -> WorkerMessage:
@@ -295,6 +313,20 @@ def _is_running(job: "Job[WorkerMessage]") -> bool:
         found = psutil.Process(int(job.job_id))
         return found.status() != psutil.STATUS_ZOMBIE and any("submitit" in part for part in found.cmdline())
     return False
+
+
+@contextmanager
+def _package_found_by_jobs() -> Iterator[None]:
+    """Let jobs that are submitted in the context find this package. They inherit the environment of this process."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ.update(with_this_package(os.environ))
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("PYTHONPATH", None)
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import UsageError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Job
-from neftune_cli.sweeps.executors.messages import LineDecoder, WorkerMessage, encode_line, from_json, to_json
+from neftune_cli.sweeps.executors.messages import LineDecoder, WorkerMessage, from_json, to_json, write_line
 from neftune_cli.sweeps.failures import failure
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from neftune_cli.training.stop_request import StopRequest
@@ -101,10 +101,8 @@ class _EventWriter:
 
     def send(self, event: str, request: WorkerMessage, **values: Any) -> None:
         """Write an event that belongs to a request."""
-        line = encode_line({"event": event, "id": request.get("id"), **values})
         try:
-            while line:
-                line = line[os.write(self._descriptor, line) :]
+            write_line(self._descriptor, {"event": event, "id": request.get("id"), **values})
         except BrokenPipeError:  # the main process has died; the trial has not failed
             self._stop.request()
 
@@ -161,12 +159,13 @@ class _RequestHandler:
 
     def _trial(self, request: WorkerMessage) -> None:
         """Run a trial, and report an exception as its failure."""
-        _import_trainer()
-        job = from_json(Job, request["job"])
         folder = self._folders.setdefault(request["folder"], SweepFolder(Path(request["folder"])))
         started = time.monotonic()
-        self._reader.trial_is_running.set()
         try:
+            _import_trainer()
+            job = from_json(Job, request["job"])
+            started = time.monotonic()
+            self._reader.trial_is_running.set()
             record = self._runner.run(job, folder, self._stop, on_lease=lambda: self._events.send("started", request))
         except Exception as error:
             result: dict[str, Any] = {"failure": to_json(failure(error, folder.path))}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neftune_cli.config.process import LIBRARY_SETTINGS
-from neftune_cli.sweeps.executors.messages import LineDecoder, WorkerMessage, encode_line
+from neftune_cli.sweeps.executors.messages import LineDecoder, WorkerMessage, write_line
 from neftune_cli.training.hardware import MEMORY_KEPT, MEMORY_PADDING, SPIN_COUNT, SPINS
 
 COMMAND = (sys.executable, "-P", "-m", "neftune_cli.sweeps.executors.worker")
@@ -68,10 +68,8 @@ class WorkerHandle:
 
     def send(self, request: WorkerMessage) -> None:
         """Write a request. If the worker has died, do nothing; `exit_status` reports the death."""
-        line = encode_line(request)
         with suppress(BrokenPipeError):
-            while line:
-                line = line[os.write(self._requests.fileno(), line) :]
+            write_line(self._requests.fileno(), request)
 
     def receive(self) -> list[WorkerMessage]:
         """Return the messages that have arrived."""
@@ -167,15 +165,6 @@ def limited_threads(threads: int, base: Mapping[str, str], name: str = _THREADS[
     """Return the number of threads, or the user's limit in the environment if that is smaller."""
     limit = base.get(name, "")
     return min(int(limit), threads) if limit.isdecimal() and int(limit) else threads
-
-
-def with_this_package(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which Python finds this package even if it is not installed."""
-    root = str(Path(__file__).parents[3])
-    if root in (path for path in sys.path if path.endswith("-packages")):
-        return dict(environment)
-    others = environment.get("PYTHONPATH")
-    return {**environment, "PYTHONPATH": os.pathsep.join([root, others] if others else [root])}
 
 
 def _device(gpu: int, visible: str | None) -> str:

@@ -1,23 +1,11 @@
 """Observers: the protocol by which a sweep reports its progress, and the observer that shows nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-from neftune_cli.records import TrialRecord
+from neftune_cli.sweeps.executors import Finished
 from neftune_cli.training.trial import Trial
-
-
-@dataclass(frozen=True)
-class TrialOutcome:
-    """The end of a trial: a record, or the reason of its failure."""
-
-    trial: Trial
-    record: TrialRecord | None
-    reason: str
-    """Empty if there is a record."""
-    seconds: float
 
 
 class Observer(Protocol):
@@ -39,8 +27,8 @@ class Observer(Protocol):
         """Report the start of a trial."""
         ...
 
-    def trial_ended(self, outcome: TrialOutcome) -> None:
-        """Report the end of a trial."""
+    def trial_ended(self, end: Finished) -> None:
+        """Report the end of a trial that runs no more: with its record or its failure."""
         ...
 
     def note(self, text: str) -> None:
@@ -64,6 +52,6 @@ class NullObserver:
 
     def sweep_started(self, trials: Sequence[Trial], missing: Sequence[Trial], notes: Sequence[str]) -> None: ...  # noqa: D102
     def trial_started(self, trial: Trial) -> None: ...  # noqa: D102
-    def trial_ended(self, outcome: TrialOutcome) -> None: ...  # noqa: D102
+    def trial_ended(self, end: Finished) -> None: ...  # noqa: D102
     def note(self, text: str) -> None: ...  # noqa: D102
     def stopping(self) -> None: ...  # noqa: D102

@@ -14,7 +14,7 @@ from rich.text import Text
 from neftune_cli.errors import NeftuneError
 from neftune_cli.formatting import duration, printable
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.progress import TrialOutcome
+from neftune_cli.sweeps.executors import Finished
 from neftune_cli.sweeps.progress.screen import MultiSweepScreen, SweepScreen, is_active
 from neftune_cli.sweeps.progress.status import StatusReader
 from neftune_cli.sweeps.progress.views import SweepStatus
@@ -157,7 +157,7 @@ class LiveObserver:
         """Read the folder at the next redraw."""
         self._next_read = 0.0
 
-    def trial_ended(self, outcome: TrialOutcome) -> None:  # noqa: ARG002
+    def trial_ended(self, end: Finished) -> None:  # noqa: ARG002
         """Read the folder at the next redraw."""
         self._next_read = 0.0
 

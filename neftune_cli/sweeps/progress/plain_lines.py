@@ -10,8 +10,8 @@ from typing import Self
 from neftune_cli.formatting import printable, rough_duration
 from neftune_cli.records import Phase
 from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps.executors import Finished
 from neftune_cli.sweeps.plan import missing_in_words
-from neftune_cli.sweeps.progress import TrialOutcome
 from neftune_cli.sweeps.progress.live import DISPLAY_ERRORS, Ticker
 from neftune_cli.sweeps.progress.status import StatusReader
 from neftune_cli.sweeps.progress.views import ObservedState, TrialView
@@ -60,11 +60,11 @@ class LineObserver:
         """Start the interval until the first line about the trial."""
         self._reported[trial.id] = time.monotonic()
 
-    def trial_ended(self, outcome: TrialOutcome) -> None:
+    def trial_ended(self, end: Finished) -> None:
         """Print the result of the trial, and the progress of the sweep."""
-        self._reported.pop(outcome.trial.id, None)
-        label, result = printable(outcome.trial.label), result_text(outcome)
-        self._print(f"{label}  {result}  {outcome.seconds:.0f} s{self._sweep_progress()}")
+        self._reported.pop(end.trial.id, None)
+        label, result = printable(end.trial.label), result_text(end)
+        self._print(f"{label}  {result}  {end.seconds:.0f} s{self._sweep_progress()}")
 
     def note(self, text: str) -> None:
         """Print the text."""
@@ -94,11 +94,11 @@ class LineObserver:
             self._write_line(line)
 
 
-def result_text(outcome: TrialOutcome) -> str:
+def result_text(end: Finished) -> str:
     """Return the held-out loss of a finished trial, or the reason of its failure."""
-    if outcome.record is None:
-        return f"failed: {printable(outcome.reason)}"
-    return f"held-out loss {outcome.record.loss.eval_loss:.4f}"
+    if end.record is None:
+        return f"failed: {printable(end.failure.reason if end.failure else '')}"
+    return f"held-out loss {end.record.loss.eval_loss:.4f}"
 
 
 def progress_line(trial: TrialView) -> str:
