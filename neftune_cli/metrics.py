@@ -5,7 +5,6 @@ module imports neither torch nor the libraries that compute scores.
 """
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -137,6 +136,8 @@ class Metric:
     """Equivalence margin, unless `--margin` sets another."""
     section: str = LOSS
     """Title of the metric's table. The metrics in the table HELD_OUT_RESPONSES are scores of responses."""
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    """Lowest and highest possible value."""
     per_item: bool = True
     """Whether the trial's value is the mean over items. Otherwise the metric is a corpus-level metric."""
     on_training_prompts: bool = False
@@ -166,13 +167,6 @@ class Metric:
     def name_within(self) -> str:
         """Return the name for use within a sentence: `held-out loss`, and `ROUGE-L` unchanged."""
         return self.name if self.name[1:2].isupper() else self.name[:1].lower() + self.name[1:]
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """Return the lowest and the highest possible value, as far as the unit states them; a loss is at least 0."""
-        if limits := re.fullmatch(r"(\d+) to (\d+)", self.unit):
-            return float(limits[1]), float(limits[2])
-        return (0.0 if self.unit == "nats" else -math.inf), math.inf
 
     @property
     def item(self) -> str:
@@ -319,6 +313,7 @@ METRICS: Mapping[str, Metric] = _Metrics()
 """Every metric of a record by key, in the order of the tables."""
 
 _ONE_PERCENT, _TWO_PERCENT, _FIVE_PERCENT = (Margin(share, relative=True) for share in (0.01, 0.02, 0.05))
+_FROM_0, _SHARE, _PERCENT = (0.0, math.inf), (0.0, 1.0), (0.0, 100.0)
 _SCORES = "neftune_cli.evaluation.text_metrics"
 
 
@@ -329,32 +324,37 @@ def _response_chars(response: str, _reference: str) -> float:
 for _metric in (
     # A training loss has no goal: memorization lowers it, and noise raises it. Its margin is relative, because the loss
     # of memorized data is smaller than any reasonable margin in nats.
-    Metric(NOISY_TRAINING_LOSS, "Noisy training loss", "nats", None, 4, _TWO_PERCENT, per_item=False),
-    Metric(NOISE_OFF_TRAINING_LOSS, "Noise-off training loss", "nats", None, 4, _TWO_PERCENT),
-    Metric(HELD_OUT_LOSS, "Held-out loss", "nats", "lower", 4, Margin(0.01, of_gain=0.01)),
-    Metric(HELD_OUT_PERPLEXITY, "Held-out perplexity", "", "lower", 3, _ONE_PERCENT),
+    Metric(NOISY_TRAINING_LOSS, "Noisy training loss", "nats", None, 4, _TWO_PERCENT, bounds=_FROM_0, per_item=False),
+    Metric(NOISE_OFF_TRAINING_LOSS, "Noise-off training loss", "nats", None, 4, _TWO_PERCENT, bounds=_FROM_0),
+    Metric(HELD_OUT_LOSS, "Held-out loss", "nats", "lower", 4, Margin(0.01, of_gain=0.01), bounds=_FROM_0),
+    Metric(HELD_OUT_PERPLEXITY, "Held-out perplexity", "", "lower", 3, _ONE_PERCENT, bounds=(1.0, math.inf)),
     Metric(
         *("exact_match", "Exact match", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_RESPONSES),
+        bounds=_SHARE,
         score=f"{_SCORES}:exact_match",
     ),
     Metric(
         *("rouge_l", "ROUGE-L", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_RESPONSES),
+        bounds=_SHARE,
         on_training_prompts=True,
         score=f"{_SCORES}:rouge_l",
     ),
     Metric(
         *("bleu", "BLEU", "0 to 100", "higher", 2, Margin(2.0), HELD_OUT_RESPONSES),
+        bounds=_PERCENT,
         per_item=False,
         on_training_prompts=True,
         score=f"{_SCORES}:corpus_bleu",
     ),
     Metric(
         *("response_chars", "Response length", "characters", None, 1, _FIVE_PERCENT, HELD_OUT_RESPONSES),
+        bounds=_FROM_0,
         stored=False,
         score=_response_chars,
     ),
     Metric(
         *("repetition_2gram", "Repetition", "% of 2-grams", "lower", 2, Margin(1.0), HELD_OUT_RESPONSES),
+        bounds=_PERCENT,
         per_item=False,
         score=f"{_SCORES}:repetition_in_chunks",
     ),
@@ -363,6 +363,6 @@ for _metric in (
         per_item=False,
         score=f"{_SCORES}:log_diversity_in_chunks",
     ),
-    Metric(TRUNCATED, "Truncated responses", "0 to 1", "lower", 3, Margin(0.02), HELD_OUT_RESPONSES),
+    Metric(TRUNCATED, "Truncated responses", "0 to 1", "lower", 3, Margin(0.02), HELD_OUT_RESPONSES, bounds=_SHARE),
 ):
     register_metric(_metric)

@@ -8,13 +8,12 @@ from experiments.null_simulations.error_rates import LEVEL, Rate, rate_of_sweeps
 from experiments.null_simulations.planned_looks import TTests, replay
 from experiments.null_simulations.seed_level import SeedModel, seed_generator
 from neftune_cli.analysis.crossed_factors import CrossedMean
-from neftune_cli.analysis.outlook import seeds_for_equivalence
+from neftune_cli.analysis.outlook import POWER, seeds_for_equivalence
 from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.evidence.measurements import Floats
 
 MARGINS = (0.25, 0.5, 1.0, 2.0)
 """In standard deviations of a difference of one seed."""
-POWER = 0.8
 LARGEST = 200
 
 
@@ -43,7 +42,7 @@ def margin_seeds(margin: float, sweeps: int) -> MarginSeeds:
     return MarginSeeds(
         margin,
         needed=_needed_seeds(margin, sweeps),
-        stated=seeds_for_equivalence(known, margin, LEVEL, POWER),
+        stated=seeds_for_equivalence(known, margin, LEVEL),
         equivalent=rate_of_sweeps(none.equivalent[:, 0]),
         seeds=float(none.seeds.mean()),
         false_equivalence=rate_of_sweeps(beyond.equivalent[:, 0]),

@@ -36,7 +36,7 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
     arm = comparison.spoken(decision.arm)
     if _can_train_baseline(comparison):
         yield f"Train the baseline {comparison.spoken(comparison.default_baseline)} before you use {arm}."
-    elif comparison.origin.is_unfinished:
+    elif comparison.origin.lacks_declared_trials:
         yield f"Finish the sweep before you use {arm}."
     else:
         yield f"Test {arm} in a new sweep before you use it." if comparison.departures else f"Use {arm}."
@@ -53,9 +53,13 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
 
 
 def stopping_bias(comparison: Comparison, arm: str) -> Iterator[str]:
-    """Yield a sentence if an arm stopped before the last planned look because of its difference."""
+    """Yield a sentence if an arm stopped before the last planned look because of its difference.
+
+    The declared comparison decides which arms stop, so a comparison that differs from it has no such sentence.
+    """
     plan, one = comparison.declared, comparison.assessment(arm, comparison.primary)
-    if plan.has_planned_looks and one and one.verdict in DIFFERENT and one.looks_taken < len(plan.looks):
+    is_stopped = plan.has_planned_looks and one and one.verdict in DIFFERENT and one.looks_taken < len(plan.looks)
+    if is_stopped and not comparison.departures:
         yield (
             f"{capitalized(comparison.spoken(arm))} stopped at a planned look because its difference was large, so the "
             "difference is too large on average. This does not affect the coverage of its interval."

@@ -8,6 +8,7 @@ from neftune_cli.analysis.results import DECIDED, Assessment, Comparison, EarlyS
 from neftune_cli.config.arms import AA_CONTROL, POSITIVE_CONTROL
 from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.metrics import Metric
+from neftune_cli.store import folder_label
 
 Action = Literal[
     "use",
@@ -95,7 +96,7 @@ def continuation(comparison: Comparison) -> Continuation | None:
         return missing or "new sweep"
     decision = decide(comparison)
     few = decision.confirmatory_with_few_seeds
-    if missing and (few or comparison.arms_without_trials or comparison.origin.is_unfinished):
+    if missing and (few or comparison.arms_without_trials or comparison.origin.lacks_declared_trials):
         return missing
     seeds_help = few or any(one.paired.seeds < DEFAULT_LOOKS[-1] for one in decision.open_arms.values())
     if seeds_help and comparison.baseline == comparison.default_baseline:
@@ -128,30 +129,87 @@ def _continuation_of_looks(comparison: Comparison) -> Continuation | None:
 
 
 def _untested_arms(comparison: Comparison) -> list[str]:
-    """Return the arms that the decision is about and that missing trials can decide: open ones, or with few trials."""
-    decision, primary = decide(comparison), comparison.declared_primary_arm
-    without = [arm for arm in comparison.arms_without_trials if primary in (None, arm)]
-    return [*decision.open_arms, *decision.confirmatory_with_few_seeds, *without]
+    """Return the arms that the decision is about and that missing trials can decide: open ones, and untested ones."""
+    primary = comparison.declared_primary_arm
+    without = [arm for arm in _arms_without_test(comparison) if primary in (None, arm)]
+    return [*decide(comparison).open_arms, *(arm for arm in without if arm not in comparison.declared.controls)]
 
 
-def _can_be_tested(comparison: Comparison, arm: str) -> bool:
-    """Return whether missing trials can give an arm pairs of seeds at a taken look that it has not been tested at."""
-    plan, settled = comparison.declared, settled_seeds(comparison)
-    baseline = comparison.arm(comparison.default_baseline)
-    without_baseline = {*settled.get(baseline.name, ())} - {*baseline.seeds}
-    return bool({*plan.seeds[: plan.seeds_taken]} - {*settled.get(arm, ())} - without_baseline)
+def _arms_without_test(comparison: Comparison) -> Iterator[str]:
+    """Yield the arms, controls included, that no look has tested because trials are missing.
 
-
-def settled_seeds(comparison: Comparison) -> dict[str, tuple[int, ...]]:
-    """Return the planned seeds until the last look at which an arm was tested; for the baseline, at which any arm was.
-
-    Failed trials with these seeds are not run again. With them, the looks would be tested again, and the error rates
-    would no longer hold.
+    They have no finished trial, share no seed with the baseline, or have too few pairs of seeds.
     """
+    known = comparison.assessments(comparison.primary)
+    for arm in (*comparison.declared_arms, *comparison.declared.controls):
+        if arm == comparison.default_baseline:
+            continue
+        if arm not in {one.name for one in comparison.arms}:
+            yield arm
+        elif arm in known:
+            if known[arm].verdict is None and not known[arm].paired.has_enough_seeds:
+                yield arm
+        elif (estimate := comparison.arm(arm).estimates.get(comparison.primary)) and estimate.difference is None:
+            yield arm
+
+
+def _can_be_tested(comparison: Comparison, arm: str, *, retry_failed: bool = True) -> bool:
+    """Return whether missing trials can give an arm pairs of seeds at a taken look that it has not been tested at."""
+    plan, tested, settled = comparison.declared, _tested_seeds(comparison), settled_trials(comparison)
+    finished = {one.name: one.seeds for one in comparison.arms}
+
+    def can_run(name: str, seed: int) -> bool:
+        label = folder_label(name, seed)
+        if label in comparison.origin.failed_trials:
+            return retry_failed and label not in settled
+        return seed not in tested.get(name, ())
+
+    def can_pair(seed: int) -> bool:
+        missing = [name for name in (comparison.default_baseline, arm) if seed not in finished.get(name, ())]
+        return bool(missing) and all(can_run(name, seed) for name in missing)
+
+    return any(map(can_pair, plan.seeds[: plan.seeds_taken]))
+
+
+def settled_trials(comparison: Comparison) -> frozenset[str]:
+    """Return the labels of failed trials that are not retried, because a planned look has been tested without them.
+
+    With them, the look would be tested again, and the error rates would no longer hold. The manifest has them since the
+    look was taken. In older sweeps they follow from the finished trials.
+    """
+    if comparison.declared.settled is not None:
+        return comparison.declared.settled
+    labels = (folder_label(arm, seed) for arm, seeds in _tested_seeds(comparison).items() for seed in seeds)
+    return frozenset(labels) & frozenset(comparison.origin.failed_trials)
+
+
+def _tested_seeds(comparison: Comparison) -> dict[str, tuple[int, ...]]:
+    """Return the planned seeds until the last look that tested an arm; for the baseline, that tested any arm."""
     plan = comparison.declared
     assessed = comparison.assessments(comparison.primary)
     tested = {arm: plan.seeds[: plan.looks[one.looks_taken - 1]] for arm, one in assessed.items() if one.verdict}
     return {**tested, comparison.default_baseline: max(tested.values(), key=len)} if tested else {}
+
+
+def arms_to_train(comparison: Comparison, *, retry_failed: bool) -> frozenset[str]:
+    """Return the arms of which a command for the planned looks may train trials, controls and the baseline included.
+
+    These are all arms if one of them is tested for the first time: the tests of the others are then adjusted for one
+    more arm, so that decided arms may become open.
+
+    Args:
+        comparison: the comparison at the taken looks.
+        retry_failed: whether failed trials are run again, other than the settled ones.
+
+    """
+    plan, undecided = comparison.declared, arms_with_further_seeds(comparison)
+    without = {*_arms_without_test(comparison)}
+    arms = {arm for arm in (*undecided, *without) if _can_be_tested(comparison, arm, retry_failed=retry_failed)}
+    if not plan.is_finished:
+        arms |= {*undecided}
+    if (arms & without) - {*plan.controls}:
+        return frozenset((*comparison.declared_arms, *plan.controls))
+    return frozenset(arms | {comparison.default_baseline}) if arms else frozenset()
 
 
 def arms_with_further_seeds(comparison: Comparison) -> tuple[str, ...]:
@@ -159,7 +217,7 @@ def arms_with_further_seeds(comparison: Comparison) -> tuple[str, ...]:
 
     These are the arms without a decision, or none if fine-tuning learned nothing, or if only controls are left. Before
     the first look, and without a finished trial of the baseline, no arm is decided. An arm without an assessment gets
-    no further seeds: a trial diverged, or all trials failed.
+    no further seeds: a trial diverged, all trials failed, or no seed is shared with the baseline.
     """
     plan = comparison.declared
     if not plan.looks_taken or comparison.baseline != comparison.default_baseline:
@@ -179,7 +237,12 @@ class ControlFinding:
 
 
 def control_findings(comparison: Comparison) -> Iterator[ControlFinding]:
-    """Yield what the controls of `--controls` show about the sweep, as far as they have verdicts."""
+    """Yield what the controls of `--controls` show about the sweep, as far as they have verdicts.
+
+    They are made for the baseline of the sweep, so they show nothing about a comparison with another one.
+    """
+    if comparison.baseline != comparison.default_baseline:
+        return
     assessed = comparison.assessments(comparison.primary)
     found = {arm: one.verdict for arm, one in assessed.items() if one.role == "control" and one.verdict}
     match found.get(AA_CONTROL):
@@ -192,11 +255,13 @@ def control_findings(comparison: Comparison) -> Iterator[ControlFinding]:
                 f"the {AA_CONTROL} is {verdict}, although nothing was changed: {why}", is_expected=False
             )
     match found.get(POSITIVE_CONTROL):
-        case "worse":
+        case "worse" | "higher" | "lower" as verdict:
             size = comparison.metric.amount(assessed[POSITIVE_CONTROL].paired.difference)
-            yield ControlFinding(f"the {POSITIVE_CONTROL} is worse by {size}, as expected", is_expected=True)
+            yield ControlFinding(f"the {POSITIVE_CONTROL} is {verdict} by {size}, as expected", is_expected=True)
+        case "better":
+            yield ControlFinding(f"the {POSITIVE_CONTROL} is better, although its noise should hurt", is_expected=False)
         case str() as verdict:
-            shown = "not shown to be worse" if verdict == "inconclusive" else verdict
+            shown = "not shown to differ" if verdict == "inconclusive" else verdict
             why = "this sweep may be unable to show an effect"
             yield ControlFinding(f"the {POSITIVE_CONTROL} is {shown}: {why}", is_expected=False)
 

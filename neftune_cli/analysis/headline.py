@@ -75,13 +75,13 @@ def compatible_range(assessed: Mapping[str, Assessment], metric: Metric, baselin
     Args:
         assessed: assessments of the arms.
         metric: the metric.
-        baseline: mean of the baseline.
+        baseline: mean of the baseline. If it is not finite, the range does not end at a bound.
 
     """
     intervals = [one.interval for one in assessed.values() if math.isfinite(one.interval.low)]
     if not intervals:
         return ""
-    least, most = (bound - baseline for bound in metric.bounds)
+    least, most = (bound - baseline for bound in metric.bounds) if math.isfinite(baseline) else (-math.inf, math.inf)
     low = max(least, min(one.low for one in intervals))
     high = min(most, max(one.high for one in intervals))
     rounded = metric.resolving(max(abs(low), abs(high)))

@@ -58,7 +58,7 @@ def check_learning(
     problems = [
         *_diverged(arms),
         *(_not_learned(arms, baseline, base_scores or {}, gains, metrics) if has_learned is False else ()),
-        *(_worse_loss(arms, baseline, base_scores or {}, metrics) if has_learned else ()),
+        *(_worse_loss(arms, baseline, base_scores or {}, metrics, primary) if has_learned else ()),
         *_without_room(means, baseline, metrics, primary),
         *_bundled_model(setting),
     ]
@@ -113,7 +113,11 @@ def _loss(values: ItemValues) -> float:
 
 
 def _worse_loss(
-    arms: TrialsByArm, baseline: str, base_scores: Mapping[str, float | None], metrics: Mapping[str, Metric]
+    arms: TrialsByArm,
+    baseline: str,
+    base_scores: Mapping[str, float | None],
+    metrics: Mapping[str, Metric],
+    primary: str,
 ) -> Iterator[str]:
     """Yield the trials whose held-out loss is not better than that of the base model, although the baseline learned."""
     before = base_scores.get(HELD_OUT_LOSS)
@@ -124,10 +128,11 @@ def _worse_loss(
         for arm, trials in arms.items()
     }
     name = metrics[HELD_OUT_LOSS].name_within
+    other_metric = ", or choose another metric with --metric in a new sweep" if primary == HELD_OUT_LOSS else ""
     if len(found[baseline]) == len(arms[baseline]):
         yield (
             f"The {name} of {baseline} is not lower than that of the base model, although the responses are better. "
-            "Use fewer epochs or a smaller learning rate, or choose another metric with --metric in a new sweep."
+            f"Use fewer epochs or a smaller learning rate{other_metric}."
         )
     elif any(found.values()):
         yield (

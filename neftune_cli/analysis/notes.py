@@ -62,11 +62,11 @@ def plan_departures(
             "the number of seeds counts as fixed. If it depended on results, p-values are too small."
         )
     yield from evidence.added_seeds
-    if evidence.is_unfinished:
+    if evidence.lacks_declared_trials:
         seeds = counted(len(evidence.declared_seeds), "seed")
         yield (
-            f"Not all trials of the declared {seeds} have finished. With a test now and another one at the end, there "
-            "are more false positives than stated."
+            f"Not all trials of the declared {seeds} have finished. A test now and another one at the end have more "
+            "false positives than stated."
         )
     yield from _other_baseline(evidence, design, default_baseline)
     if evidence.plan is None:

@@ -19,6 +19,8 @@ CONTINUATIONS = 4_000
 """Number of simulated continuations. The standard error of a chance is at most 0.8 percentage points."""
 VARIANCE_QUANTILES = 400
 """Number of quantiles of the estimated variance over which the power of a test is averaged."""
+POWER = 0.8
+"""Power with which equivalence is to be shown by the stated number of seeds."""
 MOST_SEEDS = 1_000_000
 """Largest number of seeds that is stated for equivalence."""
 SPREAD = 0.8
@@ -192,16 +194,16 @@ def _is_decided(
     return np.asarray((sizes > different) | (assumed.margin - sizes > equivalent))
 
 
-def seeds_for_equivalence(mean: CrossedMean, margin: float, significance: float, power: float = 0.8) -> int | None:
-    """Return the smallest number of seeds that shows equivalence with this power if the true difference is 0.
+def seeds_for_equivalence(mean: CrossedMean, margin: float, significance: float) -> int | None:
+    """Return the smallest number of seeds that shows equivalence with the power `POWER` if the true difference is 0.
 
     The measured variances are taken as the true ones. Return None if no number up to `MOST_SEEDS` is enough, because
     the held-out items limit the precision, or if no variance was measured.
     """
-    if not mean.is_measured or margin <= 0 or _equivalence_power(mean, margin, significance, MOST_SEEDS) < power:
+    if not mean.is_measured or margin <= 0 or _equivalence_power(mean, margin, significance, MOST_SEEDS) < POWER:
         return None
     return bisect_left(
-        range(MOST_SEEDS), power, lo=MIN_SEEDS, key=partial(_equivalence_power, mean, margin, significance)
+        range(MOST_SEEDS), POWER, lo=MIN_SEEDS, key=partial(_equivalence_power, mean, margin, significance)
     )
 
 

@@ -282,7 +282,8 @@ class Comparison:
     error_sources: ErrorSources | None = None
     """Sources of the standard errors of the primary metric; None if none has one over seeds."""
     departures: tuple[str, ...] = ()
-    """One sentence for each choice that differs from the declared analysis. They are notes, too."""
+    """One sentence for each choice that differs from the declared analysis, and for tests that are made repeatedly.
+    They are notes, too."""
     declared_seeds: tuple[int, ...] = ()
     """Seeds that the sweep declares for every arm; empty for runs of other tools."""
     chosen_margin: Margin | None = None

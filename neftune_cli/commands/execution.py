@@ -106,7 +106,7 @@ def _failure_report(sweep: PreparedSweep, outcome: "SweepOutcome") -> str:
     again = command_again() if sweep.request.settings.retry_failed else command_again("--retry", "failed")
     lines = [f"{trial} failed: {reason}" for trial, reason in outcome.failed.items()]
     logs = f"The logs are in {sweep.folder.path / 'trials'}. After fixing the cause, retry the failed trials with:"
-    tested = "Trials without which a planned look has tested their arm are not retried."
+    tested = "Failed trials are not retried if a planned look was tested without them."
     return "\n".join([*lines, logs, f"  {again}", *([tested] if sweep.plan.spec.analysis.has_planned_looks else [])])
 
 

@@ -12,10 +12,11 @@ from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import names_function
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.plan import Plan, at_look, done_trials, failed_trials, missing_trials
+from neftune_cli.sweeps.plan import Plan, at_look, done_trials, failed_trials, missing_trials, trial_folder
 from neftune_cli.trackers import prepare_trackers
 
 if TYPE_CHECKING:
+    from neftune_cli.analysis.results import Comparison
     from neftune_cli.sweeps.progress import Observer
     from neftune_cli.sweeps.runner import SweepOutcome
 
@@ -70,9 +71,11 @@ def _run_looks(
     """
     from neftune_cli.sweeps.runner import run_sweep
 
-    plan, folder = _without_settled_trials(sweep.plan, sweep.folder), sweep.folder
-    if plan.earlier:
-        say(plan.notes[-1])
+    plan, folder = sweep.plan, sweep.folder
+    if sweep.request.settings.retry_failed and folder.manifest().planned_looks_taken(plan.spec.analysis.looks):
+        plan = _without_settled_trials(plan, folder, _settled_comparison(plan, folder))
+        for note in plan.notes[len(sweep.plan.notes) :]:
+            say(note)
     undecided = tuple(arm.name for arm in plan.spec.arms[1:])
     done_before = len(done_trials(plan, folder))
     part: Plan | None = None
@@ -90,7 +93,7 @@ def _run_looks(
             break
         folder.add_look(seeds)
         score_declared_metric(plan.spec, folder)
-        undecided = _undecided(plan, folder)
+        undecided = _undecided(plan, _settled_comparison(plan, folder))
         say(_look_line(number, len(plan.spec.analysis.looks), seeds, undecided))
         if not undecided or seeds == sweep.request.pause_at:
             break
@@ -102,7 +105,7 @@ def after_taken_looks(plan: Plan, folder: SweepFolder, *, retry_failed: bool) ->
     """Return the plan without the trials that the taken looks make unnecessary, with a note on the last look.
 
     Decided arms get no further seeds, and neither does the baseline if no arm is left. The plan is the same without a
-    taken look, and if the first look is repeated with an arm that has no trial yet, which may reopen decided arms.
+    taken look, and if an arm is tested for the first time, which may reopen decided arms.
 
     Args:
         plan: the whole plan.
@@ -110,50 +113,60 @@ def after_taken_looks(plan: Plan, folder: SweepFolder, *, retry_failed: bool) ->
         retry_failed: whether failed trials are run again.
 
     """
+    from neftune_cli.analysis.decision import arms_to_train
+
     looks = plan.spec.analysis.looks
-    plan = _without_settled_trials(plan, folder)
     taken = folder.manifest().planned_looks_taken(looks)
-    if not taken or _trains_new_arm(plan, folder, retry_failed=retry_failed):
+    if not taken:
         return plan
-    undecided = _undecided(plan, folder)
-    continued = {plan.spec.arms[0].name, *undecided} if undecided else set()
+    comparison = _comparison(folder)
+    if retry_failed:
+        plan = _without_settled_trials(plan, folder, comparison)
+    continued = arms_to_train(comparison, retry_failed=retry_failed) if comparison else frozenset()
+    undecided = _undecided(plan, comparison)
+    arms = {arm.name for arm in plan.spec.arms}
+    if continued == arms > {plan.spec.arms[0].name, *undecided}:
+        return plan
     missing = {trial.id for trial in missing_trials(plan, folder)}
     trials = [trial for trial in plan.trials if trial.id not in missing or trial.is_base or trial.arm in continued]
     note = _look_line(len(taken), len(looks), taken[-1], undecided)
     return replace(plan, trials=tuple(trials), notes=(*plan.notes, note))
 
 
-def _without_settled_trials(plan: Plan, folder: SweepFolder) -> Plan:
-    """Return the plan without failed trials of taken looks at which their arm was tested, with a note if there are any.
+def _without_settled_trials(plan: Plan, folder: SweepFolder, comparison: "Comparison | None") -> Plan:
+    """Return the plan without failed trials that taken looks were tested without, and with a note if there are any."""
+    from neftune_cli.analysis.decision import settled_trials
 
-    If they were retried, the looks would be tested again.
-    """
-    from neftune_cli.analysis.comparison import compare_sweep
-    from neftune_cli.analysis.decision import settled_seeds
-
-    if not folder.manifest().planned_looks_taken(plan.spec.analysis.looks) or not folder.failed_trials():
-        return plan
-    try:
-        (compared, *_) = compare_sweep(folder)
-    except NothingToCompareError:
-        return plan
-    tested = settled_seeds(compared.comparison)
+    settled = settled_trials(comparison) if comparison else frozenset()
+    left_out = {one.id: one.label for one in plan.trials if trial_folder(folder, one).folder_label in settled}
     failed = failed_trials(plan, folder)
-    settled = {one.id: one.label for one in plan.trials if one.label in failed and one.seed in tested.get(one.arm, ())}
-    if not settled:
-        return plan
-    note = f"Not run again, because a planned look has tested the arm without them: {listed([*settled.values()])}."
-    return replace(plan, notes=(*plan.notes, note), earlier=frozenset(settled))
+    if labels := [label for label in left_out.values() if label in failed]:
+        note = f"Not run again, because a planned look was tested without them: {listed(labels)}."
+        plan = replace(plan, notes=(*plan.notes, note))
+    return replace(plan, not_again=frozenset(left_out))
 
 
-def _trains_new_arm(plan: Plan, folder: SweepFolder, *, retry_failed: bool) -> bool:
-    """Return whether an arm without a finished trial, other than the baseline, has trials to run at the first look."""
-    arms = [arm.name for arm in plan.spec.arms]
-    first = at_look(plan, plan.spec.analysis.looks[0], arms)
-    done = done_trials(plan, folder)
-    finished = {trial.arm for trial in plan.trials if trial.id in done}
-    to_run = {trial.arm for trial in missing_trials(first, folder, retry_failed=retry_failed) if not trial.is_base}
-    return bool(to_run - finished - {arms[0]})
+def _settled_comparison(plan: Plan, folder: SweepFolder) -> "Comparison | None":
+    """Return the comparison at the taken looks, and note in the manifest which failed trials each of them was without.
+
+    The note is made before any trial is run after the look: a retried trial changes what the finished trials show.
+    """
+    from neftune_cli.analysis.decision import settled_trials
+
+    comparison, looks = _comparison(folder), folder.manifest().planned_looks_taken(plan.spec.analysis.looks)
+    if comparison:
+        folder.settle(looks, settled_trials(comparison))
+    return comparison
+
+
+def _comparison(folder: SweepFolder) -> "Comparison | None":
+    """Return the comparison that decides the looks of a sweep; None if no trained trial has finished."""
+    from neftune_cli.analysis.comparison import compare_sweep
+
+    try:
+        return compare_sweep(folder)[0].comparison
+    except NothingToCompareError:
+        return None
 
 
 def _has_baseline(plan: Plan, folder: SweepFolder) -> bool:
@@ -161,16 +174,11 @@ def _has_baseline(plan: Plan, folder: SweepFolder) -> bool:
     return any(trial.id in done for trial in plan.trials if trial.arm == baseline)
 
 
-def _undecided(plan: Plan, folder: SweepFolder) -> tuple[str, ...]:
+def _undecided(plan: Plan, comparison: "Comparison | None") -> tuple[str, ...]:
     """Return the arms that get further seeds, in the order of the sweep; none if all trials failed."""
-    from neftune_cli.analysis.comparison import compare_sweep
     from neftune_cli.analysis.decision import arms_with_further_seeds
 
-    try:
-        (compared, *_) = compare_sweep(folder)
-    except NothingToCompareError:
-        return ()
-    undecided = arms_with_further_seeds(compared.comparison)
+    undecided = arms_with_further_seeds(comparison) if comparison else ()
     return tuple(arm.name for arm in plan.spec.arms if arm.name in undecided)
 
 

@@ -152,7 +152,7 @@ class TrialOrigin:
     """Whether the folders are sweeps, which `neftune sweep` can continue."""
     failed_trials: tuple[str, ...] = ()
     """Labels of failed trials, such as `alpha=5,seed=0`, which only `--retry failed` runs again."""
-    is_unfinished: bool = False
+    lacks_declared_trials: bool = False
     """Whether a sweep with a fixed number of seeds has declared trials that have neither finished nor failed."""
     decides_looks: bool = True
     """Whether planned looks are taken of these trials; not of those that differ from the sweep's first setting."""
@@ -187,6 +187,9 @@ class AnalysisPlan:
     """Planned seeds, in their order."""
     looks_taken: int = 0
     """Number of looks that the sweep has taken."""
+    settled: frozenset[str] | None = None
+    """Labels of failed trials that are not retried, because a look was tested without them; None if the manifest does
+    not have them for all looks."""
 
     @property
     def has_planned_looks(self) -> bool:
@@ -226,7 +229,7 @@ class Evidence:
     """One sentence for each missing trial."""
     failed_trials: tuple[str, ...] = ()
     """Labels of the failed trials of sweeps, such as `alpha=5,seed=0`, which only `--retry failed` runs again."""
-    is_unfinished: bool = False
+    lacks_declared_trials: bool = False
     """Whether a single sweep with a fixed number of seeds has declared trials that have neither finished nor failed."""
     added_seeds: tuple[str, ...] = ()
     """One sentence for each sweep with a fixed number of seeds that was compared with fewer seeds before."""
@@ -254,7 +257,9 @@ class Evidence:
     def origin(self) -> TrialOrigin:
         """Return the folders of the trials, with the cost that the manifest has."""
         manifest = manifest_of(self.manifests[0]) if len(self.manifests) == 1 else None
-        origin = TrialOrigin(self.folders, bool(self.specs), self.failed_trials, self.is_unfinished, self.decides_looks)
+        origin = TrialOrigin(
+            self.folders, bool(self.specs), self.failed_trials, self.lacks_declared_trials, self.decides_looks
+        )
         if manifest is None:
             return origin
         seconds, workers = _measured_cost(manifest, {one.trial_id for one in self.trials if not one.is_base})

@@ -56,12 +56,14 @@ def sweep_evidence(folders: Sequence[SweepFolder], *, scored_again: str | None =
     groups: dict[tuple[str, bool], list[_SweepTrial]] = {}
     contents = {folder: _read(folder) for folder in folders}
     unfinished = {folder: lines for folder, (_, lines) in contents.items()}
+    failed = {folder: folder.failed_trials() if lines else () for folder, lines in unfinished.items()}
+    ended = {folder: [*map(_label, trials), *failed[folder]] for folder, (trials, _) in contents.items()}
     empty = [folder for folder, (trials, _) in contents.items() if all(one.measurements.is_base for one in trials)]
     for folder, (trials, _) in contents.items():
         is_single = _is_single_run(folder)
         for trial in trials if folder not in empty else ():
             groups.setdefault((trial.setting_identity, is_single), []).append(trial)
-    combined = _with_deciding_one([_combined(trials, unfinished, scored_again) for trials in groups.values()])
+    combined = _with_deciding_one([_combined(trials, unfinished, ended, scored_again) for trials in groups.values()])
     return [*with_differences(combined), *(_evidence_without_trials(folder, unfinished[folder]) for folder in empty)]
 
 
@@ -116,6 +118,10 @@ def _declared_labels(folder: SweepFolder) -> list[str]:
     if spec is None or spec.analysis.has_planned_looks:  # decided arms get no further seeds
         return []
     return [folder_label(arm.name, seed) for arm in spec.arms for seed in spec.seeds]
+
+
+def _label(trial: _SweepTrial) -> str:
+    return folder_label(trial.measurements.arm, trial.measurements.seed)
 
 
 def _declared_arms(folder: SweepFolder) -> list[str]:
@@ -190,14 +196,17 @@ def _setting(spec: SweepSpec | None, shared: Mapping[str, Any]) -> Setting:
 
 
 def _combined(
-    found: Sequence[_SweepTrial], unfinished: Mapping[SweepFolder, Sequence[str]], scored_again: str | None
+    found: Sequence[_SweepTrial],
+    unfinished: Mapping[SweepFolder, Sequence[str]],
+    ended: Mapping[SweepFolder, Sequence[str]],
+    scored_again: str | None,
 ) -> Evidence:
     """Return the evidence of one setting: each trial once, with the same name for equal arms of several sweeps."""
     sweeps = list(dict.fromkeys(one.sweep for one in found))
     names = _arm_names(found)
     trials = [replace(one, arm=names[identity]) for one, identity in _unique_trials(found)]
     order = list(names.values())
-    finished = {folder_label(one.measurements.arm, one.measurements.seed) for one in found}
+    finished = {*map(_label, found)}
     failed = tuple(label for folder in sweeps if unfinished[folder] for label in folder.failed_trials())
     plan = _plan(sweeps[0]) if len(sweeps) == 1 else None
     combined = Evidence(
@@ -210,7 +219,7 @@ def _combined(
         notes=tuple(_override_notes(found, names)),
         unfinished=tuple(line for folder in sweeps for line in (*unfinished[folder], *_not_started(folder, finished))),
         failed_trials=failed,
-        is_unfinished=len(sweeps) == 1 and bool(set(_declared_labels(sweeps[0])) - finished - {*failed}),
+        lacks_declared_trials=len(sweeps) == 1 and bool({*_declared_labels(sweeps[0])} - {*ended[sweeps[0]]}),
         added_seeds=tuple(_added_seeds(sweeps)),
         plan=plan,
         dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one)),
@@ -266,7 +275,8 @@ def _plan(folder: SweepFolder) -> AnalysisPlan | None:
     if spec is None:
         return None
     controls = tuple(arm.name for arm in spec.arms if arm.control)
-    declared = spec.analysis
+    declared, manifest = spec.analysis, folder.manifest()
+    looks = manifest.planned_looks_taken(declared.looks)
     if declared == AnalysisSpec() and not controls:
         return None
     return AnalysisPlan(
@@ -276,7 +286,10 @@ def _plan(folder: SweepFolder) -> AnalysisPlan | None:
         controls=controls,
         looks=declared.looks,
         seeds=spec.seeds,
-        looks_taken=len(folder.manifest().planned_looks_taken(declared.looks)),
+        looks_taken=len(looks),
+        settled=frozenset(chain.from_iterable(manifest.settled[seeds] for seeds in looks))
+        if {*looks} <= manifest.settled.keys()
+        else None,
     )
 
 

@@ -1,10 +1,10 @@
 """Next step after a comparison: the command that can decide what is open, its cost, and its chance of a decision."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from neftune_cli.analysis.decision import arms_with_further_seeds, continuation, decide, settled_seeds
+from neftune_cli.analysis.decision import arms_to_train, continuation, decide, settled_trials
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import DEFAULT_ALPHAS, DEFAULT_LOOKS
 from neftune_cli.formatting import counted, rough_duration
@@ -79,31 +79,22 @@ def chance_sentence(comparison: Comparison) -> str:
 
 def _further_looks(comparison: Comparison) -> NextStep:
     """Return the command that continues the planned looks of a sweep. Failed trials are not run again."""
-    going_on = (comparison.default_baseline, *arms_with_further_seeds(comparison))
-    missing = [trial for trial in _missing(comparison, going_on) if trial not in comparison.origin.failed_trials]
+    arms = arms_to_train(comparison, retry_failed=False)
+    missing = set(_missing(comparison, arms)) - {*comparison.origin.failed_trials}
     return _step(comparison, _same_sweep(comparison), comparison.declared.looks[-1], len(missing))
 
 
 def _missing_trials(comparison: Comparison) -> NextStep:
-    """Return the command that trains the missing trials of a sweep, failed ones included.
-
-    With planned looks, the baseline and the open arms may go on, and all arms if one of them has no trial yet: its
-    results change the adjustment of the others for the number of arms, so decided arms may become open. Failed trials
-    without which an arm was tested are not run again.
-    """
-    plan = comparison.declared
+    """Return the command that trains the missing trials of a sweep, failed ones included, without settled ones."""
     retry = ("--retry", "failed") if comparison.origin.failed_trials else ()
     command = (*_same_sweep(comparison), *retry)
-    if not plan.has_planned_looks:
+    if not comparison.declared.has_planned_looks:
         return _step(comparison, command, None, len(comparison.unfinished))
-    some = (comparison.default_baseline, *arms_with_further_seeds(comparison))
-    going_on = (*comparison.declared_arms, *plan.controls) if comparison.arms_without_trials else some
-    tested = {folder_label(arm, seed) for arm, seeds in settled_seeds(comparison).items() for seed in seeds}
-    missing = set(_missing(comparison, going_on)) - (tested & {*comparison.origin.failed_trials})
-    return _step(comparison, command, plan.looks[-1], len(missing))
+    missing = set(_missing(comparison, arms_to_train(comparison, retry_failed=True))) - settled_trials(comparison)
+    return _step(comparison, command, comparison.declared.looks[-1], len(missing))
 
 
-def _missing(comparison: Comparison, arms: Sequence[str]) -> list[str]:
+def _missing(comparison: Comparison, arms: Collection[str]) -> list[str]:
     """Return the labels of the planned trials of some arms that have not finished."""
     finished = {arm.name: arm.seeds for arm in comparison.arms}
     seeds = comparison.declared.seeds

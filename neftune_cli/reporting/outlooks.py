@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from neftune_cli.analysis.outlook import SPREAD, Outlook, seed_variance_range, seeds_for_equivalence
+from neftune_cli.analysis.outlook import MOST_SEEDS, SPREAD, Outlook, seed_variance_range, seeds_for_equivalence
 from neftune_cli.analysis.results import Assessment, Comparison, family_of, tests_by_family
 from neftune_cli.formatting import percent
 from neftune_cli.reporting.cells import UNDEFINED, Cell, share_range
@@ -65,7 +65,8 @@ def _beside_the_seeds(comparison: Comparison, arm: str, assessment: Assessment) 
     needed = [seeds_for_equivalence(replace(mean, seed_variance=one), margin, significance) for one in variances]
     known = [seeds for seeds in needed if seeds is not None]
     if len(known) < len(needed):
-        return f"{start}. No number of seeds shows equivalence with 80% power on these {comparison.metric.item}s."
+        item = comparison.metric.item
+        return f"{start}. No number of seeds up to {MOST_SEEDS:,} shows equivalence with 80% power on these {item}s."
     about, low, high = known
     others = " and no other arm is equivalent" if tests > 1 else ""
     return (

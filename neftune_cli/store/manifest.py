@@ -35,9 +35,9 @@ class Hardware(ManifestPart):
     precision: str | None = None
     """Floating-point precision of the training; several are separated by commas."""
     processor: str | None = None
-    """Name of the processor, or its architecture."""
+    """Name of the processor of the machine that ran the command, or its architecture."""
     cores: int | None = None
-    """Number of CPU cores."""
+    """Number of CPU cores of this machine."""
     gpus: str | None = None
     """Number, name and memory of the GPUs, such as `2 x NVIDIA H200 (140 GiB)`."""
     system: str | None = None
@@ -177,6 +177,9 @@ class Manifest(ManifestPart):
     """Resources of each finished trial by id."""
     looks: tuple[StrictInt, ...] = ()
     """Numbers of seeds with which the sweep was compared at the end of a run."""
+    settled: dict[int, tuple[str, ...]] = Field(default_factory=dict)
+    """By the number of seeds of a planned look: failed trials that are not retried, because the look was tested without
+    them."""
     schema_version: int = SCHEMA_VERSION
     """Version of the file format."""
 

@@ -3,7 +3,7 @@
 import re
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,6 +121,13 @@ class SweepFolder:
         manifest = self.manifest()
         if seeds not in manifest.looks:
             self.write_manifest(manifest.model_copy(update={"looks": (*manifest.looks, seeds)}))
+
+    def settle(self, looks: Sequence[int], failed: Collection[str]) -> None:
+        """Note in the manifest the failed trials that planned looks were tested without, of looks that have no note."""
+        manifest = self.manifest()
+        new = {seeds: tuple(sorted(failed)) for seeds in looks if seeds not in manifest.settled}
+        if new:
+            self.write_manifest(manifest.model_copy(update={"settled": {**manifest.settled, **new}}))
 
     def spec_text(self) -> str:
         """Return the text of `sweep.yaml`."""

@@ -63,6 +63,7 @@ def new_manifest(plan: Plan, folder: Path, before: Manifest, notes: Sequence[str
         truth=before.truth,
         trials=before.trials,
         looks=before.looks,
+        settled=before.settled,
         **(before.model_extra or {}),
     )
 
@@ -99,7 +100,7 @@ def with_measured_cost(manifest: Manifest, folder: SweepFolder, measured: Cost, 
 
 
 def _hardware(plan: Plan) -> Hardware:
-    """Return the machine of this command, with the arithmetic of the planned training."""
+    """Return the machine of this command, with the floating-point precision of the planned training."""
     automatic = plan.inspection.environment.get("precision")
     recipes = {one.spec.train.precision for one in plan.trials if not one.is_base}
     precisions = {automatic if precision == "auto" else precision for precision in recipes}

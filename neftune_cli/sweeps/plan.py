@@ -36,9 +36,8 @@ class Plan:
     """The facts about the requested sweep."""
     notes: tuple[str, ...] = ()
     """Notes for the user: those of the inspection, then notes on the folder, the seeds and the baseline."""
-    earlier: frozenset[str] = frozenset()
-    """Ids of the trials of earlier looks, and of failed ones without which a taken look has tested their arm. They are
-    not run again."""
+    not_again: frozenset[str] = frozenset()
+    """Ids of trials that are not run again: those of earlier looks, and failed ones that a look was tested without."""
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -106,7 +105,7 @@ def at_look(plan: Plan, seeds: int, arms: Collection[str], before: Plan | None =
         for trial in plan.trials
         if trial.id in looked_at or trial.is_base or (trial.arm in used and trial.seed in first)
     ]
-    return replace(plan, trials=tuple(trials), earlier=plan.earlier | looked_at)
+    return replace(plan, trials=tuple(trials), not_again=plan.not_again | looked_at)
 
 
 def steps_of(trial: Trial, examples: int) -> int:
@@ -125,7 +124,7 @@ def missing_trials(plan: Plan, folder: SweepFolder, *, retry_failed: bool = Fals
 
     Trials of earlier looks are not run again.
     """
-    new = [trial for trial in plan.trials if trial.id not in plan.earlier]
+    new = [trial for trial in plan.trials if trial.id not in plan.not_again]
     without = [trial for trial in new if trial_folder(folder, trial).record() is None]
     return [trial for trial in without if retry_failed or trial_folder(folder, trial).failure_reason() is None]
 

@@ -72,9 +72,10 @@ class Place:
         options = ("--executor", "ray", "--address", cluster.address, "--checkpoint-steps", "1")
         return command(self.output, *options)
 
-    def start(self, cluster: Any) -> subprocess.Popen[str]:
+    def start(self, cluster: Any, *options: str) -> subprocess.Popen[str]:
         """Start the sweep, and return when a trial with noise has a checkpoint."""
-        process = subprocess.Popen(self.command(cluster), cwd=self.directory, stderr=subprocess.PIPE, text=True)
+        command = [*self.command(cluster), *options]
+        process = subprocess.Popen(command, cwd=self.directory, stderr=subprocess.PIPE, text=True)
         trial = TrialFolder(wait_for(self.folder, CHECKPOINT).parents[2])
         holder = trial.holder()
         assert holder is None or (holder.process == process.pid) != self.is_shared
@@ -127,7 +128,7 @@ def test_same_command_continues_after_the_kill_of_the_driver(cluster: Any, place
 @pytest.mark.timeout(600)
 def test_checkpoint_of_an_interrupted_trial_arrives(cluster: Any, place: Place) -> None:
     cluster.add_node(num_cpus=1)
-    process = place.start(cluster)
+    process = place.start(cluster, "--epochs", "100")  # the trial must not end before the interrupt reaches it
     process.send_signal(signal.SIGINT)
     _, printed = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 130, printed

@@ -10,10 +10,12 @@ import pytest
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.decision import control_findings
-from neftune_cli.analysis.headline import headline
+from neftune_cli.analysis.headline import compatible_range, headline
 from neftune_cli.analysis.learning import Learning
 from neftune_cli.analysis.results import Assessment, Comparison, Estimate, Verdict
 from neftune_cli.evidence.measurements import AnalysisPlan, TrialOrigin
+from neftune_cli.metrics import METRICS
+from neftune_cli.reporting.screen import facts
 from neftune_cli.reporting.sections import best_arm_sentences
 from tests.unit.comparisons import assessment, best_arm, comparison, early_stopping, estimate, summary
 
@@ -60,13 +62,14 @@ def test_the_bias_of_stopping_is_said(looks: int, verdict: Verdict | None, is_sa
 
     sentence = "Alpha 5 stopped at a planned look because its difference was large, so the difference is too large on"
     assert (sentence in advice(compared)) == is_said
+    assert sentence not in advice(replace(compared, departures=("Results of ROUGE-L are exploratory.",)))
 
 
 def test_an_arm_of_an_unfinished_sweep_is_not_recommended_yet() -> None:
     unfinished = replace(
         _compare(assessment(-0.02, 0.01, "better")),
         departures=("Not all trials have finished.",),
-        origin=TrialOrigin(("results/s",), is_sweep=True, is_unfinished=True),
+        origin=TrialOrigin(("results/s",), is_sweep=True, lacks_declared_trials=True),
     )
 
     assert advice(unfinished).startswith("Finish the sweep before you use alpha 5.")
@@ -78,11 +81,9 @@ def test_an_arm_of_an_unfinished_sweep_is_not_recommended_yet() -> None:
         ("A/A control", "worse", "The A/A control is worse, although nothing was changed: a false positive, or "),
         ("A/A control", "inconclusive", None),
         ("positive control", "worse", None),
-        (
-            "positive control",
-            "inconclusive",
-            "The positive control is not shown to be worse: this sweep may be unable ",
-        ),
+        ("positive control", "higher", None),
+        ("positive control", "better", "The positive control is better, although its noise should hurt."),
+        ("positive control", "inconclusive", "The positive control is not shown to differ: this sweep may be "),
         ("positive control", "equivalent", "The positive control is equivalent: this sweep may be unable to show "),
     ],
 )
@@ -103,6 +104,9 @@ def test_unexpected_results_of_controls_are_part_of_the_advice(
     assert sentence in text if sentence else control not in text
     (finding,) = control_findings(compared)
     assert finding.is_expected == (sentence is None)
+    assert list(control_findings(replace(compared, baseline="alpha=5"))) == []
+    (line,) = (fact for fact in facts(compared, has_noise_test=False) if fact.label == "Controls")
+    assert line.sentence == finding.sentence
 
 
 def test_an_exploratory_comparison_recommends_a_test_of_the_better_arm() -> None:
@@ -216,6 +220,12 @@ def test_the_compatible_range_ends_where_a_loss_is_zero() -> None:
 
     # LOSSES of the baseline are 1.51 on average, and the interval is [-2.5, +1.5]
     assert "compatible with a difference of \N{MINUS SIGN}1.5 to +1.5 nats." in text
+
+
+def test_the_compatible_range_has_no_bounds_if_the_mean_of_the_baseline_is_not_finite() -> None:
+    metric, open_arms = METRICS["eval_loss"], {"alpha=5": assessment(-0.5, 2.0)}
+
+    assert compatible_range(open_arms, metric, math.nan) == "\N{MINUS SIGN}2.5 to +1.5 nats"
 
 
 def test_exploratory_arms_are_called_so() -> None:

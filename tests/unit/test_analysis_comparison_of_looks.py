@@ -11,7 +11,7 @@ from scipy.stats import ttest_1samp
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.comparison import compare_arms
-from neftune_cli.analysis.decision import arms_with_further_seeds, decide, settled_seeds
+from neftune_cli.analysis.decision import arms_with_further_seeds, decide, settled_trials
 from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.results import Comparison
@@ -410,7 +410,7 @@ def test_failed_trials_without_which_an_arm_was_tested_are_not_retried() -> None
 
     comparison = compare_arms(evidence)
 
-    assert settled_seeds(comparison) == {"alpha=5": LOOKS.seeds, "alpha=0": LOOKS.seeds}
+    assert settled_trials(comparison) == {"alpha=5,seed=1"}
     step = next_step(comparison)
     assert step is not None
     assert step.command[-2:] == ("--retry", "failed")
@@ -427,7 +427,7 @@ def test_an_arm_with_too_few_pairs_for_any_look_is_retried_after_the_last_one() 
 def test_later_trials_of_an_arm_are_retried_if_it_was_tested_at_an_earlier_look_only() -> None:
     comparison = compare_arms(_with_failures(3, 4))
 
-    assert settled_seeds(comparison)["alpha=5"] == LOOKS.seeds[:3]
+    assert settled_trials(comparison) == frozenset()
     step = next_step(comparison)
     assert step is not None
     assert step.cost == "at most 2 more trials (5 seeds in all)"
@@ -469,3 +469,98 @@ def test_controls_without_trials_are_part_of_the_price() -> None:
 
     assert step is not None
     assert step.cost == "at most 10 more trials (5 seeds in all)"
+
+
+def test_trials_of_a_look_that_was_taken_without_them_stay_settled() -> None:
+    """A value that is not finite at a later look leaves the arm without a verdict, but the first look was taken."""
+    evidence = _with_failures(1)
+    known = replace(evidence, plan=replace(LOOKS, settled=frozenset({"alpha=5,seed=1"})))
+    later = tuple(
+        replace(one, scores={"eval_loss": math.nan}, items={}) if (one.alpha, one.seed) == (5.0, 4) else one
+        for one in known.trials
+    )
+
+    comparison = compare_arms(replace(known, trials=later))
+
+    assert comparison.assessment("alpha=5", "eval_loss") is None
+    assert settled_trials(comparison) == {"alpha=5,seed=1"}
+    assert next_step(comparison) is None
+
+
+def test_retries_that_were_interrupted_go_on() -> None:
+    """The look was taken without alpha 5. Three of its trials have been retried since, and two still failed."""
+    evidence = _with_failures(3, 4)
+    known = replace(evidence, plan=replace(LOOKS, looks=(5, 8), seeds=tuple(range(8)), looks_taken=1))
+
+    assert settled_trials(compare_arms(known)) == {"alpha=5,seed=3", "alpha=5,seed=4"}
+    assert known.plan is not None
+    noted = replace(known, plan=replace(known.plan, settled=frozenset()))
+    assert settled_trials(compare_arms(noted)) == frozenset()
+
+
+def test_an_arm_that_shares_no_seed_with_the_baseline_is_retried() -> None:
+    evidence = _evidence({5.0: OPEN, 10.0: OPEN}, LOOKS)
+    lost = {(0.0, 1), (0.0, 2), *((10.0, seed) for seed in (0, 3, 4))}
+    left = replace(
+        evidence,
+        trials=tuple(one for one in evidence.trials if (one.alpha, one.seed) not in lost),
+        failed_trials=tuple(f"alpha={alpha:g},seed={seed}" for alpha, seed in sorted(lost)),
+    )
+
+    comparison = compare_arms(left)
+
+    assert comparison.assessment("alpha=10", "eval_loss") is None
+    step = next_step(comparison)
+    assert step is not None
+    assert step.command[-2:] == ("--retry", "failed")
+
+
+def test_decided_arms_may_go_on_if_an_arm_with_few_pairs_is_tested() -> None:
+    plan = replace(LOOKS, looks_taken=1)
+    evidence = _evidence({5.0: [-0.100, -0.101, -0.099], 10.0: OPEN[:3]}, plan)
+    few = replace(
+        evidence,
+        trials=tuple(one for one in evidence.trials if (one.alpha, one.seed) != (10.0, 2)),
+        failed_trials=("alpha=10,seed=2",),
+    )
+
+    comparison = compare_arms(few)
+
+    assert comparison.arm("alpha=10").seeds == (0, 1)
+    assert arms_with_further_seeds(comparison) == ("alpha=10",)
+    step = next_step(comparison)
+    assert step is not None
+    assert step.cost == "at most 6 more trials (5 seeds in all)"  # 2 of each arm: alpha 5 may become open
+
+
+def test_a_new_sweep_trains_the_controls_too() -> None:
+    evidence = _evidence({5.0: OPEN[:3]}, replace(AnalysisPlan(), controls=("A/A control", "positive control")))
+
+    step = next_step(compare_arms(replace(evidence, declared_arms=("alpha=0", "alpha=5"))))
+
+    assert step is not None
+    assert step.cost == "at most 80 trials (20 seeds)"
+
+
+def test_a_sweep_whose_declared_trials_are_missing_is_finished_first() -> None:
+    evidence = replace(
+        _evidence({5.0: [-0.100, -0.101, -0.099]}, None),
+        declared_seeds=(0, 1, 2, 3, 4),
+        unfinished=("alpha=0,seed=3 has not started", "alpha=5,seed=3 has not started"),
+        lacks_declared_trials=True,
+    )
+
+    comparison = compare_arms(evidence)
+
+    assert comparison.departures[0].startswith("Not all trials of the declared 5 seeds have finished. A test now and")
+    step = next_step(comparison)
+    assert step is not None
+    assert step.cost == "at most 2 more trials"
+
+
+def test_seeds_that_were_added_after_a_comparison_are_a_departure() -> None:
+    added = ("s was compared with 3 and 5 seeds.",)
+
+    comparison = compare_arms(replace(_evidence({5.0: OPEN}, None), added_seeds=added))
+
+    assert comparison.departures == added

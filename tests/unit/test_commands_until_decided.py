@@ -57,26 +57,29 @@ def run(
     pause_at: int | None = None,
     *,
     retry_failed: bool = False,
+    most: int | None = None,
+    fields: dict[str, object] = FIELDS,
 ) -> tuple[SweepOutcome, list[str]]:
     """Run the looks with an executor that writes records with given losses. Return the outcome and the lines.
 
-    The trials in `failing`, arms or labels of trials, fail.
+    The trials in `failing`, arms or labels of trials, fail. The sweep is interrupted after `most` trials.
     """
     settings = SweepSettings(retry_failed=retry_failed)
-    request = request_for(folder, FIELDS, pause_at=pause_at, settings=settings)
+    request = request_for(folder, fields, pause_at=pause_at, settings=settings)
     planned = plan_sweep(request, TrialRunner().inspect)
 
     def run_sweep(plan: Plan, sweep: SweepFolder, *_: object) -> SweepOutcome:
         missing = missing_trials(plan, sweep, retry_failed=retry_failed)
         sweep.open(plan.spec)
-        for trial in missing:
+        for trial in missing[:most]:
             if {trial.arm, trial.label} & {*failing}:
                 write_failed_trial(trial_folder(sweep, trial), trial.id, "out of memory")
                 continue
             loss = 3.0 if trial.is_base else losses(trial.arm, trial.seed or 0)
             record = trial_record(trial.id, trial.arm, trial.seed, loss, alpha=trial.alpha, identity=trial.identity)
             write_trial(trial_folder(sweep, trial), record)
-        return SweepOutcome(len(plan.trials) - len(missing), len(missing), 0, {})
+        stopped = most is not None and len(missing) > most
+        return SweepOutcome(len(plan.trials) - len(missing), len(missing), 0, {}, stopped=stopped)
 
     monkeypatch.setattr(runner, "run_sweep", run_sweep)
     lines: list[str] = []
@@ -205,8 +208,24 @@ def test_failed_trials_of_tested_looks_are_not_retried(tmp_path: Path, monkeypat
     seeds = seeds_of(tmp_path)
     assert seeds["alpha=10"] == [0, *range(2, 8)]
     assert seeds["alpha=5"] in (list(range(3)), list(range(5)))
-    assert lines[0] == "Not run again, because a planned look has tested the arm without them: alpha=10, seed 1."
+    assert lines[0] == "Not run again, because a planned look was tested without them: alpha=10, seed 1."
     assert whole.notes[-1] != lines[0]
+
+
+@pytest.mark.parametrize("failing", ["alpha=10", "alpha=0"])
+def test_an_interrupted_retry_goes_on_with_the_trials_that_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """No look has tested the arm. After three retried trials it could be tested, but no look was taken of them."""
+    fields = {**FIELDS, "looks": "5,8"}
+    some = [f"{failing}, seed {seed}" for seed in ((0, 1, 2, 3, 4) if failing == "alpha=10" else (2, 3, 4))]
+    run(tmp_path, one_better, monkeypatch, failing=some, pause_at=5, fields=fields)
+
+    run(tmp_path, one_better, monkeypatch, retry_failed=True, most=len(some) - 2, fields=fields)
+    _, lines = run(tmp_path, one_better, monkeypatch, retry_failed=True, fields=fields, pause_at=5)
+
+    assert seeds_of(tmp_path)[failing] == [0, 1, 2, 3, 4]
+    assert not any(line.startswith("Not run again") for line in lines)
 
 
 def test_nothing_is_left_if_every_arm_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

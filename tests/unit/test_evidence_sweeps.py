@@ -201,6 +201,36 @@ def test_trials_that_have_not_started_are_unfinished(tmp_path: Path, hand_made_r
     assert found.unfinished == tuple(f"alpha=10,seed={seed} has not started" for seed in (0, 1, 2))
 
 
+def test_declared_trials_that_are_still_to_be_trained_are_noticed_in_all_settings(
+    tmp_path: Path, hand_made_records: Records
+) -> None:
+    options: dict[str, Any] = {"alphas": [0.0, 5.0], "seeds": [0, 1, 2]}
+    on_other_data = [
+        _changed(record, record.arm, data="other") if record.seed == 2 else record for record in hand_made_records
+    ]
+
+    whole, more = _sweep(tmp_path / "whole", hand_made_records, **options), _sweep(tmp_path / "more", hand_made_records)
+    in_two_settings = _sweep(tmp_path / "two", on_other_data, **options)
+
+    assert [one.lacks_declared_trials for one in sweep_evidence([whole])] == [False]
+    assert [one.lacks_declared_trials for one in sweep_evidence([more])] == [True]
+    assert [one.lacks_declared_trials for one in sweep_evidence([in_two_settings])] == [False, False]
+    assert [one.lacks_declared_trials for one in sweep_evidence([whole, more])] == [False]
+
+
+def test_seeds_that_were_added_after_a_comparison_are_noticed(tmp_path: Path, hand_made_records: Records) -> None:
+    sweep = _sweep(tmp_path / "one", hand_made_records)
+    for seeds in (2, 3):
+        sweep.add_look(seeds)
+
+    (found,) = sweep_evidence([sweep])
+
+    assert found.added_seeds == (
+        "one was compared with 2 and 3 seeds. If seeds were added because of a result, its p-values are too small. "
+        "--until-decided plans such looks.",
+    )
+
+
 def test_a_trial_that_another_compared_sweep_has_is_not_missing(tmp_path: Path, hand_made_records: Records) -> None:
     def is_half(record: TrialRecord) -> bool:
         return record.seed in (None, 0)

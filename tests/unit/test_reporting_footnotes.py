@@ -296,7 +296,9 @@ def test_the_margin_is_stated_with_its_rule_and_without_a_number_of_seeds_if_non
 
     (note,) = [note for note in notes if note.startswith("The equivalence margin ")]
     assert note.startswith("The equivalence margin of held-out loss is 0.0200 nats (1% of the gain of fine-tuning). ")
-    assert note.endswith("No number of seeds shows equivalence with 80% power on these held-out examples.")
+    assert note.endswith(
+        "No number of seeds up to 1,000,000 shows equivalence with 80% power on these held-out examples."
+    )
 
 
 def test_the_margin_is_compared_with_the_variation_of_the_seeds() -> None:

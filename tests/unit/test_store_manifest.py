@@ -55,6 +55,7 @@ WRITTEN: dict[str, Any] = {
         "b": {"attempts": 1, "seconds": 20.25, "peak_memory": None, "parameters": 64, "trained_parameters": 64},
     },
     "looks": [3, 5],
+    "settled": {"3": [], "5": ["alpha=5,seed=1"]},
     "schema_version": 4,
 }
 """A manifest with every field, in the order of the file."""
@@ -152,7 +153,7 @@ def test_a_resumed_sweep_keeps_start_costs_looks_and_unknown_fields(folder: Swee
     folder.write_manifest(new_manifest(plan, folder.path, folder.manifest(), ["A note."], workers=TWO))
 
     resumed = read(folder)
-    kept = ("started", "estimate", "truth", "trials", "looks", "budget")
+    kept = ("started", "estimate", "truth", "trials", "looks", "settled", "budget")
     assert {name: resumed[name] for name in kept} == {name: {**WRITTEN, "budget": {"euros": 5}}[name] for name in kept}
     assert [one["trial"] for one in resumed["plan"]] == [trial.id for trial in plan.trials]
     assert (resumed["ended"], resumed["model"], resumed["notes"]) == (None, plan.spec.model, ["A note."])

@@ -1,7 +1,9 @@
 """Hardware of a trial, and settings of the process and of torch: set before the import, and restored after a run."""
 
+import platform
 import subprocess
 import sys
+from pathlib import Path
 from subprocess import PIPE
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +13,7 @@ import torch
 from transformers.trainer_utils import enable_full_determinism
 from transformers.utils.import_utils import enable_tf32
 
-from neftune_cli.training.hardware import gpu_models, restore_torch_settings
+from neftune_cli.training.hardware import gpu_models, processor_name, restore_torch_settings
 
 
 def settings() -> tuple[object, ...]:
@@ -77,3 +79,11 @@ def test_a_process_that_trains_is_configured_before_the_import_of_torch(entry: s
         process.stdin.write("{}\n")  # rank 0 writes its request and leaves stdin open
         process.stdin.flush()
         assert process.stdout.read() == "1000 False\n"
+
+
+def test_the_processor_has_its_name_or_its_architecture(tmp_path: Path) -> None:
+    known, unknown = tmp_path / "known", tmp_path / "unknown"
+    known.write_text("processor\t: 0\nmodel name\t: AMD EPYC 7B13 \nmodel name\t: another\n")
+
+    assert processor_name(known) == "AMD EPYC 7B13"
+    assert processor_name(unknown) in (platform.processor(), platform.machine())
