@@ -1,4 +1,8 @@
-"""Resolution of a spec: a YAML file overrides the defaults, and options override the file. Reports all problems."""
+"""Resolution of a spec: a YAML file overrides the defaults, and options override the file. Reports all problems.
+
+The default recipe of the model, the seeds of planned looks and the primary arm depend on several fields, so they are
+resolved here as well.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
