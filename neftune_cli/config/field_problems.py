@@ -24,6 +24,8 @@ from neftune_cli.config.spec import (
 from neftune_cli.config.values import MOST_SEEDS
 from neftune_cli.errors import Location, Problem, alternatives, closest_choice, did_you_mean
 
+TRAINING_FIELDS = tuple(name for name in TrainSpec.model_fields if name != "sft")
+"""Fields of a recipe that have an option of their own, and are not given among other SFTConfig fields."""
 Details = Mapping[str, Any]
 """One error of a `ValidationError`."""
 
@@ -227,7 +229,6 @@ def _closest_field(location: Location) -> str:
 
 
 _SWEEP_FIELDS = [*(field.alias or name for name, field in SweepSpec.model_fields.items()), "grid"]
-_TRAINING_FIELDS = [name for name in TrainSpec.model_fields if name != "sft"]
 _OTHER_NAMES = {
     "alphas": "Use arms: [{alpha: 0}, {alpha: 5}], or grid: {alpha: [0, 5]}.",
     "alpha": "Use arms: [{alpha: 0}, {alpha: 5}], or grid: {alpha: [0, 5]}.",
@@ -238,7 +239,7 @@ _OTHER_NAMES = {
     "layout": "Did you mean 'format'?",
     **{name: f"Use evaluation: {{{name}: ...}}." for name in EvaluationSpec.model_fields},
     **{name: f"Use analysis: {{{name}: ...}}." for name in AnalysisSpec.model_fields},
-    **{name: f"Use train: {{{name}: ...}}." for name in _TRAINING_FIELDS},
+    **{name: f"Use train: {{{name}: ...}}." for name in TRAINING_FIELDS},
     **{name: f"Use train: {{{field}: ...}}." for name, field in TRAIN_FIELD_SYNONYMS.items()},
 }
 """Advice for fields that do not exist at the top level of an experiment."""

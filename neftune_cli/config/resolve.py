@@ -9,12 +9,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from neftune_cli.config.arms import ARM_OPTIONS, arms_named, arms_of, fields_in
+from neftune_cli.config.arms import ARM_OPTIONS, Prefix, arms_named, arms_of, fields_in
 from neftune_cli.config.experiment_file import VERSION_FIELD, read_experiment
-from neftune_cli.config.field_problems import Details, Origin, independent
+from neftune_cli.config.field_problems import TRAINING_FIELDS, Details, Origin, independent
 from neftune_cli.config.spec import BUNDLED_MODEL, DEFAULT_LOOKS, DEFAULT_MODEL, DEFAULT_SEEDS, MIN_SEEDS, SweepSpec
 from neftune_cli.config.values import MOST_SEEDS, NumberDumper, are_increasing
-from neftune_cli.errors import Problem, Problems, alternatives
+from neftune_cli.errors import Location, Problem, Problems, alternatives
 from neftune_cli.formatting import counted
 
 LOOK_OPTIONS = ("until_decided", "looks", "max_seeds")
@@ -79,7 +79,10 @@ def resolve_valid_fields(file: Path | None, options: Mapping[str, Any], problems
     for section in ("train", "evaluation", "analysis"):
         in_file = problems.attempt(partial(fields_in, written.fields, section, written.prefix(section)))
         values[section] = {**(in_file or {}), **options.get(section, {})}
+    problems.add(_misplaced_fields(values["train"], written.prefix, ("train",)))
     values["arms"] = arms_of(written.fields, options, problems, written.prefix)
+    for index, arm in enumerate(values["arms"]):
+        problems.add(_misplaced_fields(arm["train"], written.prefix, ("arms", index, "train")))
     values.pop("grid", None)
     of_looks = Problems()
     looks = _planned_looks(options, values["analysis"].get("looks"), of_looks)
@@ -148,6 +151,15 @@ def _fields(text: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError("it has no fields")
     return values
+
+
+def _misplaced_fields(train: Mapping[str, Any], prefix: Prefix, location: Location) -> Iterator[Problem]:
+    """Yield a problem for each field under `sft` that is a field of `train` itself, which could contradict it."""
+    sft = train.get("sft")
+    for name in TRAINING_FIELDS if isinstance(sft, Mapping) else ():
+        if name in sft:
+            what = f"{prefix(*location, 'sft', name)}train.sft: {name} is not one of the other SFTConfig fields."
+            yield Problem(what, f"Use train: {{{name}: {sft[name]}}}, without sft.")
 
 
 def _planned_looks(options: Mapping[str, Any], written: Any, problems: Problems) -> list[int]:

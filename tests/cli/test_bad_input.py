@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from neftune_cli.metrics import HELD_OUT_RESPONSES, REGISTERED_METRICS, Margin, Metric, register_metric
 from tests.command_line import Neftune
 from tests.registries import restored
 
@@ -38,6 +39,15 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
         (
             ("--set", "wieght_decay=0.1"),
             "Error: --set wieght_decay: SFTConfig has no field 'wieght_decay'.\n  Did you mean 'weight_decay'?\n",
+        ),
+        (
+            ("--learning-rate", "1e-3", "--set", "learning_rate=1"),
+            "Error: --set learning_rate: learning_rate has an option of its own.\n  Use --learning-rate 1.\n",
+        ),
+        (
+            ("--set", "max_length=64", "--set", "lora_rank=null"),
+            "Error: --set max_length: max_length has an option of its own.\n  Use --max-length 64.\n"
+            "Error: --set lora_rank: lora_rank has an option of its own.\n  Use --lora-rank.\n",
         ),
         (
             ("--set", "num_train_epochs=2"),
@@ -340,6 +350,43 @@ def test_examples_that_are_all_too_long_are_refused_before_any_file_is_written(
     assert (result.code, list(tmp_path.iterdir())) == (2, [])
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run", "--no-estimate")])
+@pytest.mark.parametrize(
+    ("metric", "examples"),
+    [
+        ("exact_match", "held-out"),
+        ("truncated", "held-out"),
+        ("probe_rouge_l", "training"),
+        ("words", "held-out"),
+        ("neftune_cli.evaluation.text_metrics:exact_match", "held-out"),
+    ],
+)
+def test_a_metric_of_responses_is_refused_for_plain_text(
+    neftune: Neftune, tmp_path: Path, metric: str, examples: str, more: tuple[str, ...]
+) -> None:
+    (tmp_path / "notes.jsonl").write_text("".join(f'{{"text": "Note {number}."}}\n' for number in range(40)))
+    with restored(REGISTERED_METRICS):
+        register_metric(
+            Metric(
+                *("words", "Words", "", None, 1, Margin(1.0), HELD_OUT_RESPONSES),
+                score=lambda response, _reference: float(len(response.split())),
+            )
+        )
+        result = neftune(*SWEEP, "--dataset", "notes.jsonl", "--metric", metric, *more)
+    measurable = "train_loss, train_loss_clean, eval_loss or eval_perplexity"
+    assert result.err.removeprefix("Reading model and data ...\n") == (
+        f"Error: --metric: {metric} is measured on responses, and no {examples} example of notes.jsonl has a prompt.\n"
+        f"  Use {measurable}, or data with prompts and completions.\n"
+    )
+    assert (result.code, result.out, [path.name for path in tmp_path.iterdir()]) == (2, "", ["notes.jsonl"])
+
+
+def test_a_metric_of_losses_can_be_declared_for_plain_text(neftune: Neftune, tmp_path: Path) -> None:
+    (tmp_path / "notes.jsonl").write_text("".join(f'{{"text": "Note {number}."}}\n' for number in range(40)))
+    arguments = ("--dataset", "notes.jsonl", "--metric", "eval_perplexity", "--dry-run", "--no-estimate")
+    assert neftune("sweep", "--max-steps", "1", *arguments).code == 0
+
+
 def test_compare_without_results_exits_with_3(neftune: Neftune, tmp_path: Path) -> None:
     result = neftune("compare", str(tmp_path))
     assert result.code == 3
@@ -384,6 +431,25 @@ def test_an_invalid_experiment_is_reported(neftune: Neftune, tmp_path: Path, tex
     result = neftune("sweep", "invalid.yaml")
     assert expected in result.err
     assert (result.code, result.out, [path.name for path in tmp_path.iterdir()]) == (2, "", ["invalid.yaml"])
+
+
+def test_a_field_of_the_recipe_among_other_fields_is_refused(neftune: Neftune, tmp_path: Path) -> None:
+    (tmp_path / "twice.yaml").write_text(
+        "train:\n"
+        "  learning_rate: 0.001\n"
+        "  sft:\n"
+        "    learning_rate: 1\n"
+        "arms:\n"
+        "  - {name: short, alpha: 5, train: {sft: {max_length: 9}}}\n"
+    )
+    result = neftune("sweep", "twice.yaml", "--dry-run", "--no-estimate")
+    assert result.err == (
+        "Error: twice.yaml, line 4: train.sft: learning_rate is not one of the other SFTConfig fields.\n"
+        "  Use train: {learning_rate: 1}, without sft.\n"
+        "Error: twice.yaml, line 6: train.sft: max_length is not one of the other SFTConfig fields.\n"
+        "  Use train: {max_length: 9}, without sft.\n"
+    )
+    assert result.code == 2
 
 
 def test_all_problems_of_an_experiment_are_reported_with_their_lines(neftune: Neftune, tmp_path: Path) -> None:
