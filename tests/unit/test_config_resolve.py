@@ -201,6 +201,8 @@ def test_a_merged_mapping_can_be_overridden(tmp_path: Path) -> None:
         ("seeds: [1, 1]", "these seeds are repeated: 1. Remove"),
         ("arms: 5", "line 1: arms must be a list of mappings"),
         ("arms: [{alpha: -1}]", "line 1: arm 1: alpha must be 0 or larger; -1 was given. Use alpha: 5."),
+        ("arms: [{alpha: 1e7}]", "line 1: arm 1: alpha must be 1000000 or less; 10000000 was given. Use alpha: 5."),
+        ("grid: {alpha: [0, 1e7]}", "line 1: grid: alpha must be 1000000 or less; 10000000 was given."),
         ("arms: [{alpha: 5}, {alpha: 5}]", "two arms have the same name: 'alpha=5'"),
         (
             "arms: [{name: b, train: {epochs: none}}]",
