@@ -20,7 +20,7 @@ from neftune_cli.commands.output import say_line, say_nothing
 from neftune_cli.config import values
 from neftune_cli.config.executors import EXECUTORS, make_executor
 from neftune_cli.config.field_problems import TRAINING_FIELDS
-from neftune_cli.config.resolve import Resolved, resolve_valid_fields
+from neftune_cli.config.resolve import UNREADABLE_LOOKS, Resolved, resolve_valid_fields
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import DEFAULT_MODEL, InputSpec, SweepSpec
 from neftune_cli.data.files import FILE_SUFFIXES, is_data_file, split_suffix
@@ -256,6 +256,8 @@ def _nested(fields: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
     for field, value in fields.items():
         parsed = problems.attempt(partial(_parsed, parser_of.get(field, ""), value))
         if parsed is None:
+            if field == "looks":
+                nested["looks"] = UNREADABLE_LOOKS
             continue
         section, _, name = field.rpartition(".")
         if field == "train.sft":

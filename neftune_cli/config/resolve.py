@@ -19,6 +19,8 @@ from neftune_cli.formatting import counted
 
 LOOK_OPTIONS = ("until_decided", "looks", "max_seeds")
 """Options that define the planned looks."""
+UNREADABLE_LOOKS: list[int] = []
+"""Value of the option `looks` if its text cannot be read, which was reported."""
 _LOOKS_FIX = "Use for example --looks 5,8,12,20."
 
 _TINY_RECIPE: dict[str, Any] = {
@@ -89,8 +91,10 @@ def resolve_valid_fields(file: Path | None, options: Mapping[str, Any], problems
     problems.add(of_looks.found)
     if looks or options.get("until_decided") is False:
         values["analysis"]["looks"] = looks
+    are_valid = not of_looks.found and options.get("looks") != UNREADABLE_LOOKS
     if looks:
-        values["seeds"] = _seeds_of_looks(looks, values.get("seeds"), options, problems)
+        seeds_problems = problems if are_valid else Problems()  # seeds may fit the looks that were meant
+        values["seeds"] = _seeds_of_looks(looks, values.get("seeds"), options, seeds_problems)
     if wanted := values["analysis"].get("primary_arm"):
         values["analysis"]["primary_arm"] = _primary_arm(str(wanted), values["arms"], problems)
     origin = Origin(written, options, values["arms"])
@@ -104,7 +108,7 @@ def resolve_valid_fields(file: Path | None, options: Mapping[str, Any], problems
         spec, errors = _validated(values)
         problems.add(origin.problem(details) for details in errors if details["loc"])
     assert spec is not None
-    return Resolved(spec, origin, has_given_looks=not of_looks.found and list(spec.analysis.looks) == looks)
+    return Resolved(spec, origin, has_given_looks=are_valid and list(spec.analysis.looks) == looks)
 
 
 def load_spec(text: str) -> SweepSpec:
@@ -204,8 +208,18 @@ def _seeds_of_looks(looks: Sequence[int], seeds: Any, options: Mapping[str, Any]
     if "seeds" in options:
         count = len(options["seeds"])
         what = f"--seeds gives {counted(count, 'seed')}, but the planned looks need {looks[-1]}."
-        problems.add([Problem(what, f"Use --max-seeds {count}, or --fixed-seeds for a fixed number of seeds.")])
+        problems.add([Problem(what, _fix_of_seeds(count, options))])
     return list(range(looks[-1]))
+
+
+def _fix_of_seeds(count: int, options: Mapping[str, Any]) -> str:
+    """Return the fix for a number of seeds that is not that of the last look."""
+    if options.get("looks"):
+        return "Remove --seeds: the last look sets the number of seeds."
+    without = "remove --seeds" if options.get("max_seeds") else "--fixed-seeds for a fixed number of seeds"
+    if count < MIN_SEEDS:
+        return f"Use --max-seeds {MIN_SEEDS} or more instead of --seeds, or {without}."
+    return f"Use --max-seeds {count} instead of --seeds, or {without}."
 
 
 def _primary_arm(wanted: str, arms: Sequence[Mapping[str, Any]], problems: Problems) -> str | None:

@@ -387,6 +387,18 @@ def test_a_metric_of_losses_can_be_declared_for_plain_text(neftune: Neftune, tmp
     assert neftune("sweep", "--max-steps", "1", *arguments).code == 0
 
 
+@pytest.mark.parametrize("command", [("preview",), ("sweep", "--quiet")])
+def test_prompts_longer_than_the_context_cannot_be_mended_by_a_maximum_length(
+    neftune: Neftune, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    row = '{"prompt": "%s", "completion": "Yes."}\n'
+    (tmp_path / "long.jsonl").write_text("".join(row % f"{n} {'word ' * 2000}" for n in range(20)))
+    result = neftune(*command, "--dataset", "long.jsonl")
+    assert "the prompt alone fills --max-length 256.\n" in result.err
+    assert "  Shorten the prompts, or use another model: the context of this one is 512 tokens.\n" in result.err
+    assert (result.code, result.out) == (2, "")
+
+
 def test_compare_without_results_exits_with_3(neftune: Neftune, tmp_path: Path) -> None:
     result = neftune("compare", str(tmp_path))
     assert result.code == 3
