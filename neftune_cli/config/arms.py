@@ -147,6 +147,8 @@ def _details(grid: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
 def _listed(written: Mapping[str, Any], prefix: Prefix, problems: Problems) -> list[Arm]:
     """Return the listed arms, after a check of the fields that their names contain."""
     arms = written.get("arms") or []
+    if written.get("arms") == []:
+        problems.add([Problem(f"{prefix('arms')}arms has no arm.", f"{_ARMS_FIX.removesuffix('.')}, or remove it.")])
     if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
         problems.add([Problem(f"{prefix('arms')}arms must be a list of mappings{given(arms)}.", _ARMS_FIX)])
         return []

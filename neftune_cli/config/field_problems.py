@@ -44,6 +44,8 @@ class Origin:
         location: Location = tuple(part for part in details["loc"] if part != "sft")
         is_option = self._is_option(location)
         prefix = "" if is_option else self.file.prefix(*location)
+        if details["type"] == "looks_order" and not is_option:  # pydantic places it at the section
+            prefix = self.file.prefix("analysis", "looks")
         if details["type"] == "extra_forbidden":
             return Problem(f"{prefix}{self._unknown_field(location)}.", _closest_field(location))
         if fix := _FIXES.get(details["type"]):
@@ -224,11 +226,14 @@ def _closest_field(location: Location) -> str:
     name = str(location[-1])
     if len(location) == 1 and name in _OTHER_NAMES:
         return _OTHER_NAMES[name]
+    if location[0] == "arms" and name in _ARM_FIELD_SYNONYMS:
+        return f"Did you mean {_ARM_FIELD_SYNONYMS[name]!r}?"
     known = list(_fields(location[:-1])) if len(location) > 1 else _SWEEP_FIELDS
     return did_you_mean(name, known) or f"Use {alternatives(known)}."
 
 
 _SWEEP_FIELDS = [*(field.alias or name for name, field in SweepSpec.model_fields.items()), "grid"]
+_ARM_FIELD_SYNONYMS = {"alfa": "alpha", "neftune_noise_alpha": "alpha", "noise_alpha": "alpha"}
 _OTHER_NAMES = {
     "alphas": "Use arms: [{alpha: 0}, {alpha: 5}], or grid: {alpha: [0, 5]}.",
     "alpha": "Use arms: [{alpha: 0}, {alpha: 5}], or grid: {alpha: [0, 5]}.",

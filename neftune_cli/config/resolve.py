@@ -160,8 +160,8 @@ def _fields(text: str) -> dict[str, Any]:
 def _misplaced_fields(train: Mapping[str, Any], prefix: Prefix, location: Location) -> Iterator[Problem]:
     """Yield a problem for each field under `sft` that is a field of `train` itself, which could contradict it."""
     sft = train.get("sft")
-    for name in TRAINING_FIELDS if isinstance(sft, Mapping) else ():
-        if name in sft:
+    for name in TRAINING_FIELDS:
+        if isinstance(sft, Mapping) and name in sft:
             what = f"{prefix(*location, 'sft', name)}train.sft: {name} is not one of the other SFTConfig fields."
             yield Problem(what, f"Use train: {{{name}: {sft[name]}}}, without sft.")
 

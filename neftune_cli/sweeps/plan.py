@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, Protocol
 
 from neftune_cli.config.identity import base_identity, trial_id, trial_identity
-from neftune_cli.config.spec import BASE_ARM, DEFAULT_LOOKS, MIN_SEEDS, ArmSpec, HarnessTasks, SweepSpec
+from neftune_cli.config.spec import BASE_ARM, DEFAULT_LOOKS, MIN_SEEDS, AnalysisSpec, ArmSpec, HarnessTasks, SweepSpec
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 from neftune_cli.formatting import counted, listed
-from neftune_cli.metrics import HELD_OUT_RESPONSES, METRICS, PROBE_RESPONSES, Margin, names_function
+from neftune_cli.metrics import HELD_OUT_LOSS, HELD_OUT_RESPONSES, METRICS, PROBE_RESPONSES, Margin, names_function
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
 from neftune_cli.training.trial import Trial
@@ -209,10 +209,19 @@ def analysis_problems(
     yield from _metric_problems(spec, lm_eval, data)
     if analysis.margin is not None and Margin.parse(analysis.margin) is None:
         what = f"{analysis.margin!r} is not a margin larger than 0."
-        fix = "Use 0.02 (in the metric's unit), 10% (of the baseline), or 1% of gain."
+        fix = _fix_of_named_margin(analysis) or "Use 0.02 (in the metric's unit), 10% (of the baseline), or 1% of gain."
         yield Problem(what, fix, ("analysis", "margin"))
     if analysis.has_planned_looks and len(spec.arms) < 2:
         yield Problem("Planned looks need at least one arm besides the baseline.", "Add one, for example --alphas 0,5.")
+
+
+def _fix_of_named_margin(analysis: AnalysisSpec) -> str:
+    """Return the fix for a margin such as `rouge_l=0.1`, which `neftune compare` takes; "" for any other."""
+    key, equals, size = (part.strip() for part in (analysis.margin or "").partition("="))
+    if not equals or Margin.parse(size) is None:
+        return ""
+    metric = "" if key == (analysis.metric or HELD_OUT_LOSS) else f", and declare the metric {key}"
+    return f"Use {size}{metric}: the margin is that of the primary metric."
 
 
 def _metric_problems(spec: SweepSpec, lm_eval: HarnessTasks | None, data: DataFacts | None) -> Iterator[Problem]:

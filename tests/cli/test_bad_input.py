@@ -69,6 +69,16 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
             "  Use 0.02 (in the metric's unit), 10% (of the baseline), or 1% of gain.\n",
         ),
         (
+            ("--margin", "rouge_l=0.1"),
+            "Error: --margin: 'rouge_l=0.1' is not a margin larger than 0.\n"
+            "  Use 0.1, and declare the metric rouge_l: the margin is that of the primary metric.\n",
+        ),
+        (
+            ("--metric", "rouge_l", "--margin", "rouge_l=10%"),
+            "Error: --margin: 'rouge_l=10%' is not a margin larger than 0.\n"
+            "  Use 10%: the margin is that of the primary metric.\n",
+        ),
+        (
             ("--learning-rat", "1"),
             "Error: There is no option --learning-rat.\n  Did you mean --learning-rate?\n",
         ),
