@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
@@ -38,6 +38,8 @@ class Origin:
     options: Mapping[str, Any]
     arms: Sequence[Mapping[str, Any]]
     """All arms of the sweep."""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """Default training recipe of the model, whose values are the examples in messages."""
 
     def problem(self, details: Details) -> Problem:
         """Return an error of pydantic as a problem with its fix."""
@@ -56,7 +58,7 @@ class Origin:
             fix = "Use seeds: 3, or seeds: [0, 1, 7]."
         else:
             what = requirement(details)
-            fix = _closest_literal(details) or _fix(location, details["input"], is_option=is_option)
+            fix = _closest_literal(details) or self._fix(location, details["input"], is_option=is_option)
         return Problem(f"{prefix}{subject} {what}{given(details['input'])}.", fix)
 
     def placed(self, problem: Problem) -> Problem:
@@ -100,6 +102,19 @@ class Origin:
             case (section, name):
                 return f"{section} has no field {name!r}"
         return f"there is no field {location[-1]!r}"
+
+    def _fix(self, location: Location, value: Any, *, is_option: bool) -> str:
+        """Return the advice to use a valid value of a field: the closest choice, or an example."""
+        *_, name = [part for part in location if isinstance(part, str)]
+        if name in NOISE_DETAILS and (meant := did_you_mean(str(value), choices_of(name))):
+            return meant
+        example = example_of(location)
+        if "train" in location:
+            example = self.recipe.get(name, example)
+        if example is None:
+            return "Use another value."
+        key = f"{_option(location)} " if is_option else f"{name}: "
+        return f"Use {key}{example if isinstance(example, str) else _as_yaml(example)}."
 
     def _arm(self, index: int) -> str:
         listed = self.file.fields.get("arms")
@@ -183,17 +198,6 @@ _FIXES = {
 def _closest_literal(details: Details) -> str:
     names = re.findall(r"'([^']+)'", details["ctx"]["expected"]) if details["type"] == "literal_error" else ()
     return closest_choice(str(details["input"]), names)
-
-
-def _fix(location: Location, value: Any, *, is_option: bool) -> str:
-    *_, name = [part for part in location if isinstance(part, str)]
-    if name in NOISE_DETAILS and (meant := did_you_mean(str(value), choices_of(name))):
-        return meant
-    example = example_of(location)
-    if example is None:
-        return "Use another value."
-    key = f"{_option(location)} " if is_option else f"{name}: "
-    return f"Use {key}{example if isinstance(example, str) else _as_yaml(example)}."
 
 
 def _option(location: Location) -> str:

@@ -97,7 +97,7 @@ def resolve_valid_fields(file: Path | None, options: Mapping[str, Any], problems
         values["seeds"] = _seeds_of_looks(looks, values.get("seeds"), options, seeds_problems)
     if wanted := values["analysis"].get("primary_arm"):
         values["analysis"]["primary_arm"] = _primary_arm(str(wanted), values["arms"], problems)
-    origin = Origin(written, options, values["arms"])
+    origin = Origin(written, options, values["arms"], _recipe(values))
     spec, errors = _validated(values)
     problems.add(map(origin.problem, errors))
     while errors:
@@ -277,8 +277,7 @@ def _look_problems(looks: Sequence[int], largest: int | None, *, is_default: boo
 
 def _validated(values: Mapping[str, Any]) -> tuple[SweepSpec | None, list[Details]]:
     """Return the spec of some values with the defaults of the others, and the errors of the values and of each arm."""
-    train = values.get("train", {})
-    recipe = default_recipe(str(values.get("model", DEFAULT_MODEL)), lora=bool(train.get("lora_rank")))
+    train, recipe = values.get("train", {}), _recipe(values)
     try:
         spec = SweepSpec.model_validate(
             {**values, "seeds": _seeds(values.get("seeds")), "train": {**recipe, **train}},
@@ -286,6 +285,12 @@ def _validated(values: Mapping[str, Any]) -> tuple[SweepSpec | None, list[Detail
     except ValidationError as error:
         return None, independent(error)
     return spec, list(_recipe_errors(spec))
+
+
+def _recipe(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the default recipe of the model in some values of a sweep."""
+    lora = bool(values.get("train", {}).get("lora_rank"))
+    return default_recipe(str(values.get("model", DEFAULT_MODEL)), lora=lora)
 
 
 def _without(values: Any, location: Sequence[str | int]) -> Any:

@@ -1,5 +1,8 @@
 """Invalid input: messages with a fix, exit code 2, and no file written or lost."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,6 +98,16 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
             ("--format", "sharegpt"),
             "Error: --format must be alpaca, prompt-completion, messages or text; 'sharegpt' was given.\n"
             "  Use --format messages.\n",
+        ),
+        (
+            ("--format", "parquet"),
+            "Error: --format must be alpaca, prompt-completion, messages or text; 'parquet' was given.\n"
+            "  Remove --format: the columns of the data show their layout.\n",
+        ),
+        (
+            ("--model", "tiny", "--learning-rate", "-1", "--batch-size", "0"),
+            "Error: --learning-rate must be larger than 0; -1 was given.\n  Use --learning-rate 0.001.\n"
+            "Error: --batch-size must be larger than 0; 0 was given.\n  Use --batch-size 16.\n",
         ),
         (
             ("--loss", "all"),
@@ -409,6 +422,24 @@ def test_prompts_longer_than_the_context_cannot_be_mended_by_a_maximum_length(
     assert (result.code, result.out) == (2, "")
 
 
+@pytest.mark.parametrize("name", ["blank.json", "blank.jsonl", "blank.csv"])
+def test_a_file_of_blank_lines_has_no_rows(neftune: Neftune, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("\n \n")
+    result = neftune("preview", "--dataset", name)
+    assert (result.code, result.err) == (2, f"Error: {name} has no rows.\n  Add examples to it.\n")
+
+
+def test_a_reader_that_ends_early_is_no_failure() -> None:
+    """The pipe has no reader, as that of `neftune compare X | head` after the last line that `head` shows."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "neftune_cli", "--help"], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 def test_compare_without_results_exits_with_3(neftune: Neftune, tmp_path: Path) -> None:
     result = neftune("compare", str(tmp_path))
     assert result.code == 3
@@ -436,7 +467,7 @@ def test_compare_of_a_missing_folder_exits_with_2(neftune: Neftune) -> None:
         ("seeds: [-1]", "item 1 of seeds must be 0 or larger; -1 was given.\n  Use seeds: 3."),
         (
             "train: {learning_rate: .inf}",
-            "train.learning_rate must be a finite number; inf was given.\n  Use learning_rate: 2e-05.",
+            "train.learning_rate must be a finite number; inf was given.\n  Use learning_rate: 0.001.",
         ),
         ("train: {sft: 3}", "train.sft must be a mapping of fields.\n  Use sft: {weight_decay: 0.1}."),
         (

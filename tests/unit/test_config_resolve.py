@@ -178,7 +178,7 @@ def test_a_problem_of_an_option_names_the_option_and_not_the_file(tmp_path: Path
         resolve_sweep(file, {"train": {"epochs": 0.0}})
     assert str(caught.value).splitlines() == [
         "--epochs must be larger than 0; 0 was given. Use --epochs 3.",
-        f"{file}, line 1: train.batch_size must be larger than 0; 0 was given. Use batch_size: 8.",
+        f"{file}, line 1: train.batch_size must be larger than 0; 0 was given. Use batch_size: 16.",
     ]
 
 
