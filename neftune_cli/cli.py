@@ -115,9 +115,12 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         code = _explain(error)
+    except SystemExit as ended:  # Typer ends the process when the reader of stdout has ended, as `head` does
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        code = _reader_has_ended()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = ExitCode.DONE
+        code = _reader_has_ended()
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -128,6 +131,12 @@ def main() -> None:
         lost = "Nothing was trained. Run the command again:"
         _print_error(f"Interrupted. {kept if _trains(sys.argv[1:]) else lost}\n  {command_again()}")
     sys.exit(code or ExitCode.DONE)
+
+
+def _reader_has_ended() -> ExitCode:
+    """Discard what is left to print, and return the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.DONE
 
 
 def _trains(arguments: Sequence[str]) -> bool:

@@ -1,13 +1,13 @@
 """`neftune compare`: verdict, tables, report or export of finished sweeps."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neftune_cli.commands.output import OutputFile, say_line
-from neftune_cli.errors import Problems
+from neftune_cli.errors import Problem, Problems
 from neftune_cli.reporting.documents import OutputFormat
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def compare(
 
     problems = Problems()
     problems.attempt(lambda: check_confidence(confidence))
+    problems.add(_problems_of_format(format_, {"--full": full, "--hypotheses": hypotheses}))
     file = OutputFile("--output", output, "comparison.txt") if output else None
     if file:
         problems.attempt(file.check)
@@ -94,6 +95,13 @@ def compare(
         file.write(_exported(compared, format_))
     if writes_reports:
         _write_reports(compared)
+
+
+def _problems_of_format(format_: OutputFormat, shown: Mapping[str, bool]) -> Iterator[Problem]:
+    """Yield a problem for each option on the printed tables beside a format that does not print them."""
+    for option, is_given in shown.items():
+        if is_given and format_ is not OutputFormat.TABLE:
+            yield Problem(f"{option} has no effect with --format {format_}.", f"Remove {option}, or --format {format_}.")
 
 
 def _write_reports(compared: Sequence["ComparedEvidence"]) -> None:

@@ -19,7 +19,8 @@ from neftune_cli.commands.options import parsers
 from neftune_cli.commands.output import say_line, say_nothing
 from neftune_cli.config import values
 from neftune_cli.config.executors import EXECUTORS, make_executor
-from neftune_cli.config.resolve import Resolved, resolve_valid_fields
+from neftune_cli.config.field_problems import TRAINING_FIELDS
+from neftune_cli.config.resolve import UNREADABLE_LOOKS, Resolved, resolve_valid_fields
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import DEFAULT_MODEL, InputSpec, SweepSpec
 from neftune_cli.data.files import FILE_SUFFIXES, is_data_file, split_suffix
@@ -139,8 +140,9 @@ def plan_sweep(
 
     folder = SweepFolder(request.output or Path("results") / _name(request.file, spec))
     if problems.found:  # without the invalid options and fields, the folder would seem to have a different sweep
-        problems.add(map(resolved.origin.placed, analysis_problems(spec)))
-        problems.add(inspect_placed(spec).problems)
+        found = inspect_placed(spec)
+        problems.add(map(resolved.origin.placed, analysis_problems(spec, found.lm_eval, found.data)))
+        problems.add(found.problems)
         problems.raise_any()
     say(READING)
     try:
@@ -254,13 +256,25 @@ def _nested(fields: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
     for field, value in fields.items():
         parsed = problems.attempt(partial(_parsed, parser_of.get(field, ""), value))
         if parsed is None:
+            if field == "looks":
+                nested["looks"] = UNREADABLE_LOOKS
             continue
         section, _, name = field.rpartition(".")
         if field == "train.sft":
-            nested["train"] = {**parsed, **nested["train"]}  # a named option wins over --set
+            problems.add(_own_option_problems(parsed))
+            others = {name: value for name, value in parsed.items() if name not in TRAINING_FIELDS}
+            nested["train"] = {**others, **nested["train"]}
         else:
             (nested[section] if section else nested)[name] = parsed
     return nested
+
+
+def _own_option_problems(settings: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield a problem for each field of `--set` that has an option of its own, which could contradict it."""
+    for name, value in settings.items():
+        if name in TRAINING_FIELDS:
+            option, given = f"--{name.replace('_', '-')}", "" if isinstance(value, dict | list | None) else f" {value}"
+            yield Problem(f"--set {name}: {name} has an option of its own.", f"Use {option}{given}.")
 
 
 def _parsed(parser: str, value: Any) -> Any:

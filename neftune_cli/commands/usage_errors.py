@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -105,13 +106,20 @@ def _invalid_value(error: TyperException, parameter: Any, context: Any, help_: s
     if found := re.search(r"('.*') is not one of (.+)\.$", error.message):
         value, names = found[1].strip("'"), re.findall(r"'([^']+)'", found[2])
         meant = OTHER_LAYOUT_NAMES.get(value.lower()) if name == "--format" else None
-        fix = f"Use {name} {meant}." if meant in names else closest_choice(value, names) or f"Use {name} {names[0]}."
+        fix = f"Use {name} {meant}." if meant in names else closest_choice(value, names) or _any_of(name, names)
         return Problem(f"{name} must be {alternatives(names)}{given(value)}.", fix)
     if isinstance(error.__cause__, ValidationError):
         (details, *_) = error.__cause__.errors()
         fix = _use(name, _example(name, context, parameter.default)) or help_
         return Problem(f"{name} {requirement(dict(details))}{given(_number(details['input']))}.", fix)
     return Problem(f"{name}: {error.message}", help_)
+
+
+def _any_of(option: str, names: Sequence[str]) -> str:
+    """Return the advice to use the first of several names, which is the default. The data determine the layout."""
+    if "alpaca" in names:
+        return f"Remove {option}: the columns of the data show their layout."
+    return f"Use {option} {names[0]}."
 
 
 def _any_value(option: str, context: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from neftune_cli.config.field_problems import arm_label, choices_of, given
 from neftune_cli.config.spec import DEFAULT_ALPHAS, NOISE_DETAILS, SweepSpec
-from neftune_cli.config.values import is_alpha
+from neftune_cli.config.values import alpha_requirement, is_alpha, is_size
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 
 _NOISE_OPTIONS = ("alphas", "noises", "snr")
@@ -147,6 +147,8 @@ def _details(grid: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
 def _listed(written: Mapping[str, Any], prefix: Prefix, problems: Problems) -> list[Arm]:
     """Return the listed arms, after a check of the fields that their names contain."""
     arms = written.get("arms") or []
+    if written.get("arms") == []:
+        problems.add([Problem(f"{prefix('arms')}arms has no arm.", f"{_ARMS_FIX.removesuffix('.')}, or remove it.")])
     if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
         problems.add([Problem(f"{prefix('arms')}arms must be a list of mappings{given(arms)}.", _ARMS_FIX)])
         return []
@@ -222,8 +224,8 @@ def _grid_problems(field: str, values: list[Any], prefix: str) -> Iterator[Probl
             if choices and value not in choices:  # the spec checks a field without choices
                 what = f"{prefix}grid: {field} must be {alternatives(choices)}{given(value)}."
                 yield Problem(what, did_you_mean(str(value), choices) or f"Use {field}: [{', '.join(choices)}].")
-        elif not is_alpha(value):
-            yield Problem(f"{prefix}grid: {field} must be a finite number, 0 or larger{given(value)}.", _GRID_FIX)
+        elif not (is_alpha(value) if field == "alpha" else is_size(value)):
+            yield Problem(f"{prefix}grid: {field} {alpha_requirement(value)}{given(value)}.", _GRID_FIX)
     for value in {repr(value): value for value in values if values.count(value) > 1}.values():
         yield Problem(f"{prefix}grid: {field} {value!r} appears twice.", "Remove one of the two.")
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
@@ -24,6 +24,8 @@ from neftune_cli.config.spec import (
 from neftune_cli.config.values import MOST_SEEDS
 from neftune_cli.errors import Location, Problem, alternatives, closest_choice, did_you_mean
 
+TRAINING_FIELDS = tuple(name for name in TrainSpec.model_fields if name != "sft")
+"""Fields of a recipe that have an option of their own, and are not given among other SFTConfig fields."""
 Details = Mapping[str, Any]
 """One error of a `ValidationError`."""
 
@@ -36,12 +38,16 @@ class Origin:
     options: Mapping[str, Any]
     arms: Sequence[Mapping[str, Any]]
     """All arms of the sweep."""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """Default training recipe of the model, whose values are the examples in messages."""
 
     def problem(self, details: Details) -> Problem:
         """Return an error of pydantic as a problem with its fix."""
         location: Location = tuple(part for part in details["loc"] if part != "sft")
         is_option = self._is_option(location)
         prefix = "" if is_option else self.file.prefix(*location)
+        if details["type"] == "looks_order" and not is_option:  # pydantic places it at the section
+            prefix = self.file.prefix("analysis", "looks")
         if details["type"] == "extra_forbidden":
             return Problem(f"{prefix}{self._unknown_field(location)}.", _closest_field(location))
         if fix := _FIXES.get(details["type"]):
@@ -52,7 +58,7 @@ class Origin:
             fix = "Use seeds: 3, or seeds: [0, 1, 7]."
         else:
             what = requirement(details)
-            fix = _closest_literal(details) or _fix(location, details["input"], is_option=is_option)
+            fix = _closest_literal(details) or self._fix(location, details["input"], is_option=is_option)
         return Problem(f"{prefix}{subject} {what}{given(details['input'])}.", fix)
 
     def placed(self, problem: Problem) -> Problem:
@@ -96,6 +102,19 @@ class Origin:
             case (section, name):
                 return f"{section} has no field {name!r}"
         return f"there is no field {location[-1]!r}"
+
+    def _fix(self, location: Location, value: Any, *, is_option: bool) -> str:
+        """Return the advice to use a valid value of a field: the closest choice, or an example."""
+        *_, name = [part for part in location if isinstance(part, str)]
+        if name in NOISE_DETAILS and (meant := did_you_mean(str(value), choices_of(name))):
+            return meant
+        example = example_of(location)
+        if "train" in location:
+            example = self.recipe.get(name, example)
+        if example is None:
+            return "Use another value."
+        key = f"{_option(location)} " if is_option else f"{name}: "
+        return f"Use {key}{example if isinstance(example, str) else _as_yaml(example)}."
 
     def _arm(self, index: int) -> str:
         listed = self.file.fields.get("arms")
@@ -181,17 +200,6 @@ def _closest_literal(details: Details) -> str:
     return closest_choice(str(details["input"]), names)
 
 
-def _fix(location: Location, value: Any, *, is_option: bool) -> str:
-    *_, name = [part for part in location if isinstance(part, str)]
-    if name in NOISE_DETAILS and (meant := did_you_mean(str(value), choices_of(name))):
-        return meant
-    example = example_of(location)
-    if example is None:
-        return "Use another value."
-    key = f"{_option(location)} " if is_option else f"{name}: "
-    return f"Use {key}{example if isinstance(example, str) else _as_yaml(example)}."
-
-
 def _option(location: Location) -> str:
     names = [
         str(part) for part in location if part not in ("train", "evaluation", "analysis") and isinstance(part, str)
@@ -222,12 +230,14 @@ def _closest_field(location: Location) -> str:
     name = str(location[-1])
     if len(location) == 1 and name in _OTHER_NAMES:
         return _OTHER_NAMES[name]
+    if location[0] == "arms" and name in _ARM_FIELD_SYNONYMS:
+        return f"Did you mean {_ARM_FIELD_SYNONYMS[name]!r}?"
     known = list(_fields(location[:-1])) if len(location) > 1 else _SWEEP_FIELDS
     return did_you_mean(name, known) or f"Use {alternatives(known)}."
 
 
 _SWEEP_FIELDS = [*(field.alias or name for name, field in SweepSpec.model_fields.items()), "grid"]
-_TRAINING_FIELDS = [name for name in TrainSpec.model_fields if name != "sft"]
+_ARM_FIELD_SYNONYMS = {"alfa": "alpha", "neftune_noise_alpha": "alpha", "noise_alpha": "alpha"}
 _OTHER_NAMES = {
     "alphas": "Use arms: [{alpha: 0}, {alpha: 5}], or grid: {alpha: [0, 5]}.",
     "alpha": "Use arms: [{alpha: 0}, {alpha: 5}], or grid: {alpha: [0, 5]}.",
@@ -238,7 +248,7 @@ _OTHER_NAMES = {
     "layout": "Did you mean 'format'?",
     **{name: f"Use evaluation: {{{name}: ...}}." for name in EvaluationSpec.model_fields},
     **{name: f"Use analysis: {{{name}: ...}}." for name in AnalysisSpec.model_fields},
-    **{name: f"Use train: {{{name}: ...}}." for name in _TRAINING_FIELDS},
+    **{name: f"Use train: {{{name}: ...}}." for name in TRAINING_FIELDS},
     **{name: f"Use train: {{{field}: ...}}." for name, field in TRAIN_FIELD_SYNONYMS.items()},
 }
 """Advice for fields that do not exist at the top level of an experiment."""

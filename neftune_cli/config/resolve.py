@@ -13,16 +13,18 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from neftune_cli.config.arms import ARM_OPTIONS, arms_named, arms_of, fields_in
+from neftune_cli.config.arms import ARM_OPTIONS, Prefix, arms_named, arms_of, fields_in
 from neftune_cli.config.experiment_file import VERSION_FIELD, read_experiment
-from neftune_cli.config.field_problems import Details, Origin, independent
+from neftune_cli.config.field_problems import TRAINING_FIELDS, Details, Origin, independent
 from neftune_cli.config.spec import BUNDLED_MODEL, DEFAULT_LOOKS, DEFAULT_MODEL, DEFAULT_SEEDS, MIN_SEEDS, SweepSpec
 from neftune_cli.config.values import MOST_SEEDS, NumberDumper, are_increasing
-from neftune_cli.errors import Problem, Problems, alternatives
+from neftune_cli.errors import Location, Problem, Problems, alternatives
 from neftune_cli.formatting import counted
 
 LOOK_OPTIONS = ("until_decided", "looks", "max_seeds")
 """Options that define the planned looks."""
+UNREADABLE_LOOKS: list[int] = []
+"""Value of the option `looks` if its text cannot be read, which was reported."""
 _LOOKS_FIX = "Use for example --looks 5,8,12,20."
 
 _TINY_RECIPE: dict[str, Any] = {
@@ -83,18 +85,23 @@ def resolve_valid_fields(file: Path | None, options: Mapping[str, Any], problems
     for section in ("train", "evaluation", "analysis"):
         in_file = problems.attempt(partial(fields_in, written.fields, section, written.prefix(section)))
         values[section] = {**(in_file or {}), **options.get(section, {})}
+    problems.add(_misplaced_fields(values["train"], written.prefix, ("train",)))
     values["arms"] = arms_of(written.fields, options, problems, written.prefix)
+    for index, arm in enumerate(values["arms"]):
+        problems.add(_misplaced_fields(arm["train"], written.prefix, ("arms", index, "train")))
     values.pop("grid", None)
     of_looks = Problems()
     looks = _planned_looks(options, values["analysis"].get("looks"), of_looks)
     problems.add(of_looks.found)
     if looks or options.get("until_decided") is False:
         values["analysis"]["looks"] = looks
+    are_valid = not of_looks.found and options.get("looks") != UNREADABLE_LOOKS
     if looks:
-        values["seeds"] = _seeds_of_looks(looks, values.get("seeds"), options, problems)
+        seeds_problems = problems if are_valid else Problems()  # seeds may fit the looks that were meant
+        values["seeds"] = _seeds_of_looks(looks, values.get("seeds"), options, seeds_problems)
     if wanted := values["analysis"].get("primary_arm"):
         values["analysis"]["primary_arm"] = _primary_arm(str(wanted), values["arms"], problems)
-    origin = Origin(written, options, values["arms"])
+    origin = Origin(written, options, values["arms"], _recipe(values))
     spec, errors = _validated(values)
     problems.add(map(origin.problem, errors))
     while errors:
@@ -105,7 +112,7 @@ def resolve_valid_fields(file: Path | None, options: Mapping[str, Any], problems
         spec, errors = _validated(values)
         problems.add(origin.problem(details) for details in errors if details["loc"])
     assert spec is not None
-    return Resolved(spec, origin, has_given_looks=not of_looks.found and list(spec.analysis.looks) == looks)
+    return Resolved(spec, origin, has_given_looks=are_valid and list(spec.analysis.looks) == looks)
 
 
 def load_spec(text: str) -> SweepSpec:
@@ -154,6 +161,15 @@ def _fields(text: str) -> dict[str, Any]:
     return values
 
 
+def _misplaced_fields(train: Mapping[str, Any], prefix: Prefix, location: Location) -> Iterator[Problem]:
+    """Yield a problem for each field under `sft` that is a field of `train` itself, which could contradict it."""
+    sft = train.get("sft")
+    for name in TRAINING_FIELDS:
+        if isinstance(sft, Mapping) and name in sft:
+            what = f"{prefix(*location, 'sft', name)}train.sft: {name} is not one of the other SFTConfig fields."
+            yield Problem(what, f"Use train: {{{name}: {sft[name]}}}, without sft.")
+
+
 def _planned_looks(options: Mapping[str, Any], written: Any, problems: Problems) -> list[int]:
     """Return the numbers of seeds at the planned looks; none if the number of seeds is fixed.
 
@@ -196,8 +212,18 @@ def _seeds_of_looks(looks: Sequence[int], seeds: Any, options: Mapping[str, Any]
     if "seeds" in options:
         count = len(options["seeds"])
         what = f"--seeds gives {counted(count, 'seed')}, but the planned looks need {looks[-1]}."
-        problems.add([Problem(what, f"Use --max-seeds {count}, or --fixed-seeds for a fixed number of seeds.")])
+        problems.add([Problem(what, _fix_of_seeds(count, options))])
     return list(range(looks[-1]))
+
+
+def _fix_of_seeds(count: int, options: Mapping[str, Any]) -> str:
+    """Return the fix for a number of seeds that is not that of the last look."""
+    if options.get("looks"):
+        return "Remove --seeds: the last look sets the number of seeds."
+    without = "remove --seeds" if options.get("max_seeds") else "--fixed-seeds for a fixed number of seeds"
+    if count < MIN_SEEDS:
+        return f"Use --max-seeds {MIN_SEEDS} or more instead of --seeds, or {without}."
+    return f"Use --max-seeds {count} instead of --seeds, or {without}."
 
 
 def _primary_arm(wanted: str, arms: Sequence[Mapping[str, Any]], problems: Problems) -> str | None:
@@ -255,8 +281,7 @@ def _look_problems(looks: Sequence[int], largest: int | None, *, is_default: boo
 
 def _validated(values: Mapping[str, Any]) -> tuple[SweepSpec | None, list[Details]]:
     """Return the spec of some values with the defaults of the others, and the errors of the values and of each arm."""
-    train = values.get("train", {})
-    recipe = default_recipe(str(values.get("model", DEFAULT_MODEL)), lora=bool(train.get("lora_rank")))
+    train, recipe = values.get("train", {}), _recipe(values)
     try:
         spec = SweepSpec.model_validate(
             {**values, "seeds": _seeds(values.get("seeds")), "train": {**recipe, **train}},
@@ -264,6 +289,12 @@ def _validated(values: Mapping[str, Any]) -> tuple[SweepSpec | None, list[Detail
     except ValidationError as error:
         return None, independent(error)
     return spec, list(_recipe_errors(spec))
+
+
+def _recipe(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the default recipe of the model in some values of a sweep."""
+    lora = bool(values.get("train", {}).get("lora_rank"))
+    return default_recipe(str(values.get("model", DEFAULT_MODEL)), lora=lora)
 
 
 def _without(values: Any, location: Sequence[str | int]) -> Any:

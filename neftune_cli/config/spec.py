@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from neftune_cli.config.choices import DecodingName, LearnedTurns, NoiseScale, NoiseTarget, Precision
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
-from neftune_cli.config.values import MOST_SEEDS, are_increasing, repeated
+from neftune_cli.config.values import LARGEST_ALPHA, MOST_SEEDS, are_increasing, repeated
 
 DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
@@ -236,7 +236,7 @@ class NoiseDetails(Spec):
 class NoiseSpec(NoiseDetails):
     """Noise of one arm."""
 
-    alpha: float = Field(default=0.0, ge=0)
+    alpha: float = Field(default=0.0, ge=0, le=LARGEST_ALPHA)
     """Noise size; 0 is no noise."""
 
 
@@ -285,7 +285,7 @@ class ArmSpec(Spec):
     """Name in tables; by default the overrides."""
     repeat: int = Field(default=0, ge=0)
     """Index of the random streams. An arm with another index has other noise, dropout and data order."""
-    alpha: float | None = Field(default=None, ge=0, examples=[5])
+    alpha: float | None = Field(default=None, ge=0, le=LARGEST_ALPHA, examples=[5])
     """Noise size; 0 is no noise."""
     snr: float | None = Field(default=None, ge=1, examples=[10])
     """Embedding norm over noise norm at the median length. Replaces alpha; the plan computes alpha from it."""

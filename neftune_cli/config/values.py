@@ -17,6 +17,8 @@ from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 
 MOST_SEEDS = 10_000
 """Largest number of seeds that a number can ask for. A larger one is a seed, such as a date, that was meant."""
+LARGEST_ALPHA = 1e6
+"""Largest noise size. Noise on examples of any length, its squares and their sums are finite in float32 and bfloat16."""
 
 
 def repeated(values: Iterable[Any]) -> list[Any]:
@@ -30,9 +32,19 @@ def are_increasing(values: Sequence[float]) -> bool:
 
 
 def is_alpha(value: Any) -> bool:
+    """Return whether a value is a number from 0 to `LARGEST_ALPHA`."""
+    return is_size(value) and value <= LARGEST_ALPHA
+
+
+def is_size(value: Any) -> bool:
     """Return whether a value is a finite number, 0 or larger."""
     is_number = isinstance(value, Real) and not isinstance(value, bool)  # numbers of NumPy included
     return is_number and math.isfinite(value) and value >= 0
+
+
+def alpha_requirement(value: Any) -> str:
+    """Return the condition that a value does not meet, for which `is_alpha` is False."""
+    return f"must be {LARGEST_ALPHA:.0f} or less" if is_size(value) else "must be a finite number, 0 or larger"
 
 
 def parse_path(text: str | PathLike[str]) -> Path:
@@ -67,7 +79,7 @@ def parse_alphas(text: str, option: str = "--alphas") -> list[float]:
         option: name of the option, for messages.
 
     Raises:
-        UsageError: every alpha that is not a number, negative, not finite or repeated.
+        UsageError: every alpha that is not a number, negative, larger than `LARGEST_ALPHA`, not finite or repeated.
 
     """
     parts = [part.strip() for part in text.split(",")]
@@ -87,7 +99,7 @@ def _alpha_problems(parts: list[str], option: str) -> Iterator[Problem]:
             yield Problem(f"{option}: {part!r} is not a number.", f"Use {numbers}, for example {option} {example}.")
             continue
         if not is_alpha(alpha):
-            what = f"{option}: alpha must be a finite number, 0 or larger; {part} was given."
+            what = f"{option}: alpha {alpha_requirement(alpha)}; {part} was given."
             yield Problem(what, f"Use {option} {example}; 0 is no noise.")
         elif alpha in seen:
             yield Problem(f"{option}: {part} appears twice.", "Use each alpha once. --seeds sets the number of trials.")

@@ -51,7 +51,7 @@ def read_json(source: str, content: bytes) -> dict[str, Rows]:
     try:
         document = parse(text)
     except json.JSONDecodeError as error:
-        if error.msg == "Extra data" and text.lstrip().startswith(("{", "[")):
+        if not text.strip() or (error.msg == "Extra data" and text.lstrip().startswith(("{", "["))):
             return {UNNAMED: _rows_of_lines(source, Text(text))}
         raise UsageError(_invalid(source, text, error)) from error
     except DuplicateKeyError as error:

@@ -85,9 +85,21 @@ def tokenize_parts(
 
 
 def require_examples(
-    tokenized: TokenizedExamples, split: str, max_length: int, *, setting: str = MAX_LENGTH_OPTION
+    tokenized: TokenizedExamples,
+    split: str,
+    max_length: int,
+    *,
+    setting: str = MAX_LENGTH_OPTION,
+    context: int | None = None,
 ) -> None:
-    """Check that examples of a split (`training`, `held-out`) are left. `setting` is the name of the maximum length.
+    """Check that examples of a split are left.
+
+    Args:
+        tokenized: the examples.
+        split: `training` or `held-out`.
+        max_length: their maximum length in tokens.
+        setting: name of the maximum length.
+        context: tokens in the context of the model; None if they are not limited or not known.
 
     Raises:
         UsageError: the maximum length dropped all examples.
@@ -96,6 +108,8 @@ def require_examples(
         dropped = f"All {tokenized.dropped} {split} examples were dropped"
         what = f"{dropped}: the prompt alone fills {setting} {max_length}."
         fix = f"Use {setting} {tokenized.shortest_dropped} or more, or shorten the prompts."
+        if context and tokenized.shortest_dropped > context:
+            fix = f"Shorten the prompts, or use another model: the context of this one is {context} tokens."
         raise UsageError(Problem(what, fix))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neftune_cli.config.choices import NoiseScale
-from neftune_cli.config.values import is_alpha
+from neftune_cli.config.values import LARGEST_ALPHA, is_alpha, is_size
 from neftune_cli.errors import Problem, UsageError
 
 
@@ -92,13 +92,12 @@ def check_alpha(alpha: float) -> float:
     """Return alpha as a float.
 
     Raises:
-        UsageError: it is negative, infinite or not a number.
+        UsageError: it is negative, larger than `LARGEST_ALPHA`, infinite or not a number.
 
     """
     if not is_alpha(alpha):
-        raise UsageError(
-            Problem(f"alpha is {alpha!r}.", "Use a finite number, 0 or larger. The paper uses 5, 10 and 15.")
-        )
+        numbers = f"a number up to {LARGEST_ALPHA:.0f}" if is_size(alpha) else "a finite number, 0 or larger"
+        raise UsageError(Problem(f"alpha is {alpha!r}.", f"Use {numbers}. The paper uses 5, 10 and 15."))
     return float(alpha)
 
 

@@ -52,6 +52,10 @@ class DataFacts:
     """Whether any training example has a prompt."""
     generation: GenerationDefaults
     notes: tuple[str, ...]
+    has_held_out_prompts: bool = True
+    """Whether any held-out example has a prompt, so that metrics of responses are measured."""
+    has_probe_prompts: bool = True
+    """Whether any probe example has a prompt, so that metrics of responses to training prompts are measured."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,8 @@ def data_facts(data: InstructionData) -> DataFacts:
         has_prompts=any(example.has_prompt for example in data.train),
         generation=data.generation,
         notes=data.notes,
+        has_held_out_prompts=any(example.has_prompt for example in data.held_out),
+        has_probe_prompts=any(example.has_prompt for example in data.probe),
     )
 
 

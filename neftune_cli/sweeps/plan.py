@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, Protocol
 
 from neftune_cli.config.identity import base_identity, trial_id, trial_identity
-from neftune_cli.config.spec import BASE_ARM, DEFAULT_LOOKS, MIN_SEEDS, ArmSpec, HarnessTasks, SweepSpec
+from neftune_cli.config.spec import BASE_ARM, DEFAULT_LOOKS, MIN_SEEDS, AnalysisSpec, ArmSpec, HarnessTasks, SweepSpec
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 from neftune_cli.formatting import counted, listed
-from neftune_cli.metrics import METRICS, Margin, names_function
+from neftune_cli.metrics import HELD_OUT_LOSS, HELD_OUT_RESPONSES, METRICS, PROBE_RESPONSES, Margin, names_function
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
 from neftune_cli.training.trial import Trial
@@ -65,7 +65,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     if there is not None:
         problems.attempt(partial(_check_extends, folder, there, requested))
     problems.attempt(folder.manifest)  # refused here if it is damaged, before anything is written
-    problems.add(analysis_problems(spec, found.lm_eval))
+    problems.add(analysis_problems(spec, found.lm_eval, found.data))
     if found.data is not None:
         data = found.data
         problems.attempt(lambda: _check_targets(spec, data))
@@ -195,26 +195,61 @@ def _with_template_time(spec: SweepSpec, there: SweepSpec | None, model: ModelFa
     return spec
 
 
-def analysis_problems(spec: SweepSpec, lm_eval: HarnessTasks | None = None) -> Iterator[Problem]:
-    """Yield a problem for an unknown metric, an unreadable margin, and planned looks without a second arm.
+def analysis_problems(
+    spec: SweepSpec, lm_eval: HarnessTasks | None = None, data: DataFacts | None = None
+) -> Iterator[Problem]:
+    """Yield a problem for a metric that is unknown or not measured, an unreadable margin, and looks without two arms.
 
     Args:
         spec: the sweep.
         lm_eval: its tasks of lm-evaluation-harness; None if there are none, or if they are not known yet.
+        data: facts about its data; None if they are not known.
     """
     analysis = spec.analysis
-    known = (*METRICS, *(lm_eval.metrics if lm_eval else ()))
-    is_checked_elsewhere = (bool(spec.evaluation.lm_eval) and lm_eval is None) or names_function(analysis.metric)
-    if analysis.metric is not None and analysis.metric not in known and not is_checked_elsewhere:
-        what = f"no metric has the key {analysis.metric!r}."
-        fix = did_you_mean(analysis.metric, known) or f"Use {alternatives(known)}."
-        yield Problem(what, fix, ("analysis", "metric"))
+    yield from _metric_problems(spec, lm_eval, data)
     if analysis.margin is not None and Margin.parse(analysis.margin) is None:
         what = f"{analysis.margin!r} is not a margin larger than 0."
-        fix = "Use 0.02 (in the metric's unit), 10% (of the baseline), or 1% of gain."
+        fix = _fix_of_named_margin(analysis) or "Use 0.02 (in the metric's unit), 10% (of the baseline), or 1% of gain."
         yield Problem(what, fix, ("analysis", "margin"))
     if analysis.has_planned_looks and len(spec.arms) < 2:
         yield Problem("Planned looks need at least one arm besides the baseline.", "Add one, for example --alphas 0,5.")
+
+
+def _fix_of_named_margin(analysis: AnalysisSpec) -> str:
+    """Return the fix for a margin such as `rouge_l=0.1`, which `neftune compare` takes; "" for any other."""
+    key, equals, size = (part.strip() for part in (analysis.margin or "").partition("="))
+    if not equals or Margin.parse(size) is None:
+        return ""
+    metric = "" if key == (analysis.metric or HELD_OUT_LOSS) else f", and declare the metric {key}"
+    return f"Use {size}{metric}: the margin is that of the primary metric."
+
+
+def _metric_problems(spec: SweepSpec, lm_eval: HarnessTasks | None, data: DataFacts | None) -> Iterator[Problem]:
+    """Yield a problem for a primary metric that does not exist, or that the examples cannot have."""
+    key, place = spec.analysis.metric, ("analysis", "metric")
+    if key is None:
+        return
+    of_tasks = lm_eval.metrics if lm_eval else ()
+    unmeasured = _sections_without_prompts(data)
+    measured = [*(one for one in METRICS if METRICS[one].section not in unmeasured), *of_tasks]
+    known, use = (*METRICS, *of_tasks), f"Use {alternatives(measured)}"
+    is_checked_elsewhere = (bool(spec.evaluation.lm_eval) and lm_eval is None) or names_function(key)
+    if key not in known and not is_checked_elsewhere:
+        yield Problem(f"no metric has the key {key!r}.", did_you_mean(key, known) or f"{use}.", place)
+        return
+    section = METRICS[key].section if key in METRICS else HELD_OUT_RESPONSES if names_function(key) else None
+    if data is not None and section in unmeasured:
+        examples = "held-out" if section == HELD_OUT_RESPONSES else "training"
+        what = f"{key} is measured on responses, and no {examples} example of {data.name} has a prompt."
+        yield Problem(what, f"{use}, or data with prompts and completions.", place)
+
+
+def _sections_without_prompts(data: DataFacts | None) -> tuple[str, ...]:
+    """Return the tables whose metrics need prompts that the examples lack; none if the data are not known."""
+    if data is None:
+        return ()
+    has_prompts = {HELD_OUT_RESPONSES: data.has_held_out_prompts, PROBE_RESPONSES: data.has_probe_prompts}
+    return tuple(section for section, there in has_prompts.items() if not there)
 
 
 def _notes_on_seeds(spec: SweepSpec) -> Iterator[str]:

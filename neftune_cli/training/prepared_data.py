@@ -98,13 +98,15 @@ def _tokenized(
 
     `rows` are the rows that they were read from.
     """
+    from neftune_cli.evaluation.language_model import context_length
     from neftune_cli.noise.placement import embedding_weight
 
     vocabulary = len(embedding_weight(loaded.model))
     lengths = [(examples, limit.tokens) for examples, limit in parts.values()]
     results = tokenize_parts(lengths, loaded.tokenizer, inputs=spec, vocabulary=vocabulary, rows=rows)
     for tokenized, (name, (_, limit)) in zip(results, parts.items(), strict=True):
-        require_examples(tokenized, name, limit.tokens, setting=limit.setting)
+        context = context_length(loaded.model)
+        require_examples(tokenized, name, limit.tokens, setting=limit.setting, context=context)
     for tokenized, (_, limit) in zip(results, parts.values(), strict=True):
         check_context(tokenized, source.name, loaded, setting=limit.setting)
     return results

@@ -1,9 +1,13 @@
 """Invalid input: messages with a fix, exit code 2, and no file written or lost."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from neftune_cli.metrics import HELD_OUT_RESPONSES, REGISTERED_METRICS, Margin, Metric, register_metric
 from tests.command_line import Neftune
 from tests.registries import restored
 
@@ -40,6 +44,15 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
             "Error: --set wieght_decay: SFTConfig has no field 'wieght_decay'.\n  Did you mean 'weight_decay'?\n",
         ),
         (
+            ("--learning-rate", "1e-3", "--set", "learning_rate=1"),
+            "Error: --set learning_rate: learning_rate has an option of its own.\n  Use --learning-rate 1.\n",
+        ),
+        (
+            ("--set", "max_length=64", "--set", "lora_rank=null"),
+            "Error: --set max_length: max_length has an option of its own.\n  Use --max-length 64.\n"
+            "Error: --set lora_rank: lora_rank has an option of its own.\n  Use --lora-rank.\n",
+        ),
+        (
             ("--set", "num_train_epochs=2"),
             "Error: --set num_train_epochs: the SFTConfig field 'num_train_epochs' is set by neftune.\n"
             "  Use epochs (--epochs).\n",
@@ -59,6 +72,16 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
             "  Use 0.02 (in the metric's unit), 10% (of the baseline), or 1% of gain.\n",
         ),
         (
+            ("--margin", "rouge_l=0.1"),
+            "Error: --margin: 'rouge_l=0.1' is not a margin larger than 0.\n"
+            "  Use 0.1, and declare the metric rouge_l: the margin is that of the primary metric.\n",
+        ),
+        (
+            ("--metric", "rouge_l", "--margin", "rouge_l=10%"),
+            "Error: --margin: 'rouge_l=10%' is not a margin larger than 0.\n"
+            "  Use 10%: the margin is that of the primary metric.\n",
+        ),
+        (
             ("--learning-rat", "1"),
             "Error: There is no option --learning-rat.\n  Did you mean --learning-rate?\n",
         ),
@@ -75,6 +98,16 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
             ("--format", "sharegpt"),
             "Error: --format must be alpaca, prompt-completion, messages or text; 'sharegpt' was given.\n"
             "  Use --format messages.\n",
+        ),
+        (
+            ("--format", "parquet"),
+            "Error: --format must be alpaca, prompt-completion, messages or text; 'parquet' was given.\n"
+            "  Remove --format: the columns of the data show their layout.\n",
+        ),
+        (
+            ("--model", "tiny", "--learning-rate", "-1", "--batch-size", "0"),
+            "Error: --learning-rate must be larger than 0; -1 was given.\n  Use --learning-rate 0.001.\n"
+            "Error: --batch-size must be larger than 0; 0 was given.\n  Use --batch-size 16.\n",
         ),
         (
             ("--loss", "all"),
@@ -340,6 +373,73 @@ def test_examples_that_are_all_too_long_are_refused_before_any_file_is_written(
     assert (result.code, list(tmp_path.iterdir())) == (2, [])
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run", "--no-estimate")])
+@pytest.mark.parametrize(
+    ("metric", "examples"),
+    [
+        ("exact_match", "held-out"),
+        ("truncated", "held-out"),
+        ("probe_rouge_l", "training"),
+        ("words", "held-out"),
+        ("neftune_cli.evaluation.text_metrics:exact_match", "held-out"),
+    ],
+)
+def test_a_metric_of_responses_is_refused_for_plain_text(
+    neftune: Neftune, tmp_path: Path, metric: str, examples: str, more: tuple[str, ...]
+) -> None:
+    (tmp_path / "notes.jsonl").write_text("".join(f'{{"text": "Note {number}."}}\n' for number in range(40)))
+    with restored(REGISTERED_METRICS):
+        register_metric(
+            Metric(
+                *("words", "Words", "", None, 1, Margin(1.0), HELD_OUT_RESPONSES),
+                score=lambda response, _reference: float(len(response.split())),
+            )
+        )
+        result = neftune(*SWEEP, "--dataset", "notes.jsonl", "--metric", metric, *more)
+    measurable = "train_loss, train_loss_clean, eval_loss or eval_perplexity"
+    assert result.err.removeprefix("Reading model and data ...\n") == (
+        f"Error: --metric: {metric} is measured on responses, and no {examples} example of notes.jsonl has a prompt.\n"
+        f"  Use {measurable}, or data with prompts and completions.\n"
+    )
+    assert (result.code, result.out, [path.name for path in tmp_path.iterdir()]) == (2, "", ["notes.jsonl"])
+
+
+def test_a_metric_of_losses_can_be_declared_for_plain_text(neftune: Neftune, tmp_path: Path) -> None:
+    (tmp_path / "notes.jsonl").write_text("".join(f'{{"text": "Note {number}."}}\n' for number in range(40)))
+    arguments = ("--dataset", "notes.jsonl", "--metric", "eval_perplexity", "--dry-run", "--no-estimate")
+    assert neftune("sweep", "--max-steps", "1", *arguments).code == 0
+
+
+@pytest.mark.parametrize("command", [("preview",), ("sweep", "--quiet")])
+def test_prompts_longer_than_the_context_cannot_be_mended_by_a_maximum_length(
+    neftune: Neftune, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    row = '{"prompt": "%s", "completion": "Yes."}\n'
+    (tmp_path / "long.jsonl").write_text("".join(row % f"{n} {'word ' * 2000}" for n in range(20)))
+    result = neftune(*command, "--dataset", "long.jsonl")
+    assert "the prompt alone fills --max-length 256.\n" in result.err
+    assert "  Shorten the prompts, or use another model: the context of this one is 512 tokens.\n" in result.err
+    assert (result.code, result.out) == (2, "")
+
+
+@pytest.mark.parametrize("name", ["blank.json", "blank.jsonl", "blank.csv"])
+def test_a_file_of_blank_lines_has_no_rows(neftune: Neftune, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("\n \n")
+    result = neftune("preview", "--dataset", name)
+    assert (result.code, result.err) == (2, f"Error: {name} has no rows.\n  Add examples to it.\n")
+
+
+def test_a_reader_that_ends_early_is_no_failure() -> None:
+    """The pipe has no reader, as that of `neftune compare X | head` after the last line that `head` shows."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "neftune_cli", "--help"], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 def test_compare_without_results_exits_with_3(neftune: Neftune, tmp_path: Path) -> None:
     result = neftune("compare", str(tmp_path))
     assert result.code == 3
@@ -367,7 +467,7 @@ def test_compare_of_a_missing_folder_exits_with_2(neftune: Neftune) -> None:
         ("seeds: [-1]", "item 1 of seeds must be 0 or larger; -1 was given.\n  Use seeds: 3."),
         (
             "train: {learning_rate: .inf}",
-            "train.learning_rate must be a finite number; inf was given.\n  Use learning_rate: 2e-05.",
+            "train.learning_rate must be a finite number; inf was given.\n  Use learning_rate: 0.001.",
         ),
         ("train: {sft: 3}", "train.sft must be a mapping of fields.\n  Use sft: {weight_decay: 0.1}."),
         (
@@ -384,6 +484,25 @@ def test_an_invalid_experiment_is_reported(neftune: Neftune, tmp_path: Path, tex
     result = neftune("sweep", "invalid.yaml")
     assert expected in result.err
     assert (result.code, result.out, [path.name for path in tmp_path.iterdir()]) == (2, "", ["invalid.yaml"])
+
+
+def test_a_field_of_the_recipe_among_other_fields_is_refused(neftune: Neftune, tmp_path: Path) -> None:
+    (tmp_path / "twice.yaml").write_text(
+        "train:\n"
+        "  learning_rate: 0.001\n"
+        "  sft:\n"
+        "    learning_rate: 1\n"
+        "arms:\n"
+        "  - {name: short, alpha: 5, train: {sft: {max_length: 9}}}\n"
+    )
+    result = neftune("sweep", "twice.yaml", "--dry-run", "--no-estimate")
+    assert result.err == (
+        "Error: twice.yaml, line 4: train.sft: learning_rate is not one of the other SFTConfig fields.\n"
+        "  Use train: {learning_rate: 1}, without sft.\n"
+        "Error: twice.yaml, line 6: train.sft: max_length is not one of the other SFTConfig fields.\n"
+        "  Use train: {max_length: 9}, without sft.\n"
+    )
+    assert result.code == 2
 
 
 def test_all_problems_of_an_experiment_are_reported_with_their_lines(neftune: Neftune, tmp_path: Path) -> None:

@@ -208,6 +208,17 @@ def test_invalid_options_are_refused(results: Path, arguments: list[str], messag
     assert error.problems[0].what == message
 
 
+@pytest.mark.parametrize("format_", [one for one in OutputFormat if one is not OutputFormat.TABLE])
+def test_options_on_the_printed_tables_are_refused_with_other_formats(results: Path, format_: str) -> None:
+    refused = _compare(results, "--format", format_, "--full", "--hypotheses")
+
+    assert [str(problem.what) for problem in refused.exception.problems] == [  # type: ignore[union-attr]
+        f"--full has no effect with --format {format_}.",
+        f"--hypotheses has no effect with --format {format_}.",
+    ]
+    assert refused.stdout == ""
+
+
 def test_a_damaged_file_is_named(results: Path) -> None:
     record = next((results / "bios").rglob("record.json"))
     record.write_text("{}")

@@ -86,8 +86,7 @@ def test_json_describes_the_noise_and_the_shift(neftune: Neftune) -> None:
         ),
         (
             ("--alpha", "1e42", "--projection", "pca"),
-            "Error: Some embeddings are not finite.\n"
-            "  Use a smaller --alpha. If that does not help, the model's weights are damaged.\n",
+            "Error: alpha is 1e+42.\n  Use a number up to 1000000. The paper uses 5, 10 and 15.\n",
         ),
         (("--model", "./none"), "Error: There is no model directory './none'.\n"),
         (("--dataset", "none.jsonl"), "Error: "),

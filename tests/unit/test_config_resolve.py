@@ -178,7 +178,7 @@ def test_a_problem_of_an_option_names_the_option_and_not_the_file(tmp_path: Path
         resolve_sweep(file, {"train": {"epochs": 0.0}})
     assert str(caught.value).splitlines() == [
         "--epochs must be larger than 0; 0 was given. Use --epochs 3.",
-        f"{file}, line 1: train.batch_size must be larger than 0; 0 was given. Use batch_size: 8.",
+        f"{file}, line 1: train.batch_size must be larger than 0; 0 was given. Use batch_size: 16.",
     ]
 
 
@@ -199,8 +199,14 @@ def test_a_merged_mapping_can_be_overridden(tmp_path: Path) -> None:
         ("just words", "has no fields"),
         ("? [1, 2]\n: 3", "line 1: the file is not valid YAML: found unhashable key."),
         ("seeds: [1, 1]", "these seeds are repeated: 1. Remove"),
+        ("arms: [{alfa: 5}]", "line 1: arm 1 has no field 'alfa'. Did you mean 'alpha'?"),
+        ("modle: tiny", "line 1: there is no field 'modle'. Did you mean 'model'?"),
+        ("arms: []", "line 1: arms has no arm. Use arms: "),
+        ("seeds: 3\nanalysis:\n  margin: 1%\n  looks: [6, 3]", "line 4: analysis.looks must increase. Use for example"),
         ("arms: 5", "line 1: arms must be a list of mappings"),
         ("arms: [{alpha: -1}]", "line 1: arm 1: alpha must be 0 or larger; -1 was given. Use alpha: 5."),
+        ("arms: [{alpha: 1e7}]", "line 1: arm 1: alpha must be 1000000 or less; 10000000 was given. Use alpha: 5."),
+        ("grid: {alpha: [0, 1e7]}", "line 1: grid: alpha must be 1000000 or less; 10000000 was given."),
         ("arms: [{alpha: 5}, {alpha: 5}]", "two arms have the same name: 'alpha=5'"),
         (
             "arms: [{name: b, train: {epochs: none}}]",

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from neftune_cli.commands.request import read_spec
 from neftune_cli.config.resolve import dump_spec, load_spec, resolve_sweep
 from neftune_cli.config.spec import AnalysisSpec
-from neftune_cli.errors import UsageError
+from neftune_cli.errors import Problems, UsageError
 
 
 def looks_of(**options: object) -> tuple[int, ...]:
@@ -62,6 +63,29 @@ def test_looks_end_with_the_largest_number_of_seeds(options: dict[str, object], 
 )
 def test_problems_of_the_declared_analysis(options: dict[str, object], message: str) -> None:
     assert message in problem_of(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "fix"),
+    [
+        ({"seeds": "4"}, "Use --max-seeds 4 instead of --seeds, or --fixed-seeds for a fixed number of seeds."),
+        ({"seeds": "2"}, "Use --max-seeds 3 or more instead of --seeds, or --fixed-seeds for a fixed number of seeds."),
+        ({"seeds": "4", "max_seeds": 8}, "Use --max-seeds 4 instead of --seeds, or remove --seeds."),
+        ({"seeds": "4", "looks": "5,8"}, "Remove --seeds: the last look sets the number of seeds."),
+    ],
+)
+def test_the_fix_for_seeds_that_are_not_those_of_the_looks(options: dict[str, object], fix: str) -> None:
+    problems = Problems()
+    read_spec(None, {"until_decided": True, **options}, problems)
+    assert [one.fix for one in problems.found] == [fix]
+
+
+@pytest.mark.parametrize("option", [{"max_seeds": 2}, {"looks": "4,3"}, {"looks": "1,2"}, {"looks": "a"}])
+def test_seeds_are_not_compared_with_looks_that_have_a_problem(option: dict[str, object]) -> None:
+    problems = Problems()
+    read_spec(None, {"until_decided": True, "seeds": "2", **option}, problems)
+    assert len(problems.found) == 1
+    assert "--seeds gives" not in problems.found[0].what
 
 
 def test_looks_of_an_experiment(tmp_path: Path) -> None:

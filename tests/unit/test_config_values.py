@@ -18,6 +18,7 @@ def test_alphas_keep_their_order() -> None:
         ("0,5,5.0", "5.0 appears twice"),
         ("nan", "0 or larger; nan was"),
         ("0,inf", "0 or larger; inf was"),
+        ("0,1e300", "alpha must be 1000000 or less; 1e300 was given"),
         ("0,,5", "'' is not a number"),
     ],
 )

@@ -72,6 +72,13 @@ def test_the_suggested_perplexity_is_valid() -> None:
     check_perplexity("pca", 30, 12)
 
 
+def test_embeddings_that_are_not_finite_are_refused() -> None:
+    damaged = CLUSTERS.copy()
+    damaged[0, 0] = np.inf
+    with pytest.raises(UsageError, match="Some embeddings are not finite"):
+        project(damaged, damaged, "pca", perplexity=30, seed=0)
+
+
 def test_umap_without_its_library_raises_with_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mapping, "find_spec", lambda _: None)
 

@@ -142,10 +142,18 @@ def test_alpha_zero_is_zero_everywhere() -> None:
     assert_half_widths(token_half_widths(0.0, 4, attention_mask=torch.tensor([[1, 1, 0]])), [[0.0, 0.0, 0.0]])
 
 
-@pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf"), True])
+@pytest.mark.parametrize("alpha", [-1.0, 1.1e6, float("nan"), float("inf"), True])
 def test_an_invalid_alpha_raises(alpha: float) -> None:
     with pytest.raises(UsageError, match=f"alpha is {alpha}"):
         token_half_widths(alpha, 4, shape=(1, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("length", [1, 2**20])
+def test_the_largest_alpha_gives_finite_noise_of_any_length(length: int, dtype: torch.dtype) -> None:
+    """Ten half-widths are more than any draw, and the sum of the squares of 2^40 of them measures the noise."""
+    width = token_half_widths(1e6, 1, shape=(1, length)).to(dtype)
+    assert torch.isfinite((10 * width).square().max() * 2**40)
 
 
 def test_a_mask_of_token_pairs_raises_unless_positions_delimit_the_examples() -> None:
