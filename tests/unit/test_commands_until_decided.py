@@ -296,6 +296,8 @@ def test_a_pause_is_at_a_planned_look(tmp_path: Path) -> None:
 
 def statuses(folder: Path) -> tuple[str, dict[str, object]]:
     """Return what `neftune status` prints about a sweep, as text and in its JSON document."""
+    sweep = SweepFolder(folder)
+    sweep.write_manifest(sweep.manifest().model_copy(update={"started": "2026-01-01T10:00:00+00:00", "command": ()}))
     app = typer.Typer()
     app.command()(status)
     text, document = (CliRunner().invoke(app, [str(folder), *more]).stdout for more in ((), ("--json",)))
