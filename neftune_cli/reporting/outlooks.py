@@ -97,8 +97,8 @@ def _beside_the_seeds(comparison: Comparison, needs: Sequence[_SeedsNeeded]) -> 
         for about, low, high in [one.seeds or ()]
     ]
     return (
-        f"{start}. If the true difference is 0{others}, showing equivalence with 80% power and a fixed number "
-        f"takes {listed(numbers)}. The ranges follow from the {SPREAD:.0%} interval of the standard deviation."
+        f"{start}. If the true difference is 0{others}, showing equivalence with 80% power takes {listed(numbers)}, "
+        f"fixed in advance. The ranges follow from the {SPREAD:.0%} interval of the standard deviation."
     )
 
 

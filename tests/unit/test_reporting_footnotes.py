@@ -310,8 +310,8 @@ def test_the_margin_is_compared_with_the_variation_of_the_seeds() -> None:
     # and 92% with 5, and with s^2 * 2 / 0.2107 it is 79.9% with 54 and 80.9% with 55.
     assert (
         "The equivalence margin of held-out loss is 0.0100 nats. It is 1.2 of the standard deviation of the difference "
-        "of one seed for 5. If the true difference is 0, showing equivalence with 80% power and a fixed number "
-        "takes about 8 seeds (5 to 55) for 5. The ranges follow from the 80% interval of the standard deviation."
+        "of one seed for 5. If the true difference is 0, showing equivalence with 80% power takes about 8 seeds (5 to 55) "
+        "for 5, fixed in advance. The ranges follow from the 80% interval of the standard deviation."
     ) in notes
 
 
@@ -385,8 +385,8 @@ def test_seeds_for_equivalence_count_the_arms_that_are_tested_together() -> None
     assert "about" in alone
     # The variance is 3 * (0.04 / 4.302653)^2. In simulated pairs of one-sided t-tests at the level of 5%, the power is
     # 78.7% with 23 seeds and 81.0% with 24; at the level of two tests, 79.7% with 29 and 81.7% with 30.
-    assert "a fixed number takes about 24 seeds (" in alone
-    assert "a fixed number takes about 30 seeds (" in together
+    assert "with 80% power takes about 24 seeds (" in alone
+    assert "with 80% power takes about 30 seeds (" in together
 
 
 def test_open_arms_share_one_sentence_about_the_seeds_that_equivalence_takes() -> None:
