@@ -275,7 +275,11 @@ def _early_stopping(comparison: Comparison) -> Iterator[Fact]:
     baseline, last = stopping.arms[0], max(stopping.epochs)
     spoken = comparison.spoken(comparison.baseline)
     if baseline.best_epoch == last:
-        yield Fact("Early stopping", f"{spoken} has its lowest loss after its last epoch (epoch {last})", rank=2)
+        # steps or a part of an epoch may end the training within the last epoch
+        recipe = comparison.setting.recipe
+        ends_within = bool(recipe.get("max_steps")) or recipe.get("epochs", last) != last
+        end = "at the end of its training" if ends_within else f"after its last epoch (epoch {last})"
+        yield Fact("Early stopping", f"{spoken} has its lowest loss {end}", rank=2)
         return
     changed = []
     for arm in decide(comparison).with_verdict:

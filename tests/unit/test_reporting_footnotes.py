@@ -310,8 +310,8 @@ def test_the_margin_is_compared_with_the_variation_of_the_seeds() -> None:
     # and 92% with 5, and with s^2 * 2 / 0.2107 it is 79.9% with 54 and 80.9% with 55.
     assert (
         "The equivalence margin of held-out loss is 0.0100 nats. It is 1.2 of the standard deviation of the difference "
-        "of one seed for 5. If the true difference is 0, showing equivalence with 80% power takes about 8 seeds (5 to 55) "
-        "for 5, fixed in advance. The ranges follow from the 80% interval of the standard deviation."
+        "of one seed for 5. If the true difference is 0, showing equivalence with 80% power takes about 8 seeds "
+        "(5 to 55) for 5, fixed in advance. The ranges follow from the 80% interval of the standard deviation."
     ) in notes
 
 

@@ -313,6 +313,25 @@ def test_early_stopping_is_one_sentence() -> None:
     assert re.search("Early stopping +alpha 0 has its lowest loss after its last epoch [(]epoch 3[)]", texts[1])
 
 
+@pytest.mark.parametrize("recipe", [{"epochs": 3, "max_steps": 5}, {"epochs": 2.5}])
+def test_the_end_of_a_training_within_an_epoch_is_not_called_that_of_the_epoch(recipe: Mapping[str, float]) -> None:
+    compared = _compared({"alpha=5": assessment(-0.02, 0.01, "better")})
+    baseline, treated = early_stopping().arms
+    late = EarlyStopping((1, 2, 3), (replace(baseline, best_epoch=3.0), treated))
+
+    text = _printed(replace(compared, early_stopping=late, setting=replace(compared.setting, recipe=recipe)), 120)
+
+    assert "alpha 0 has its lowest loss at the end of its training\n" in text
+
+
+def test_one_step_is_singular() -> None:
+    compared = _four_arms()
+
+    text = _printed(replace(compared, setting=replace(compared.setting, recipe={"max_steps": 1})), 120)
+
+    assert " · 1 step · " in text
+
+
 def test_a_single_arm_is_told_the_sweep_that_compares() -> None:
     alone = replace(comparison(hand_made().arms[0]), origin=ORIGIN)
     text = _printed(alone, 80)
