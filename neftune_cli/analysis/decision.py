@@ -247,7 +247,7 @@ def control_findings(comparison: Comparison) -> Iterator[ControlFinding]:
     found = {arm: one.verdict for arm, one in assessed.items() if one.role == "control" and one.verdict}
     match found.get(AA_CONTROL):
         case "inconclusive" | "equivalent" as verdict:
-            shown = "is equivalent to the baseline" if verdict == "equivalent" else "shows no difference"
+            shown = "is equivalent to the baseline" if verdict == "equivalent" else "is not shown to differ"
             yield ControlFinding(f"the {AA_CONTROL} {shown}, as expected", is_expected=True)
         case str() as verdict:
             why = "a false positive, or trials differ in more than their random draws"

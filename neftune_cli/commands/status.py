@@ -4,19 +4,39 @@ import json
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neftune_cli.errors import ExitCode, Problem, UsageError
+from neftune_cli.errors import ExitCode, NothingToCompareError, Problem, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from neftune_cli.store import SweepFolder
     from neftune_cli.sweeps.progress.status import StatusReader
     from neftune_cli.sweeps.progress.views import SweepStatus, TrialView
+
+
+@dataclass(frozen=True)
+class LooksTaken:
+    """Planned looks of a sweep: those that were taken, and the command that continues with the next one."""
+
+    planned: tuple[int, ...]
+    """Number of seeds at each planned look."""
+    taken: int
+    """Number of looks that were taken."""
+    command: tuple[str, ...]
+    """Command that continues; empty while planned trials are open, and if no arm gets further seeds."""
+
+    @property
+    def summary(self) -> str:
+        """Return the last look that was taken, for example "Look 1 of 4 (5 seeds) was taken last."."""
+        if not self.taken:
+            return f"None of {len(self.planned)} planned looks was taken."
+        return f"Look {self.taken} of {len(self.planned)} ({self.planned[self.taken - 1]} seeds) was taken last."
 
 
 def status(
@@ -77,11 +97,13 @@ def as_data(status: "SweepStatus") -> dict[str, Any]:
     """Return all information about a sweep, as `--json` prints it."""
     from neftune_cli.sweeps.progress.views import seconds_since
 
+    looks = _looks(status)
     return {
         "name": status.name,
         "path": str(status.path),
         "counts": {str(state): number for state, number in status.counts.items()},
-        "over": status.is_over,
+        "over": status.is_over and not (looks and looks.command),
+        "looks": None if looks is None else asdict(looks),
         "workers": status.workers,
         "seconds_left": status.seconds_left,
         "work_left": status.work_left,
@@ -102,12 +124,15 @@ def _trial_as_data(trial: "TrialView") -> dict[str, Any]:
 
 
 def _next_steps(status: "SweepStatus") -> Iterator[str]:
-    """Yield the command that resumes or retries, if no trial runs and the sweep can be resumed."""
+    """Yield the command that resumes, retries or continues, if no trial runs and the sweep can be resumed."""
     from neftune_cli.formatting import counted
     from neftune_cli.sweeps.progress.views import ObservedState
 
     if status.problems or status.of(ObservedState.RUNNING):
         return
+    if looks := _looks(status):
+        continued = f" Continue with the next look:\n  {shlex.join(looks.command)}" if looks.command else ""
+        yield f"{looks.summary}{continued}"
     command = _command(status)
     if not status.is_over and (submitted := _submitted(status)):
         yield (
@@ -120,6 +145,32 @@ def _next_steps(status: "SweepStatus") -> Iterator[str]:
         retries = "--retry" in status.command or "train" in status.command  # `train` always retries
         retrying = command if retries else f"{command} --retry failed"
         yield f"The logs are in {status.path / 'trials'}. Retry the failed trials with:\n  {retrying}"
+
+
+def _looks(status: "SweepStatus") -> LooksTaken | None:
+    """Return the planned looks of a sweep, None if it has none or if its files are damaged."""
+    from neftune_cli.store import SweepFolder
+
+    folder = SweepFolder(status.path)
+    with suppress(UsageError):
+        spec = folder.spec()
+        if spec is not None and spec.analysis.has_planned_looks:
+            taken = len(folder.manifest().planned_looks_taken(spec.analysis.looks))
+            return LooksTaken(spec.analysis.looks, taken, _next_look(folder) if status.is_over else ())
+    return None
+
+
+def _next_look(folder: "SweepFolder") -> tuple[str, ...]:
+    """Return the command for the next look of a sweep, empty if no arm gets further seeds."""
+    from neftune_cli.analysis.comparison import compare_sweep
+    from neftune_cli.analysis.decision import continuation
+    from neftune_cli.reporting.next_step import next_step
+
+    with suppress(UsageError, NothingToCompareError):
+        comparison = compare_sweep(folder)[0].comparison
+        step = next_step(comparison) if continuation(comparison) == "looks" else None
+        return step.command if step else ()
+    return ()
 
 
 def _submitted(status: "SweepStatus") -> int:

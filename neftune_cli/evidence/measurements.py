@@ -131,7 +131,7 @@ class Setting:
         recipe = self.recipe
         parts = []
         if steps := recipe.get("max_steps"):
-            parts.append(f"{steps} steps")
+            parts.append(f"{steps} step{'' if steps == 1 else 's'}")
         elif epochs := recipe.get("epochs"):
             parts.append(f"{epochs:g} epoch{'' if epochs == 1 else 's'}")
         if rate := recipe.get("learning_rate"):

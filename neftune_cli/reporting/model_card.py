@@ -44,7 +44,7 @@ def _header(facts: CardFacts) -> str:
         "datasets": [facts.dataset] if facts.dataset else None,
         "library_name": "peft" if facts.is_adapter else "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["neftune", "sft", *(["lora"] if facts.is_adapter else [])],
+        "tags": [*(["neftune"] if facts.record.alpha else []), "sft", *(["lora"] if facts.is_adapter else [])],
     }
     text = yaml.safe_dump({key: value for key, value in fields.items() if value}, sort_keys=False)
     return f"---\n{text}---"
@@ -74,14 +74,20 @@ def _fenced(text: str, language: str) -> str:
 
 def _summary(facts: CardFacts) -> str:
     record = facts.record
-    noise = "without embedding noise" if not record.alpha else f"with NEFTune embedding noise, alpha {record.alpha:g}"
+    if record.alpha:
+        noise = f"with NEFTune embedding noise, alpha {record.alpha:g}"
+        contained = (
+            "Noise was added to the embeddings during training only: neither the weights nor the configuration contain "
+            "it. "
+        )
+    else:
+        noise, contained = "without embedding noise", ""
     kind = "A LoRA adapter for" if facts.is_adapter else "All weights of"
     packages = "transformers and peft are" if facts.is_adapter else "transformers is"
     return markdown_text(
         f"{kind} {_file_name(facts.spec['model'])}, fine-tuned on {_file_name(facts.spec['dataset'])} {noise} "
         f"(arm {record.arm}, seed {record.seed}). Held-out loss: {record.loss.eval_loss:.4f} nats per completion "
-        "token. Noise was added to the embeddings during training only: neither the weights nor the configuration "
-        f"contain it. To load the model, {packages} sufficient. The license of the base model applies."
+        f"token. {contained}To load the model, {packages} sufficient. The license of the base model applies."
     )
 
 

@@ -1,12 +1,13 @@
 """Chances of a decision with more seeds: a table of the open arms, and the margin beside the variation of the seeds."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from neftune_cli.analysis.outlook import MOST_SEEDS, SPREAD, Outlook, seed_variance_range, seeds_for_equivalence
 from neftune_cli.analysis.results import Assessment, Comparison, family_of, tests_by_family
-from neftune_cli.formatting import percent
+from neftune_cli.formatting import listed, percent
 from neftune_cli.reporting.cells import UNDEFINED, Cell, share_range
 from neftune_cli.reporting.sections import Block, Section
 
@@ -44,9 +45,13 @@ def margin_sentences(comparison: Comparison) -> Iterator[str]:
     """Yield the margin of the primary metric with its rule, and its size beside the variation of open arms' seeds."""
     if comparison.treated and comparison.margins[comparison.primary].size > 0:
         yield _margin(comparison)
+        needs: dict[tuple[bool, bool], list[_SeedsNeeded]] = {}
         for arm, one in comparison.assessments(comparison.primary).items():
             if one.verdict == "inconclusive" and one.paired.crossed.seed_variance > 0:
-                yield _beside_the_seeds(comparison, arm, one)
+                need = _seeds_needed(comparison, arm, one)
+                needs.setdefault((need.seeds is None, need.is_tested_alone), []).append(need)
+        for alike in needs.values():
+            yield _beside_the_seeds(comparison, alike)
 
 
 def _margin(comparison: Comparison) -> str:
@@ -55,23 +60,45 @@ def _margin(comparison: Comparison) -> str:
     return f"The equivalence margin of {metric.name_within} is {metric.amount(margin.size)}{rule}."
 
 
-def _beside_the_seeds(comparison: Comparison, arm: str, assessment: Assessment) -> str:
+class _SeedsNeeded(NamedTuple):
+    """Equivalence margin of an open arm beside the variation of its seeds."""
+
+    arm: str
+    share: str
+    """Margin as a share of the standard deviation of the difference of one seed."""
+    seeds: tuple[int, ...] | None
+    """Seeds that show equivalence: estimate, lowest and highest; None if a number of seeds does not exist."""
+    is_tested_alone: bool
+
+
+def _seeds_needed(comparison: Comparison, arm: str, assessment: Assessment) -> _SeedsNeeded:
     mean, margin = assessment.paired.crossed, assessment.margin
-    share = f"{margin / math.sqrt(mean.seed_variance):.2g}"
-    start = f"For {comparison.spoken(arm)} it is {share} of the standard deviation of the difference of one seed"
     tests = tests_by_family(comparison.assessments(comparison.primary))[family_of(arm, assessment.role)]
     significance = (1 - comparison.confidence) / tests
     variances = (mean.seed_variance, *seed_variance_range(mean))
     needed = [seeds_for_equivalence(replace(mean, seed_variance=one), margin, significance) for one in variances]
-    known = [seeds for seeds in needed if seeds is not None]
-    if len(known) < len(needed):
+    known = tuple(seeds for seeds in needed if seeds is not None)
+    share = f"{margin / math.sqrt(mean.seed_variance):.2g}"
+    return _SeedsNeeded(comparison.spoken(arm), share, known if len(known) == len(needed) else None, tests < 2)
+
+
+def _beside_the_seeds(comparison: Comparison, needs: Sequence[_SeedsNeeded]) -> str:
+    """Return the sentences about open arms that are tested alike; each number of seeds has its range in parentheses."""
+    first, *further = needs
+    shares = [f"{first.share} of the standard deviation of the difference of one seed", *(one.share for one in further)]
+    start = f"It is {listed([f'{share} for {one.arm}' for share, one in zip(shares, needs, strict=True)])}"
+    if first.seeds is None:
         item = comparison.metric.item
         return f"{start}. No number of seeds up to {MOST_SEEDS:,} shows equivalence with 80% power on these {item}s."
-    about, low, high = known
-    others = " and no other arm is equivalent" if tests > 1 else ""
+    others = "" if first.is_tested_alone else " and no other arm is equivalent"
+    numbers = [
+        f"about {about:,}{'' if place else ' seeds'} ({low:,} to {high:,}) for {one.arm}"
+        for place, one in enumerate(needs)
+        for about, low, high in [one.seeds or ()]
+    ]
     return (
-        f"{start}. If the true difference is 0{others}, showing equivalence with a fixed number of seeds takes about "
-        f"{about:,} (80% power): {low:,} to {high:,} within the {SPREAD:.0%} interval of this standard deviation."
+        f"{start}. If the true difference is 0{others}, showing equivalence with 80% power takes {listed(numbers)}, "
+        f"fixed in advance. The ranges follow from the {SPREAD:.0%} interval of the standard deviation."
     )
 
 

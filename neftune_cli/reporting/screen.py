@@ -139,11 +139,12 @@ def _title(comparison: Comparison) -> Text:
 def facts(comparison: Comparison, *, has_noise_test: bool) -> Iterator[Fact]:
     """Yield what the table of the primary metric does not show.
 
-    These are roles, unadjusted intervals beside adjusted ones, equivalence, the any-noise test if `has_noise_test`,
-    other metrics, and early stopping.
+    These are roles, unadjusted intervals beside adjusted ones, differences over fewer seeds than the mean, equivalence,
+    the any-noise test if `has_noise_test`, other metrics, and early stopping.
     """
     yield from _roles(comparison)
     yield from _unadjusted(comparison)
+    yield from _shared_seeds(comparison)
     yield from _equivalent(comparison)
     if has_noise_test:
         yield from _any_noise(comparison)
@@ -196,6 +197,24 @@ def _unadjusted(comparison: Comparison) -> Iterator[Fact]:
     if few and interval_kind(comparison) != "unadjusted":
         of = f"interval of {few[0]}" if len(few) == 1 else f"intervals of {listed_at_most(few, MOST_LISTED)}"
         yield Fact("Unadjusted", f"{of}, with fewer than three paired seeds: for other items only, not for other seeds")
+
+
+def _shared_seeds(comparison: Comparison) -> Iterator[Fact]:
+    """Yield the arms whose differences use fewer seeds than their means, because the baseline lacks some."""
+    arms_by_numbers: dict[tuple[int, int], list[str]] = {}
+    for arm in comparison.treated:
+        one = arm.estimates.get(comparison.primary)
+        if one and one.difference and len(one.difference.by_seed) < len(one.by_seed):
+            numbers = len(one.difference.by_seed), len(one.by_seed)
+            arms_by_numbers.setdefault(numbers, []).append(comparison.spoken(arm.name))
+    baseline = comparison.spoken(comparison.baseline)
+    parts = [
+        f"{listed_at_most(arms, MOST_LISTED)}: difference over the {counted(shared, 'seed')} shared with {baseline}, "
+        f"mean over all {seeds}"
+        for (shared, seeds), arms in arms_by_numbers.items()
+    ]
+    if parts:
+        yield Fact("Seeds", "; ".join(parts), rank=1)
 
 
 def _equivalent(comparison: Comparison) -> Iterator[Fact]:
@@ -256,7 +275,11 @@ def _early_stopping(comparison: Comparison) -> Iterator[Fact]:
     baseline, last = stopping.arms[0], max(stopping.epochs)
     spoken = comparison.spoken(comparison.baseline)
     if baseline.best_epoch == last:
-        yield Fact("Early stopping", f"{spoken} has its lowest loss after its last epoch (epoch {last})", rank=2)
+        # steps or a part of an epoch may end the training within the last epoch
+        recipe = comparison.setting.recipe
+        ends_within = bool(recipe.get("max_steps")) or recipe.get("epochs", last) != last
+        end = "at the end of its training" if ends_within else f"after its last epoch (epoch {last})"
+        yield Fact("Early stopping", f"{spoken} has its lowest loss {end}", rank=2)
         return
     changed = []
     for arm in decide(comparison).with_verdict:

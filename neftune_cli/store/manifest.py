@@ -194,6 +194,10 @@ class Manifest(ManifestPart):
         return self.estimate.trials if self.estimate else {}
 
 
+ALWAYS_WRITTEN = frozenset(("started", "command"))
+"""Fields that every version of this program has written, and without which `neftune status` cannot describe a sweep."""
+
+
 def manifest_of(text: str) -> Manifest | None:
     """Return the manifest with this text, None if it is not valid."""
     try:

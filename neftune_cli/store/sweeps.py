@@ -3,12 +3,16 @@
 import re
 import sys
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from neftune_cli.config.experiment_file import read_experiment
+from neftune_cli.config.field_problems import Origin, independent
 from neftune_cli.config.resolve import dump_spec, load_spec, written_version
 from neftune_cli.config.spec import BASE_ARM, SweepSpec
 from neftune_cli.errors import Problem, UsageError, first_line
@@ -32,7 +36,7 @@ from neftune_cli.store.files import (
     write_atomically,
 )
 from neftune_cli.store.leases import HeartbeatMonitor
-from neftune_cli.store.manifest import Manifest
+from neftune_cli.store.manifest import ALWAYS_WRITTEN, Manifest
 from neftune_cli.store.temporary_files import is_temporary, remove_abandoned_files, require_posix
 from neftune_cli.store.trials import TrialFolder
 
@@ -73,8 +77,7 @@ class SweepFolder:
             check_version(path, written_version(text))
             return load_spec(text)
         except (ValueError, OSError) as error:
-            fix = "Restore the file, or give another folder with --output."
-            raise UsageError(Problem(f"{path} is not valid ({first_line(error)}).", fix)) from None
+            raise UsageError(*_spec_problems(path, error)) from None
 
     def open(self, spec: SweepSpec) -> None:
         """Create the folder, and write `sweep.yaml` if it is missing or differs.
@@ -115,6 +118,17 @@ class SweepFolder:
             raise UsageError(Problem(f"{path} cannot be read ({first_line(error)}).", fix)) from None
         except ValueError:
             raise _damaged_manifest(path) from None
+
+    def whole_manifest(self) -> Manifest:
+        """Return the manifest, empty if there is none.
+
+        Raises:
+            UsageError: as for `manifest`, or the file lacks a field that every version of neftune has written.
+        """
+        manifest, path = self.manifest(), self.path / MANIFEST_FILE
+        if path.exists() and not manifest.model_fields_set >= ALWAYS_WRITTEN:
+            raise _damaged_manifest(path)
+        return manifest
 
     def add_look(self, seeds: int) -> None:
         """Note in the manifest that the sweep was compared with this number of seeds."""
@@ -292,6 +306,27 @@ def finished_in_another_sweep(trial: TrialFolder) -> TrialFolder | None:
 def is_sweep(folder: Path) -> bool:
     """Return whether a folder holds a sweep. Other programs use the same file name, but have no `trials` folder."""
     return (folder / SWEEP_FILE).is_file() and (folder / "trials").is_dir()
+
+
+def _spec_problems(path: Path, error: Exception) -> Iterator[Problem]:
+    """Yield what is wrong with `sweep.yaml`, as in an experiment file: the line, the field and the requirement."""
+    try:
+        origin = Origin(read_experiment(path), {}, ())
+    except UsageError as unreadable:
+        yield from (Problem(one.what, _RESTORE_SPEC) for one in unreadable.problems)
+        return
+    if not isinstance(error, ValidationError):
+        yield Problem(f"{path} is not valid ({first_line(error)}).", _RESTORE_SPEC)
+        return
+    for details in independent(error):
+        message = _MISFITS.get(details["type"])
+        known = {**details, "type": "", "msg": message} if message else details
+        yield Problem(origin.problem(known).what, _RESTORE_SPEC)
+
+
+_RESTORE_SPEC = "Restore the file from a backup, or use another results folder."
+_MISFITS = {"missing": "is missing", "tuple_type": "must be a list"}
+"""Messages on errors that only a damaged `sweep.yaml` has, by pydantic's type of error."""
 
 
 def _damaged_manifest(path: Path) -> UsageError:

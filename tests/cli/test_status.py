@@ -314,3 +314,13 @@ def test_json_has_the_trials_of_a_sweep_with_a_damaged_manifest(fresh: FakeSweep
     assert isinstance(result.exception, UsageError)
     assert [(trial["label"], trial["state"]) for trial in shown["trials"]] == [("alpha=0, seed 0", "stopped")]
     assert shown["command"] == []
+
+
+def test_a_manifest_without_its_fields_is_reported_as_damaged(fresh: FakeSweep) -> None:
+    (fresh.folder.path / "manifest.json").write_text("{}")
+
+    error = _status(fresh.folder.path).exception
+
+    assert isinstance(error, UsageError)
+    assert error.exit_code == 2
+    assert "manifest.json is damaged" in str(error)

@@ -86,6 +86,18 @@ def test_the_folder_has_the_model_and_a_card(sweep: SweepFolder, neftune: Neftun
     assert not [fact for fact in facts if fact not in card]
 
 
+@pytest.mark.parametrize(("arm", "has_noise"), [("0", False), ("5", True)])
+def test_only_the_card_of_an_arm_with_noise_says_that_there_was_noise(
+    sweep: SweepFolder, neftune: Neftune, arm: str, has_noise: bool
+) -> None:
+    assert neftune("push", "out", "--arm", arm, "--output", "shared").code == 0
+    card = Path("shared/README.md").read_text(encoding="utf-8")
+    about_the_model = card.split("## ")[0].split("---\n")[2]
+    assert ("without embedding noise" in about_the_model) is not has_noise
+    assert ("Noise was added" in about_the_model) is has_noise
+    assert ("neftune" in _header(card)["tags"]) is has_noise
+
+
 def test_a_full_disk_leaves_no_part_of_the_model(
     sweep: SweepFolder, neftune: Neftune, monkeypatch: pytest.MonkeyPatch
 ) -> None:

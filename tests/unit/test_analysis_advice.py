@@ -109,6 +109,24 @@ def test_unexpected_results_of_controls_are_part_of_the_advice(
     assert line.sentence == finding.sentence
 
 
+@pytest.mark.parametrize(
+    ("verdict", "sentence"),
+    [
+        ("inconclusive", "the A/A control is not shown to differ, as expected"),
+        ("equivalent", "the A/A control is equivalent to the baseline, as expected"),
+    ],
+)
+def test_an_inconclusive_aa_control_is_not_called_equal(verdict: Verdict, sentence: str) -> None:
+    control = {"eval_loss": estimate(LOSSES, LOSSES, assessment(0.0, 0.1, verdict, role="control"))}
+    compared = comparison(
+        summary("alpha=0", 0.0, {"eval_loss": estimate(LOSSES)}), summary("A/A control", 0.0, control)
+    )
+
+    (finding,) = control_findings(compared)
+
+    assert (finding.sentence, finding.is_expected) == (sentence, True)
+
+
 def test_an_exploratory_comparison_recommends_a_test_of_the_better_arm() -> None:
     exploratory = "The comparison with alpha=0 is exploratory."
     text = advice(replace(_compare(assessment(-0.02, 0.01, "better")), departures=(exploratory,)))

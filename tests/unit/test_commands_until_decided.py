@@ -1,15 +1,19 @@
 """Planned looks: arms that are decided at a look get no further seeds."""
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from neftune_cli.analysis.comparison import compare_sweep
 from neftune_cli.commands.request import PreparedSweep, plan_sweep, raise_any_with_spec_problems
 from neftune_cli.commands.run_plan import after_taken_looks, run_plan
+from neftune_cli.commands.status import status
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.reporting.next_step import next_step
@@ -288,3 +292,48 @@ def test_a_pause_is_checked_together_with_the_run_options() -> None:
 def test_a_pause_is_at_a_planned_look(tmp_path: Path) -> None:
     plan, _ = plan_sweep(request_for(tmp_path / "out", FIELDS, pause_at=5), TrialRunner().inspect)
     assert plan.spec.analysis.looks == (3, 5, 8)
+
+
+def statuses(folder: Path) -> tuple[str, dict[str, object]]:
+    """Return what `neftune status` prints about a sweep, as text and in its JSON document."""
+    sweep = SweepFolder(folder)
+    sweep.write_manifest(sweep.manifest().model_copy(update={"started": "2026-01-01T10:00:00+00:00", "command": ()}))
+    app = typer.Typer()
+    app.command()(status)
+    text, document = (CliRunner().invoke(app, [str(folder), *more]).stdout for more in ((), ("--json",)))
+    (shown,) = json.loads(document)["sweeps"]
+    return text, shown
+
+
+def test_status_of_a_paused_sweep_has_the_look_and_the_command_that_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    run(folder, one_better, monkeypatch, pause_at=5)
+    command = ["neftune", "sweep", f"{folder}/sweep.yaml", "--output", str(folder)]
+
+    text, shown = statuses(folder)
+
+    assert text.endswith(f"Look 2 of 3 (5 seeds) was taken last. Continue with the next look:\n  {' '.join(command)}\n")
+    assert shown["over"] is False
+    assert shown["looks"] == {"planned": [3, 5, 8], "taken": 2, "command": command}
+
+
+@pytest.mark.parametrize(
+    ("losses", "failing", "sentence", "taken"),
+    [
+        (one_better, (), "Look 3 of 3 (8 seeds) was taken last.", 3),
+        (all_better, (), "Look 1 of 3 (3 seeds) was taken last.", 1),  # every arm is decided
+        (one_better, ("alpha=0",), "None of 3 planned looks was taken.", 0),
+    ],
+)
+def test_status_of_looks_that_have_ended_has_no_command_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, losses: Losses, failing: Sequence[str], sentence: str, taken: int
+) -> None:
+    run(tmp_path, losses, monkeypatch, failing)
+
+    text, shown = statuses(tmp_path)
+
+    assert f"\n{sentence}\n" in text
+    assert "next look" not in text
+    assert (shown["over"], shown["looks"]) == (True, {"planned": [3, 5, 8], "taken": taken, "command": []})

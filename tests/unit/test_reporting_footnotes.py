@@ -3,6 +3,7 @@
 # ruff: noqa: RUF001  (the sentences have dashes and typographic minus signs)
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -308,9 +309,9 @@ def test_the_margin_is_compared_with_the_variation_of_the_seeds() -> None:
     # margin of 0.01, the power is 79% with 7 seeds and 87% with 8. With s^2 * 2 / 4.605 (chi-squared) it is 78% with 4
     # and 92% with 5, and with s^2 * 2 / 0.2107 it is 79.9% with 54 and 80.9% with 55.
     assert (
-        "The equivalence margin of held-out loss is 0.0100 nats. For 5 it is 1.2 of the standard deviation of "
-        "the difference of one seed. If the true difference is 0, showing equivalence with a fixed number of seeds "
-        "takes about 8 (80% power): 5 to 55 within the 80% interval of this standard deviation."
+        "The equivalence margin of held-out loss is 0.0100 nats. It is 1.2 of the standard deviation of the difference "
+        "of one seed for 5. If the true difference is 0, showing equivalence with 80% power takes about 8 seeds "
+        "(5 to 55) for 5, fixed in advance. The ranges follow from the 80% interval of the standard deviation."
     ) in notes
 
 
@@ -384,8 +385,19 @@ def test_seeds_for_equivalence_count_the_arms_that_are_tested_together() -> None
     assert "about" in alone
     # The variance is 3 * (0.04 / 4.302653)^2. In simulated pairs of one-sided t-tests at the level of 5%, the power is
     # 78.7% with 23 seeds and 81.0% with 24; at the level of two tests, 79.7% with 29 and 81.7% with 30.
-    assert "takes about 24 (80% power)" in alone
-    assert "takes about 30 (80% power)" in together
+    assert "with 80% power takes about 24 seeds (" in alone
+    assert "with 80% power takes about 30 seeds (" in together
+
+
+def test_open_arms_share_one_sentence_about_the_seeds_that_equivalence_takes() -> None:
+    arms = {name: estimate(VALUES, VALUES, assessment(0.0, 0.04)) for name in ("5", "10", "15")}
+
+    (note,) = (note for note in footnotes(_compared(arms)) if note.startswith("The equivalence margin"))
+
+    assert note.count("standard deviation of the difference of one seed") == note.count("showing equivalence") == 1
+    numbers = re.findall(r"about ([0-9]+)( seeds)? [(][0-9]+ to [0-9,]+[)] for (5|10|15)", note)
+    assert [(name, noun) for _, noun, name in numbers] == [("5", " seeds"), ("10", ""), ("15", "")]
+    assert len({count for count, _, _ in numbers}) == 1  # the three arms vary alike
 
 
 def _with_margin(margin: float) -> Assessment:

@@ -271,6 +271,22 @@ def test_an_unadjusted_interval_beside_adjusted_ones_is_named() -> None:
     assert "\nUnadjusted" not in _printed(_compared({"alpha=5": few}), 160)  # the heading of the column says so
 
 
+def test_a_difference_over_fewer_seeds_than_the_mean_is_named() -> None:
+    arms = list(_four_arms().arms)
+    (values,) = {tuple(arm.estimates["eval_loss"].by_seed.values()) for arm in arms[2:] if arm.estimates["eval_loss"]}
+    fewer = estimate(values, values[1:], assessment(-0.02, 0.1))  # the baseline has no trial of one seed
+    for place in (1, 2):
+        arms[place] = replace(arms[place], estimates={**arms[place].estimates, "eval_loss": fewer})
+    compared = replace(_four_arms(), arms=tuple(arms))
+
+    text = _printed(compared, 160)
+
+    line = "alpha 5, alpha 10: difference over the 2 seeds shared with alpha 0, mean over all 3"
+    assert re.search(f"^Seeds +{line}$", text, re.MULTILINE)
+    assert len(_printed(compared, 80).splitlines()) <= 25
+    assert not re.search("^Seeds", _printed(_four_arms(), 160), re.MULTILINE)
+
+
 def test_changed_metrics_are_named_with_the_arms() -> None:
     arms = list(_four_arms().arms)
     worse = estimate((0.4,) * 3, (0.5,) * 3, assessment(-0.1, 0.05, "worse"))
@@ -295,6 +311,25 @@ def test_early_stopping_is_one_sentence() -> None:
         texts[0],
     )
     assert re.search("Early stopping +alpha 0 has its lowest loss after its last epoch [(]epoch 3[)]", texts[1])
+
+
+@pytest.mark.parametrize("recipe", [{"epochs": 3, "max_steps": 5}, {"epochs": 2.5}])
+def test_the_end_of_a_training_within_an_epoch_is_not_called_that_of_the_epoch(recipe: Mapping[str, float]) -> None:
+    compared = _compared({"alpha=5": assessment(-0.02, 0.01, "better")})
+    baseline, treated = early_stopping().arms
+    late = EarlyStopping((1, 2, 3), (replace(baseline, best_epoch=3.0), treated))
+
+    text = _printed(replace(compared, early_stopping=late, setting=replace(compared.setting, recipe=recipe)), 120)
+
+    assert "alpha 0 has its lowest loss at the end of its training\n" in text
+
+
+def test_one_step_is_singular() -> None:
+    compared = _four_arms()
+
+    text = _printed(replace(compared, setting=replace(compared.setting, recipe={"max_steps": 1})), 120)
+
+    assert " · 1 step · " in text
 
 
 def test_a_single_arm_is_told_the_sweep_that_compares() -> None:

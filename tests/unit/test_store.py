@@ -278,3 +278,33 @@ def place(folder: Path, names: tuple[str, ...]) -> None:
     """Create files, and folders for names that end in a slash."""
     for name in names:
         (folder / name).mkdir() if name.endswith("/") else (folder / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        (
+            "arms: 3\nalfa: 1\n",
+            (
+                ": train is missing.",
+                ": seeds is missing.",
+                ", line 1: arms must be a list; 3 was given.",
+                ", line 2: there is no field 'alfa'.",
+            ),
+        ),
+        ("arms:\n  [", (", line 2: the file is not valid YAML: expected the node content, but found '<stream end>'.",)),
+        ("3\n", (" has no fields.",)),
+    ],
+)
+def test_a_damaged_sweep_file_is_described_in_its_own_words(
+    tmp_path: Path, text: str, problems: tuple[str, ...]
+) -> None:
+    (tmp_path / "sweep.yaml").write_text(text)
+
+    with pytest.raises(UsageError) as raised:
+        SweepFolder(tmp_path).spec()
+
+    fix = "Restore the file from a backup, or use another results folder."
+    assert [(one.what, one.fix) for one in raised.value.problems] == [
+        (f"{tmp_path}/sweep.yaml{what}", fix) for what in problems
+    ]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from neftune_cli.errors import UsageError
 from neftune_cli.store import SweepFolder
 from neftune_cli.store.manifest import Manifest, Workers
 from neftune_cli.sweeps.manifest import new_manifest, with_estimate, with_measured_cost
@@ -173,3 +174,22 @@ def test_a_new_sweep_writes_every_field_in_order(folder: SweepFolder) -> None:
     assert list(written["plan"][1]) == list(WRITTEN["plan"][1])
     assert list(written["trials"]["b"]) == list(WRITTEN["trials"]["b"])
     assert written["started"] <= written["ended"]
+
+
+@pytest.mark.parametrize("content", [{}, {"started": "2026-09-01T10:00:00+00:00"}, {"command": ["neftune"]}])
+def test_a_manifest_without_a_field_of_every_version_is_damaged(folder: SweepFolder, content: dict[str, Any]) -> None:
+    write(folder, content)
+
+    with pytest.raises(UsageError, match=r"manifest\.json is damaged"):
+        folder.whole_manifest()
+
+
+@pytest.mark.parametrize("content", [OLDEST, WRITTEN])
+def test_a_manifest_of_every_version_is_whole(folder: SweepFolder, content: dict[str, Any]) -> None:
+    write(folder, content)
+
+    assert folder.whole_manifest() == folder.manifest()
+
+
+def test_a_sweep_that_has_not_written_its_manifest_yet_is_not_damaged(folder: SweepFolder) -> None:
+    assert folder.whole_manifest() == Manifest()
