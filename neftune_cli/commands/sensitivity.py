@@ -83,9 +83,9 @@ def sensitivity(
     typer.echo(f"Measuring {len(inputs.alphas)} alphas on {len(inputs.examples)} examples", err=True)
     measured = measure(inputs)
     files = write(measured, chosen, folder)
-    _print(measured, files, sweep_command(measured, chosen), as_json=as_json)
     for file in files:
         typer.echo(f"Wrote {file}", err=True)
+    _print(measured, files, sweep_command(measured, chosen), as_json=as_json)
 
 
 def _print(measured: "Sensitivity", files: tuple[Path, ...], command: str, *, as_json: bool) -> None:
