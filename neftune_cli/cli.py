@@ -108,19 +108,13 @@ def main() -> None:
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
-        code = app(standalone_mode=False)
+        code = _run_command()
     except (KeyboardInterrupt, typer.Abort):
         code = ExitCode.INTERRUPTED
     except (TyperException, NeftuneError) as error:
         if debug:
             traceback.print_exc()
         code = _explain(error)
-    except SystemExit as ended:  # Typer ends the process when the reader of stdout has ended, as `head` does
-        if not isinstance(ended.__context__, BrokenPipeError):
-            raise
-        code = _reader_has_ended()
-    except BrokenPipeError:
-        code = _reader_has_ended()
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -133,8 +127,15 @@ def main() -> None:
     sys.exit(code or ExitCode.DONE)
 
 
-def _reader_has_ended() -> ExitCode:
-    """Discard what is left to print, and return the exit code."""
+def _run_command() -> int:
+    """Run the command and return its exit code. It is 0 if the reader of stdout has ended, as `head` does."""
+    try:
+        return int(app(standalone_mode=False) or ExitCode.DONE)
+    except SystemExit as ended:  # Typer's reaction to a broken pipe
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
+    except BrokenPipeError:
+        pass
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return ExitCode.DONE
 

@@ -101,7 +101,9 @@ def _problems_of_format(format_: OutputFormat, shown: Mapping[str, bool]) -> Ite
     """Yield a problem for each option on the printed tables beside a format that does not print them."""
     for option, is_given in shown.items():
         if is_given and format_ is not OutputFormat.TABLE:
-            yield Problem(f"{option} has no effect with --format {format_}.", f"Remove {option}, or --format {format_}.")
+            yield Problem(
+                f"{option} has no effect with --format {format_}.", f"Remove {option}, or --format {format_}."
+            )
 
 
 def _write_reports(compared: Sequence["ComparedEvidence"]) -> None:

@@ -85,10 +85,8 @@ def resolve_valid_fields(file: Path | None, options: Mapping[str, Any], problems
     for section in ("train", "evaluation", "analysis"):
         in_file = problems.attempt(partial(fields_in, written.fields, section, written.prefix(section)))
         values[section] = {**(in_file or {}), **options.get(section, {})}
-    problems.add(_misplaced_fields(values["train"], written.prefix, ("train",)))
     values["arms"] = arms_of(written.fields, options, problems, written.prefix)
-    for index, arm in enumerate(values["arms"]):
-        problems.add(_misplaced_fields(arm["train"], written.prefix, ("arms", index, "train")))
+    problems.add(_misplaced_fields(values, written.prefix))
     values.pop("grid", None)
     of_looks = Problems()
     looks = _planned_looks(options, values["analysis"].get("looks"), of_looks)
@@ -161,13 +159,16 @@ def _fields(text: str) -> dict[str, Any]:
     return values
 
 
-def _misplaced_fields(train: Mapping[str, Any], prefix: Prefix, location: Location) -> Iterator[Problem]:
+def _misplaced_fields(values: Mapping[str, Any], prefix: Prefix) -> Iterator[Problem]:
     """Yield a problem for each field under `sft` that is a field of `train` itself, which could contradict it."""
-    sft = train.get("sft")
-    for name in TRAINING_FIELDS:
-        if isinstance(sft, Mapping) and name in sft:
-            what = f"{prefix(*location, 'sft', name)}train.sft: {name} is not one of the other SFTConfig fields."
-            yield Problem(what, f"Use train: {{{name}: {sft[name]}}}, without sft.")
+    recipes: list[tuple[Location, Mapping[str, Any]]] = [(("train",), values["train"])]
+    recipes += [(("arms", index, "train"), arm["train"]) for index, arm in enumerate(values["arms"])]
+    for location, train in recipes:
+        sft = train.get("sft")
+        for name in TRAINING_FIELDS:
+            if isinstance(sft, Mapping) and name in sft:
+                what = f"{prefix(*location, 'sft', name)}train.sft: {name} is not one of the other SFTConfig fields."
+                yield Problem(what, f"Use train: {{{name}: {sft[name]}}}, without sft.")
 
 
 def _planned_looks(options: Mapping[str, Any], written: Any, problems: Problems) -> list[int]:

@@ -18,7 +18,7 @@ from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 MOST_SEEDS = 10_000
 """Largest number of seeds that a number can ask for. A larger one is a seed, such as a date, that was meant."""
 LARGEST_ALPHA = 1e6
-"""Largest noise size. Noise on examples of any length, its squares and their sums are finite in float32 and bfloat16."""
+"""Largest noise size. The noise, its squares and their sums are finite in float32 and bfloat16 for any length."""
 
 
 def repeated(values: Iterable[Any]) -> list[Any]:
