@@ -15,7 +15,7 @@ from tests.contract.test_lm_eval import write_tasks
 from tests.crash.forks import results
 
 COMMAND = [sys.executable, "-m", "neftune_cli", "sweep", "--quiet", "--alphas", "0,5", "--seeds", "1", "--workers", "1"]
-SIZES = ["--train-examples", "16", "--eval-examples", "64", "--max-steps", "3", "--max-new-tokens", "64"]
+SIZES = ["--train-examples", "16", "--eval-examples", "200", "--max-steps", "3", "--max-new-tokens", "96"]
 RUN = ["--no-estimate", "--output", "sweep"]
 REPOSITORY = Path(__file__).parents[2]
 TRIAL = "alpha=5,seed=0-*"
@@ -55,8 +55,6 @@ def kill_in(folder: Path, wanted: str, options: list[str], *, everything: bool) 
         assert process.poll() is None, "the sweep ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    time.sleep(0.05)  # into the phase
-    assert phase(folder) == wanted, "the phase ended before the sweep could be killed"
     (os.killpg if everything else os.kill)(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not list((folder / "sweep" / "trials").glob(f"{TRIAL}/record.json"))
