@@ -48,7 +48,8 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
         yield (
             f"{start} is the best of {len(best.chosen)} arms, so its difference has a selection bias (winner's curse). "
             f"{splits_sentence(best)} In the splits that selected it, {comparison.metric.name_within} on the other "
-            f"half was on average {_advantage(best.advantage, comparison.metric)}."
+            f"half was on average {_change(best.advantage.difference, comparison.metric)} "
+            f"({advantage_interval(best.advantage, comparison.metric)})."
         )
 
 
@@ -281,11 +282,10 @@ def _assessed(assessment: Assessment, metric: Metric, arm: str, *, has_verdict: 
     return f"{_change(one.difference, metric)} with {arm}" + (f" ({within})" if within else "")
 
 
-def _advantage(advantage: PairedComparison, metric: Metric) -> str:
-    interval = _interval(
-        advantage.difference, Interval(advantage.ci_low, advantage.ci_high), advantage.confidence, metric
-    )
-    return f"{_change(advantage.difference, metric)} ({interval}, not adjusted for the number of arms)"
+def advantage_interval(advantage: PairedComparison, metric: Metric) -> str:
+    """Return the interval of the best arm's advantage, in words."""
+    low, high = metric.signed(advantage.ci_low), metric.signed(advantage.ci_high)
+    return f"{percent(advantage.confidence)} interval {low} to {high}, not adjusted for the number of arms"
 
 
 def _change(difference: float, metric: Metric) -> str:

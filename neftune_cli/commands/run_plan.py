@@ -11,8 +11,8 @@ from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import names_function
-from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.plan import Plan, at_look, done_trials, failed_trials, missing_trials, trial_folder
+from neftune_cli.store import SweepFolder, folder_label
+from neftune_cli.sweeps.plan import Plan, at_look, done_trials, failed_trials, missing_trials
 from neftune_cli.trackers import prepare_trackers
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _without_settled_trials(plan: Plan, folder: SweepFolder, comparison: "Compar
     from neftune_cli.analysis.decision import settled_trials
 
     settled = settled_trials(comparison) if comparison else frozenset()
-    left_out = {one.id: one.label for one in plan.trials if trial_folder(folder, one).folder_label in settled}
+    left_out = {one.id: one.label for one in plan.trials if folder_label(one.arm, one.seed) in settled}
     failed = failed_trials(plan, folder)
     if labels := [label for label in left_out.values() if label in failed]:
         note = f"Not run again, because a planned look was tested without them: {listed(labels)}."

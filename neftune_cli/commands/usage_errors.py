@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from typer.exceptions import TyperException
 
 from neftune_cli.commands.routing import fields_by_flag
+from neftune_cli.config.choices import layout_names
 from neftune_cli.config.field_problems import example_of, given, requirement
 from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS
 from neftune_cli.data.spellings import OTHER_LAYOUT_NAMES
@@ -117,7 +118,7 @@ def _invalid_value(error: TyperException, parameter: Any, context: Any, help_: s
 
 def _any_of(option: str, names: Sequence[str]) -> str:
     """Return the advice to use the first of several names, which is the default. The data determine the layout."""
-    if "alpaca" in names:
+    if tuple(names) == layout_names():
         return f"Remove {option}: the columns of the data show their layout."
     return f"Use {option} {names[0]}."
 

@@ -55,16 +55,16 @@ def sweep_evidence(folders: Sequence[SweepFolder], *, scored_again: str | None =
     """
     groups: dict[tuple[str, bool], list[_SweepTrial]] = {}
     contents = {folder: _read(folder) for folder in folders}
-    unfinished = {folder: lines for folder, (_, lines) in contents.items()}
-    failed = {folder: folder.failed_trials() if lines else () for folder, lines in unfinished.items()}
-    ended = {folder: [*map(_label, trials), *failed[folder]] for folder, (trials, _) in contents.items()}
-    empty = [folder for folder, (trials, _) in contents.items() if all(one.measurements.is_base for one in trials)]
-    for folder, (trials, _) in contents.items():
+    empty = [folder for folder, one in contents.items() if all(trial.measurements.is_base for trial in one.trials)]
+    for folder, one in contents.items():
         is_single = _is_single_run(folder)
-        for trial in trials if folder not in empty else ():
+        for trial in one.trials if folder not in empty else ():
             groups.setdefault((trial.setting_identity, is_single), []).append(trial)
-    combined = _with_deciding_one([_combined(trials, unfinished, ended, scored_again) for trials in groups.values()])
-    return [*with_differences(combined), *(_evidence_without_trials(folder, unfinished[folder]) for folder in empty)]
+    combined = _with_deciding_one([_combined(trials, contents, scored_again) for trials in groups.values()])
+    return [
+        *with_differences(combined),
+        *(_evidence_without_trials(folder, contents[folder].unfinished) for folder in empty),
+    ]
 
 
 def _with_deciding_one(evidence: Sequence[Evidence]) -> list[Evidence]:
@@ -86,8 +86,24 @@ def _is_single_run(folder: SweepFolder) -> bool:
     return spec is not None and len(spec.arms) == len(spec.seeds) == 1
 
 
-def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
-    """Return the finished trials of a sweep, and a sentence for each damaged or unfinished one."""
+@dataclass(frozen=True)
+class _FolderContents:
+    """Trials of a sweep, in all its settings."""
+
+    trials: Sequence[_SweepTrial]
+    """Finished trials."""
+    unfinished: Sequence[str]
+    """One sentence for each damaged or unfinished trial."""
+    failed: Sequence[str]
+    """Labels of the failed trials."""
+
+    @property
+    def ended(self) -> set[str]:
+        """Return the labels of the finished and of the failed trials."""
+        return {*map(_label, self.trials), *self.failed}
+
+
+def _read(folder: SweepFolder) -> _FolderContents:
     spec = folder.spec()
     finished, unfinished = folder.contents()
     peft = _peft(spec, [record for _, record in finished])
@@ -103,7 +119,7 @@ def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
         else:
             setting = _setting(spec, shared)
             trials.append(_SweepTrial(folder, setting, canonical_json(shared), arm, overrides or {}, trial))
-    return trials, unfinished
+    return _FolderContents(trials, unfinished, folder.failed_trials() if unfinished else ())
 
 
 def _not_started(folder: SweepFolder, finished: Set[str]) -> Iterator[str]:
@@ -196,10 +212,7 @@ def _setting(spec: SweepSpec | None, shared: Mapping[str, Any]) -> Setting:
 
 
 def _combined(
-    found: Sequence[_SweepTrial],
-    unfinished: Mapping[SweepFolder, Sequence[str]],
-    ended: Mapping[SweepFolder, Sequence[str]],
-    scored_again: str | None,
+    found: Sequence[_SweepTrial], contents: Mapping[SweepFolder, _FolderContents], scored_again: str | None
 ) -> Evidence:
     """Return the evidence of one setting: each trial once, with the same name for equal arms of several sweeps."""
     sweeps = list(dict.fromkeys(one.sweep for one in found))
@@ -207,7 +220,6 @@ def _combined(
     trials = [replace(one, arm=names[identity]) for one, identity in _unique_trials(found)]
     order = list(names.values())
     finished = {*map(_label, found)}
-    failed = tuple(label for folder in sweeps if unfinished[folder] for label in folder.failed_trials())
     plan = _plan(sweeps[0]) if len(sweeps) == 1 else None
     combined = Evidence(
         name=" + ".join(folder.name for folder in sweeps),
@@ -217,9 +229,11 @@ def _combined(
         folders=tuple(str(folder.path) for folder in sweeps),
         specs=tuple(folder.spec_text() for folder in sweeps),
         notes=tuple(_override_notes(found, names)),
-        unfinished=tuple(line for folder in sweeps for line in (*unfinished[folder], *_not_started(folder, finished))),
-        failed_trials=failed,
-        lacks_declared_trials=len(sweeps) == 1 and bool({*_declared_labels(sweeps[0])} - {*ended[sweeps[0]]}),
+        unfinished=tuple(
+            line for folder in sweeps for line in (*contents[folder].unfinished, *_not_started(folder, finished))
+        ),
+        failed_trials=tuple(chain.from_iterable(contents[folder].failed for folder in sweeps)),
+        lacks_declared_trials=len(sweeps) == 1 and bool({*_declared_labels(sweeps[0])} - contents[sweeps[0]].ended),
         added_seeds=tuple(_added_seeds(sweeps)),
         plan=plan,
         dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one)),

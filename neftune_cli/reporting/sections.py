@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from neftune_cli.analysis.advice import on_shared_seeds, splits_sentence, stopping_bias
+from neftune_cli.analysis.advice import advantage_interval, on_shared_seeds, splits_sentence, stopping_bias
 from neftune_cli.analysis.headline import MOST_NAMED_ARMS
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import Assessment, BestArm, ClaimResult, Comparison, EarlyStopping
@@ -252,8 +252,7 @@ def _advantage(advantage: PairedComparison, metric: Metric) -> str:
     number = metric.signed(advantage.difference)
     if not math.isfinite(advantage.ci_low):
         return number
-    low, high = metric.signed(advantage.ci_low), metric.signed(advantage.ci_high)
-    return f"{number} ({percent(advantage.confidence)} interval {low} to {high}, not adjusted for the number of arms)"
+    return f"{number} ({advantage_interval(advantage, metric)})"
 
 
 def _shares(best: BestArm) -> str:
