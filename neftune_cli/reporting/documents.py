@@ -68,17 +68,29 @@ def document(
 
 def is_document(text: str) -> bool:
     """Return whether a text is a document of this program: comparisons in any output format, or a page."""
-    return any(pattern.match(text) for pattern in (*_STARTS.values(), *_starts_with_headline()))
+    return any(pattern.match(text) for pattern in (*_STARTS.values(), *_starts_with_title()))
 
 
 @cache
-def _starts_with_headline() -> tuple[re.Pattern[str], ...]:
-    """Return the starts of Markdown and tables: the name of the sweep and a headline word."""
-    from neftune_cli.analysis.headline import Word
+def _starts_with_title() -> tuple[re.Pattern[str], ...]:
+    """Return the starts of the formats that begin with a title, as other texts do: tables, Markdown and checklists.
 
-    words = f"(?:{'|'.join(('PROBLEM', *get_args(Word)))})"
-    in_markdown = re.compile(rf"# [^\n]+\n.{{,2000}}^\W*{words}", re.DOTALL | re.MULTILINE)
-    return in_markdown, re.compile(rf"(?:[^\n]+\n){{1,6}}\n{words}")
+    A table has a headline word in a column of its own, then the title of the primary metric. Markdown has it indented.
+    """
+    from neftune_cli.analysis.headline import Word
+    from neftune_cli.reporting.checklist.document import TITLE
+
+    words = "|".join(("PROBLEM", *get_args(Word)))
+    goal = r"(?:(?:lower|higher)\s+is\s+better|no\s+preferred\s+direction)\)"
+
+    def first_screen(indent: str) -> str:
+        return rf"(?:{indent}[^\n]+\n){{1,12}}\n{indent}(?:{words}) {{2,}}\S.{{,4000}}?{goal}"
+
+    return (
+        re.compile(first_screen(""), re.DOTALL),
+        re.compile(r"# [^\n]+\n\n" + first_screen("    "), re.DOTALL),
+        re.compile(f"# {re.escape(TITLE)}: "),
+    )
 
 
 _STARTS = {
@@ -86,7 +98,6 @@ _STARTS = {
     OutputFormat.CSV: re.compile("sweep,arm,alpha,metric,"),
     OutputFormat.LATEX: re.compile(r"% Needs \\usepackage\{booktabs\}\."),
     OutputFormat.HTML: re.compile(r'\s*<!DOCTYPE html>.{,2000}<meta name="generator" content="neftune">', re.DOTALL),
-    OutputFormat.CHECKLIST: re.compile("# Checklist"),
 }
 """Starts of the documents of the other formats."""
 

@@ -327,6 +327,9 @@ def test_an_output_file_does_not_replace_a_file_of_another_program(results: Path
         "notes.md": "# Notes\n\n## Notes\n\n- Mine.\n",
         "page.html": "<!DOCTYPE html><title>Mine</title>",
         "readme.md": "# Tool\n\nIt prints:\n\n    alpha=0\n\nMean ± standard deviation over seeds.\n",
+        "todo.md": "# Checklist for the release\n\n- Tag it.\n",
+        "adr.md": "# ADR 7\n\nDECIDED: we keep alpha=5.\n",
+        "meeting.txt": "Meeting 3 March\n\nPROBLEM: learning rate too high\n",
     }
     for name, text in others.items():
         (tmp_path / name).write_text(text)
@@ -340,7 +343,7 @@ def test_an_output_file_does_not_replace_a_file_of_another_program(results: Path
 
 
 def test_output_receives_the_text_of_stdout_and_replaces_an_earlier_comparison(results: Path, tmp_path: Path) -> None:
-    formats = ("table", "json", "csv", "md", "latex", "html")
+    formats = ("table", "json", "csv", "md", "latex", "checklist", "html")
     earlier = {name: _compare(results, "--format", name).stdout for name in formats}
     for following, before in zip((*formats, formats[0]), ("", *earlier.values()), strict=True):
         (tmp_path / "out").write_text(before, encoding="utf-8")
