@@ -32,7 +32,7 @@ from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
 from neftune_cli.evidence.sweeps import sweep_evidence
-from neftune_cli.metrics import HELD_OUT_LOSS, TASKS, Metric
+from neftune_cli.metrics import HELD_OUT_LOSS, TASKS_TABLE, Metric
 from neftune_cli.store import SweepFolder
 
 
@@ -210,7 +210,7 @@ def _error_sources(
 
 def _timed(base: Measurements | None, evidence: Evidence) -> Measurements | None:
     """Return the base model if its time is that of one evaluation on the items, without tasks of a harness."""
-    return None if any(metric.section == TASKS for metric in evidence.metrics.values()) else base
+    return None if any(metric.section == TASKS_TABLE for metric in evidence.metrics.values()) else base
 
 
 def _trials_by_arm(evidence: Evidence) -> dict[str, dict[int, Measurements]]:

@@ -22,10 +22,9 @@ from neftune_cli.evidence.inspect_runs import InspectRun, TaskScore, are_compara
 from neftune_cli.evidence.measurements import Evidence, Setting
 from neftune_cli.evidence.run_names import RunName, by_common_folder, name_runs, origin_note
 from neftune_cli.formatting import counted, listed_at_most
-from neftune_cli.metrics import Metric
+from neftune_cli.metrics import INSPECT_TABLE, Metric
 
-SECTION = "inspect"
-"""Title of the table of scores."""
+_ITEM = "sample"
 
 _NOTE = origin_note("inspect logs, which")
 _HIGHER_IS_BETTER = "accuracy"
@@ -88,7 +87,7 @@ def _differing_contents(group: Sequence[InspectRun]) -> Iterator[Problem]:
             (run.logs[task].path, {one: content for one, content in run.samples(task).items() if content})
             for run in group
         ]
-        yield from check_contents(task, contents, "sample")
+        yield from check_contents(task, contents, _ITEM)
 
 
 def _evidence(root: Path, runs: Sequence[InspectRun], names: Mapping[Path, RunName]) -> Evidence:
@@ -137,7 +136,8 @@ def _metric(score: TaskScore, found: Sequence[TaskScore], runs: Sequence[Inspect
         goal="higher" if is_higher else None,
         decimals=decimals,
         margin=margin,
-        section=SECTION,
+        section=INSPECT_TABLE,
+        item=_ITEM,
     )
 
 
@@ -160,7 +160,7 @@ def _notes(
     by_task: dict[str, dict[str, SharedScore]] = {}
     for (task, _), metric in metrics.items():
         by_task.setdefault(task, {})[metric.name] = shared[metric.key]
-    yield from notes_on_documents(by_task, "sample", names)
+    yield from notes_on_documents(by_task, _ITEM, names)
     if runs[0].cluster_by:
         yield from _notes_on_clusters(runs[0])
 

@@ -24,7 +24,7 @@ from neftune_cli.evidence.lm_eval_runs import EvaluatedRun, Score, are_comparabl
 from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
 from neftune_cli.evidence.run_names import RunName, by_common_folder, name_runs, origin_note
 from neftune_cli.formatting import listed_at_most
-from neftune_cli.metrics import TASKS, Metric, task_metric_key
+from neftune_cli.metrics import TASKS_TABLE, Metric, task_metric_key
 
 
 def with_task_scores(evidence: Evidence) -> Evidence:
@@ -83,10 +83,12 @@ def _metric(score: Score, scores: Iterable[Score], values: Sequence[float], resu
         goal=None if higher is None else "higher" if higher else "lower",
         decimals=decimals,
         margin=margin,
-        section=TASKS,
+        section=TASKS_TABLE,
+        item=_ITEM,
     )
 
 
+_ITEM = "document"
 _NOTE = origin_note("lm-evaluation-harness, whose files")
 
 
@@ -121,7 +123,7 @@ def _differing_contents(group: Sequence[EvaluatedRun]) -> Iterator[Problem]:
             for run in group
             if (samples := run.samples.get(task))
         ]
-        yield from check_contents(task, contents, "document")
+        yield from check_contents(task, contents, _ITEM)
 
 
 def _evidence(root: Path, runs: Sequence[EvaluatedRun], names: Mapping[Path, RunName]) -> Evidence:
@@ -184,7 +186,7 @@ def _notes_on_documents(
     by_task: dict[str, dict[str, SharedScore]] = {}
     for (task, _, _), metric in metrics.items():
         by_task.setdefault(task, {})[metric.name] = shared[metric.key]
-    return notes_on_documents(by_task, "document", names, without=[task for task in by_task if _is_group(task, run)])
+    return notes_on_documents(by_task, _ITEM, names, without=[task for task in by_task if _is_group(task, run)])
 
 
 def _setting(name: str, run: EvaluatedRun) -> Setting:

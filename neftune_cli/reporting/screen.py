@@ -109,7 +109,7 @@ def scope_parts(comparison: Comparison) -> Iterator[str]:
             yield part.replace("learning rate", "lr")
     yield _look(comparison) or short_seeds_text([arm.seeds for arm in comparison.arms])
     if comparison.items:
-        yield counted(comparison.items, comparison.metric.item if comparison.origin.is_sweep else "item")
+        yield counted(comparison.items, comparison.metric.item)
 
 
 def _scope(comparison: Comparison) -> str:

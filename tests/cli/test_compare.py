@@ -111,7 +111,7 @@ def test_the_report_is_written_into_the_folder_of_the_sweep(results_to_draw: Pat
     assert (folder / "report.html").read_text().startswith("<!DOCTYPE html>")
     assert {path.name for path in (folder / "plots").iterdir()} == {
         "learning-curves.svg",
-        "loss-by-alpha.svg",
+        "metric-by-arm.svg",
         "paired-differences.svg",
     }
 

@@ -80,6 +80,12 @@ def test_metrics_are_named_like_in_the_log(tmp_path: Path) -> None:
     ]
 
 
+def test_items_are_named_by_the_tool(tmp_path: Path) -> None:
+    evidence = only(arms(tmp_path, log({"a": [1.0, 0.0]}, metrics={"accuracy": 0.5})))
+
+    assert {metric.item for metric in evidence.metrics.values()} == {"sample"}
+
+
 def test_a_metadata_field_forms_clusters(tmp_path: Path) -> None:
     record(tmp_path / "alpha=0")
     evidence = only(tmp_path, cluster_by="topic")

@@ -20,7 +20,7 @@ from neftune_cli.evaluation.generation import aggregate_scores, item_scores
 from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.metrics import (
     HELD_OUT_RESPONSES,
-    LOSS,
+    LOSS_TABLE,
     METRICS,
     REGISTERED_METRICS,
     RESERVED_KEYS,
@@ -243,7 +243,7 @@ def test_declared_metrics_are_those_of_records() -> None:
         ({"key": "shared/words"}, "cannot have the key 'shared/words'"),
         ({"key": "rouge_l"}, "registered twice"),
         ({"key": "words", "score": None}, "Nothing computes the metric 'words'"),
-        ({"key": "words", "section": LOSS}, "Nothing computes the metric 'words'"),
+        ({"key": "words", "section": LOSS_TABLE}, "Nothing computes the metric 'words'"),
     ],
 )
 def test_a_metric_that_cannot_be_used_raises(changes: dict[str, Any], message: str) -> None:
@@ -265,3 +265,9 @@ def test_a_written_margin_is_short(text: str) -> None:
     margin = Margin.parse(text)
     assert margin is not None
     assert margin.written() == text
+
+
+def test_losses_and_responses_of_training_examples_name_them() -> None:
+    keys = ("train_loss", "train_loss_clean", "probe_rouge_l", "probe_bleu", "eval_loss", "exact_match")
+
+    assert [METRICS[key].item for key in keys] == ["training example"] * 4 + ["held-out example"] * 2

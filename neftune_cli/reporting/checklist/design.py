@@ -236,8 +236,8 @@ def _held_out(comparison: Comparison) -> Iterator[str]:
     if first is None or first.paired.items == 1:
         return
     items, clusters = first.paired.items, first.paired.clusters
-    groups = "" if clusters == items else f" in {clusters:,} clusters of dependent examples"
-    yield f"The primary metric is measured on {counted(items, 'example')}{groups}."
+    groups = "" if clusters == items else f" in {clusters:,} clusters of dependent {comparison.metric.item}s"
+    yield f"The primary metric is measured on {counted(items, comparison.metric.item)}{groups}."
 
 
 def _notes_of(files: RunFiles) -> Iterator[str]:
@@ -257,6 +257,8 @@ def shared_draws(files: RunFiles) -> Answer:
     ]
     if own := files.arms_with("repeat"):
         statements.append(f"These arms have random streams of their own: {', '.join(own)}.")
-    if other := files.arms_with("noise"):
-        statements.append(f"These arms draw from a distribution of their own: {', '.join(other)}.")
+    by_noise = files.arms_by_distribution
+    if len(by_noise) > 1:
+        arms_of = (f"{', '.join(arms)} ({distribution})" for distribution, arms in by_noise.items())
+        statements.append(f"Only arms with the same distribution of the noise share its draws: {'; '.join(arms_of)}.")
     return Answer(question, covers, tuple(statements))

@@ -250,7 +250,7 @@ def _length_text(comparison: Comparison, rows: Sequence[LengthHistogram]) -> Plo
         arms_left_out(comparison, len(drawn_arms(comparison, MOST_ROWS))),
     ]
     means = (f"{short_name(row.name, LONGEST_NAME)} {row.mean}" for row in rows)
-    return PlotText("answer-lengths", "Response length", sentences(parts), f"Mean characters: {', '.join(means)}.")
+    return PlotText("response-lengths", "Response length", sentences(parts), f"Mean characters: {', '.join(means)}.")
 
 
 def _draw_lengths(figure: "Figure", rows: Sequence[LengthHistogram], bins: Bins) -> None:
