@@ -96,7 +96,7 @@ class ComparisonResult:
     def __str__(self) -> str:
         from neftune_cli.reporting.documents import OutputFormat, document
 
-        return document([one.comparison for one in self.compared], OutputFormat.TABLE)
+        return document(self.compared, OutputFormat.TABLE)
 
     def _repr_html_(self) -> str:
         return f'<iframe srcdoc="{html.escape(self.to_html())}" width="100%" height="700" frameborder="0"></iframe>'

@@ -6,15 +6,17 @@ The writers are imported late, so that `neftune compare --help` starts fast.
 import io
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, get_args
 
 from neftune_cli.formatting import PLAIN_WIDTH
 
 if TYPE_CHECKING:
+    from neftune_cli.analysis.comparison import ComparedEvidence
     from neftune_cli.analysis.results import Comparison
-    from neftune_cli.evidence.measurements import Evidence
 
 
 class OutputFormat(StrEnum):
@@ -29,41 +31,52 @@ class OutputFormat(StrEnum):
     HTML = "html"
 
 
-def document(
-    comparisons: "Sequence[Comparison]", output_format: OutputFormat, *, evidence: "Sequence[Evidence]" = ()
-) -> str:
-    """Return the comparisons as a text that ends with a line break and has no terminal codes.
+@dataclass(frozen=True)
+class ScreenOptions:
+    """Parts of comparisons to print on a terminal, beside their first screens."""
 
-    `evidence` has the trials of each comparison, for the files that the checklist reads.
+    full: bool = False
+    """All tables and footnotes, after the first screen."""
+    hypotheses: bool = False
+    """Claims of the paper."""
+    reported: Collection[str] = ()
+    """Folders that have a report of their comparison, which the first screen names."""
 
-    Raises:
-        ValueError: the format is HTML, which `reports.render_page` writes.
-    """
+
+FIRST_SCREEN = ScreenOptions()
+
+
+def document(compared: "Sequence[ComparedEvidence]", output_format: OutputFormat) -> str:
+    """Return the comparisons as a text without terminal codes."""
+    comparisons = list(map(attrgetter("comparison"), compared))
     match output_format:
         case OutputFormat.TABLE:
-            return to_text(comparisons, full=True)
+            text = to_text(comparisons, options=ScreenOptions(full=True))
         case OutputFormat.JSON:
             from neftune_cli.reporting.exports import to_json
 
-            return to_json(comparisons)
+            text = to_json(comparisons)
         case OutputFormat.CSV:
             from neftune_cli.reporting.exports import to_csv
 
-            return to_csv(comparisons)
+            text = to_csv(comparisons)
         case OutputFormat.MARKDOWN:
             from neftune_cli.reporting.markdown import to_markdown
 
-            return to_markdown(comparisons)
+            text = to_markdown(comparisons)
         case OutputFormat.LATEX:
             from neftune_cli.reporting.latex import to_latex
 
-            return to_latex(comparisons)
+            text = to_latex(comparisons)
         case OutputFormat.CHECKLIST:
             from neftune_cli.reporting.checklist.document import to_checklist
 
-            return to_checklist(comparisons, evidence)
+            text = to_checklist(compared)
         case OutputFormat.HTML:
-            raise ValueError("the page is written by reports.render_page")
+            from neftune_cli.reporting.reports import render_page
+
+            text = render_page(compared)
+    return text
 
 
 def is_document(text: str) -> bool:
@@ -103,22 +116,14 @@ _STARTS = {
 
 
 def to_text(
-    comparisons: "Sequence[Comparison]",
-    width: int = PLAIN_WIDTH,
-    *,
-    full: bool = False,
-    hypotheses: bool = False,
-    reported: Collection[str] = (),
+    comparisons: "Sequence[Comparison]", width: int = PLAIN_WIDTH, options: ScreenOptions = FIRST_SCREEN
 ) -> str:
-    """Return the terminal output with lines of this width, without colors.
-
-    The arguments have the meaning of those of `terminal.print_comparisons`.
-    """
+    """Return the terminal output with lines of this width, without colors."""
     from rich.console import Console
 
     from neftune_cli.reporting.terminal import print_comparisons
 
     text = io.StringIO()
     console = Console(file=text, width=width, color_system=None, force_terminal=False)
-    print_comparisons(console, comparisons, full=full, hypotheses=hypotheses, reported=reported)
+    print_comparisons(console, comparisons, options)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())

@@ -31,7 +31,6 @@ from neftune_cli.metrics import (
 )
 from neftune_cli.records import EVAL_METRICS, HELD_OUT_SPLIT, LOSS_METRICS, PROBE_SPLIT, Generation, TrialRecord
 from neftune_cli.reporting.documents import OutputFormat, document
-from neftune_cli.reporting.reports import render_page
 from neftune_cli.store import SweepFolder
 from tests.finished_trials import write_trial
 from tests.registries import restored, without
@@ -155,15 +154,14 @@ def test_tables_and_exports_have_the_metrics(sweep: SweepFolder) -> None:
     sweep.write_tables()
     header = (sweep.path / "eval.csv").read_text().splitlines()[0].split(",")
     assert header == ["arm", "alpha", "seed", *EVAL_METRICS, "shared_words", "distinct_words"]
-    comparisons = [one.comparison for one in compare_sweep(sweep)]
-    page = render_page(compare_sweep(sweep))
-    for text in (*(document(comparisons, format_) for format_ in TEXT_FORMATS), page):
+    compared = compare_sweep(sweep)
+    for text in (document(compared, format_) for format_ in (*TEXT_FORMATS, OutputFormat.HTML)):
         assert "shared words" in text
         assert "distinct words" in text
-    rows = list(csv.DictReader(io.StringIO(document(comparisons, OutputFormat.CSV))))
+    rows = list(csv.DictReader(io.StringIO(document(compared, OutputFormat.CSV))))
     shared = {row["arm"]: float(row["mean"]) for row in rows if row["metric"] == "shared_words" and row["mean"]}
     assert shared == {"alpha=0": 0.25, "alpha=5": 0.625}
-    exported = document(comparisons, OutputFormat.JSON)
+    exported = document(compared, OutputFormat.JSON)
     assert '"shared_words"' in exported
     assert '"distinct_words"' in exported
 
@@ -220,7 +218,7 @@ def test_a_record_keeps_a_metric_that_is_no_longer_registered(sweep: SweepFolder
         assert {one.eval.model_dump()["shared_words"] for one in sweep.records()} == {0.25, 0.625}
         sweep.write_tables()
         assert "shared_words" in (sweep.path / "eval.csv").read_text()
-        assert '"shared_words"' not in document([one.comparison for one in compare_sweep(sweep)], OutputFormat.JSON)
+        assert '"shared_words"' not in document(compare_sweep(sweep), OutputFormat.JSON)
 
 
 def test_records_without_registered_metrics_have_the_fields_of_the_schema() -> None:

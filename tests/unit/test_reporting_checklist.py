@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from neftune_cli.analysis.results import Comparison, Verdict
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence
 from neftune_cli.metrics import Margin
-from neftune_cli.reporting.checklist.document import checklist, checklist_markdown, seed_table, to_checklist
+from neftune_cli.reporting.checklist.document import checklist, checklist_markdown, seed_table
 from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.documents import OutputFormat, document
 from tests.page_contents import comparison
-from tests.unit.comparisons import assessment, estimate, summary
+from tests.unit.comparisons import assessment, estimate, of_no_trials, summary
 from tests.unit.comparisons import comparison as compared
 
 SPEC = """
@@ -360,10 +360,10 @@ def test_document_reads_the_files_of_the_evidence(tmp_path: Path) -> None:
         "bios", comparison().setting, (), {}, (str(tmp_path),), (SPEC,), manifests=(json.dumps(MANIFEST),)
     )
 
-    assert document([comparison()], OutputFormat.CHECKLIST) == checklist_markdown(comparison(), RunFiles())
-    with_files = document([comparison()] * 2, OutputFormat.CHECKLIST, evidence=[evidence] * 2)
+    without_files = document([of_no_trials(comparison())], OutputFormat.CHECKLIST)
+    assert without_files == checklist_markdown(comparison(), RunFiles())
+    with_files = document([replace(of_no_trials(comparison()), evidence=evidence)] * 2, OutputFormat.CHECKLIST)
     assert with_files == "\n".join([checklist_markdown(comparison(), FULL)] * 2)
-    assert to_checklist([], []) == ""
 
 
 def texts(whole: Comparison, files: RunFiles) -> dict[str, str]:

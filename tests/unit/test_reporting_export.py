@@ -37,6 +37,7 @@ from tests.unit.comparisons import (
     estimate,
     hand_made,
     noise_test,
+    of_no_trials,
     summary,
 )
 
@@ -240,7 +241,10 @@ def test_markdown_sections(whole: Comparison) -> None:
     lines = summary_markdown(whole).splitlines()
 
     assert lines[0] == "# bios, compared with alpha=0"
-    assert lines[2:4] == ["    bios  tiny on bios · 3 epochs · lr 0.001 · seeds 0-2 · 20 items", "    Apart."]
+    assert lines[2:4] == [
+        "    bios  tiny on bios · 3 epochs · lr 0.001 · seeds 0-2 · 20 held-out examples",
+        "    Apart.",
+    ]
     assert not any(line.startswith(("    Next", "    Details", "    Report")) for line in lines)
     assert lines[lines.index("## Advice") + 2] == advice(whole)
     assert [line for line in lines if line.startswith("## ")] == [
@@ -328,7 +332,7 @@ def test_markdown_renders_any_name_literally(name: str) -> None:
 
 @pytest.mark.parametrize("format_", [one for one in OutputFormat if one is not OutputFormat.HTML])
 def test_every_format_ends_with_one_line_break(format_: OutputFormat, whole: Comparison) -> None:
-    text = document([whole], format_)
+    text = document([of_no_trials(whole)], format_)
 
     assert text.endswith("\n")
     assert not text.endswith("\n\n")
