@@ -60,7 +60,10 @@ def compare(
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Show all tables and footnotes below the first screen.")] = False,
     hypotheses: Annotated[
-        bool, typer.Option("--hypotheses", help="Show the claims of the paper with the evidence for each.")
+        bool,
+        typer.Option(
+            "--hypotheses", help="Show the claims of the paper, and two further hypotheses, with the evidence for each."
+        ),
     ] = False,
     format_: Annotated[OutputFormat, typer.Option("--format", help="Output format.")] = OutputFormat.TABLE,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Output file (default: the terminal).")] = None,

@@ -38,7 +38,7 @@ class ScreenOptions:
     full: bool = False
     """All tables and footnotes, after the first screen."""
     hypotheses: bool = False
-    """Claims of the paper."""
+    """Claims of the paper and the further hypotheses."""
     reported: Collection[str] = ()
     """Folders that have a report of their comparison, which the first screen names."""
 
