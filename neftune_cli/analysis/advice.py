@@ -3,10 +3,10 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from neftune_cli.analysis.best_arm import advantage_interval, on_shared_seeds, splits_sentence, stopping_bias
 from neftune_cli.analysis.decision import Action, Decision, continuation, control_findings, decide, stopped_arm
 from neftune_cli.analysis.headline import MOST_NAMED_ARMS, headline, only_finished
-from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.results import DIFFERENT, Assessment, BestArm, Comparison, Interval, StoppedArm, Verdict
+from neftune_cli.analysis.results import Assessment, Comparison, Interval, StoppedArm, Verdict
 from neftune_cli.analysis.verdicts import missing_verdict_reason
 from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.formatting import capitalized, counted, listed, percent
@@ -51,33 +51,6 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
             f"half was on average {_change(best.advantage.difference, comparison.metric)} "
             f"({advantage_interval(best.advantage, comparison.metric)})."
         )
-
-
-def stopping_bias(comparison: Comparison, arm: str) -> Iterator[str]:
-    """Yield a sentence if an arm stopped before the last planned look because of its difference.
-
-    The declared comparison decides which arms stop, so a comparison that differs from it has no such sentence.
-    """
-    plan, one = comparison.declared, comparison.assessment(arm, comparison.primary)
-    is_stopped = plan.has_planned_looks and one and one.verdict in DIFFERENT and one.looks_taken < len(plan.looks)
-    if is_stopped and not comparison.departures:
-        yield (
-            f"{capitalized(comparison.spoken(arm))} stopped at a planned look because its difference was large, so the "
-            "difference is too large on average. This does not affect the coverage of its interval."
-        )
-
-
-def on_shared_seeds(comparison: Comparison) -> str:
-    """Return the start of a sentence with the seeds of the best arm's selection; empty if no arm has further seeds."""
-    best = comparison.best
-    most = max((one.paired.seeds for one in comparison.assessments(comparison.primary).values()), default=0)
-    return f"On the {best.advantage.seeds} seeds that all arms share, " if best and best.advantage.seeds < most else ""
-
-
-def splits_sentence(best: BestArm) -> str:
-    """Return the sentence on the selection of an arm on other data than those that measure it."""
-    parts = " and ".join(best.split)
-    return f"The {parts} were split into halves many times, and the best arm on one half was selected."
 
 
 def _stop_earlier(comparison: Comparison, decision: Decision) -> Iterator[str]:
@@ -280,12 +253,6 @@ def _assessed(assessment: Assessment, metric: Metric, arm: str, *, has_verdict: 
     details = [_interval(one.difference, bounds, confidence, metric), (has_verdict and assessment.verdict) or ""]
     within = "; ".join(filter(None, details))
     return f"{_change(one.difference, metric)} with {arm}" + (f" ({within})" if within else "")
-
-
-def advantage_interval(advantage: PairedComparison, metric: Metric) -> str:
-    """Return the interval of the best arm's advantage, in words."""
-    low, high = metric.signed(advantage.ci_low), metric.signed(advantage.ci_high)
-    return f"{percent(advantage.confidence)} interval {low} to {high}, not adjusted for the number of arms"
 
 
 def _change(difference: float, metric: Metric) -> str:

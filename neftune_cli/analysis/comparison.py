@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from neftune_cli.analysis.alignment import TrialsByArm, align, are_finite, first_trial, measured_seeds
 from neftune_cli.analysis.best_arm import best_arm_advantage
 from neftune_cli.analysis.decision import continuation
-from neftune_cli.analysis.design import Design, MetricAssessment
+from neftune_cli.analysis.design import Design
 from neftune_cli.analysis.early_stopping import early_stopping
 from neftune_cli.analysis.error_sources import ErrorSources, error_sources
 from neftune_cli.analysis.learning import check_learning
@@ -26,6 +26,7 @@ from neftune_cli.analysis.results import (
     DifferenceBySeed,
     EarlyStopping,
     Estimate,
+    MetricAssessment,
 )
 from neftune_cli.config.arms import arms_named
 from neftune_cli.config.spec import MIN_SEEDS

@@ -20,6 +20,7 @@ from neftune_cli.analysis.results import (
     Contrast,
     ContrastName,
     Interval,
+    MetricAssessment,
     NoiseTest,
     Role,
     family_of,
@@ -33,14 +34,6 @@ from neftune_cli.metrics import Metric
 Result = TypeVar("Result")
 LEAST_SEED_SHARE = 0.5
 """Smallest number of seeds of an arm in the contrasts of a look, as a share of the seeds of the arm with the most."""
-
-
-@dataclass(frozen=True)
-class MetricAssessment:
-    """Assessments of all arms on one metric."""
-
-    arms: Mapping[str, Assessment]
-    noise_test: NoiseTest | None
 
 
 @dataclass(frozen=True)

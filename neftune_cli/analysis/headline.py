@@ -1,4 +1,4 @@
-"""Headline of a comparison: one word on the state of the decision, and one sentence with its content."""
+"""Headline of a comparison: the state of the decision, and one sentence with its content."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,9 @@ from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.formatting import capitalized, counted, listed, listed_at_most
 from neftune_cli.metrics import Metric
 
-Word = Literal["DECIDED", "PARTLY DECIDED", "NOT DECIDED", "NO VERDICT", "NOTHING LEARNED", "NOTHING TO COMPARE"]
+DecisionState = Literal[
+    "DECIDED", "PARTLY DECIDED", "NOT DECIDED", "NO VERDICT", "NOTHING LEARNED", "NOTHING TO COMPARE"
+]
 """State of the decision on the primary metric:
 
 - `DECIDED`: every arm, or the primary arm, differs from the baseline or is equivalent to it.
@@ -31,13 +33,13 @@ MOST_NAMED_ARMS = 6
 class Headline:
     """State of the decision, with one sentence."""
 
-    word: Word
+    state: DecisionState
     sentence: str
 
     @property
     def text(self) -> str:
         """Return both as one text."""
-        return f"{self.word.capitalize()}: {self.sentence}"
+        return f"{self.state.capitalize()}: {self.sentence}"
 
 
 def headline(comparison: Comparison) -> Headline:
@@ -54,8 +56,8 @@ def headline(comparison: Comparison) -> Headline:
     if not decision.confirmatory:
         return Headline("NO VERDICT", _no_verdict(comparison, decision))
     if len(decision.open_arms) < len(decision.confirmatory):
-        word: Word = "PARTLY DECIDED" if decision.open_arms or _is_incomplete(comparison, decision) else "DECIDED"
-        return Headline(word, _verdicts(comparison, decision))
+        is_partly = bool(decision.open_arms) or _is_incomplete(comparison, decision)
+        return Headline("PARTLY DECIDED" if is_partly else "DECIDED", _verdicts(comparison, decision))
     if decision.action == "choose later":
         return Headline("PARTLY DECIDED", _noise_matters(comparison))
     return Headline("NOT DECIDED", _not_decided(comparison, decision))

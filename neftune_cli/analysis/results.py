@@ -122,6 +122,14 @@ class NoiseTest:
 
 
 @dataclass(frozen=True)
+class MetricAssessment:
+    """Assessments of all arms on one metric."""
+
+    arms: Mapping[str, Assessment]
+    noise_test: NoiseTest | None
+
+
+@dataclass(frozen=True)
 class Estimate:
     """One metric of one arm over its seeds, in the metric's own unit."""
 

@@ -88,16 +88,17 @@ def is_document(text: str) -> bool:
 def _starts_with_title() -> tuple[re.Pattern[str], ...]:
     """Return the starts of the formats that begin with a title, as other texts do: tables, Markdown and checklists.
 
-    A table has a headline word in a column of its own, then the title of the primary metric. Markdown has it indented.
+    A table has the state of the decision in a column of its own, then the title of the primary metric. Markdown has
+    both indented.
     """
-    from neftune_cli.analysis.headline import Word
+    from neftune_cli.analysis.headline import DecisionState
     from neftune_cli.reporting.checklist.document import TITLE
 
-    words = "|".join(("PROBLEM", *get_args(Word)))
+    states = "|".join(("PROBLEM", *get_args(DecisionState)))
     goal = r"(?:(?:lower|higher)\s+is\s+better|no\s+preferred\s+direction)\)"
 
     def first_screen(indent: str) -> str:
-        return rf"(?:{indent}[^\n]+\n){{1,12}}\n{indent}(?:{words}) {{2,}}\S.{{,4000}}?{goal}"
+        return rf"(?:{indent}[^\n]+\n){{1,12}}\n{indent}(?:{states}) {{2,}}\S.{{,4000}}?{goal}"
 
     return (
         re.compile(first_screen(""), re.DOTALL),

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from neftune_cli.analysis.headline import Word
+from neftune_cli.analysis.headline import DecisionState
 from neftune_cli.analysis.results import Status
 from neftune_cli.reporting.columns import ExportedAssessment, ExportedEstimate, ExportedModel
 
@@ -29,7 +29,7 @@ class ExportedSetting(ExportedModel):
 class ExportedHeadline(ExportedModel):
     """State of the decision on the primary metric."""
 
-    word: Word
+    word: DecisionState
     """`DECIDED`: every arm (or the primary arm) has a verdict other than inconclusive. `PARTLY DECIDED`: some have, or
     the any-noise test is significant and no arm is decided. `NO VERDICT`: nothing could be tested, or the primary arm
     has no verdict."""
@@ -209,8 +209,8 @@ class ExportedComparison(ExportedModel):
     """Any-noise tests by metric. Empty if a primary arm is declared, if the baseline has noise, or if the other arms
     (without controls) are fewer than two or differ from it in more than their noise."""
     outlooks: dict[str, tuple[ExportedOutlook, ...]]
-    """Chances of a decision on the primary metric, for the arms without one. Empty where no further seeds of the
-    same arms follow."""
+    """Chances of a decision on the primary metric, for undecided arms. Empty where no further seeds of the same
+    arms follow."""
     metrics: dict[str, dict[str, ExportedEstimate | None]]
     """Estimates by metric and arm; null where the arm has no value."""
     best_arm: ExportedBestArm | None

@@ -11,12 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from neftune_cli.analysis.decision import control_findings, decide, stopped_arm
-from neftune_cli.analysis.headline import Word, headline
+from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison
 from neftune_cli.formatting import capitalized, counted, listed, listed_at_most, percent
 from neftune_cli.metrics import Metric
-from neftune_cli.reporting.cells import interval_kind, p_value_text
-from neftune_cli.reporting.footnotes import contrast_text
+from neftune_cli.reporting.cells import STATE_VERDICTS, interval_kind, p_value_text, short_seeds_text
+from neftune_cli.reporting.folding import VERDICT_STYLES
+from neftune_cli.reporting.inference_sentences import contrast_text
 from neftune_cli.reporting.next_step import chance_sentence, details_command, next_step
 from neftune_cli.reporting.sanitizing import terminal_text
 from neftune_cli.reporting.screen_table import (
@@ -26,17 +27,7 @@ from neftune_cli.reporting.screen_table import (
     shown_metric,
     table_names,
 )
-from neftune_cli.reporting.sections import short_seeds_text
 
-WORD_STYLES: dict[Word, str] = {
-    "DECIDED": "bold green",
-    "PARTLY DECIDED": "bold yellow",
-    "NOT DECIDED": "bold yellow",
-    "NO VERDICT": "bold",
-    "NOTHING LEARNED": "bold red",
-    "NOTHING TO COMPARE": "bold",
-}
-"""Colors repeat the words: the text is complete without them."""
 MOST_LISTED = 4
 """Largest number of arms to list in a line."""
 MOST_MISSING, MOST_CHANGED = 2, 4
@@ -92,7 +83,9 @@ def _above(comparison: Comparison) -> Iterator[RenderableType]:
     found = headline(comparison)
     problems = (Fact("PROBLEM", problem) for problem in comparison.learning.problems)
     notes = (Fact("NOTE", departure) for departure in comparison.departures)
-    yield _grid([*problems, Fact(found.word, found.sentence), *notes], {"PROBLEM": "bold red"} | WORD_STYLES)
+    verdict = STATE_VERDICTS[found.state]
+    styles = {"PROBLEM": "bold red", found.state: f"bold {VERDICT_STYLES[verdict]}" if verdict else "bold"}
+    yield _grid([*problems, Fact(found.state, found.sentence), *notes], styles)
     yield ""
     yield _title(comparison)
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neftune_cli.analysis.advice import advice
+from neftune_cli.analysis.best_arm import best_arm_sentences
 from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
 from neftune_cli.analysis.results import ClaimResult, Comparison, Status
 from neftune_cli.reporting.cells import Cell
@@ -25,7 +26,6 @@ from neftune_cli.reporting.sections import (
     CLAIMS_TITLE,
     Block,
     Section,
-    best_arm_sentences,
     claim_details,
     early_stopping_section,
     sections,

@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from neftune_cli.analysis.advice import advice
+from neftune_cli.analysis.best_arm import best_arm_sentences
 from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.decision import arms_with_further_seeds, decide, settled_trials
 from neftune_cli.analysis.headline import headline
@@ -20,7 +21,6 @@ from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
 from neftune_cli.metrics import METRICS
 from neftune_cli.reporting.next_step import next_step
-from neftune_cli.reporting.sections import best_arm_sentences
 from tests.unit.measured_trials import arm, joined
 
 LOOKS = AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), looks_taken=2)
@@ -191,7 +191,7 @@ def test_no_missing_trial_is_trained_if_every_arm_is_decided() -> None:
         replace(evidence, declared_seeds=(0, 1, 2, 3), unfinished=unfinished, failed_trials=("alpha=5,seed=3",))
     )
 
-    assert headline(comparison).word == "DECIDED"
+    assert headline(comparison).state == "DECIDED"
     assert next_step(comparison) is None
 
 
@@ -262,7 +262,7 @@ def test_no_command_tests_the_last_look_again(lost: set[int]) -> None:
 
     comparison = compare_arms(replace(evidence, trials=kept, unfinished=("alpha=0, seed 4 failed: out of memory",)))
 
-    assert headline(comparison).word == "NOT DECIDED"
+    assert headline(comparison).state == "NOT DECIDED"
     assert next_step(comparison) is None
 
 
@@ -287,7 +287,7 @@ def test_exploratory_arms_get_further_seeds_after_the_decision_on_the_primary_ar
 
     comparison = compare_arms(_evidence({5.0: better, 10.0: [0.3, -0.2, 0.1]}, plan))
 
-    assert headline(comparison).word == "DECIDED"
+    assert headline(comparison).state == "DECIDED"
     assert arms_with_further_seeds(comparison) == ("alpha=10",)
     step = next_step(comparison)
     assert step is not None
@@ -301,7 +301,7 @@ def test_no_arm_gets_further_seeds_if_fine_tuning_learned_nothing() -> None:
 
     comparison = compare_arms(replace(evidence, trials=(base, *evidence.trials)))
 
-    assert headline(comparison).word == "NOTHING LEARNED"
+    assert headline(comparison).state == "NOTHING LEARNED"
     assert arms_with_further_seeds(comparison) == ()
     assert arms_with_further_seeds(compare_arms(evidence)) == ("alpha=5",)
 
@@ -313,7 +313,7 @@ def test_an_arm_without_trials_is_trained_first_and_leaves_the_comparison_incomp
     comparison = compare_arms(replace(evidence, unfinished=("alpha=5, seed 0 has not started",)))
 
     assert comparison.arms_without_trials == ("alpha=5",)
-    assert headline(comparison).word == "PARTLY DECIDED"
+    assert headline(comparison).state == "PARTLY DECIDED"
     step = next_step(comparison)
     assert step is not None
     assert step.cost == "at most 1 more trial"

@@ -143,7 +143,7 @@ def test_json_has_the_decision_and_its_plan(whole: Comparison) -> None:
 
     exported = _only(to_json([planned]))
 
-    assert exported["headline"] == {"word": headline(planned).word, "sentence": headline(planned).sentence}
+    assert exported["headline"] == {"word": headline(planned).state, "sentence": headline(planned).sentence}
     assert exported["learning"] == {"has_learned": True, "problems": ["It diverged."]}
     assert exported["plan"] == {
         "metric": "eval_loss",

@@ -10,13 +10,14 @@ from dataclasses import replace
 import pytest
 
 from neftune_cli.analysis.advice import advice
+from neftune_cli.analysis.best_arm import best_arm_sentences
 from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate, Interval, Role
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
 from neftune_cli.metrics import METRICS
 from neftune_cli.records import Attestation
 from neftune_cli.reporting.footnotes import footnotes, noise_sentence
-from neftune_cli.reporting.sections import best_arm_sentences, early_stopping_section
+from neftune_cli.reporting.sections import early_stopping_section
 from tests.unit.comparisons import (
     SETTING,
     assessment,

@@ -8,19 +8,20 @@ from itertools import chain
 
 from markupsafe import Markup
 
-from neftune_cli.analysis.headline import Word, headline
+from neftune_cli.analysis.best_arm import best_arm_sentences
+from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.outlook import Outlook
 from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
 from neftune_cli.analysis.results import Assessment, Comparison
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import joined_manifests
 from neftune_cli.formatting import percent
-from neftune_cli.reporting.cells import DASH, interval_kind, share_range
+from neftune_cli.reporting.cells import DASH, STATE_VERDICTS, interval_kind, share_range
 from neftune_cli.reporting.checklist.design import Answer
 from neftune_cli.reporting.checklist.document import SeedTable, checklist, checklist_markdown, seed_table
 from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.columns import PAGE_LAYOUT, TableColumn
-from neftune_cli.reporting.footnotes import margins_by_metric, simultaneous_over
+from neftune_cli.reporting.inference_sentences import margins_by_metric, simultaneous_over
 from neftune_cli.reporting.next_step import next_step
 from neftune_cli.reporting.outlooks import OUTLOOK_TITLE, outlook_note
 from neftune_cli.reporting.page.forest import Forest, build_forest, contrast_sentences, metric_forests
@@ -29,7 +30,6 @@ from neftune_cli.reporting.plots.canvas import Plot
 from neftune_cli.reporting.screen import facts, scope_parts
 from neftune_cli.reporting.sections import (
     Section,
-    best_arm_sentences,
     early_stopping_section,
     sections,
     title,
@@ -291,17 +291,6 @@ def _file(name: str, text: str) -> AttachedFile:
     return AttachedFile(name, shown.text, shown.left_out)
 
 
-_COLORS: Mapping[Word, str] = {
-    "DECIDED": "equivalent",
-    "PARTLY DECIDED": "inconclusive",
-    "NOT DECIDED": "inconclusive",
-    "NO VERDICT": "inconclusive",
-    "NOTHING LEARNED": "worse",
-    "NOTHING TO COMPARE": "",
-}
-"""Verdict that has the color of each headline."""
-
-
 @dataclass(frozen=True)
 class Opening:
     """Texts of the first screen."""
@@ -329,8 +318,8 @@ def opening(comparison: Comparison, advice: str) -> Opening:
     found = headline(comparison)
     step = next_step(comparison)
     return Opening(
-        headline=found.word.capitalize(),
-        color=_COLORS[found.word],
+        headline=found.state.capitalize(),
+        color=STATE_VERDICTS[found.state] or "",
         sentence=found.sentence,
         scope=" · ".join(scope_parts(comparison)),
         facts={fact.label: fact.sentence for fact in facts(comparison, has_noise_test=False)},
