@@ -224,7 +224,7 @@ def _trials_by_arm(evidence: Evidence) -> dict[str, dict[int, Measurements]]:
             raise UsageError(_duplicate_trial(evidence.name, first, trial))
     if arms:
         return arms
-    if evidence.trials and not evidence.specs:  # runs of another tool
+    if evidence.trials and not evidence.origin.is_sweep:  # runs of another tool
         raise NothingToCompareError(f"'{evidence.name}' has the base model only. Add runs of trained models.")
     raise NothingToCompareError(
         f"No trained trial of sweep '{evidence.name}' has finished. Run the same `neftune sweep` again to finish it."

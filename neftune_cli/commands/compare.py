@@ -118,15 +118,15 @@ def _write_reports(compared: Sequence["ComparedEvidence"]) -> None:
 
     alone = _compared_alone(compared)
     for path in sorted(alone):
-        _write_report(SweepFolder(Path(path)), [one for one in compared if one.evidence.folders == (path,)])
-    if others := [one.evidence.name for one in compared if not alone.issuperset(one.evidence.folders)]:
+        _write_report(SweepFolder(Path(path)), [one for one in compared if one.evidence.origin.folders == (path,)])
+    if others := [one.evidence.name for one in compared if not alone.issuperset(one.evidence.origin.folders)]:
         names = ", ".join(others)
         say_line(f"{names}: no report was written. Use --format html --output FILE to write one.")
 
 
 def _compared_alone(compared: Sequence["ComparedEvidence"]) -> set[str]:
     """Return the folders of sweeps of which no trial is compared with another folder's."""
-    sweeps = [one.evidence.folders for one in compared if one.evidence.specs]
+    sweeps = [one.evidence.origin.folders for one in compared if one.evidence.origin.is_sweep]
     together = {path for folders in sweeps for path in folders if len(folders) > 1}
     return {path for folders in sweeps for path in folders} - together
 

@@ -70,7 +70,7 @@ def only_sweep(evidence: Sequence[Evidence], option: str) -> Evidence:
         UsageError: there is no sweep with responses, or there are several.
 
     """
-    sweeps = [one for one in evidence if one.specs and one.trials]
+    sweeps = [one for one in evidence if one.origin.is_sweep and one.trials]
     if len(sweeps) == 1:
         return sweeps[0]
     found = listed_at_most([one.name for one in sweeps], _MOST_NAMES) if sweeps else "none"

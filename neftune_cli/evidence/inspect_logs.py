@@ -19,7 +19,7 @@ from neftune_cli.evidence.folders import full_path
 from neftune_cli.evidence.grouping import grouped, with_differences
 from neftune_cli.evidence.inspect_files import find_logs
 from neftune_cli.evidence.inspect_runs import InspectRun, TaskScore, are_comparable, runs_of, tasks_with_arguments
-from neftune_cli.evidence.measurements import Evidence, Setting
+from neftune_cli.evidence.measurements import Evidence, Setting, TrialOrigin
 from neftune_cli.evidence.run_names import RunName, by_common_folder, name_runs, origin_note
 from neftune_cli.formatting import counted, listed_at_most
 from neftune_cli.metrics import INSPECT_TABLE, Metric
@@ -109,7 +109,7 @@ def _evidence(root: Path, runs: Sequence[InspectRun], names: Mapping[Path, RunNa
             shared_measurements(str(run.folder), names[run.folder], shared, index) for index, run in enumerate(in_order)
         ),
         metrics={metric.key: metric for metric in metrics.values()},
-        folders=tuple(str(run.folder) for run in in_order),
+        origin=TrialOrigin(tuple(str(run.folder) for run in in_order)),
         notes=(_NOTE, *_notes(in_order, metrics, shared, [names[run.folder] for run in in_order])),
     )
 

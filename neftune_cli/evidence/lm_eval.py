@@ -21,7 +21,7 @@ from neftune_cli.evidence.grouping import grouped, with_differences
 from neftune_cli.evidence.json_parts import mapping
 from neftune_cli.evidence.lm_eval_files import Results
 from neftune_cli.evidence.lm_eval_runs import EvaluatedRun, Score, are_comparable, run_of_trial, runs_below
-from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
+from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, TrialOrigin
 from neftune_cli.evidence.run_names import RunName, by_common_folder, name_runs, origin_note
 from neftune_cli.formatting import listed_at_most
 from neftune_cli.metrics import TASKS_TABLE, Metric, task_metric_key
@@ -139,7 +139,7 @@ def _evidence(root: Path, runs: Sequence[EvaluatedRun], names: Mapping[Path, Run
             shared_measurements(str(run.folder), names[run.folder], shared, index) for index, run in enumerate(in_order)
         ),
         metrics={metric.key: metric for metric in metrics.values()},
-        folders=tuple(str(run.folder) for run in in_order),
+        origin=TrialOrigin(tuple(str(run.folder) for run in in_order)),
         notes=(_NOTE, *_notes(in_order, by_score), *_notes_on_documents(in_order[0], metrics, shared, run_names)),
     )
 

@@ -7,18 +7,22 @@ from itertools import chain, count
 from pathlib import PurePath
 from typing import Any
 
+import numpy as np
+
+from neftune_cli.config.executors import EXECUTORS
 from neftune_cli.config.identity import canonical_json, recipe_identity
 from neftune_cli.config.spec import NOISE_DETAILS, AnalysisSpec, NoiseSpec, SweepSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
 from neftune_cli.evidence.grouping import with_differences
 from neftune_cli.evidence.lm_eval import with_task_scores
-from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
+from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting, TrialOrigin
 from neftune_cli.evidence.trials import read_trial
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import METRICS, Margin, names_function
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder, folder_label
+from neftune_cli.store.manifest import Manifest, manifest_of
 
 _ARM_PARTS = ("noise", "repeat")
 """Parts of a trial's identity that belong to its arm. The seed of the random streams follows from `repeat` too."""
@@ -71,9 +75,9 @@ def _with_deciding_one(evidence: Sequence[Evidence]) -> list[Evidence]:
     """Mark the evidence of further settings of a sweep: planned looks are taken of the first one with a trained arm."""
     found, decided = [], set()
     for one in evidence:
-        found.append(replace(one, decides_looks=one.folders not in decided))
+        found.append(replace(one, origin=replace(one.origin, decides_looks=one.origin.folders not in decided)))
         if any(not trial.is_base for trial in one.trials):
-            decided.add(one.folders)
+            decided.add(one.origin.folders)
     return found
 
 
@@ -221,29 +225,76 @@ def _combined(
     order = list(names.values())
     finished = {*map(_label, found)}
     plan = _plan(sweeps[0]) if len(sweeps) == 1 else None
+    manifests = tuple(text for folder in sweeps if (text := folder.manifest_text()))
     combined = Evidence(
         name=" + ".join(folder.name for folder in sweeps),
         setting=found[0].setting,
         trials=tuple(sorted(trials, key=lambda one: (not one.is_base, order.index(one.arm), one.seed or 0))),
         metrics=METRICS,
-        folders=tuple(str(folder.path) for folder in sweeps),
-        specs=tuple(folder.spec_text() for folder in sweeps),
+        origin=_origin(sweeps, contents, manifests, {one.trial_id for one in trials if not one.is_base}),
+        spec_texts=tuple(folder.spec_text() for folder in sweeps),
         notes=tuple(_override_notes(found, names)),
         unfinished=tuple(
             line for folder in sweeps for line in (*contents[folder].unfinished, *_not_started(folder, finished))
         ),
-        failed_trials=tuple(chain.from_iterable(contents[folder].failed for folder in sweeps)),
-        lacks_declared_trials=len(sweeps) == 1 and bool({*_declared_labels(sweeps[0])} - contents[sweeps[0]].ended),
         added_seeds=tuple(_added_seeds(sweeps)),
         plan=plan,
         dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one)),
         declared_arms=tuple(dict.fromkeys(chain.from_iterable(map(_declared_arms, sweeps)))),
         declared_seeds=tuple(dict.fromkeys(chain.from_iterable(map(_declared_seeds, sweeps)))),
-        manifests=tuple(text for folder in sweeps if (text := folder.manifest_text())),
+        manifest_texts=manifests,
     )
     combined = with_task_scores(combined)
     own = plan.metric if plan and names_function(plan.metric) else None
     return with_stored_scores(combined, sweeps[0].metric_scores()) if own and own != scored_again else combined
+
+
+def _origin(
+    sweeps: Sequence[SweepFolder],
+    contents: Mapping[SweepFolder, _FolderContents],
+    manifests: Sequence[str],
+    trained: Set[str],
+) -> TrialOrigin:
+    """Return the origin of the trials of these sweeps.
+
+    Args:
+        sweeps: their folders.
+        contents: contents of each folder.
+        manifests: texts of the manifests. A single one has the cost of the trials.
+        trained: ids of the trained trials.
+    """
+    manifest = manifest_of(manifests[0]) if len(manifests) == 1 else None
+    seconds, workers = _measured_cost(manifest, trained) if manifest else (None, 1)
+    return TrialOrigin(
+        folders=tuple(str(folder.path) for folder in sweeps),
+        is_sweep=True,
+        failed_trials=tuple(chain.from_iterable(contents[folder].failed for folder in sweeps)),
+        lacks_declared_trials=len(sweeps) == 1 and bool({*_declared_labels(sweeps[0])} - contents[sweeps[0]].ended),
+        seconds=seconds,
+        workers=workers,
+        run_options=tuple(_run_options(manifest.command)) if manifest else (),
+    )
+
+
+def _run_options(command: Sequence[str]) -> Iterator[str]:
+    """Yield the options of a command that say where and in how many processes trials run, each with its value."""
+    of_executors = {name for executor in EXECUTORS for name in EXECUTORS[executor].settings}
+    of_executors.discard("detach")  # it has no value, and does not say where trials run
+    names = {"nproc", "accelerate_config", "executor", *of_executors}
+    options = {f"--{name.replace('_', '-')}" for name in names}
+    for index, argument in enumerate(command):
+        if argument in options:
+            yield from command[index : index + 2]
+        elif argument.partition("=")[0] in options:
+            yield argument
+
+
+def _measured_cost(manifest: Manifest, trials: Set[str]) -> tuple[float | None, int]:
+    """Return the mean seconds of these trials and the number of workers; None and 1 if the workers are not known."""
+    if not manifest.workers.number:
+        return None, 1
+    timed = [one.seconds for trial, one in manifest.trials.items() if trial in trials and one.seconds is not None]
+    return (float(np.mean(timed)) if timed else None), manifest.workers.number
 
 
 def _unique_trials(found: Sequence[_SweepTrial]) -> Iterator[tuple[Measurements, str]]:
@@ -329,4 +380,5 @@ def _override_notes(found: Sequence[_SweepTrial], names: Mapping[str, str]) -> I
 def _evidence_without_trials(folder: SweepFolder, unfinished: Sequence[str]) -> Evidence:
     setting = Setting(model="", data="", recipe={}, shared={})
     lines = (*unfinished, *_not_started(folder, frozenset()))
-    return Evidence(folder.name, setting, (), METRICS, (str(folder.path),), unfinished=lines)
+    origin = TrialOrigin((str(folder.path),), is_sweep=True)
+    return Evidence(folder.name, setting, (), METRICS, origin, unfinished=lines)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.evidence.folders import folders_below, full_path
 from neftune_cli.evidence.grouping import agree, grouped, with_differences
-from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
+from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, TrialOrigin
 from neftune_cli.evidence.run_names import RunName, by_common_folder, name_runs, origin_note
 from neftune_cli.metrics import (
     HELD_OUT_LOSS,
@@ -197,7 +197,7 @@ def _evidence(
         setting=_setting(group),
         trials=trials,
         metrics={key: metrics[key] for key in measured},
-        folders=tuple(str(run.folder) for run in in_order),
+        origin=TrialOrigin(tuple(str(run.folder) for run in in_order)),
         notes=(*_NOTES, *_notes(in_order)),
         unfinished=tuple(
             f"{run.folder} has not finished: step {run.state.global_step} of {run.state.max_steps}"

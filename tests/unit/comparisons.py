@@ -98,7 +98,7 @@ def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str
 
 def of_no_trials(comparison: Comparison) -> ComparedEvidence:
     """Return a comparison with evidence that has neither trials nor files."""
-    return ComparedEvidence(Evidence(comparison.sweep, comparison.setting, (), {}, ()), comparison, DEFAULT_OPTIONS)
+    return ComparedEvidence(Evidence(comparison.sweep, comparison.setting, (), {}), comparison, DEFAULT_OPTIONS)
 
 
 def summary(

@@ -27,7 +27,7 @@ def compared(
     arms = joined(*(arm(f"alpha={alpha:g}", alpha, {"eval_loss": one}) for alpha, one in losses.items()))
     trials = [trial for of_arm in arms.values() for trial in of_arm.values()]
     before = Measurements("base", BASE_ARM, None, None, {"eval_loss": base}, {}, {})
-    return compare_arms(Evidence("s", Setting("m", "d", {}, {}), (before, *trials), METRICS, (), plan=plan))
+    return compare_arms(Evidence("s", Setting("m", "d", {}, {}), (before, *trials), METRICS, plan=plan))
 
 
 @pytest.mark.parametrize(

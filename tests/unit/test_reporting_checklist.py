@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neftune_cli.analysis.results import Comparison, Verdict
-from neftune_cli.evidence.measurements import AnalysisPlan, Evidence
+from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, TrialOrigin
 from neftune_cli.metrics import Margin
 from neftune_cli.reporting.checklist.document import checklist, checklist_markdown, seed_table
 from neftune_cli.reporting.checklist.files import RunFiles
@@ -357,7 +357,13 @@ def test_hostile_names_are_escaped(name: str) -> None:
 
 def test_document_reads_the_files_of_the_evidence(tmp_path: Path) -> None:
     evidence = Evidence(
-        "bios", comparison().setting, (), {}, (str(tmp_path),), (SPEC,), manifests=(json.dumps(MANIFEST),)
+        "bios",
+        comparison().setting,
+        (),
+        {},
+        TrialOrigin((str(tmp_path),), is_sweep=True),
+        (SPEC,),
+        manifest_texts=(json.dumps(MANIFEST),),
     )
 
     without_files = document([of_no_trials(comparison())], OutputFormat.CHECKLIST)

@@ -36,7 +36,7 @@ def compared(
     base = Measurements(
         "base", BASE_ARM, None, None, {"eval_loss": 3.0}, {}, {}, seconds=seconds / 5 if seconds else None
     )
-    return compare_arms(Evidence("s", Setting("m", "d", {}, {}), (base, *trials), METRICS, ()))
+    return compare_arms(Evidence("s", Setting("m", "d", {}, {}), (base, *trials), METRICS))
 
 
 def test_sources_and_times_are_the_last_footnote() -> None:

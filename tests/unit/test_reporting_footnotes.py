@@ -220,7 +220,7 @@ def test_advice_and_footnote_have_the_same_reason_if_no_item_is_shared() -> None
     ]
     metrics = {"eval_loss": METRICS["eval_loss"]}
 
-    compared = compare_arms(Evidence("bios", SETTING, tuple(trials), metrics, folders=()))
+    compared = compare_arms(Evidence("bios", SETTING, tuple(trials), metrics))
 
     assert "Alpha 5 has no verdict, because no item is shared with alpha 0." in advice(compared)
     assert "– no verdict: no item is shared with alpha=0." in footnotes(compared)

@@ -74,7 +74,7 @@ def seed_table(comparison: Comparison) -> SeedTable:
 
 def to_checklist(compared: Sequence[ComparedEvidence]) -> str:
     """Return the checklist of each comparison in Markdown, one after another, ending with a line break."""
-    files = [RunFiles.read(one.evidence.specs, one.evidence.manifests) for one in compared]
+    files = [RunFiles.read(one.evidence.spec_texts, one.evidence.manifest_texts) for one in compared]
     return "\n".join(map(checklist_markdown, [one.comparison for one in compared], files))
 
 

@@ -51,9 +51,9 @@ class PageContent:
     responses: Sequence[PromptResponses]
     responses_seed: int | None
     """Seed of the trained arms with these responses; None without responses."""
-    specs: Sequence[str]
+    spec_texts: Sequence[str]
     """Texts of `sweep.yaml`, one for each sweep; empty for runs of other tools."""
-    manifests: Sequence[str]
+    manifest_texts: Sequence[str]
     """Texts of `manifest.json`, one for each sweep that has one."""
     command: str
     """Commands that reproduce the comparison, one per line."""
@@ -232,7 +232,7 @@ def build_chapter(number: int, content: PageContent) -> Chapter:
     """Return the chapter of one comparison, without plots and prompts; `number` makes its ids unique."""
     comparison = content.comparison
     tables = sections(comparison)
-    run_files = RunFiles.read(content.specs, content.manifests)
+    run_files = RunFiles.read(content.spec_texts, content.manifest_texts)
     return Chapter(
         id=f"c{number}",
         content=content,
@@ -248,8 +248,8 @@ def build_chapter(number: int, content: PageContent) -> Chapter:
         answers=checklist(comparison, run_files),
         checklist=_file("checklist.md", checklist_markdown(comparison, run_files)),
         seed_table=seed_table(comparison),
-        recipe=_file("sweep.yaml", "---\n".join(content.specs)),
-        manifest=_file("manifest.json", joined_manifests(content.manifests)),
+        recipe=_file("sweep.yaml", "---\n".join(content.spec_texts)),
+        manifest=_file("manifest.json", joined_manifests(content.manifest_texts)),
     )
 
 
