@@ -94,7 +94,7 @@ class ComparisonResult:
         return render_page(self.compared)
 
     def __str__(self) -> str:
-        from neftune_cli.reporting.documents import OutputFormat, document
+        from neftune_cli.reporting.output_formats import OutputFormat, document
 
         return document(self.compared, OutputFormat.TABLE)
 

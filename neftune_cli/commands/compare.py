@@ -8,7 +8,7 @@ import typer
 
 from neftune_cli.commands.output import OutputFile, say_line
 from neftune_cli.errors import Problem, Problems
-from neftune_cli.reporting.documents import OutputFormat, ScreenOptions, document
+from neftune_cli.reporting.output_formats import OutputFormat, ScreenOptions, document
 
 if TYPE_CHECKING:
     from neftune_cli.analysis.comparison import ComparedEvidence

@@ -16,7 +16,7 @@ from neftune_cli.commands.request import PreparedSweep
 from neftune_cli.config.process import columns_variable, command_again
 from neftune_cli.errors import NothingToCompareError
 from neftune_cli.formatting import PLAIN_WIDTH, SCREEN_WIDTH, counted
-from neftune_cli.reporting.documents import FIRST_SCREEN, OutputFormat, ScreenOptions, document, to_text
+from neftune_cli.reporting.output_formats import FIRST_SCREEN, OutputFormat, ScreenOptions, document, to_text
 from neftune_cli.reporting.reports import write_reports
 from neftune_cli.reporting.terminal import print_comparisons
 from neftune_cli.sweeps.plan import steps_of

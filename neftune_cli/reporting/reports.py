@@ -10,9 +10,9 @@ from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.comparison import ComparedEvidence
 from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
 from neftune_cli.analysis.results import Comparison
+from neftune_cli.evidence.folders import trial_folders
 from neftune_cli.evidence.judgments import JUDGE_SCORE, JUDGE_WIN_RATE
 from neftune_cli.evidence.measurements import Evidence
-from neftune_cli.evidence.folders import trial_folders
 from neftune_cli.records import Generation
 from neftune_cli.reporting.footnotes import footnotes
 from neftune_cli.store import REPORT_FILE, SUMMARY_FILE, SWEEP_FILE, SweepFolder

@@ -18,7 +18,7 @@ from neftune_cli.commands.compare import compare
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.records import CurvePoint, TrialRecord
-from neftune_cli.reporting.documents import OutputFormat
+from neftune_cli.reporting.output_formats import OutputFormat
 from neftune_cli.store import SweepFolder
 from tests.finished_trials import write_failed_trial, write_trial
 from tests.unit.lm_eval_logs import TIME, sample, write_samples

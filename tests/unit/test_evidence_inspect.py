@@ -16,7 +16,7 @@ import pytest
 
 from neftune_cli.errors import UsageError
 from neftune_cli.evidence.gathering import gather
-from neftune_cli.evidence.inspect_logs import inspect_evidence
+from neftune_cli.evidence.inspect_ai import inspect_evidence
 from neftune_cli.evidence.measurements import Evidence
 from tests.unit.inspect_logs import log, sample, write_eval, write_json
 

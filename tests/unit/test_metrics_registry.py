@@ -30,7 +30,7 @@ from neftune_cli.metrics import (
     response_metrics,
 )
 from neftune_cli.records import EVAL_METRICS, HELD_OUT_SPLIT, LOSS_METRICS, PROBE_SPLIT, Generation, TrialRecord
-from neftune_cli.reporting.documents import OutputFormat, document
+from neftune_cli.reporting.output_formats import OutputFormat, document
 from neftune_cli.store import SweepFolder
 from tests.finished_trials import write_trial
 from tests.registries import restored, without

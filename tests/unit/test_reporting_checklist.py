@@ -14,7 +14,7 @@ from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, TrialOrigi
 from neftune_cli.metrics import Margin
 from neftune_cli.reporting.checklist.document import checklist, checklist_markdown, seed_table
 from neftune_cli.reporting.checklist.files import RunFiles
-from neftune_cli.reporting.documents import OutputFormat, document
+from neftune_cli.reporting.output_formats import OutputFormat, document
 from tests.page_contents import comparison
 from tests.unit.comparisons import assessment, estimate, of_no_trials, summary
 from tests.unit.comparisons import comparison as compared

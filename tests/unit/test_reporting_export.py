@@ -23,9 +23,9 @@ from neftune_cli.analysis.outlook import Outlook
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.evidence.measurements import AnalysisPlan, Setting
 from neftune_cli.reporting.columns import CSV_COLUMNS, ExportedAssessment, ExportedEstimate
-from neftune_cli.reporting.documents import OutputFormat, document
 from neftune_cli.reporting.exports import to_csv, to_json
 from neftune_cli.reporting.markdown import summary_markdown
+from neftune_cli.reporting.output_formats import OutputFormat, document
 from neftune_cli.reporting.schema import DOCUMENT_VERSION, ExportedComparisons, json_schema
 from tests.unit.comparisons import (
     T_OF_THREE_SEEDS,

@@ -18,8 +18,8 @@ from neftune_cli.analysis.results import Assessment, Comparison, EarlyStopping, 
 from neftune_cli.evidence.measurements import AnalysisPlan, TrialOrigin
 from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.reporting.cells import share_range, short_seeds_text
-from neftune_cli.reporting.documents import ScreenOptions
 from neftune_cli.reporting.next_step import next_step
+from neftune_cli.reporting.output_formats import ScreenOptions
 from neftune_cli.reporting.screen import MOST_LINES, print_screen
 from neftune_cli.reporting.terminal import print_comparisons
 from tests.unit.comparisons import (

@@ -13,7 +13,7 @@ from rich.console import Console
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate
 from neftune_cli.metrics import METRICS
-from neftune_cli.reporting.documents import OutputFormat, ScreenOptions, document, to_text
+from neftune_cli.reporting.output_formats import OutputFormat, ScreenOptions, document, to_text
 from neftune_cli.reporting.terminal import print_claims, print_comparisons, print_details
 from tests.unit.comparisons import (
     assessment,

@@ -5,12 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
-from neftune_cli.evidence.run_names import RunName
+from neftune_cli.evidence.grouping import grouped, with_differences
+from neftune_cli.evidence.measurements import Evidence, Floats, ItemValues, Measurements
+from neftune_cli.evidence.run_names import RunName, name_runs
 from neftune_cli.formatting import counted, listed_at_most
 from neftune_cli.metrics import Margin
 
@@ -45,6 +47,14 @@ class LoggedScore:
     def documents(self) -> set[str]:
         """Return all logged documents."""
         return {*self.logged, *self.values}
+
+
+class LoggedRun(Protocol):
+    """One run of an evaluation tool."""
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of its logs."""
 
 
 @dataclass(frozen=True)
@@ -147,20 +157,49 @@ def _mean(values: ItemValues | None) -> float | None:
     return None if values is None else float(np.average(values.values, weights=values.weights))
 
 
-def check_contents(task: str, runs: Sequence[tuple[Path, Mapping[str, str]]], document: str) -> Iterator[Problem]:
-    """Yield a problem for each run that has another content under the id of a document than an earlier run.
+Run = TypeVar("Run", bound=LoggedRun)
+Contents = Sequence[tuple[Path, Mapping[str, str]]]
+"""Logs of one task, and a hash of each document with a known content by its id."""
+
+
+def evidence_by_setting(
+    root: Path,
+    runs: Sequence[Run],
+    comparable: Callable[[Run, Run], bool],
+    contents: Callable[[Sequence[Run]], Mapping[str, Contents]],
+    build: Callable[[Path, Sequence[Run], Mapping[Path, RunName]], Evidence],
+    item: str,
+) -> list[Evidence]:
+    """Return the evidence of each group of comparable runs, the largest group first.
 
     Args:
-        task: name of the task.
-        runs: log and, by id, a hash of each document with a known content.
-        document: noun for a document.
+        root: folder of the runs.
+        runs: runs of one tool.
+        comparable: whether two runs have the same setting.
+        contents: contents of the logs of a group by task.
+        build: returns the evidence of a group, whose runs are in the order of their names.
+        item: noun for a document.
+
+    Raises:
+        UsageError: documents of comparable runs differ in content, or the arm or seed of a run is unknown.
     """
+    groups = grouped(runs, comparable)
+    names = name_runs([[run.folder for run in group] for group in groups], root)
+    found = (one for group in groups for one in contents(group).items())
+    if problems := [problem for task, of_runs in found for problem in _differing_contents(task, of_runs, item)]:
+        raise UsageError(*problems)
+    in_order = (sorted(group, key=lambda run: names[run.folder].order) for group in groups)
+    return with_differences([build(root, group, names) for group in in_order])
+
+
+def _differing_contents(task: str, runs: Contents, item: str) -> Iterator[Problem]:
+    """Yield a problem for each run that has another content under the id of a document than an earlier run."""
     seen: dict[str, tuple[Path, str]] = {}
     for path, contents in runs:
         other = [one for one, content in contents.items() if seen.setdefault(one, (path, content))[1] != content]
         if other:
             ids, first = listed_at_most(other, MOST_NAMES), seen[other[0]][0]
-            these = f"{document} {ids} has" if len(other) == 1 else f"{counted(len(other), document)} ({ids}) have"
+            these = f"{item} {ids} has" if len(other) == 1 else f"{counted(len(other), item)} ({ids}) have"
             yield Problem(f"{path}: {these} different content from {first}, in task {task}.", _CONTENT_FIX)
 
 
@@ -231,23 +270,27 @@ def _not_logged(tasks: Mapping[str, SharedScore], document: str, runs: Sequence[
             yield f"Not compared in {listed_at_most(of_runs, MOST_NAMES)}: {names}. {why}."
 
 
-def shared_measurements(trial: str, name: RunName, shared: Mapping[str, SharedScore], index: int) -> Measurements:
-    """Return the measurements of one run.
+def shared_measurements(
+    runs: Sequence[LoggedRun], names: Mapping[Path, RunName], shared: Mapping[str, SharedScore]
+) -> tuple[Measurements, ...]:
+    """Return the measurements of each run.
 
     Args:
-        trial: folder of the run.
-        name: its arm and seed.
-        shared: metric key to the scores of all runs.
-        index: index of the run in these scores.
+        runs: the runs.
+        names: folder to arm and seed.
+        shared: metric key to the scores of the runs, in the same order.
     """
-    return Measurements(
-        trial_id=trial,
-        arm=name.arm,
-        alpha=name.alpha,
-        seed=name.seed,
-        scores={key: one.scores[index] for key, one in shared.items()},
-        items={key: values for key, one in shared.items() if (values := one.items[index]) is not None},
-        held_out_by_epoch={},
+    return tuple(
+        Measurements(
+            trial_id=str(run.folder),
+            arm=names[run.folder].arm,
+            alpha=names[run.folder].alpha,
+            seed=names[run.folder].seed,
+            scores={key: one.scores[index] for key, one in shared.items()},
+            items={key: values for key, one in shared.items() if (values := one.items[index]) is not None},
+            held_out_by_epoch={},
+        )
+        for index, run in enumerate(runs)
     )
 
 
