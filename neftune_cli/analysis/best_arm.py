@@ -11,6 +11,7 @@ from neftune_cli.analysis.alignment import AlignedMetric, are_finite, cluster_in
 from neftune_cli.analysis.headline import MOST_NAMED_ARMS
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.results import DIFFERENT, BestArm, Comparison
+from neftune_cli.config.arms import spoken_name
 from neftune_cli.evidence.measurements import Floats
 from neftune_cli.formatting import capitalized, listed, percent
 from neftune_cli.metrics import METRICS, Metric
@@ -210,7 +211,7 @@ def stopping_bias(comparison: Comparison, arm: str) -> Iterator[str]:
     is_stopped = plan.has_planned_looks and one and one.verdict in DIFFERENT and one.looks_taken < len(plan.looks)
     if is_stopped and not comparison.departures:
         yield (
-            f"{capitalized(comparison.spoken(arm))} stopped at a planned look because its difference was large, so the "
+            f"{capitalized(spoken_name(arm))} stopped at a planned look because its difference was large, so the "
             "difference is too large on average. This does not affect the coverage of its interval."
         )
 

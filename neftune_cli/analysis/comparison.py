@@ -123,7 +123,6 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         items=_most_items(evidence.trials, primary),
         noise_tests={key: one.noise_test for key, one in assessed.items() if one.noise_test},
         plan=evidence.plan,
-        outlooks={},
         learning=check_learning(
             tested, baseline, base_scores, metrics, resolved.margins, primary=primary, setting=evidence.setting
         ),
@@ -141,16 +140,19 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         declared_seeds=evidence.declared_seeds,
         chosen_margin=chosen_margin,
     )
-    # further looks, and a new sweep, are tested at the default confidence level
-    if options.confidence != DEFAULT_OPTIONS.confidence or not _continues_with_seeds(comparison):
-        return comparison
-    return replace(comparison, outlooks=design.outlooks(metrics[primary], assessed[primary].arms))
+    return _with_outlooks(comparison, design)
 
 
-def _continues_with_seeds(comparison: Comparison) -> bool:
-    """Return whether the sweep continues with further seeds of the same arms."""
+def _with_outlooks(comparison: Comparison, design: Design) -> Comparison:
+    """Return the comparison with the chances of a decision, if the sweep continues with further seeds of its arms.
+
+    Further looks, and a new sweep, are tested at the default confidence level.
+    """
     how = continuation(comparison)
-    return how == "looks" or (how == "new sweep" and not comparison.arms_without_trials)
+    has_further_seeds = how == "looks" or (how == "new sweep" and not comparison.arms_without_trials)
+    if comparison.confidence != DEFAULT_OPTIONS.confidence or not has_further_seeds:
+        return comparison
+    return replace(comparison, outlooks=design.outlooks(comparison.metric, comparison.assessments(comparison.primary)))
 
 
 def _most_items(trials: Sequence[Measurements], key: str) -> int | None:

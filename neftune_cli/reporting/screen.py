@@ -13,6 +13,7 @@ from rich.text import Text
 from neftune_cli.analysis.decision import control_findings, decide, stopped_arm
 from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison
+from neftune_cli.config.arms import spoken_name
 from neftune_cli.formatting import capitalized, counted, listed, listed_at_most, percent
 from neftune_cli.metrics import Metric
 from neftune_cli.reporting.cells import STATE_VERDICTS, interval_kind, p_value_text, short_seeds_text
@@ -165,7 +166,7 @@ def _response_heading(table: ScreenTable) -> tuple[str, str]:
 def _roles(comparison: Comparison) -> Iterator[Fact]:
     by_role: dict[str, list[str]] = {}
     for arm, one in comparison.assessments(comparison.primary).items():
-        by_role.setdefault(one.role, []).append(comparison.spoken(arm))
+        by_role.setdefault(one.role, []).append(spoken_name(arm))
     parts = [f"{listed(arms)}: {_ROLES[role]}" for role, arms in by_role.items() if role in _ROLES]
     if parts:
         yield Fact("Arms", "; ".join(parts))
@@ -183,7 +184,7 @@ _ROLES = {
 def _unadjusted(comparison: Comparison) -> Iterator[Fact]:
     """Yield the arms with few seeds whose intervals stand in a column of adjusted ones."""
     few = [
-        comparison.spoken(arm)
+        spoken_name(arm)
         for arm, one in comparison.assessments(comparison.primary).items()
         if not one.paired.has_enough_seeds and math.isfinite(one.paired.ci_low)
     ]
@@ -199,8 +200,8 @@ def _shared_seeds(comparison: Comparison) -> Iterator[Fact]:
         one = arm.estimates.get(comparison.primary)
         if one and one.difference and len(one.difference.by_seed) < len(one.by_seed):
             numbers = len(one.difference.by_seed), len(one.by_seed)
-            arms_by_numbers.setdefault(numbers, []).append(comparison.spoken(arm.name))
-    baseline = comparison.spoken(comparison.baseline)
+            arms_by_numbers.setdefault(numbers, []).append(spoken_name(arm.name))
+    baseline = spoken_name(comparison.baseline)
     parts = [
         f"{listed_at_most(arms, MOST_LISTED)}: difference over the {counted(shared, 'seed')} shared with {baseline}, "
         f"mean over all {seeds}"
@@ -248,7 +249,7 @@ def _other_metrics(comparison: Comparison) -> Iterator[Fact]:
         return
     undecided = [item for item in assessed if item[2].verdict == "inconclusive"]
     metric, arm, one = min(undecided or assessed, key=lambda item: item[2].p_adjusted)
-    where = "" if one.p_adjusted >= 1 else f" ({metric.name_within}, {comparison.spoken(arm)})"
+    where = "" if one.p_adjusted >= 1 else f" ({metric.name_within}, {spoken_name(arm)})"
     smallest = (
         f"; smallest adj. p {p_value_text(one.p_adjusted, short=True)}{where}" if one.verdict == "inconclusive" else ""
     )
@@ -256,7 +257,7 @@ def _other_metrics(comparison: Comparison) -> Iterator[Fact]:
 
 
 def _changed(comparison: Comparison, key: str, verdict: str, changed: Sequence[tuple[Metric, str, Assessment]]) -> str:
-    arms = [comparison.spoken(arm) for metric, arm, one in changed if (metric.key, one.verdict) == (key, verdict)]
+    arms = [spoken_name(arm) for metric, arm, one in changed if (metric.key, one.verdict) == (key, verdict)]
     named = listed(arms) if len(arms) <= MOST_LISTED else f"{len(arms)} arms"
     return f"{comparison.metrics[key].name_within} {verdict} with {named}"
 
@@ -266,7 +267,7 @@ def _early_stopping(comparison: Comparison) -> Iterator[Fact]:
     if stopping is None or not comparison.treated:
         return
     baseline, last = stopping.arms[0], max(stopping.epochs)
-    spoken = comparison.spoken(comparison.baseline)
+    spoken = spoken_name(comparison.baseline)
     if baseline.best_epoch == last:
         # steps or a part of an epoch may end the training within the last epoch
         recipe = comparison.setting.recipe
@@ -284,7 +285,7 @@ def _early_stopping(comparison: Comparison) -> Iterator[Fact]:
             and after_last
             and stopped.best.verdict != after_last.verdict
         ):
-            changed.append(f"{comparison.spoken(arm)} {stopped.best.verdict}")
+            changed.append(f"{spoken_name(arm)} {stopped.best.verdict}")
     epoch = f"best epoch of {spoken}: {baseline.best_epoch:.1f} of {last}"
     if changed:
         yield Fact("Early stopping", f"verdicts that differ at best epochs: {'; '.join(changed)} ({epoch})")

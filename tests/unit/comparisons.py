@@ -82,7 +82,6 @@ def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str
         items=ITEMS,
         noise_tests={},
         plan=None,
-        outlooks={},
         learning=Learning(has_learned=None),
         best=None,
         early_stopping=None,
