@@ -4,7 +4,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 LIBRARY_SETTINGS: Mapping[str, str] = {
@@ -33,6 +33,16 @@ def typed_command(*more: str) -> tuple[str, ...]:
 def command_again(*more: str) -> str:
     """Return `typed_command` as one line for a shell."""
     return shlex.join(typed_command(*more))
+
+
+def arguments_of(command: Sequence[str]) -> tuple[str, ...]:
+    """Return the arguments of a command of `typed_command` without the program, so that the name of the command is first.
+
+    >>> arguments_of(["neftune", "sweep", "--seeds", "3"]), arguments_of(["python", "-m", "neftune_cli", "train"])
+    (('sweep', '--seeds', '3'), ('train',))
+    """
+    is_module = tuple(command[1:3]) == ("-m", "neftune_cli")
+    return tuple(command[3 if is_module else 1 :])
 
 
 def columns_variable() -> int | None:
