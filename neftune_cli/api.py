@@ -19,7 +19,7 @@ from neftune_cli.commands.run_plan import run_plan
 from neftune_cli.commands.sweep import sweep as sweep_command
 from neftune_cli.config.run_settings import sweep_settings
 from neftune_cli.config.values import parse_path
-from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
+from neftune_cli.errors import NeftuneError, Problem, Problems, UsageError, alternatives, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ class SweepResult:
 
     folder: Path
     trials_run: int
-    """Number of trials that this call has run."""
+    """Number of trials that this call has run to their end, the base model and failed ones included."""
     failed: Mapping[str, str]
     """Reasons of failed trials by label, for example "alpha=5, seed 0"."""
     is_complete: bool
@@ -52,7 +52,10 @@ class SweepResult:
         return compare(self, **options)
 
     def _repr_html_(self) -> str:
-        return self.compare()._repr_html_() if self.trials_run or self.is_complete else html.escape(repr(self))
+        try:
+            return self.compare()._repr_html_()
+        except NeftuneError:  # every training run may have failed, which this text says
+            return html.escape(repr(self))
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,10 @@ def compare(
     texts = {key: size.written() if isinstance(size, Margin) else size for key, size in (margins or {}).items()}
     parsed = parse_margins([f"{key}={text}" for key, text in texts.items()], measured_metrics(evidence))
     name = f"{baseline:.15g}" if isinstance(baseline, int | float) else baseline
-    return ComparisonResult(compare_all(evidence, ComparisonOptions(name, metric, confidence, parsed))[0])
+    compared, empty = compare_all(evidence, ComparisonOptions(name, metric, confidence, parsed))
+    for message in empty:
+        warnings.warn(message, stacklevel=2)
+    return ComparisonResult(compared)
 
 
 class ProgressBar:
@@ -258,7 +264,7 @@ def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_typed(name: str, value: Any) -> Any:
-    """Return a value as the command receives it, by the type of the option: a list, one of several names, or text.
+    """Return a value as the command receives it, by the type of the option: a list, a choice, a path or text.
 
     Raises:
         UsageError: a choice does not exist.
@@ -269,6 +275,8 @@ def _as_typed(name: str, value: Any) -> Any:
         return list(_pairs(value)) if isinstance(value, Mapping) else [value] if isinstance(value, str) else list(value)
     if isinstance(declared, type) and issubclass(declared, StrEnum):
         return _choice(name, declared, value)
+    if declared is Path:
+        return parse_path(value)
     return _as_text(name, value) if declared is str else value
 
 
