@@ -36,7 +36,7 @@ def command_again(*more: str) -> str:
 
 
 def arguments_of(command: Sequence[str]) -> tuple[str, ...]:
-    """Return the arguments of a command of `typed_command` without the program, so that the name of the command is first.
+    """Return the arguments of a command line of `typed_command`: the name of the command, and what follows it.
 
     >>> arguments_of(["neftune", "sweep", "--seeds", "3"]), arguments_of(["python", "-m", "neftune_cli", "train"])
     (('sweep', '--seeds', '3'), ('train',))

@@ -7,6 +7,7 @@ from neftune_cli.store.checkpoints import KEPT_CHECKPOINTS, Checkpoint
 from neftune_cli.store.files import check_writable, write_atomically, write_files
 from neftune_cli.store.sweeps import (
     EVAL_FILE,
+    LABEL_LENGTH,
     LOSS_FILE,
     REPORT_FILE,
     SUMMARY_FILE,
@@ -28,6 +29,7 @@ from neftune_cli.store.trials import (
 __all__ = [
     "EVAL_FILE",
     "KEPT_CHECKPOINTS",
+    "LABEL_LENGTH",
     "LOSS_FILE",
     "RECORD_FILE",
     "REPORT_FILE",

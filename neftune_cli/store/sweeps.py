@@ -43,6 +43,8 @@ from neftune_cli.store.trials import TrialFolder
 SWEEP_FILE, MANIFEST_FILE, METRIC_SCORES_FILE = "sweep.yaml", "manifest.json", "metric_scores.json"
 LOSS_FILE, EVAL_FILE, CURVES_FILE = "loss.csv", "eval.csv", "curves.csv"
 SUMMARY_FILE, REPORT_FILE = "summary.md", "report.html"
+LABEL_LENGTH = 80
+"""Number of characters of the name of an arm in the names of its folders."""
 JOBS_FOLDER, _JOB_LIST = "jobs", "jobs.json"
 
 
@@ -280,9 +282,13 @@ _SUBSET = "eval_examples"
 """The column that `curves.csv` has only if a trial measured a part of the examples."""
 
 
-def folder_label(arm: str, seed: int | None) -> str:
-    """Return the name of a trial folder without the id, for example `alpha=5,seed=0`."""
-    return _slug(arm) if seed is None else f"{_slug(arm)},seed={seed}"
+def folder_label(arm: str, seed: int | None = None) -> str:
+    """Return the name of a trial folder without the id, for example `alpha=5,seed=0`.
+
+    It is also the key of the trial in its sweep: a plan refuses arms whose folders would have equal names.
+    """
+    name = re.sub(r"[^\w=,.+-]+", "_", arm)[:LABEL_LENGTH]
+    return name if seed is None else f"{name},seed={seed}"
 
 
 def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
@@ -342,7 +348,3 @@ def _row(record: TrialRecord, table: str) -> dict[str, Any]:
 
 def _key(record: TrialRecord) -> dict[str, Any]:
     return {"arm": record.arm, "alpha": record.alpha, "seed": record.seed}
-
-
-def _slug(arm: str) -> str:
-    return re.sub(r"[^\w=,.+-]+", "_", arm)[:80]
