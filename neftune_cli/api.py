@@ -13,13 +13,13 @@ from types import NoneType, TracebackType, UnionType
 from typing import TYPE_CHECKING, Any, Self, get_args, get_origin, get_type_hints
 
 from neftune_cli.commands.output import say_nothing
-from neftune_cli.commands.request import SweepRequest, prepared_sweep, raise_any_with_spec_problems
+from neftune_cli.commands.request import checked_request, prepared_sweep
 from neftune_cli.commands.routing import Destination, options_of, values_for
 from neftune_cli.commands.run_plan import run_plan
 from neftune_cli.commands.sweep import sweep as sweep_command
-from neftune_cli.config.run_settings import sweep_settings
 from neftune_cli.config.values import parse_path
-from neftune_cli.errors import NeftuneError, Problem, Problems, UsageError, alternatives, did_you_mean
+from neftune_cli.errors import NeftuneError, Problem, UsageError, alternatives, did_you_mean
+from neftune_cli.store import RESULTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,12 +145,9 @@ def sweep(
 
     """
     arguments = _arguments(options)
-    fields = values_for(Destination.SPEC, sweep_command, arguments)
-    problems, file = Problems(), None if experiment is None else parse_path(experiment)
-    run_settings = problems.attempt(lambda: sweep_settings(values_for(Destination.RUN, sweep_command, arguments)))
-    raise_any_with_spec_problems(problems, file, fields, pause_at)
-    assert run_settings is not None
-    request = SweepRequest(file, fields, None if output is None else parse_path(output), run_settings, pause_at)
+    fields, run = (values_for(one, sweep_command, arguments) for one in (Destination.SPEC, Destination.RUN))
+    file, folder = (None if path is None else parse_path(path) for path in (experiment, output))
+    request = checked_request(fields, run, file=file, output=folder, pause_at=pause_at)
     with prepared_sweep(request, quiet=True) as prepared:
         from neftune_cli.sweeps.progress import NullObserver
 
@@ -190,7 +187,7 @@ def compare(
     from neftune_cli.metrics import Margin
 
     check_confidence(confidence)
-    paths = [one.folder if isinstance(one, SweepResult) else parse_path(one) for one in results] or [Path("results")]
+    paths = [one.folder if isinstance(one, SweepResult) else parse_path(one) for one in results] or [RESULTS]
     evidence = gather(paths, metric=metric, say=lambda note: warnings.warn(note, stacklevel=4))
     texts = {key: size.written() if isinstance(size, Margin) else size for key, size in (margins or {}).items()}
     parsed = parse_margins([f"{key}={text}" for key, text in texts.items()], measured_metrics(evidence))
