@@ -60,7 +60,10 @@ class SweepResult:
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """Comparisons of finished trials: one for each set of comparable trials."""
+    """Comparisons of finished trials: one for each set of comparable trials.
+
+    `verdicts` and `plots` are those of the first one. `ComparisonResult(result.compared[1:])` has those of the second.
+    """
 
     compared: "Sequence[ComparedEvidence]"
 

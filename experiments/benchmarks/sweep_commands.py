@@ -43,15 +43,17 @@ class MeasurementError(Exception):
     """A command of a measurement failed."""
 
 
-def price(fields: Fields, repetitions: int) -> Figures:
+def sweep_beside_trl(fields: Fields, repetitions: int) -> Figures:
     """Time a sweep of four alphas, with its evaluations, and one `trl sft`, in alternating order."""
     with TemporaryDirectory(prefix="neftune-bench-") as folder:
         inputs = Path(folder, "inputs")
         in_new_process(write_trl_inputs, fields, inputs)
-        return repeated(lambda number: _price(fields, inputs, Path(folder, str(number)), number), repetitions)
+        return repeated(
+            lambda number: _sweep_beside_trl(fields, inputs, Path(folder, str(number)), number), repetitions
+        )
 
 
-def _price(fields: Fields, inputs: Path, work: Path, number: int) -> dict[str, float]:
+def _sweep_beside_trl(fields: Fields, inputs: Path, work: Path, number: int) -> dict[str, float]:
     sweep = work / "sweep"
     commands = [
         ("sweep_seconds", sweep_command(fields, sweep, "--alphas", ALPHAS, "--seeds", "1", "--workers", "auto")),

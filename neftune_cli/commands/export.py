@@ -67,7 +67,7 @@ def _runs(sweep: "SweepFolder", to: ExportTarget, target: Path) -> str:
     from neftune_cli.trackers import make_tracker
     from neftune_cli.trackers.runs import tracked_runs
 
-    tracker = make_tracker(to.value, target)
+    tracker = make_tracker(to.value, target, "--to")
     tracker.prepare(sweep.name)
     new = [tracker.write(sweep.name, run) for run in tracked_runs(sweep)]
     return f"{sum(new)} runs written, {len(new) - sum(new)} written before"

@@ -168,7 +168,7 @@ class SweepFolder:
         sys.audit("neftune.manifest-written", str(self.path))
 
     def trial(self, trial_id: str, arm: str, seed: int | None) -> TrialFolder:
-        """Return the folder of a trial. An existing folder with the same id is used, even if its arm was renamed."""
+        """Return the folder of a trial: the existing one with this id, or else a path with the name of the arm."""
         existing = min((self.path / "trials").glob(f"*-{trial_id}"), default=None)
         new = self.path / "trials" / f"{folder_label(arm, seed)}-{trial_id}"
         return TrialFolder(existing or new, self._monitor)
