@@ -1,4 +1,4 @@
-"""The process of the program: its command line for messages that repeat it, its line width, and its environment."""
+"""The process of the program: its command line in messages that repeat it, its line width, cache and environment."""
 
 import os
 import shlex
@@ -49,6 +49,11 @@ def columns_variable() -> int | None:
     """Return the line width that the variable COLUMNS sets, None if it sets none."""
     columns = os.environ.get("COLUMNS", "")
     return int(columns) or None if columns.isdigit() else None
+
+
+def user_cache() -> Path:
+    """Return the folder of this program in the user's cache (XDG base directory specification)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neftune"
 
 
 def with_this_package(environment: Mapping[str, str]) -> dict[str, str]:
