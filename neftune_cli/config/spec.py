@@ -59,7 +59,7 @@ class InputSpec(Spec):
     raw: bool = False
     """Whether prompt and completion are trained as they are, without a chat template."""
     loss: LearnedTurns = "last"
-    """Turns with loss: the last assistant turn, or all assistant turns."""
+    """Turns that the loss is computed on: the last assistant turn, or all of them."""
     allow_special_tokens: bool = False
     """Whether special tokens in the text of a turn become special tokens."""
     skip_bad_rows: bool = False
