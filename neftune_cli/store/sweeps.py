@@ -140,8 +140,11 @@ class SweepFolder:
         if seeds not in manifest.looks:
             self.write_manifest(manifest.model_copy(update={"looks": (*manifest.looks, seeds)}))
 
-    def settle(self, looks: Sequence[int], failed: Collection[str]) -> None:
-        """Note in the manifest the failed trials that planned looks were tested without, of looks that have no note."""
+    def note_excluded_trials(self, looks: Sequence[int], failed: Collection[str]) -> None:
+        """Note in the manifest, for each of these looks that has no note, the failed trials that it was tested without.
+
+        These are the excluded trials: they are not retried. The key in the file is `settled`.
+        """
         manifest = self.manifest()
         new = {seeds: tuple(sorted(failed)) for seeds in looks if seeds not in manifest.settled}
         if new:

@@ -36,7 +36,7 @@ class Plan:
     """The facts about the requested sweep."""
     notes: tuple[str, ...] = ()
     """Notes for the user: those of the inspection, then notes on the folder, the seeds and the baseline."""
-    not_again: frozenset[str] = frozenset()
+    not_run_again: frozenset[str] = frozenset()
     """Ids of trials that are not run again: those of earlier looks, and failed ones that a look was tested without."""
 
     @property
@@ -104,7 +104,7 @@ def at_look(plan: Plan, seeds: int, arms: Collection[str], before: Plan | None =
         for trial in plan.trials
         if trial.id in looked_at or trial.is_base or (trial.arm in used and trial.seed in first)
     ]
-    return replace(plan, trials=tuple(trials), not_again=plan.not_again | looked_at)
+    return replace(plan, trials=tuple(trials), not_run_again=plan.not_run_again | looked_at)
 
 
 def steps_of(trial: Trial, examples: int) -> int:
@@ -123,7 +123,7 @@ def missing_trials(plan: Plan, folder: SweepFolder, *, retry_failed: bool = Fals
 
     Trials of earlier looks are not run again.
     """
-    new = [trial for trial in plan.trials if trial.id not in plan.not_again]
+    new = [trial for trial in plan.trials if trial.id not in plan.not_run_again]
     without = [trial for trial in new if trial_folder(folder, trial).record() is None]
     return [trial for trial in without if retry_failed or trial_folder(folder, trial).failure_reason() is None]
 
