@@ -83,7 +83,8 @@ def _responses(sweep: "SweepFolder", _: ExportTarget, target: Path) -> str:
         NothingToCompareError: no trial has finished with responses.
         OSError: a file cannot be written.
     """
-    from neftune_cli.evidence.added_metrics import generator_name, held_out_responses
+    from neftune_cli.config.arms import trial_key
+    from neftune_cli.evidence.added_metrics import held_out_responses
 
     folder, finished, written, references = target / sweep.name, sweep.finished(), 0, dict[str, str]()
     labels = Counter(trial.folder_label for trial, _ in finished)
@@ -95,7 +96,7 @@ def _responses(sweep: "SweepFolder", _: ExportTarget, target: Path) -> str:
         if responses:
             # two arms of a sweep of an earlier version may share a label
             name = trial.folder_label if labels[trial.folder_label] == 1 else trial.path.name
-            _write_outputs(folder / f"{name}.json", responses, generator_name(record.arm, record.seed))
+            _write_outputs(folder / f"{name}.json", responses, trial_key(record.arm, record.seed))
             written += 1
     if not written:
         raise NothingToCompareError(f"{sweep.path} has no finished trial with responses. Wait for its first trial.")

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from neftune_cli.config.arms import trial_key
 from neftune_cli.config.experiment_file import read_experiment
 from neftune_cli.config.field_problems import Origin, independent
 from neftune_cli.config.resolve import dump_spec, load_spec, written_version
@@ -288,12 +289,11 @@ _SUBSET = "eval_examples"
 
 
 def folder_label(arm: str, seed: int | None = None) -> str:
-    """Return the name of a trial folder without the id, for example `alpha=5,seed=0`.
+    """Return the name of a trial folder without the id, for example `weight_decay,seed=0` of the arm `weight decay`.
 
-    It is also the key of the trial in its sweep: a plan refuses arms whose folders would have equal names.
+    It identifies the trial in its sweep, because a plan refuses arms whose folders would have equal names.
     """
-    name = re.sub(r"[^\w=,.+-]+", "_", arm)[:LABEL_LENGTH]
-    return name if seed is None else f"{name},seed={seed}"
+    return trial_key(re.sub(r"[^\w=,.+-]+", "_", arm)[:LABEL_LENGTH], seed)
 
 
 def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
