@@ -27,14 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.benchmarks.in_process import equal_work, noise_cost, phases
-from experiments.benchmarks.sweep_commands import (
-    Fields,
-    Figures,
-    MeasurementError,
-    neighbour_cost,
-    sweep_beside_trl,
-    trial_cost,
-)
+from experiments.benchmarks.measurement import Fields, Figures, MeasurementError
+from experiments.benchmarks.sweep_commands import neighbour_cost, sweep_beside_trl, trial_cost
 from neftune_cli.models.sources import SMOLLM2_PACKAGE
 from neftune_cli.store import write_atomically
 

@@ -14,7 +14,8 @@ from trl.trainer.sft_config import SFTConfig
 from experiments.benchmarks import __main__ as benchmark
 from experiments.benchmarks.__main__ import Measurement, plan, read, run, spread, summary, table
 from experiments.benchmarks.in_process import PhaseTimer
-from experiments.benchmarks.sweep_commands import Figures, MeasurementError, repeated, seconds_of, trl_command
+from experiments.benchmarks.measurement import Figures, MeasurementError, repeated
+from experiments.benchmarks.sweep_commands import seconds_of, trl_command
 
 
 def ticks(*seconds: float) -> Callable[[], float]:
