@@ -12,7 +12,7 @@ from neftune_cli.errors import NothingToCompareError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Setting
 from neftune_cli.metrics import METRICS
 from neftune_cli.reporting.next_step import next_step
-from tests.unit.measured_trials import arm, joined
+from tests.measured_trials import arm, joined
 
 Trial = tuple[str, int]
 BASELINE, TREATED = "alpha=0", ("alpha=5", "alpha=10")

@@ -21,7 +21,7 @@ from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measuremen
 from neftune_cli.metrics import METRICS
 from neftune_cli.reporting.next_step import next_step
 from neftune_cli.reporting.sections import best_arm_sentences
-from tests.unit.measured_trials import arm, joined
+from tests.measured_trials import arm, joined
 
 LOOKS = AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), looks_taken=2)
 ONE_SWEEP = Evidence("s", Setting("m", "d", {}, {}), (), METRICS, ("results/s",), specs=("seeds: [0, 1, 2]",))
