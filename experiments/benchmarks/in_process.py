@@ -9,17 +9,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from unittest.mock import patch
 
-from experiments.benchmarks.sweep_commands import (
-    NOISE_ALPHA,
-    Fields,
-    Figures,
-    MeasurementError,
-    in_new_process,
-    repeated,
-    sweep_command,
-    trial_of,
-    trl_fields,
-)
+from experiments.benchmarks.measurement import Fields, Figures, MeasurementError, in_new_process, repeated, trial_of
+from experiments.benchmarks.sweep_commands import NOISE_ALPHA, sweep_command, trl_fields
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.store import SweepFolder
 

@@ -9,6 +9,7 @@ import typer
 
 from neftune_cli.commands import data_options, options, run_options
 from neftune_cli.config import choices
+from neftune_cli.config.noises import DEFAULT_NOISE
 
 if TYPE_CHECKING:
     from neftune_cli.geometry.projection.visualization import Visualization
@@ -27,7 +28,9 @@ def visualize(
     alpha: Annotated[float, _noise(min=0, metavar="A", help="Noise size; 0 is no noise.")] = 5.0,
     noise: options.NoiseName = None,
     length: Annotated[int | None, _noise(min=1, max=1_000_000, metavar="L", help=_LENGTH)] = None,
-    seed: Annotated[int, _noise(min=0, max=2**32 - 1, metavar="N", help="Seed of the noise and the map.")] = 0,
+    seed: Annotated[
+        int, _noise(min=0, max=choices.LARGEST_SEED, metavar="N", help="Seed of the noise and the map.")
+    ] = 0,
     projection: Annotated[
         choices.ProjectionMethod, _map(help="Projection to two dimensions; umap needs umap-learn.")
     ] = "tsne",
@@ -53,7 +56,7 @@ def visualize(
         columns=columns,
         length=length,
         alpha=alpha,
-        noise=noise or "uniform",
+        noise=noise or DEFAULT_NOISE,
         projection=projection,
         points=points,
         perplexity=perplexity,

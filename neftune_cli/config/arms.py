@@ -102,6 +102,15 @@ def trial_label(arm: str, seed: int | None) -> str:
     return arm if seed is None else f"{arm}, seed {seed}"
 
 
+def trial_key(arm: str, seed: int | None) -> str:
+    """Return the name of a trial for programs: its arm, and its seed unless it has none.
+
+    >>> trial_key("alpha=5", 0), trial_key("base", None)
+    ('alpha=5,seed=0', 'base')
+    """
+    return arm if seed is None else f"{arm},seed={seed}"
+
+
 def fields_in(values: Mapping[str, Any], name: str, prefix: str = "") -> dict[str, Any]:
     """Return a section of an experiment or of an arm; a missing section is empty.
 

@@ -1,4 +1,4 @@
-"""Types of fields with a fixed set of values, the names of data layouts, and the label of tokens without loss.
+"""Types of fields with a fixed set of values, the names of data layouts, and fixed numbers.
 
 This module imports neither pydantic nor an implementation, so that `--help` can list the values at once.
 """
@@ -14,6 +14,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 DecodingName = Literal["preallocated", "transformers"]
 ProjectionMethod = Literal["tsne", "pca", "umap"]
 
+LARGEST_SEED = 2**32 - 1
+"""The largest seed of numpy's generators."""
 IGNORED_LABEL = -100
 """Label of a token that the loss ignores: the convention of torch's cross entropy and of all trainers."""
 

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from neftune_cli.config.choices import DecodingName, LearnedTurns, NoiseScale, NoiseTarget, Precision
-from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
+from neftune_cli.config.choices import LARGEST_SEED, DecodingName, LearnedTurns, NoiseScale, NoiseTarget, Precision
+from neftune_cli.config.noises import DEFAULT_NOISE, DISTRIBUTIONS, SCHEDULES
 from neftune_cli.config.values import LARGEST_ALPHA, MOST_SEEDS, are_increasing, repeated
 
 DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seed = Annotated[int, Field(ge=0, lt=LARGEST_SEED + 1)]
 
 BUNDLED_MODEL = "tiny"
 """Name of the model that the package contains."""
@@ -218,7 +218,7 @@ class ResolvedEvaluation(Spec):
 class NoiseDetails(Spec):
     """Noise other than its size: distribution, length in the scale, schedule and target tokens."""
 
-    noise: DistributionName = "uniform"
+    noise: DistributionName = DEFAULT_NOISE
     """Noise distribution."""
     noise_scale: NoiseScale = "paper"
     """Length in the noise formula: tokens of the example (`paper`) or padded length (`hf`)."""

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from numbers import Real
 from os import PathLike
@@ -288,3 +288,15 @@ def parse_columns(text: str) -> dict[str, str]:
 
 
 _COLUMNS_FIX = "Use meaning=column, for example --columns prompt=question,completion=answer."
+
+PARSERS: Mapping[str, Callable[[Any], Any]] = {
+    "alphas": parse_alphas,
+    "snr": parse_snr,
+    "noises": parse_noises,
+    "seeds": parse_seeds,
+    "looks": parse_looks,
+    "columns": parse_columns,
+    "train.sft": parse_settings,
+    "evaluation.lm_eval": parse_tasks,
+}
+"""Parsers of option values by the field of the option. Other values are used as they are given."""

@@ -11,7 +11,7 @@ from neftune_cli.data.encoding import Text, file_text
 from neftune_cli.data.rows import Located, Rows, RowValues, check_names, sift, sizes_in_words, under_names
 from neftune_cli.data.split_names import UNNAMED
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.store.files import csv_cells_of_any_size
+from neftune_cli.file_formats import csv_cells_of_any_size
 
 CSV_DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
 """Suffixes of files whose first line has the column names, each with its delimiters in order of preference."""

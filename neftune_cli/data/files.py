@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from neftune_cli import zstandard
 from neftune_cli.data.arrow import PARQUET_MAGIC, read_arrow, read_parquet
 from neftune_cli.data.csv_files import CSV_DELIMITERS, read_csv
 from neftune_cli.data.json_files import read_json, read_json_lines
 from neftune_cli.data.rows import Rows
 from neftune_cli.errors import Problem, UsageError
+from neftune_cli.file_formats import zstandard_content
 
 ADD_EXAMPLES = "Add examples to it."
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -41,7 +41,7 @@ class Compression:
 
 COMPRESSIONS = {
     ".gz": Compression("gzip", b"\x1f\x8b", gzip.decompress),
-    ".zst": Compression("zstandard", b"\x28\xb5\x2f\xfd", zstandard.decompressed),
+    ".zst": Compression("zstandard", b"\x28\xb5\x2f\xfd", zstandard_content),
 }
 """Compressions by the suffix of a file."""
 

@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from neftune_cli.config.process import user_cache
 from neftune_cli.errors import Problem, UsageError, first_line
 from neftune_cli.models.adapters import merged
 from neftune_cli.models.files import CONFIG, and_more
@@ -30,7 +31,6 @@ from neftune_cli.models.gguf import converted, quiet_transformers
 from neftune_cli.models.quantization import is_quantized, loading_options, prepared_for_training
 from neftune_cli.models.sources import ModelSource
 from neftune_cli.models.tokenizer import prepare_tokenizer
-from neftune_cli.store.files import default_cache
 
 DECODER_FIX = "Use a decoder model, such as SmolLM2, Qwen, Llama or GPT-2."
 CAUSAL_TOLERANCE = 1e-4
@@ -65,7 +65,7 @@ def load_model(source: ModelSource, *, load_in_4bit: bool = False, cache: Path |
         UsageError: the files are damaged, they are not a causal language model that transformers supports, or an
             adapter does not fit its base model.
     """
-    cache = cache or default_cache()
+    cache = cache or user_cache()
     with quiet_transformers():
         model, notes = _load_weights(source, cache, load_in_4bit=load_in_4bit)
         tokenizer = _load_tokenizer(_model_files(source.of_tokenizer, cache))

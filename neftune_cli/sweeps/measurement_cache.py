@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from neftune_cli.config.identity import IDENTIFYING_INPUT_FIELDS, METHOD_VERSION, canonical_json
+from neftune_cli.config.process import user_cache
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import UsageError
 from neftune_cli.formatting import utc_now
-from neftune_cli.store.files import default_cache, pretty_json, write_atomically
+from neftune_cli.store.files import pretty_json, write_atomically
 from neftune_cli.sweeps.executors.messages import from_json, to_json
 from neftune_cli.sweeps.inspection import Inspection, LoadedSizes, data_facts, model_facts
 from neftune_cli.sweeps.plan import Plan
@@ -90,7 +91,7 @@ def remember(value: object, key: Key) -> None:
 
 def _path(kind: type, key: Key) -> Path:
     name = hashlib.sha256(canonical_json(key).encode()).hexdigest()[:16]
-    return default_cache() / FOLDER / f"{kind.__name__}-{name}.json"
+    return user_cache() / FOLDER / f"{kind.__name__}-{name}.json"
 
 
 def _digest(content: Mapping[str, Any]) -> str:

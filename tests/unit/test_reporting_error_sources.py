@@ -19,7 +19,7 @@ from neftune_cli.reporting.error_sources import error_source_sentences
 from neftune_cli.reporting.footnotes import footnotes
 from neftune_cli.reporting.markdown import summary_markdown
 from neftune_cli.reporting.sections import best_arm_sentences
-from tests.unit.measured_trials import arm, joined, with_items
+from tests.measured_trials import arm, joined, with_items
 
 DIFFERENCES = {5.0: (-0.10, -0.12, -0.17), 10.0: (-0.05, 0.10, 0.04)}
 

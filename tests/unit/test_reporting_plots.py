@@ -28,7 +28,7 @@ from neftune_cli.reporting.plots.learning_curves import learning_curves
 from neftune_cli.reporting.plots.metric_by_alpha import metric_by_alpha
 from neftune_cli.reporting.plots.paired_differences import paired_differences
 from neftune_cli.reporting.plots.styles import MOST_ARMS, arm_styles, drawn_arms, styles_in_order
-from tests.unit.comparisons import assessment, comparison, estimate, hand_made, summary
+from tests.comparisons import assessment, comparison, estimate, hand_made, summary
 
 NAMES = ["loss-by-alpha", "paired-differences", "learning-curves", "loss-histograms", "answer-lengths"]
 MOST_BYTES = 150_000

@@ -16,7 +16,7 @@ from neftune_cli.metrics import METRICS
 from neftune_cli.reporting.documents import OutputFormat, document, to_text
 from neftune_cli.reporting.terminal import print_comparisons
 from neftune_cli.reporting.terminal_tables import print_claims, print_details
-from tests.unit.comparisons import (
+from tests.comparisons import (
     assessment,
     best_arm,
     claims,

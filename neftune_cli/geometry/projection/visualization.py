@@ -6,6 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from neftune_cli.config.choices import ProjectionMethod
+from neftune_cli.config.noises import DEFAULT_NOISE
 from neftune_cli.config.resolve import default_recipe
 from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
 from neftune_cli.data.examples import InstructionData
@@ -46,7 +47,7 @@ class VisualizationOptions:
     length: int | None = None
     """Length of the example, in tokens; None is the median length of the training examples."""
     alpha: float = 5.0
-    noise: str = "uniform"
+    noise: str = DEFAULT_NOISE
     projection: ProjectionMethod = "tsne"
     points: int = 40
     """Largest number of tokens per group."""

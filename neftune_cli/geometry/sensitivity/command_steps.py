@@ -4,6 +4,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from neftune_cli.config.noises import DEFAULT_NOISE
 from neftune_cli.config.resolve import default_recipe
 from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
 from neftune_cli.config.values import parse_alphas
@@ -38,7 +39,7 @@ class SensitivityOptions:
     max_length: int | None = None
     """Tokens after which an example is truncated; None is the recipe's."""
     alphas: str = MEASURED_ALPHAS
-    noise: str = "uniform"
+    noise: str = DEFAULT_NOISE
     seed: int = 0
 
 
