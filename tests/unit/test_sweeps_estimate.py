@@ -19,7 +19,6 @@ from neftune_cli.sweeps.cost_table import CostedPlan, costed_plan, states_of, to
 from neftune_cli.sweeps.estimate import (
     combined_estimate,
     machine_cost,
-    makespan,
     measured_cost,
     recipes_to_calibrate,
 )
@@ -96,13 +95,6 @@ def add_checkpoint(folder: SweepFolder, trial: Trial, *, seconds: float) -> None
     checkpoints = trial_folder(folder, trial).checkpoints
     with checkpoints.new(20, seconds, {}, lambda: None) as files:
         (files / "weights").write_bytes(b"w")
-
-
-def test_the_next_trial_goes_to_the_first_free_worker() -> None:
-    assert makespan([5.0, 3.0, 2.0, 4.0], 2) == 9.0  # 5 + 4 on the first, 3 + 2 on the second
-    assert makespan([5.0, 3.0, 2.0, 4.0], 1) == 14.0
-    assert makespan([5.0, 3.0], 8) == 5.0
-    assert makespan([], 2) == 0.0
 
 
 def test_calibrations_of_several_workers_are_averaged(tmp_path: Path) -> None:
