@@ -47,6 +47,9 @@ _RESERVED = frozenset(
 )
 """SFTConfig fields that keep the value of neftune or of TRL: the measurements or the pairing of arms depend on it."""
 
+_LEAST = {"gradient_accumulation_steps": 1}
+"""Smallest values of SFTConfig fields that SFTConfig does not check."""
+
 
 def check_recipe(train: TrainSpec) -> None:
     """Check the SFTConfig fields of a recipe: that they exist, may be set, and have valid values.
@@ -110,7 +113,10 @@ def _expected_instead(field: Field[Any], value: Any) -> str | None:
     if isinstance(field.default, bool):
         return None if isinstance(value, bool) else "true or false"
     if isinstance(field.default, int | float):
-        return _expected_number(_number_types(field), _with_exact_type(field, value))
+        number = _with_exact_type(field, value)
+        if expected := _expected_number(_number_types(field), number):
+            return expected
+        return f"{least} or larger" if number < (least := _LEAST.get(field.name, -math.inf)) else None
     return None if isinstance(value, str | bool | int | float | list | dict | None) else "a number or a string"
 
 
