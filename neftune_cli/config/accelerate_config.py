@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from neftune_cli.config.experiment_file import RepeatedKeyError, UniqueKeyLoader
 from neftune_cli.config.run_settings import ACCELERATE_CONFIG, Sharding
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import Problem, UsageError, did_you_mean
@@ -58,8 +59,10 @@ def sharding_problems(spec: SweepSpec, sharding: Sharding, hardware: str) -> Ite
 
 def _mapping(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        values = yaml.load(path.read_text("utf-8"), Loader=UniqueKeyLoader)
+    except RepeatedKeyError as error:
+        raise UsageError(Problem(f"{ACCELERATE_CONFIG} {path}: {error}.", "Remove one of the two.")) from None
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that does not exist
         reason = error.strerror if isinstance(error, OSError) else "it is not YAML"
         raise UsageError(Problem(f"{ACCELERATE_CONFIG} {path} cannot be read: {reason}.", _CREATE)) from error
     if not isinstance(values, dict):
@@ -89,7 +92,8 @@ def _problems(where: str, values: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _fsdp_problems(where: str, values: Any) -> Iterator[Problem]:
     if not isinstance(values, dict):
-        yield Problem(f"{where} fsdp_config is missing.", _CREATE)
+        found = "is missing" if values is None else f"must be a mapping of fields, not {values}"
+        yield Problem(f"{where} fsdp_config {found}.", _CREATE)
     elif (version := values.get(f"{_PREFIX}version", 1)) != 2:
         fix = "Convert it with `accelerate to-fsdp2 --config_file FILE --output_file NEW`."
         yield Problem(f"{where} {_PREFIX}version is {version}; it must be 2.", fix)

@@ -45,15 +45,13 @@ def read_experiment(path: Path | None) -> ExperimentFile:
     if path is None:
         return ExperimentFile()
     try:
-        loader = _UniqueKeyLoader(path.read_text(encoding="utf-8"))
+        loader = UniqueKeyLoader(path.read_text(encoding="utf-8"))
         root = loader.get_single_node()
         values = loader.construct_document(root) if root else None
     except OSError as error:
         raise UsageError(Problem(f"Cannot read {path}: {error.strerror}.", "Use an existing YAML file.")) from None
-    except _RepeatedKeyError as error:
-        key, first, second = error.args
-        where = f"twice on line {first}" if first == second else f"on line {first} and on line {second}"
-        raise UsageError(Problem(f"{path}: the field {key!r} appears {where}.", "Remove one of the two.")) from None
+    except RepeatedKeyError as error:
+        raise UsageError(Problem(f"{path}: the field {error}.", "Remove one of the two.")) from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that does not exist
         where = f", line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
         what = f"{path}{where}: the file is not valid YAML: {parser_reason(error)}."
@@ -80,13 +78,14 @@ def _line(node: yaml.Node | None, location: tuple[str | int, ...]) -> int | None
     return line
 
 
-class _UniqueKeyLoader(NumberLoader):
+class UniqueKeyLoader(NumberLoader):
     """Safe loader that refuses a mapping with a repeated key, where PyYAML would keep the last value.
 
     The check precedes the expansion of merge keys (`<<`), so that a mapping can override the fields of its anchor.
     """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Return the node of a mapping; raises a RepeatedKeyError if it has a key twice."""
         node = super().compose_mapping_node(anchor)
         lines: dict[str, int] = {}
         for key, _ in node.value:
@@ -94,10 +93,16 @@ class _UniqueKeyLoader(NumberLoader):
                 continue
             line = key.start_mark.line + 1
             if key.value in lines:
-                raise _RepeatedKeyError(key.value, lines[key.value], line)
+                raise RepeatedKeyError(key.value, lines[key.value], line)
             lines[key.value] = line
         return node
 
 
-class _RepeatedKeyError(Exception):
+class RepeatedKeyError(Exception):
     """A mapping has a key twice. The arguments are the key and its two lines, counted from 1."""
+
+    def __str__(self) -> str:
+        """Return the key and its lines, for example "'seeds' appears on line 3 and on line 7"."""
+        key, first, second = self.args
+        where = f"twice on line {first}" if first == second else f"on line {first} and on line {second}"
+        return f"{key!r} appears {where}"
