@@ -59,7 +59,7 @@ def attach_noise(
             torch.distributed's by default. Processes that share one batch (tensor parallel) need the same rank.
 
     Raises:
-        UsageError: alpha is negative or not finite; `noise`, `noise_scale` or `target` is unknown; the model has no
+        UsageError: alpha is not a number from 0 to 1e6; `noise`, `noise_scale` or `target` is unknown; the model has no
             input embeddings; or the model already has noise. In a forward: the lengths are unknown, the target needs
             labels, or the embeddings were not called through this model.
 
@@ -133,7 +133,7 @@ class AttachedNoise:
 
     @property
     def alpha(self) -> float:
-        """The noise size alpha; set it between steps. Raises a UsageError if it is negative or not finite."""
+        """The noise size alpha; set it between steps. Raises a UsageError if it is not a number from 0 to 1e6."""
         return self._alpha
 
     @alpha.setter

@@ -56,7 +56,7 @@ def token_half_widths(
     Source: section 2 of arXiv 2310.05914, with the length and the mask as in the authors' train.py.
 
     Raises:
-        UsageError: alpha is negative or not finite, the shapes disagree, or nothing delimits the examples.
+        UsageError: alpha is not a number from 0 to 1e6, the shapes disagree, or nothing delimits the examples.
 
     """
     check_alpha(alpha)
