@@ -108,7 +108,7 @@ class TrainSpec(Spec):
 
     @property
     def examples_per_step(self) -> int:
-        """Return the examples of one optimizer step on one device: batch size times gradient accumulation."""
+        """Return the number of examples of one optimizer step, in all processes together."""
         return self.batch_size * self.gradient_accumulation
 
     def steps(self, steps_per_epoch: int) -> int:
@@ -120,7 +120,7 @@ class TrainSpec(Spec):
     def _gather_sft_fields(cls, values: dict[str, Any]) -> dict[str, Any]:
         own = {name: value for name, value in values.items() if name in cls.model_fields}
         others = {name: value for name, value in values.items() if name not in cls.model_fields}
-        sft = own.get("sft") or {}
+        sft = {} if own.get("sft") is None else own["sft"]
         if not isinstance(sft, dict):
             raise PydanticCustomError("sft_type", "train.sft must be a mapping of fields")
         return {**own, "sft": {**sft, **others}}
