@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from neftune_cli.config.identity import IDENTIFYING_INPUT_FIELDS, METHOD_VERSION, canonical_json
-from neftune_cli.config.spec import SweepSpec, TrialSpec
+from neftune_cli.config.identity import METHOD_VERSION, canonical_json
+from neftune_cli.config.spec import Affects, SweepSpec, TrialSpec
 from neftune_cli.errors import UsageError
 from neftune_cli.formatting import utc_now
 from neftune_cli.store.files import default_cache, pretty_json, write_atomically
@@ -165,13 +165,13 @@ def recipes_key(plan: Plan, trials: Iterable[TrialSpec]) -> dict[str, Any]:
     """Return everything that the sizes of model and data of some trials depend on."""
     trials = list(trials)
     evaluation = trials[0].evaluation.model_dump(exclude={"curve_examples", "lm_eval"})
-    tokenization = {name: getattr(trials[0], name) for name in IDENTIFYING_INPUT_FIELDS if name != "template_time"}
+    inputs = trials[0].inputs_with(Affects.IDENTITY)
     return {
         "machine": machine_key(),
         "method": METHOD_VERSION,
         "model": plan.model.fingerprint,
         "data": plan.data.fingerprint,
-        "tokenization": tokenization,
+        "tokenization": {name: value for name, value in inputs.items() if name != "template_time"},
         "evaluation": evaluation,
         "recipes": sorted({recipe_key(trial.train) for trial in trials}),
     }

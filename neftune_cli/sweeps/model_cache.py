@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
-from neftune_cli.config.spec import InputSpec, SweepSpec, TrialSpec
+from neftune_cli.config.spec import Affects, InputSpec, SweepSpec, TrialSpec
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.models.loading import LoadedModel, load_model
@@ -18,15 +18,6 @@ from neftune_cli.training.prepared_data import PreparedData, prepare_data
 
 if TYPE_CHECKING:
     from neftune_cli.evaluation.harness_tasks import LoadedTasks, TaskLoader
-
-MODEL_FIELDS = ("model", "load_in_4bit")
-"""Fields of a spec that decide which weights are loaded."""
-TOKEN_FIELDS = ("loss", "allow_special_tokens", "template_time")
-"""Fields of a spec that decide the tokens of an example that was read."""
-DATA_FIELDS = (
-    "dataset layout train_examples eval_examples columns split eval_dataset eval_split raw skip_bad_rows max_bad_share"
-).split()
-"""Fields of a spec that decide which examples are read."""
 
 
 class ModelCache:
@@ -46,7 +37,7 @@ class ModelCache:
 
     def source(self, spec: SweepSpec | TrialSpec) -> ModelSource:
         """Return the source of a spec's model."""
-        key = [getattr(spec, field) for field in MODEL_FIELDS]
+        key = spec.inputs_with(Affects.WEIGHTS)
         if self._source is None or self._model_key != key:
             self._source, self._loaded, self._prepared = None, None, {}
             self._source = find_model(spec.model)
@@ -55,7 +46,7 @@ class ModelCache:
 
     def data(self, spec: SweepSpec | TrialSpec) -> InstructionData:
         """Return a spec's data."""
-        key = {field: getattr(spec, field) for field in DATA_FIELDS}
+        key = spec.inputs_with(Affects.ROWS)
         if self._data is None or self._data_key != key:
             self._data, self._prepared = None, {}
             self._data = load_data(InputSpec(**key))
@@ -92,7 +83,7 @@ class ModelCache:
             spec.train.max_length,
             spec.evaluation.max_length,
             spec.evaluation.probe_examples,
-            *(getattr(spec, field) for field in TOKEN_FIELDS),
+            *spec.inputs_with(Affects.TOKENS).values(),
         )
         if key not in self._prepared:
             self._prepared[key] = prepare_data(source, self.shared_model(spec), data, spec, device=device_name())

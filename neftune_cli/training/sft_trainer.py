@@ -7,8 +7,9 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from neftune_cli.config.field_problems import TRAIN_FIELD_SYNONYMS
 from neftune_cli.config.run_settings import LiveTracker
-from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS, TrainSpec
+from neftune_cli.config.spec import TrainSpec
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import Problem, UsageError, did_you_mean
 from neftune_cli.evaluation.batches import tokens_at_once
