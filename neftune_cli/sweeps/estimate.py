@@ -219,11 +219,6 @@ def measured_cost(trials: Sequence[Trial], folder: SweepFolder, *, workers: int,
     )
 
 
-def machine_cost(seconds: float, hourly_rate: float) -> float:
-    """Return the cost of a machine for a time in seconds at an hourly rate."""
-    return seconds / 3600 * hourly_rate
-
-
 @dataclass(frozen=True)
 class _TrialEstimate:
     """Estimated or measured cost of one trial."""

@@ -15,10 +15,9 @@ from neftune_cli.data.examples import GenerationDefaults
 from neftune_cli.records import CurvePoint, TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.store.manifest import Cost, Manifest
-from neftune_cli.sweeps.cost_table import CostedPlan, costed_plan, states_of, total_lines
+from neftune_cli.sweeps.cost_table import CostedPlan, costed_plan, price_of, states_of, total_lines
 from neftune_cli.sweeps.estimate import (
     combined_estimate,
-    machine_cost,
     measured_cost,
     recipes_to_calibrate,
 )
@@ -212,7 +211,7 @@ def test_the_manifest_joins_estimates_of_successive_commands(tmp_path: Path) -> 
 
 
 def test_the_rate_is_per_hour() -> None:
-    assert machine_cost(5400.0, 2.0) == 3.0
+    assert price_of(5400.0, 2.0) == 3.0
 
 
 def test_cost_estimates_do_not_import_torch() -> None:
