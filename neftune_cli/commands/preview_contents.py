@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from neftune_cli.commands.request import read_spec
 from neftune_cli.config.choices import IGNORED_LABEL
 from neftune_cli.config.spec import ArmSpec, SweepSpec, TrainSpec, TrialSpec
-from neftune_cli.data.bad_rows import in_order
+from neftune_cli.data.bad_rows import place_sort_key
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import Problems, UsageError
 from neftune_cli.reporting.preview import SHOWN_TOKENS, ExampleView, Part, Preview, TokenView
@@ -110,7 +110,7 @@ def _check_trainable(loaded: "LoadedModel", spec: SweepSpec) -> None:
 
 def _first(examples: Sequence[Any], rows: int) -> list[Any]:
     """Return the first examples in the order of the file, or in the order of training if they have no place."""
-    return sorted(examples, key=lambda example: in_order(example.place))[:rows]
+    return sorted(examples, key=lambda example: place_sort_key(example.place))[:rows]
 
 
 def _view(example: TokenizedExample, trial: TrialSpec, tokenizer: "PreTrainedTokenizerBase") -> ExampleView:

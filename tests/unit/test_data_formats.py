@@ -17,7 +17,9 @@ ANSWER = {"role": "assistant", "content": "4"}
 
 
 def table_of(*rows: Mapping[str, Any]) -> Table:
-    return Table("mine.jsonl", tuple(Located(f"line {number}", row) for number, row in enumerate(rows, start=1)))
+    return Table(
+        "mine.jsonl", tuple(Located(f"line {number}", row, "mine.jsonl") for number, row in enumerate(rows, start=1))
+    )
 
 
 def read_one(row: Mapping[str, Any], layout: str | None = None) -> Example:
