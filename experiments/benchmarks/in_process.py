@@ -122,12 +122,12 @@ def gemm_flops(sizes: Sequence[int] = MATRIX_SIZES, repetitions: int = 5) -> flo
     """Return the largest number of float32 operations per second in products of square matrices of several sizes."""
     import torch
 
-    from neftune_cli.training.hardware import device_name
+    from neftune_cli.training.hardware import device_kind
     from neftune_cli.training.timing import device_clock
 
-    clock, rates = device_clock(device_name()), []
+    clock, rates = device_clock(device_kind()), []
     for size in sizes:
-        matrix = torch.rand(size, size, device=device_name())
+        matrix = torch.rand(size, size, device=device_kind())
         result = matrix @ matrix
         for _ in range(repetitions):
             begin = clock()

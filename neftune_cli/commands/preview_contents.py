@@ -50,7 +50,7 @@ def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Pr
     from neftune_cli.models.quantization import recipe_problems
     from neftune_cli.models.sources import find_model
     from neftune_cli.sweeps.inspection import resolved_evaluation
-    from neftune_cli.training.hardware import device_name
+    from neftune_cli.training.hardware import device_kind
     from neftune_cli.training.prepared_data import prepare_data
     from neftune_cli.training.sft_trainer import check_recipe
 
@@ -67,7 +67,7 @@ def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Pr
     _check_trainable(loaded, spec)
     arm = ArmSpec(alpha=alpha)
     trial = spec.trial(arm, 0, resolved_evaluation(spec, data.generation))
-    prepared = prepare_data(source, loaded, data, trial, device=device_name())
+    prepared = prepare_data(source, loaded, data, trial, device=device_kind())
     chosen = _first([one.example for one in prepared.train], rows)
     whole = tokenize(chosen, loaded.tokenizer, max_length=NO_LIMIT, inputs=trial).examples
     return Preview(

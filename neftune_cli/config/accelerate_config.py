@@ -31,13 +31,13 @@ def read_accelerate_config(path: Path) -> Sharding:
     )
 
 
-def sharding_problems(spec: SweepSpec, sharding: Sharding, hardware: str) -> Iterator[Problem]:
+def sharding_problems(spec: SweepSpec, sharding: Sharding, automatic_precision: str) -> Iterator[Problem]:
     """Yield the settings of a sweep that contradict a configuration file of accelerate.
 
     Args:
         spec: the sweep.
         sharding: the sharding in the file.
-        hardware: precision that the hardware supports, which the precision `auto` chooses.
+        automatic_precision: precision that `auto` chooses on this hardware.
     """
     given = sharding.mixed_precision
     if spec.load_in_4bit:
@@ -49,7 +49,7 @@ def sharding_problems(spec: SweepSpec, sharding: Sharding, hardware: str) -> Ite
         if "accelerator_config" in recipe.sft:
             what = f"{ACCELERATE_CONFIG} cannot be used with accelerator_config in the recipe."
             yield Problem(what, "Remove one of them.")
-        precision = hardware if recipe.precision == "auto" else recipe.precision
+        precision = automatic_precision if recipe.precision == "auto" else recipe.precision
         if (chosen := recipe.sft.get("bf16")) is not None:
             precision = "bfloat16" if chosen else "float32"
         if given is not None and _PRECISIONS[given] != precision:

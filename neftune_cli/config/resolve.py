@@ -23,8 +23,8 @@ from neftune_cli.formatting import counted
 
 LOOK_OPTIONS = ("until_decided", "looks", "max_seeds")
 """Options that define the planned looks."""
-UNREADABLE_LOOKS: list[int] = []
-"""Value of the option `looks` if its text cannot be read, which was reported."""
+UNREADABLE_LOOKS: tuple[int, ...] = ()
+"""Value of the option `looks` if its text cannot be read, which was reported. Looks that were read are a list."""
 _LOOKS_FIX = "Use for example --looks 5,8,12,20."
 
 _TINY_RECIPE: dict[str, Any] = {

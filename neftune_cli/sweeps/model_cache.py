@@ -12,7 +12,7 @@ from neftune_cli.data.loading import load_data
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import ModelSource, find_model
 from neftune_cli.sweeps.inspection import LoadedSizes
-from neftune_cli.training.hardware import device_name
+from neftune_cli.training.hardware import device_kind
 from neftune_cli.training.lora import frozen_experts_notes
 from neftune_cli.training.prepared_data import PreparedData, prepare_data
 
@@ -86,7 +86,7 @@ class ModelCache:
             *spec.inputs_with(Affects.TOKENS).values(),
         )
         if key not in self._prepared:
-            self._prepared[key] = prepare_data(source, self.shared_model(spec), data, spec, device=device_name())
+            self._prepared[key] = prepare_data(source, self.shared_model(spec), data, spec, device=device_kind())
         return self._prepared[key]
 
 

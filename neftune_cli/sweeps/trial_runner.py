@@ -29,7 +29,7 @@ from neftune_cli.sweeps.plan import trial_folder
 from neftune_cli.sweeps.trial_state import TrialStateWriter
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.hardware import (
-    device_name,
+    device_kind,
     environment,
     gpu_count,
     gpu_models,
@@ -80,7 +80,7 @@ class TrialRunner:
             spec=resolved.spec,
             notes=(*resolved.notes, *([_TASKS_NOTE.format(tasks.description)] if tasks else ())),
             problems=problems.found,
-            device=device_name(),
+            device=device_kind(),
             gpus=gpu_count(),
             gpu_models=gpu_models(),
             environment=environment(lora=False, load_in_4bit=spec.load_in_4bit),
@@ -119,7 +119,7 @@ class TrialRunner:
         try:
             return calibrate(self._cache.model_copy(trial), prepared, trial, seconds)
         finally:
-            release_memory(device_name())
+            release_memory(device_kind())
 
     def run(
         self,
@@ -155,7 +155,7 @@ class TrialRunner:
         finally:
             leased.release()
             sys.audit("neftune.trial-released", trial.id)
-            release_memory(device_name())
+            release_memory(device_kind())
 
     def _run_leased(
         self,
@@ -189,7 +189,7 @@ class TrialRunner:
                 print(f"Out of memory ({error}). Restarting with half the batch size.", file=sys.stderr)
             # outside the except block, so that the exception no longer keeps tensors alive
             leased.drop_checkpoints()
-            release_memory(device_name())
+            release_memory(device_kind())
             halvings += 1
 
     def _run_once(

@@ -29,7 +29,7 @@ def gpu_count() -> int:
     """Return the number of GPUs of the kind that training uses."""
     import torch
 
-    device = device_name()
+    device = device_kind()
     return torch.cuda.device_count() if device == "cuda" else int(device == "mps")
 
 
@@ -37,7 +37,7 @@ def gpu_models() -> str:
     """Return number, name and memory of the GPUs, such as `2 x NVIDIA H200 (140 GiB)`; empty if torch names none."""
     import torch
 
-    if device_name() != "cuda":
+    if device_kind() != "cuda":
         return ""
     gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     models = Counter(f"{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)" for gpu in gpus)
@@ -58,7 +58,7 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-def device_name() -> str:
+def device_kind() -> str:
     """Return the kind of device that training uses: `cuda`, `mps` or `cpu`."""
     import torch
 
@@ -79,7 +79,7 @@ def has_bfloat16(device: str) -> bool:
 
 def environment(*, lora: bool, load_in_4bit: bool = False) -> dict[str, str]:
     """Return the environment in the identity of a trial: device, precision and package versions."""
-    device = device_name()
+    device = device_kind()
     packages = ["torch", "transformers", "trl", *(["peft"] if lora else [])]
     precision = "bfloat16" if has_bfloat16(device) else "float32"
     versions = {name: version(name) for name in packages}

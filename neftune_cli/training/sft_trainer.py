@@ -14,7 +14,7 @@ from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import Problem, UsageError, did_you_mean
 from neftune_cli.evaluation.batches import tokens_at_once
 from neftune_cli.training.data_parallel import TIMEOUT_SECONDS
-from neftune_cli.training.hardware import device_name, has_bfloat16
+from neftune_cli.training.hardware import device_kind, has_bfloat16
 from neftune_cli.training.trial import halved_batch
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _rejection(train: TrainSpec) -> Problem | None:
     """Return the reason why SFTConfig rejects the values of a recipe; None if it accepts them."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            sft_config(train, seed=0, device=device_name(), work=Path("unused"))
+            sft_config(train, seed=0, device=device_kind(), work=Path("unused"))
     except Exception as error:  # SFTConfig, and packages that its fields require, raise errors of many types
         given = ", ".join(f"{name}={value}" for name, value in train.sft.items())
         what = f"SFTConfig rejects {given}: {error}"
