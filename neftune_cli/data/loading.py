@@ -10,7 +10,6 @@ from neftune_cli.config.spec import BUNDLED_DATASET, InputSpec
 from neftune_cli.data.bad_rows import NO_BAD_ROWS, BadRow, BadRowCount, RowError, check_bad_rows, problems_of
 from neftune_cli.data.embedded import bios
 from neftune_cli.data.examples import Example, GenerationDefaults, InstructionData, fingerprint
-from neftune_cli.data.formats import read_examples
 from neftune_cli.data.hash_split import (
     MAX_HELD_OUT,
     Split,
@@ -20,6 +19,7 @@ from neftune_cli.data.hash_split import (
     split_as_given,
     split_by_prompt,
 )
+from neftune_cli.data.layouts import read_examples
 from neftune_cli.data.rows import Table
 from neftune_cli.data.selection import Part, Selection, select
 from neftune_cli.errors import Problem, Problems, UsageError

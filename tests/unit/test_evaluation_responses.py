@@ -14,7 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTraine
 
 from neftune_cli.config.spec import InputSpec, ResolvedEvaluation
 from neftune_cli.data.examples import Example, Message, TokenizedExample
-from neftune_cli.data.formats import read_examples
+from neftune_cli.data.layouts import read_examples
 from neftune_cli.data.rows import Located, Table
 from neftune_cli.data.tokenization import tokenize
 from neftune_cli.evaluation import generation

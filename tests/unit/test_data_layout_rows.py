@@ -8,7 +8,7 @@ import pytest
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.bad_rows import problems_of
 from neftune_cli.data.examples import Example, content_id, fingerprint
-from neftune_cli.data.formats import read_examples
+from neftune_cli.data.layouts import read_examples
 from neftune_cli.data.rows import Located, Table
 from neftune_cli.errors import UsageError
 
