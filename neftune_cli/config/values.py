@@ -47,6 +47,19 @@ def alpha_requirement(value: Any) -> str:
     return f"must be {LARGEST_ALPHA:.0f} or less" if is_size(value) else "must be a finite number, 0 or larger"
 
 
+def check_alpha(alpha: float) -> float:
+    """Return alpha as a float.
+
+    Raises:
+        UsageError: it is negative, larger than `LARGEST_ALPHA`, infinite or not a number.
+
+    """
+    if not is_alpha(alpha):
+        what = f"alpha {alpha_requirement(alpha)}; {alpha!r} was given."
+        raise UsageError(Problem(what, "Use for example 5. The paper uses 5, 10 and 15."))
+    return float(alpha)
+
+
 def parse_path(text: str | PathLike[str]) -> Path:
     """Return the path of a file or folder, with the home directory in place of `~` if there is such a user."""
     try:

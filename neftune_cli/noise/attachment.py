@@ -8,13 +8,13 @@ from weakref import WeakMethod
 import torch
 from torch import Tensor, nn
 
-from neftune_cli.config.choices import NoiseScale, NoiseTarget
+from neftune_cli.config.choices import NoiseScale, NoiseTarget, check_choice
+from neftune_cli.config.values import check_alpha
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.attestation import MeterTotals, NoiseMeter
 from neftune_cli.noise.batch import Batch
 from neftune_cli.noise.conflicts import UPSTREAM_NOISE, has_upstream_noise, mark_noise_hook, noise_sources
 from neftune_cli.noise.draws import NoiseStream
-from neftune_cli.noise.lengths import check_alpha, check_choice
 from neftune_cli.noise.placement import Placement, is_encoder_decoder
 from neftune_cli.records import Attestation
 

@@ -11,13 +11,13 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from neftune_cli.config.choices import NoiseScale, NoiseTarget
+from neftune_cli.config.choices import NoiseScale, NoiseTarget, check_choice
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 from neftune_cli.config.spec import NoiseSpec
+from neftune_cli.config.values import check_alpha
 from neftune_cli.noise.attachment import AttachedNoise, attach_noise
 from neftune_cli.noise.attestation import MEASURE_EVERY, MeterTotals
 from neftune_cli.noise.conflicts import remove_upstream_noise
-from neftune_cli.noise.lengths import check_alpha, check_choice
 from neftune_cli.records import Attestation
 
 

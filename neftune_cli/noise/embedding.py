@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from neftune_cli.config.values import check_alpha
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.draws import NoiseStream
-from neftune_cli.noise.lengths import check_alpha, token_half_widths
+from neftune_cli.noise.lengths import token_half_widths
 
 
 class NEFTuneEmbedding(nn.Module):

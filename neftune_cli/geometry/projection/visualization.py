@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from neftune_cli.config.choices import ProjectionMethod
 from neftune_cli.config.resolve import default_recipe
 from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
+from neftune_cli.config.values import check_alpha
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import require_examples, tokenize
@@ -24,7 +25,6 @@ from neftune_cli.geometry.projection.token_map import (
 )
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import ModelSource, find_model
-from neftune_cli.noise.lengths import check_alpha
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
