@@ -24,7 +24,7 @@ from neftune_cli.config.spec import TrialSpec
 from neftune_cli.store import SweepFolder
 
 if TYPE_CHECKING:
-    from neftune_cli.sweeps.model_cache import ModelCache
+    from neftune_cli.training.model_cache import ModelCache
     from neftune_cli.training.resumable_trainer import ResumableTrainer
 
 P = ParamSpec("P")
@@ -41,7 +41,7 @@ def phases(fields: Fields, repetitions: int) -> Figures:
 def arm_phases(fields: Fields) -> dict[str, float]:
     """Run a sweep of alpha 0 in this process, and return the shares of the phases and the training speed."""
     from neftune_cli.cli import app
-    from neftune_cli.sweeps.model_cache import ModelCache
+    from neftune_cli.training.model_cache import ModelCache
 
     cache, timer, peak = ModelCache(), PhaseTimer(), gemm_flops()
     model: Any = cache.shared_model(trial_of(fields, 0.0, cache)).model
@@ -142,7 +142,7 @@ def noise_cost(fields: Fields, repetitions: int) -> Figures:
 
 
 def _noise_pairs(fields: Fields, repetitions: int) -> Figures:
-    from neftune_cli.sweeps.model_cache import ModelCache
+    from neftune_cli.training.model_cache import ModelCache
 
     cache = ModelCache()
     trials = [trial_of(fields, alpha, cache) for alpha in (0.0, NOISE_ALPHA)]
@@ -183,7 +183,7 @@ def equal_work(fields: Fields) -> Figures:
 
 def _equal_work(fields: Fields) -> Figures:
     from neftune_cli.data.loading import trl_dataset
-    from neftune_cli.sweeps.model_cache import ModelCache
+    from neftune_cli.training.model_cache import ModelCache
 
     cache = ModelCache()
     trial = trial_of(fields, 0.0, cache)

@@ -22,7 +22,7 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.training.hardware import configure_process
 
 if TYPE_CHECKING:
-    from neftune_cli.sweeps.model_cache import ModelCache
+    from neftune_cli.training.model_cache import ModelCache
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,7 +68,7 @@ def _price(fields: Fields, inputs: Path, work: Path, number: int) -> dict[str, f
 def write_trl_inputs(fields: Fields, folder: Path) -> None:
     """Write the model and the training examples of a recipe, as `trl sft` reads them."""
     from neftune_cli.data.loading import trl_dataset
-    from neftune_cli.sweeps.model_cache import ModelCache
+    from neftune_cli.training.model_cache import ModelCache
 
     cache = ModelCache()
     trial = trial_of(fields, 0.0, cache)

@@ -102,7 +102,7 @@ def test_all_ranks_resume_from_the_checkpoint_of_rank_0(tmp_path: Path, capfd: p
 
 
 _RANK_THAT_CANNOT_READ = """
-from neftune_cli.sweeps.rank import main
+from neftune_cli.training.rank import main
 from neftune_cli.training import fine_tuning
 
 def fail(*_):

@@ -1,19 +1,15 @@
-"""Cache of the model, the data and the tokenized examples, which the trials of a process share, and their sizes."""
+"""Cache of the model, the data and the tokenized examples, which the trials of a process share."""
 
 import copy
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, cast
-
-from torch import nn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from neftune_cli.config.spec import Affects, InputSpec, SweepSpec, TrialSpec
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import ModelSource, find_model
-from neftune_cli.sweeps.inspection import LoadedSizes
 from neftune_cli.training.hardware import device_kind
-from neftune_cli.training.lora import frozen_experts_notes
 from neftune_cli.training.prepared_data import PreparedData, prepare_data
 
 if TYPE_CHECKING:
@@ -88,54 +84,3 @@ class ModelCache:
         if key not in self._prepared:
             self._prepared[key] = prepare_data(source, self.shared_model(spec), data, spec, device=device_kind())
         return self._prepared[key]
-
-
-def loaded_sizes(
-    loaded: LoadedModel, prepared_sets: Sequence[PreparedData], lora_ranks: Iterable[int | None]
-) -> LoadedSizes:
-    """Return the sizes of a model and of its tokenized data.
-
-    Args:
-        loaded: the model.
-        prepared_sets: the data, tokenized for each maximum length.
-        lora_ranks: ranks of the trials' adapters; None for full fine-tuning.
-    """
-    model, config = cast(nn.Module, loaded.model), loaded.model.config.get_text_config()
-    weights = list(model.parameters())  # yields tied weights once
-    embeddings = cast(nn.Embedding, loaded.model.get_input_embeddings()).weight
-    ranks = list(lora_ranks)
-    notes = [note for prepared in prepared_sets for note in prepared.notes]
-    return LoadedSizes(
-        notes=tuple(dict.fromkeys([*notes, *(frozen_experts_notes(model) if any(ranks) else ())])),
-        trainable=max(_trainable(loaded, rank) for rank in ranks),
-        weight_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
-        vocabulary=embeddings.shape[0],
-        width=embeddings.shape[1],
-        layers=int(getattr(config, "num_hidden_layers", 1)),
-        longest=max(_longest(prepared) for prepared in prepared_sets),
-    )
-
-
-def _longest(prepared: PreparedData) -> int:
-    return max(len(one.input_ids) for part in (prepared.train, prepared.held_out, prepared.probe) for one in part)
-
-
-def _trainable(loaded: LoadedModel, lora_rank: int | None) -> int:
-    """Return the number of trained parameters. LoRA adds two matrices of the given rank to each linear layer."""
-    model = cast(nn.Module, loaded.model)
-    if lora_rank is None:
-        return sum(weight.numel() for weight in model.parameters())
-    head = loaded.model.get_output_embeddings()
-    linear = (module for module in model.modules() if _is_linear(module) and module is not head)
-    return lora_rank * sum(sum(_sizes(module)) for module in linear)
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"  # the linear layer of GPT-2
-
-
-def _sizes(linear: nn.Module) -> tuple[int, ...]:
-    """Return the numbers of inputs and outputs of a linear layer, whose weight has another shape if it is quantized."""
-    if isinstance(linear, nn.Linear):
-        return linear.in_features, linear.out_features
-    return tuple(cast(nn.Linear, linear).weight.shape)
