@@ -1,4 +1,4 @@
-"""The process of the program: its command line for messages that repeat it, its line width, and its environment."""
+"""The running program: the command line that repeats it, its line width, and the environment of its child processes."""
 
 import os
 import shlex

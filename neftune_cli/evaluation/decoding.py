@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.batches import CACHE_BYTES, MOST_PROMPTS, batches_by_length, tokens_at_once
-from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
+from neftune_cli.models.language_model import LanguageModel, causal_model, evaluation_mode
 
 _PROMPTS_OF_LIBRARY = 64
 """Largest number of prompts that transformers' `generate` decodes together: it pads all of them to the longest."""

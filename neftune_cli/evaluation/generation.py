@@ -11,9 +11,9 @@ from neftune_cli.config.spec import ResolvedEvaluation
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.decoding import ComputePrompts, Decoding, greedy_tokens
-from neftune_cli.evaluation.language_model import LanguageModel, causal_model, context_length, evaluation_mode
 from neftune_cli.evaluation.text_metrics import exact_match
 from neftune_cli.metrics import TRUNCATED, Metric, response_metrics
+from neftune_cli.models.language_model import LanguageModel, causal_model, context_length, evaluation_mode
 from neftune_cli.records import EvalMetrics, Generation
 
 

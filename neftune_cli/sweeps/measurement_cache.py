@@ -22,9 +22,9 @@ from neftune_cli.store.files import default_cache, pretty_json, write_atomically
 from neftune_cli.sweeps.executors.messages import from_json, to_json
 from neftune_cli.sweeps.inspection import Inspection, LoadedSizes, data_facts, model_facts
 from neftune_cli.sweeps.plan import Plan
-from neftune_cli.sweeps.resources import WorkerAllocation, available_cores
+from neftune_cli.sweeps.resources import WorkerAllocation
 from neftune_cli.training.cost import Calibration, recipe_key
-from neftune_cli.training.hardware import installed_version, processor_name
+from neftune_cli.training.hardware import available_cores, gpus_of_driver, installed_version, processor_name
 
 FORMAT = 1
 """Version of the files and of the calibration. Raise it when equal keys no longer give equal values."""
@@ -183,19 +183,8 @@ def machine_key() -> dict[str, Any]:
         "format": FORMAT,
         "processor": processor_name(),
         "cores": available_cores(),
-        "gpus": _gpus(),
+        "gpus": gpus_of_driver(),
         "visible": {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")},
         "system": platform.platform(),
         "versions": {name: installed_version(name) for name in ("neftune", "torch", "transformers", "trl", "peft")},
     }
-
-
-def _gpus(driver: Path = Path("/proc/driver/nvidia")) -> list[str]:
-    """Return the driver's version and the model of each NVIDIA GPU."""
-    files = [driver / "version", *sorted(driver.glob("gpus/*/information"))]
-    found = []
-    for file in files:
-        with suppress(OSError):
-            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-            found += [line.strip() for line in lines if line.startswith(("NVRM", "Model"))]
-    return found

@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.errors import TrialError
-from neftune_cli.evaluation.language_model import LanguageModel
+from neftune_cli.models.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation, CurvePoint, ExampleLoss, Phase

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import TrialStopped
 from neftune_cli.evaluation.harness_tasks import LoadedTasks, harness_randomness
-from neftune_cli.evaluation.language_model import LanguageModel, parameter_counts
+from neftune_cli.models.language_model import LanguageModel, parameter_counts
 from neftune_cli.models.loading import LoadedModel, move_to
 from neftune_cli.records import ExampleLoss, Phase, TrialRecord
 from neftune_cli.store import (
