@@ -1,12 +1,12 @@
-"""Experiment files in YAML: their fields, and the line of each field for messages."""
+"""Experiment files in YAML: their fields, the line of each field for messages, and the dialect, which options share."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from neftune_cli.config.values import NumberLoader, parser_reason
 from neftune_cli.errors import Problem, UsageError
 
 VERSION_FIELD = "schema_version"
@@ -76,6 +76,26 @@ def _line(node: yaml.Node | None, location: tuple[str | int, ...]) -> int | None
         start, node = found[-1]
         line = start.start_mark.line + 1
     return line
+
+
+def parser_reason(error: Exception) -> str:
+    """Return in one line why the YAML parser refuses a text, for example "mapping values are not allowed here"."""
+    reason = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    return " ".join(reason.split())
+
+
+class NumberLoader(yaml.SafeLoader):
+    """Safe loader that reads `1e-2` and `1.5e3` as numbers, as YAML 1.2 does. In YAML 1.1 they are text."""
+
+
+class NumberDumper(yaml.SafeDumper):
+    """Safe dumper that quotes a text which NumberLoader would read as a number."""
+
+
+_FLOAT_TAG = "tag:yaml.org,2002:float"
+_EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
+for _yaml_class in (NumberLoader, NumberDumper):
+    _yaml_class.add_implicit_resolver(_FLOAT_TAG, _EXPONENT, list("-+.0123456789"))
 
 
 class UniqueKeyLoader(NumberLoader):

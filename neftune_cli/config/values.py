@@ -1,7 +1,6 @@
 """Parsers of option values: paths, lists of alphas, ratios, noises and seeds, and `key=value` pairs in YAML."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -12,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from neftune_cli.config.experiment_file import NumberLoader, parser_reason
 from neftune_cli.config.noises import DISTRIBUTIONS
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 
@@ -250,26 +250,6 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     if problems:
         raise UsageError(*problems)
     return settings
-
-
-def parser_reason(error: Exception) -> str:
-    """Return in one line why the YAML parser refuses a text, for example "mapping values are not allowed here"."""
-    reason = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-    return " ".join(reason.split())
-
-
-class NumberLoader(yaml.SafeLoader):
-    """Safe loader that reads `1e-2` and `1.5e3` as numbers, as YAML 1.2 does. In YAML 1.1 they are text."""
-
-
-class NumberDumper(yaml.SafeDumper):
-    """Safe dumper that quotes a text which NumberLoader would read as a number."""
-
-
-_FLOAT_TAG = "tag:yaml.org,2002:float"
-_EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
-for _yaml_class in (NumberLoader, NumberDumper):
-    _yaml_class.add_implicit_resolver(_FLOAT_TAG, _EXPONENT, list("-+.0123456789"))
 
 
 def _float_or_none(text: str) -> float | None:

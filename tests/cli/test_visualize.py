@@ -15,7 +15,7 @@ FEW = ("visualize", "--points", "6", "--length", "30", "--perplexity", "5", "--o
 @pytest.fixture
 def _empty_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write empty figures, because drawing takes most of the time of the command."""
-    drawing = "neftune_cli.geometry.projection.visualization.draw_shift"
+    drawing = "neftune_cli.geometry.projection.command.draw_shift"
     monkeypatch.setattr(drawing, lambda *_, **__: RenderedFigure(b"", b""))
 
 

@@ -1,4 +1,4 @@
-"""The visualization of an embedding shift: options to model, noise and map, result to files."""
+"""Steps of `neftune visualize`: options to model, noise and map, the drawing, and its files."""
 
 from dataclasses import dataclass
 from pathlib import Path
