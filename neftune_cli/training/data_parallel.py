@@ -5,7 +5,6 @@ This process ends with them, too, if one fails: as a worker, it is replaced, and
 """
 
 import json
-import math
 import os
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from neftune_cli.config.process import with_this_package
 from neftune_cli.config.run_settings import ACCELERATE_CONFIG, Sharding, TrialSettings
 from neftune_cli.config.spec import TrainSpec, TrialSpec
 from neftune_cli.errors import Problem, TrialError, UsageError
+from neftune_cli.training.trial import divided_batch
 
 COMMAND = (sys.executable, "-P", "-m", "neftune_cli.training.rank")
 EXIT_SECONDS = 20.0
@@ -35,22 +35,6 @@ _VARIABLES = (
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
     *("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING"),  # transformers and accelerate set these
 )
-
-
-def divided_batch(at_once: int, accumulated: int, processes: int) -> tuple[int, int]:
-    """Return batch size and accumulation steps of each process, so that a step has the same examples as with one.
-
-    >>> divided_batch(16, 1, 2), divided_batch(4, 32, 8), divided_batch(6, 2, 4)
-    ((8, 1), (4, 4), (3, 1))
-
-    Raises:
-        ValueError: the examples of a step cannot be divided.
-    """
-    steps = math.gcd(accumulated, processes)
-    size, rest = divmod(at_once, processes // steps)
-    if rest:
-        raise ValueError(f"{at_once} examples x {accumulated} accumulation steps cannot be divided by {processes}")
-    return size, accumulated // steps
 
 
 def batch_problems(train: TrainSpec, settings: TrialSettings) -> Iterator[Problem]:
