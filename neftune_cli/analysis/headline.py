@@ -156,7 +156,7 @@ def _verdicts(comparison: Comparison, decision: Decision) -> str:
     """Return the sentence with the verdict of each arm, the same verdicts together."""
     *before, last = _clauses(comparison, decision.confirmatory)
     clauses = f"{', '.join(before)}, and {last}" if before else last
-    compared = f"Compared with {comparison.spoken(comparison.baseline)} in {comparison.metric.name_within}"
+    compared = f"In {comparison.metric.name_within}, compared with {comparison.spoken(comparison.baseline)}"
     sentence = f"{compared}, {clauses}."
     if decision.action == "stop earlier":
         baseline = comparison.spoken(comparison.baseline)

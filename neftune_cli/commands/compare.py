@@ -60,7 +60,10 @@ def compare(
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Show all tables and footnotes below the first screen.")] = False,
     hypotheses: Annotated[
-        bool, typer.Option("--hypotheses", help="Show the claims of the paper with the evidence for each.")
+        bool,
+        typer.Option(
+            "--hypotheses", help="Show the claims of the paper, and two further hypotheses, with the evidence for each."
+        ),
     ] = False,
     format_: Annotated[OutputFormat, typer.Option("--format", help="Output format.")] = OutputFormat.TABLE,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Output file (default: the terminal).")] = None,
@@ -142,7 +145,7 @@ def _print_compared(
         compared: the comparisons.
         file: file to write, None for the terminal.
         full: whether to print all tables and footnotes after the first screen.
-        hypotheses: whether to print the claims of the paper.
+        hypotheses: whether to print the claims of the paper and the further hypotheses.
         reported: folders that have a report of their comparison, which the screen names.
     """
     from neftune_cli.commands.printed_results import print_screens, screens

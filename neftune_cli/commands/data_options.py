@@ -108,7 +108,7 @@ Loss = Annotated[
     str | None,
     Option(
         "--loss",
-        "Turns of a conversation that have loss: the last assistant turn, or all assistant turns (default last).",
+        "Turns of a conversation that the loss is computed on: the last assistant turn, or all of them (default last).",
         DATA,
         _SPEC,
         field="loss",

@@ -45,7 +45,8 @@ def export(
     """Copy finished sweeps to a tracker, or write the responses in AlpacaEval's format.
 
     A tracker gets one run per trial, and one for the comparison. Runs that were written before are left as they are.
-    MLflow writes to the server MLFLOW_TRACKING_URI, and Trackio to the folder TRACKIO_DIR, if it is set.
+    MLflow writes to the server in the environment variable MLFLOW_TRACKING_URI, and Trackio to the folder in
+    TRACKIO_DIR, if they are set.
     """
     from neftune_cli.evidence.folders import sweeps_in
 

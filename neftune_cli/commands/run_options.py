@@ -99,7 +99,9 @@ AccelerateConfig = Annotated[
 Executor = Annotated[str, Option("--executor", "Where the trials run (default local).", RUN, _RUN, names=_executors)]
 Retry = Annotated[
     run_settings.Retry | None,
-    Option("--retry", "Run failed trials again, except those that a planned look was tested without.", RUN, _RUN),
+    Option(
+        "--retry", "Run failed trials again, except those that were missing when a planned look was taken.", RUN, _RUN
+    ),
 ]
 FailFast = Annotated[bool, Option("--fail-fast", "Stop all trials when one fails.", RUN, _RUN)]
 OnOom = Annotated[

@@ -141,7 +141,7 @@ def _without_settled_trials(plan: Plan, folder: SweepFolder, comparison: "Compar
     left_out = {one.id: one.label for one in plan.trials if folder_label(one.arm, one.seed) in settled}
     failed = failed_trials(plan, folder)
     if labels := [label for label in left_out.values() if label in failed]:
-        note = f"Not run again, because a planned look was tested without them: {listed(labels)}."
+        note = f"Not run again, because they were missing when a planned look was taken: {listed(labels)}."
         plan = replace(plan, notes=(*plan.notes, note))
     return replace(plan, not_again=frozenset(left_out))
 

@@ -68,7 +68,7 @@ class InputSpec(Spec):
     raw: Annotated[bool, Affects.ROWS] = False
     """Whether prompt and completion are trained as they are, without a chat template."""
     loss: Annotated[LearnedTurns, Affects.TOKENS, Affects.IDENTITY] = "last"
-    """Turns with loss: the last assistant turn, or all assistant turns."""
+    """Turns that the loss is computed on: the last assistant turn, or all of them."""
     allow_special_tokens: Annotated[bool, Affects.TOKENS, Affects.IDENTITY] = False
     """Whether special tokens in the text of a turn become special tokens."""
     skip_bad_rows: Annotated[bool, Affects.ROWS, Affects.IDENTITY] = False

@@ -172,7 +172,7 @@ def interval_ends_text(comparison: Comparison) -> str:
     return (
         f"The interval of an equivalent arm is the {percent(comparison.equivalence_confidence)} interval, by which "
         "equivalence is tested. Where an interval disagrees with its verdict, it ends at exactly 0 or at the margin, "
-        "and shows no more than the verdict."
+        "and carries no information beyond the verdict."
     )
 
 

@@ -65,7 +65,7 @@ class _SeedsNeeded(NamedTuple):
 
     arm: str
     share: str
-    """Margin as a share of the standard deviation of the difference of one seed."""
+    """Margin as a share of the per-seed standard deviation of the difference."""
     seeds: tuple[int, ...] | None
     """Seeds that show equivalence: estimate, lowest and highest; None if a number of seeds does not exist."""
     is_tested_alone: bool
@@ -85,7 +85,7 @@ def _seeds_needed(comparison: Comparison, arm: str, assessment: Assessment) -> _
 def _beside_the_seeds(comparison: Comparison, needs: Sequence[_SeedsNeeded]) -> str:
     """Return the sentences about open arms that are tested alike; each number of seeds has its range in parentheses."""
     first, *further = needs
-    shares = [f"{first.share} of the standard deviation of the difference of one seed", *(one.share for one in further)]
+    shares = [f"{first.share} of the per-seed standard deviation", *(one.share for one in further)]
     start = f"It is {listed([f'{share} for {one.arm}' for share, one in zip(shares, needs, strict=True)])}"
     if first.seeds is None:
         item = comparison.metric.item

@@ -178,8 +178,8 @@ class Manifest(ManifestPart):
     looks: tuple[StrictInt, ...] = ()
     """Numbers of seeds with which the sweep was compared at the end of a run."""
     settled: dict[int, tuple[str, ...]] = Field(default_factory=dict)
-    """By the number of seeds of a planned look: failed trials that are not retried, because the look was tested without
-    them."""
+    """By the number of seeds of a planned look: failed trials that are not retried, because they were missing
+    when the look was taken."""
     schema_version: int = SCHEMA_VERSION
     """Version of the file format."""
 

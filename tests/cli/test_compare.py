@@ -53,7 +53,7 @@ def test_a_pipe_gets_a_plain_screen(results: Path, monkeypatch: pytest.MonkeyPat
 SCREEN = """\
 bios  tiny on bios · 3 epochs · lr 0.001 · seeds 0-2
 
-DECIDED  Compared with alpha 0 in held-out loss, alpha 5 is equivalent within
+DECIDED  In held-out loss, compared with alpha 0, alpha 5 is equivalent within
          0.0269 nats.
 
 Held-out loss (nats per completion token, lower is better)   base model 4.2000
@@ -183,7 +183,7 @@ def test_plots_of_an_earlier_report_are_removed(results_to_draw: Path) -> None:
 
 def test_metric_selects_the_metric_of_the_verdict(results: Path) -> None:
     _, verdict, table, *_ = _compare(results, "--metric", "response_chars").stdout.split("\n\n")
-    assert verdict.startswith("DECIDED  Compared with alpha 0 in response length, alpha 5 is higher.")
+    assert verdict.startswith("DECIDED  In response length, compared with alpha 0, alpha 5 is higher.")
     assert table.startswith("Response length (characters, no preferred direction)   base model 400")
 
 

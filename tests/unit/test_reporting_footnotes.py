@@ -39,7 +39,7 @@ VERDICTS = (
 UNADJUSTED = (
     "No arms are tested together, so the 95% intervals are not adjusted. The interval of an equivalent arm is the 90% "
     "interval, by which equivalence is tested. Where an interval disagrees with its verdict, it ends at exactly 0 or "
-    "at the margin, and shows no more than the verdict."
+    "at the margin, and carries no information beyond the verdict."
 )
 SIMULTANEOUS = UNADJUSTED.replace("90%", "99.8%").replace(
     "No arms are tested together, so the 95% intervals are not adjusted.",
@@ -309,9 +309,9 @@ def test_the_margin_is_compared_with_the_variation_of_the_seeds() -> None:
     # margin of 0.01, the power is 79% with 7 seeds and 87% with 8. With s^2 * 2 / 4.605 (chi-squared) it is 78% with 4
     # and 92% with 5, and with s^2 * 2 / 0.2107 it is 79.9% with 54 and 80.9% with 55.
     assert (
-        "The equivalence margin of held-out loss is 0.0100 nats. It is 1.2 of the standard deviation of the difference "
-        "of one seed for 5. If the true difference is 0, showing equivalence with 80% power takes about 8 seeds "
-        "(5 to 55) for 5, fixed in advance. The ranges follow from the 80% interval of the standard deviation."
+        "The equivalence margin of held-out loss is 0.0100 nats. It is 1.2 of the per-seed standard deviation for "
+        "5. If the true difference is 0, showing equivalence with 80% power takes about 8 seeds (5 to 55) "
+        "for 5, fixed in advance. The ranges follow from the 80% interval of the standard deviation."
     ) in notes
 
 
@@ -394,7 +394,7 @@ def test_open_arms_share_one_sentence_about_the_seeds_that_equivalence_takes() -
 
     (note,) = (note for note in footnotes(_compared(arms)) if note.startswith("The equivalence margin"))
 
-    assert note.count("standard deviation of the difference of one seed") == note.count("showing equivalence") == 1
+    assert note.count("per-seed standard deviation") == note.count("showing equivalence") == 1
     numbers = re.findall(r"about ([0-9]+)( seeds)? [(][0-9]+ to [0-9,]+[)] for (5|10|15)", note)
     assert [(name, noun) for _, noun, name in numbers] == [("5", " seeds"), ("10", ""), ("15", "")]
     assert len({count for count, _, _ in numbers}) == 1  # the three arms vary alike

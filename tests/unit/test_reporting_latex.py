@@ -73,7 +73,7 @@ TOKEN = re.compile("|".join(map(re.escape, PRINTED)) + "|.")
 LOSS_TABLE = r"""
 \begin{table}[htbp]
 \centering\small
-\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batch size 16). Mean $\pm$ standard deviation over seeds. Differences from alpha=0 are paired by seed and item. No arms are tested together, so the 95\% intervals are not adjusted. The interval of an equivalent arm is the 90\% interval, by which equivalence is tested. Where an interval disagrees with its verdict, it ends at exactly 0 or at the margin, and shows no more than the verdict. Verdicts use tests at the 5\% level. Equivalence margins: held-out loss 0.01.}
+\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batch size 16). Mean $\pm$ standard deviation over seeds. Differences from alpha=0 are paired by seed and item. No arms are tested together, so the 95\% intervals are not adjusted. The interval of an equivalent arm is the 90\% interval, by which equivalence is tested. Where an interval disagrees with its verdict, it ends at exactly 0 or at the margin, and carries no information beyond the verdict. Verdicts use tests at the 5\% level. Equivalence margins: held-out loss 0.01.}
 \label{tab:bios-loss}
 \begin{tabular}{lrrrl}
 \toprule

@@ -123,7 +123,7 @@ def test_a_primary_arm_exploratory_arms_and_controls_are_called_so() -> None:
     }
     text = _printed(_compared(assessed), 120)
 
-    assert "\nDECIDED  Compared with alpha 0 in held-out loss, alpha 5, the primary arm, is better.\n" in text
+    assert "\nDECIDED  In held-out loss, compared with alpha 0, alpha 5, the primary arm, is better.\n" in text
     assert (
         " Arms alpha 5: primary arm, whose test was declared in advance; alpha 10: exploratory; alpha 100: check of "
         "the sweep Report "
@@ -154,7 +154,7 @@ def test_planned_looks_are_in_the_scope_and_arms_that_stopped_show_their_seeds()
 
     assert " · look 2 of 4: 8 of at most 20 seeds" in text
     assert re.search(r"repeated +adj\.", text)
-    assert "\nPARTLY DECIDED  Compared with alpha 0 in held-out loss, alpha 5 is better, and\n" in text
+    assert "\nPARTLY DECIDED  In held-out loss, compared with alpha 0, alpha 5 is better, and\n" in text
     assert re.search(r"^ +5 .* better +5$", text, re.MULTILINE)
     assert re.search(r"^ +10 .* inconclusive +8$", text, re.MULTILINE)
     # the baseline and one open arm, 12 further seeds each
@@ -233,7 +233,7 @@ def test_an_equivalent_arm_has_the_interval_of_its_test_and_the_margin_with_its_
     text = _printed(replace(_compared({"alpha=5": equivalent}), margins={"eval_loss": margin}), 80)
 
     assert (
-        "\nDECIDED  Compared with alpha 0 in held-out loss, alpha 5 is equivalent within\n         0.0200 nats.\n"
+        "\nDECIDED  In held-out loss, compared with alpha 0, alpha 5 is equivalent within\n         0.0200 nats.\n"
         in text
     )
     assert "[−0.0060, +0.0080]" in text

@@ -210,7 +210,7 @@ class Divergence:
     """The divergence under each alpha and its sample size."""
 
     nats: tuple[float, ...]
-    """Divergence of the noisy from the clean distribution, mean over positions, for each alpha."""
+    """Divergence D(noise-off || noisy), mean over positions, for each alpha."""
     examples: int
     """Number of examples, the first ones."""
     tokens: int

@@ -94,7 +94,7 @@ class AlphaSensitivity:
     changed: float
     """Share of tokens, 0 to 1, whose noisy embedding is nearest to that of another token."""
     divergence: float
-    """Kullback-Leibler divergence of the noisy next-token distribution from the clean one, mean nats per token."""
+    """Kullback-Leibler divergence D(noise-off || noisy) of the next-token distributions, mean nats per token."""
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def footnotes(sensitivity: Sensitivity) -> Iterator[str]:
         f"nearest to another token of the vocabulary. {_turns(sensitivity)}"
     )
     yield (
-        "KL: divergence of the noisy next-token distribution from the clean one, mean over "
+        "KL: D(noise-off || noisy) of the next-token distributions, mean over "
         f"{counted(sensitivity.divergence_tokens, 'token')} of {counted(sensitivity.divergence_examples, 'example')}."
     )
     yield SOURCES

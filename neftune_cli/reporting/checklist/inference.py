@@ -66,7 +66,7 @@ def _adjustments(comparison: Comparison) -> Iterator[str]:
         f"{percent(1 - comparison.confidence)}, separately for difference and for equivalence: the probability of any "
         f"false verdict on arms that are tested together is at most {percent(2 * (1 - comparison.confidence))} if both "
         "keep their level. Intervals are simultaneous over the same arms (Bonferroni). One that disagrees with its "
-        "test about zero ends at 0 and shows no more than the verdict."
+        "test about zero ends at 0 and carries no information beyond the verdict."
     )
     if comparison.early_stopping is not None:
         yield (

@@ -206,7 +206,7 @@ def _bars(comparison: Comparison, shown: list[PlottedArm]) -> str:
         (
             f"A bar is the {interval_name(comparison)} of the paired difference from {baseline}, shifted by the "
             f"mean of {baseline}. The verdicts say whether a difference is shown. A bar that only touches the line of "
-            f"{baseline} shows no more than its verdict.",
+            f"{baseline} carries no information beyond its verdict.",
             equivalence_interval_note(comparison, found),
             "With fewer than three paired seeds, bars apply to these trained models only." if has_few_seeds else "",
             "Bars use the seeds that both arms have." if ragged else "",
