@@ -108,9 +108,8 @@ class Inspection:
             return self
         problems = Problems()
         problems.attempt(lambda: check_devices(settings, gpus=self.gpus, cores=cores))
-        if not self.problems:  # the recipes are valid
-            recipes = [self.spec.recipe_of(arm) for arm in self.spec.arms]
-            problems.add(problem for one in recipes for problem in batch_problems(one, settings))
+        recipes = [self.spec.recipe_of(arm) for arm in self.spec.arms]
+        problems.add(problem for one in recipes for problem in batch_problems(one, settings))
         more = {"processes": str(settings.processes)}
         if settings.sharding is not None:
             problems.add(sharding_problems(self.spec, settings.sharding, self.environment["precision"]))

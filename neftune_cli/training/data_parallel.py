@@ -40,7 +40,11 @@ _VARIABLES = (
 def batch_problems(train: TrainSpec, settings: TrialSettings) -> Iterator[Problem]:
     """Yield a problem if the examples of a step cannot be divided among the processes."""
     try:
-        divided_batch(train.batch_size, train.gradient_accumulation, settings.processes)
+        accumulated = train.gradient_accumulation
+    except (TypeError, ValueError):  # `check_recipe` reports a value that is no number
+        return
+    try:
+        divided_batch(train.batch_size, accumulated, settings.processes)
     except ValueError as error:
         what = f"{_given(settings)}: {error}."
         yield Problem(what, f"Use a --batch-size that is a multiple of {settings.processes}.")

@@ -61,8 +61,9 @@ def test_a_value_of_another_type_is_reported(field: dict[str, Any], message: str
     assert (problem.what, problem.field) == (f"the SFTConfig field {name!r} {message}", ("train", name))
 
 
-def test_a_wrong_number_of_accumulation_steps_is_reported_once_with_several_processes() -> None:
-    spec = resolve_sweep(None, {"train": {"gradient_accumulation_steps": None}})
+@pytest.mark.parametrize("steps", [None, "abc", 0, -1])
+def test_a_wrong_number_of_accumulation_steps_is_reported_once_with_several_processes(steps: Any) -> None:
+    spec = resolve_sweep(None, {"train": {"gradient_accumulation_steps": steps}})
     problem = Problem("the SFTConfig field 'gradient_accumulation_steps' is wrong.", "Change the value.")
     found = Inspection(spec, (), (problem,), "cpu", 0, "", {}, {}, None, None)
     assert found.for_processes(TrialSettings(processes=2), cores=2).problems == (problem,)
