@@ -175,6 +175,7 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
     if workers == 0:
         workers, executor = None, INLINE
     keep = unread.pop("keep", SweepSettings.keep)
+    # a calibration is of one process on this machine
     can_calibrate = processes == 1 and EXECUTORS[executor].on_this_machine
     settings = SweepSettings(
         workers=1 if processes > 1 else workers,

@@ -56,7 +56,7 @@ class InputSpec(Spec):
     eval_examples: Annotated[int | None, Affects.ROWS] = Field(default=None, gt=0, examples=[200])
     """Maximum number of held-out examples, chosen by content hash."""
     columns: Annotated[dict[str, str], Affects.ROWS] = Field(
-        {}, examples=[{"prompt": "question", "completion": "answer"}]
+        default_factory=dict, examples=[{"prompt": "question", "completion": "answer"}]
     )
     """Columns of the data by their meaning, for example prompt: question."""
     split: Annotated[str | None, Affects.ROWS] = None
