@@ -15,7 +15,7 @@ from neftune_cli.config.spec import TrialSpec
 from neftune_cli.training.hardware import configure_process
 
 if TYPE_CHECKING:
-    from neftune_cli.sweeps.model_cache import ModelCache
+    from neftune_cli.training.model_cache import ModelCache
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -30,7 +30,7 @@ from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.plan import Plan, analysis_problems, make_plan
-from neftune_cli.sweeps.resources import available_cores
+from neftune_cli.training.hardware import available_cores
 
 READING = "Reading model and data ..."
 """First line of a sweep. The imports of a worker and its reading take seconds."""

@@ -58,7 +58,7 @@ def sensitivity(
     from neftune_cli.training.hardware import configure_process
 
     configure_process()
-    from neftune_cli.geometry.sensitivity.command_steps import (
+    from neftune_cli.geometry.sensitivity.command import (
         SensitivityOptions,
         measure,
         prepare,

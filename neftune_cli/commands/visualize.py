@@ -12,7 +12,7 @@ from neftune_cli.config import choices
 from neftune_cli.config.noises import DEFAULT_NOISE
 
 if TYPE_CHECKING:
-    from neftune_cli.geometry.projection.visualization import Visualization
+    from neftune_cli.geometry.projection.command import Visualization
 
 
 _noise = partial(typer.Option, rich_help_panel=options.NOISE)
@@ -43,7 +43,7 @@ def visualize(
     from neftune_cli.commands.request import default_name
     from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
     from neftune_cli.geometry.output import default_folder
-    from neftune_cli.geometry.projection.visualization import (
+    from neftune_cli.geometry.projection.command import (
         VisualizationOptions,
         visualize_noise,
         write_visualization,

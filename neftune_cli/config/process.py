@@ -1,4 +1,4 @@
-"""The process of the program: its command line in messages that repeat it, its line width, cache and environment."""
+"""The running program: the command line that repeats it, its line width, cache, and environment of child processes."""
 
 import os
 import shlex

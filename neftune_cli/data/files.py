@@ -73,6 +73,18 @@ def is_data_file(path: Path) -> bool:
     return split_suffix(path.name)[0] in _READERS
 
 
+def is_lfs_pointer(path: Path) -> bool:
+    """Return whether a file is what Git LFS leaves in place of one that was not downloaded."""
+    with path.open("rb") as file:
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
+
+
+def lfs_problem(path: Path, folder: Path) -> Problem:
+    """Return the problem of a pointer file of Git LFS in a folder."""
+    what = f"{path} is a Git LFS pointer file, not the data."
+    return Problem(what, f"Run git lfs pull in {folder} to download the data.")
+
+
 def read_file(path: Path) -> dict[str, Rows]:
     """Read all rows of a file in the format of its suffix, by split; most files have one split without a name.
 
@@ -118,8 +130,7 @@ def _check(path: Path, content: bytes) -> None:
     if not content:
         raise UsageError(Problem(f"{path} is empty.", ADD_EXAMPLES))
     if content.startswith(LFS_POINTER):
-        fix = f"Run git lfs pull in {path.parent} to download the data."
-        raise UsageError(Problem(f"{path} is a Git LFS pointer file, not the data.", fix))
+        raise UsageError(lfs_problem(path, path.parent))
     for magic, (kind, fix) in OTHER_CONTENT.items():
         if content.startswith(magic):
             raise UsageError(Problem(f"{path} is {kind}.", fix))

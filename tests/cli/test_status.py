@@ -135,7 +135,7 @@ def test_json_has_all_states_and_times(sweep: FakeSweep) -> None:
     assert result.exit_code == 1
     assert shown["counts"] == {"done": 3, "running": 2, "failed": 1, "stopped": 1, "stalled": 1, "waiting": 2}
     assert shown["command"] == list(COMMAND)
-    assert shown["seconds_left"] == pytest.approx(50.5)
+    assert shown["seconds_left"] == pytest.approx(16 + 21 + 24)
     assert shown["age_seconds"] > 0
     assert trials["alpha=5, seed 0"]["eval_loss"] == 1.4987
     assert trials["alpha=0, seed 1"]["state"] == "running"

@@ -24,7 +24,7 @@ from neftune_cli.sweeps.executors.messages import WorkerMessage
 from neftune_cli.sweeps.executors.slurm_job import SlurmRequest, cancelled_mark
 from neftune_cli.sweeps.inspection import ClusterSlots
 from neftune_cli.sweeps.measurement_cache import machine_key
-from neftune_cli.sweeps.resources import available_cores
+from neftune_cli.training.hardware import available_cores
 from neftune_cli.training.trial_log import log_tail
 
 if TYPE_CHECKING:
