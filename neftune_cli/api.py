@@ -13,13 +13,13 @@ from types import NoneType, TracebackType, UnionType
 from typing import TYPE_CHECKING, Any, Self, get_args, get_origin, get_type_hints
 
 from neftune_cli.commands.output import say_nothing
-from neftune_cli.commands.request import SweepRequest, prepared_sweep, raise_any_with_spec_problems
+from neftune_cli.commands.request import checked_request, prepared_sweep
 from neftune_cli.commands.routing import Destination, options_of, values_for
 from neftune_cli.commands.run_plan import run_plan
 from neftune_cli.commands.sweep import sweep as sweep_command
-from neftune_cli.config.run_settings import sweep_settings
 from neftune_cli.config.values import parse_path
-from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
+from neftune_cli.errors import NeftuneError, Problem, UsageError, alternatives, did_you_mean
+from neftune_cli.store import RESULTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ class SweepResult:
 
     folder: Path
     trials_run: int
-    """Number of trials that this call has run."""
+    """Number of trials that this call has run to their end, the base model and failed ones included."""
     failed: Mapping[str, str]
     """Reasons of failed trials by label, for example "alpha=5, seed 0"."""
     is_complete: bool
@@ -52,12 +52,18 @@ class SweepResult:
         return compare(self, **options)
 
     def _repr_html_(self) -> str:
-        return self.compare()._repr_html_() if self.trials_run or self.is_complete else html.escape(repr(self))
+        try:
+            return self.compare()._repr_html_()
+        except NeftuneError:  # every training run may have failed, which this text says
+            return html.escape(repr(self))
 
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """Comparisons of finished trials: one for each set of comparable trials."""
+    """Comparisons of finished trials: one for each set of comparable trials.
+
+    `verdicts` and `plots` are those of the first one. `ComparisonResult(result.compared[1:])` has those of the second.
+    """
 
     compared: "Sequence[ComparedEvidence]"
 
@@ -142,12 +148,9 @@ def sweep(
 
     """
     arguments = _arguments(options)
-    fields = values_for(Destination.SPEC, sweep_command, arguments)
-    problems, file = Problems(), None if experiment is None else parse_path(experiment)
-    run_settings = problems.attempt(lambda: sweep_settings(values_for(Destination.RUN, sweep_command, arguments)))
-    raise_any_with_spec_problems(problems, file, fields, pause_at)
-    assert run_settings is not None
-    request = SweepRequest(file, fields, None if output is None else parse_path(output), run_settings, pause_at)
+    fields, run = (values_for(one, sweep_command, arguments) for one in (Destination.SPEC, Destination.RUN))
+    file, folder = (None if path is None else parse_path(path) for path in (experiment, output))
+    request = checked_request(fields, run, file=file, output=folder, pause_at=pause_at)
     with prepared_sweep(request, quiet=True) as prepared:
         from neftune_cli.sweeps.progress import NullObserver
 
@@ -187,12 +190,15 @@ def compare(
     from neftune_cli.metrics import Margin
 
     check_confidence(confidence)
-    paths = [one.folder if isinstance(one, SweepResult) else parse_path(one) for one in results] or [Path("results")]
+    paths = [one.folder if isinstance(one, SweepResult) else parse_path(one) for one in results] or [RESULTS]
     evidence = gather(paths, metric=metric, say=lambda note: warnings.warn(note, stacklevel=4))
     texts = {key: size.written() if isinstance(size, Margin) else size for key, size in (margins or {}).items()}
     parsed = parse_margins([f"{key}={text}" for key, text in texts.items()], measured_metrics(evidence))
     name = f"{baseline:.15g}" if isinstance(baseline, int | float) else baseline
-    return ComparisonResult(compare_all(evidence, ComparisonOptions(name, metric, confidence, parsed))[0])
+    compared, empty = compare_all(evidence, ComparisonOptions(name, metric, confidence, parsed))
+    for message in empty:
+        warnings.warn(message, stacklevel=2)
+    return ComparisonResult(compared)
 
 
 class ProgressBar:
@@ -258,7 +264,7 @@ def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_typed(name: str, value: Any) -> Any:
-    """Return a value as the command receives it, by the type of the option: a list, one of several names, or text.
+    """Return a value as the command receives it, by the type of the option: a list, a choice, a path or text.
 
     Raises:
         UsageError: a choice does not exist.
@@ -269,6 +275,8 @@ def _as_typed(name: str, value: Any) -> Any:
         return list(_pairs(value)) if isinstance(value, Mapping) else [value] if isinstance(value, str) else list(value)
     if isinstance(declared, type) and issubclass(declared, StrEnum):
         return _choice(name, declared, value)
+    if declared is Path:
+        return parse_path(value)
     return _as_text(name, value) if declared is str else value
 
 

@@ -141,6 +141,17 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
+def one_line(message: BaseException | str, characters: int = 300) -> str:
+    """Return a message in one line, with an ellipsis at its end if it is too long.
+
+    The message of an error without text is the name of its type.
+    """
+    text = " ".join(str(message).split())
+    if not text and isinstance(message, BaseException):
+        return type(message).__name__
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"
+
+
 def alternatives(names: Iterable[str]) -> str:
     """Return names as `a`, `a or b`, or `a, b or c`."""
     *others, last = names

@@ -217,7 +217,7 @@ class Metric:
 
     def scoring_function(self) -> Any:
         """Return the scoring function, imported if necessary; None if the metric has none."""
-        return imported(self.score) if isinstance(self.score, str) else self.score
+        return imported(self.score)
 
 
 def names_function(key: str | None) -> bool:

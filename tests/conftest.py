@@ -1,17 +1,12 @@
-"""Shared fixtures: hand-made records of the base model and of two arms with three seeds each."""
+"""Environment of all tests, their plugins, and hand-made records of the base model and of two arms with three seeds."""
 
-import gc
 import os
-import sys
-from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from hypothesis import settings
-from xdist.scheduler import LoadScopeScheduling
 
 from neftune_cli.config.identity import recipe_identity
 from neftune_cli.config.resolve import resolve_sweep
@@ -24,7 +19,7 @@ for _variable, _folder in (("HF_HOME", "huggingface"), ("MPLCONFIGDIR", "matplot
     os.environ.setdefault(_variable, str(_USER_CACHE / _folder))
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
-pytest_plugins = ["tests.command_line", "tests.small_model", "tests.crash.fixtures"]
+pytest_plugins = ["tests.scheduling", "tests.command_line", "tests.small_model", "tests.crash.fixtures"]
 
 ROWS = (
     # arm, alpha, seed, train, clean, held-out, perplexity, exact, rouge, chars, 2-grams, diversity, truncated
@@ -40,76 +35,6 @@ ROWS = (
 
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
-
-
-class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Run the tests of a file in one process, because fixtures are expensive; tests that fork share one process."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file, _, _ = nodeid.partition("::")
-        return _FORKS[0] if file.startswith(_FORKS) else file
-
-
-_FORKS = ("tests/crash/", "tests/unit/test_sweeps_worker_processes.py")
-"""Files whose tests need the process with all imports, which takes seconds to start."""
-_BY_TIME = (
-    *_FORKS,
-    "tests/contract/test_executors.py",
-    "tests/contract/test_train.py",
-    "tests/contract/test_sweep_files.py",
-    "tests/contract/test_arms_of_noise.py",
-    "tests/contract/",
-    "tests/invariant/",
-    "tests/cli/",
-    "",
-)
-"""Starts of the paths of test files, the slowest first."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the slowest files, so that all processes end at about the same time."""
-    items.sort(key=lambda item: next(n for n, start in enumerate(_BY_TIME) if item.nodeid.startswith(start)))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
-    """Return the scheduler for `--dist loadscope`."""
-    return _ByFile(config, log) if config.getvalue("dist") == "loadscope" else None
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
-    """Import the test files without garbage collection, which takes a fifth of the time and finds nothing."""
-    gc.disable()
-    try:
-        return (yield)
-    finally:
-        gc.enable()
-
-
-@dataclass
-class Frozen:
-    """The number of imported modules that are excluded from garbage collection."""
-
-    modules: int = 0
-
-
-MANY_MODULES = 20
-"""A library has more modules. Single modules, such as those that tests write, are few objects."""
-
-
-@pytest.fixture(scope="session")
-def frozen() -> Frozen:
-    return Frozen()
-
-
-@pytest.fixture(autouse=True)
-def _imported_modules_are_not_collected(frozen: Frozen) -> None:
-    """Exclude imported modules from garbage collection, which takes 0.3 s with them and is part of every training."""
-    if len(sys.modules) >= frozen.modules + MANY_MODULES:
-        gc.collect()
-        gc.freeze()
-        frozen.modules = len(sys.modules)
 
 
 @pytest.fixture

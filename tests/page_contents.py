@@ -24,8 +24,8 @@ from neftune_cli.records import Generation
 from neftune_cli.reporting.page.chapter import PageContent
 from neftune_cli.reporting.page.responses import PromptResponses, responses_by_prompt
 from neftune_cli.reporting.plots.canvas import Plot
-from tests.unit import comparisons
-from tests.unit.comparisons import estimate, summary
+from tests import comparisons
+from tests.comparisons import estimate, summary
 
 ALPHAS = {"alpha=0": 0.0, "alpha=5": 5.0, "alpha=10": 10.0, "alpha=15": 15.0}
 SEEDS = (0, 1, 2, 3)

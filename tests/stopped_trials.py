@@ -136,7 +136,7 @@ def run_with_stops(
 RESULTS = ("metrics.jsonl", "generations.jsonl", "examples.parquet", "record.json")
 
 
-def results(path: Path) -> dict[str, bytes]:
+def trial_files(path: Path) -> dict[str, bytes]:
     """Return the results that must not depend on interruptions, including the trained weights."""
     weights = sorted(path.glob("model/*.safetensors"))
     assert weights

@@ -27,7 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.benchmarks.in_process import equal_work, noise_cost, phases
-from experiments.benchmarks.sweep_commands import Fields, Figures, MeasurementError, neighbour_cost, price, trial_cost
+from experiments.benchmarks.measurement import Fields, Figures, MeasurementError
+from experiments.benchmarks.sweep_commands import neighbour_cost, sweep_beside_trl, trial_cost
 from neftune_cli.models.sources import SMOLLM2_PACKAGE
 from neftune_cli.store import write_atomically
 
@@ -109,9 +110,7 @@ class Measurement:
 
 
 def main(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Measurements, for example price-tiny. Default: all.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Measurements, for example trl-tiny. Default: all.")] = None,
     dataset: Annotated[str | None, typer.Option(help="JSON Lines file in Alpaca's layout, for smollm2.")] = None,
     folder: Annotated[Path, typer.Option(help="Folder of the measurements.")] = ROOT / "build" / "bench",
     quick: Annotated[
@@ -152,16 +151,16 @@ def plan(dataset: str | None, *, quick: bool = False) -> list[Measurement]:
         quick: whether to use tiny sizes.
     """
     sizes = SMALL if quick else {}
-    subjects, priced = {"tiny": {**TINY, **sizes}}, {}
+    subjects, timed = {"tiny": {**TINY, **sizes}}, {}
     if dataset:
         data = {"dataset": str(Path(dataset).resolve()), **sizes}
-        priced = {"smollm2_few_evaluated": {**FEW_EVALUATED, **data}}
+        timed = {"smollm2_few_evaluated": {**FEW_EVALUATED, **data}}
         subjects = {"smollm2": {**SMOLLM2, **data}, **subjects}
     repetitions, counts, few_steps = (1, (2, 4), FEW) if quick else (3, (10, 100), FEW_STEPS)
     return [
         *(
-            Measurement("price", name, price, _arguments(fields, repetitions))
-            for name, fields in {**subjects, **priced}.items()
+            Measurement("trl", name, sweep_beside_trl, _arguments(fields, repetitions))
+            for name, fields in {**subjects, **timed}.items()
         ),
         *(Measurement("phases", name, phases, _arguments(fields, repetitions)) for name, fields in subjects.items()),
         *(

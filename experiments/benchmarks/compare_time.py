@@ -6,7 +6,6 @@ It times complete processes, report included (tables, plots, HTML page), and pri
 sweeps are 4 alphas x 5 seeds x 500 held-out items, and 4 alphas x 500 seeds x 100 items (2,000 trials).
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
+import typer
 
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import SweepSpec
@@ -36,11 +36,8 @@ ALPHAS = [0.0, 5.0, 10.0, 15.0]
 EPOCHS, STEPS, PROBE_ITEMS = 3, 75, 120
 
 
-def main() -> None:
+def main(repeats: int = 3) -> None:
     """Write both sweeps to temporary folders, compare each, and print the seconds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3)
-    repeats = parser.parse_args().repeats
     for seeds, items in ((5, 500), (500, 100)):
         with tempfile.TemporaryDirectory() as folder:
             write_sweep(Path(folder) / "simulated", seeds=seeds, items=items)
@@ -150,4 +147,4 @@ def _seconds(path: Path) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -9,22 +9,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from unittest.mock import patch
 
-from experiments.benchmarks.sweep_commands import (
-    NOISE_ALPHA,
-    Fields,
-    Figures,
-    MeasurementError,
-    in_new_process,
-    repeated,
-    sweep_command,
-    trial_of,
-    trl_fields,
-)
+from experiments.benchmarks.measurement import Fields, Figures, MeasurementError, in_new_process, repeated, trial_of
+from experiments.benchmarks.sweep_commands import NOISE_ALPHA, sweep_command, trl_fields
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.store import SweepFolder
 
 if TYPE_CHECKING:
-    from neftune_cli.sweeps.model_cache import ModelCache
+    from neftune_cli.training.model_cache import ModelCache
     from neftune_cli.training.resumable_trainer import ResumableTrainer
 
 P = ParamSpec("P")
@@ -41,7 +32,7 @@ def phases(fields: Fields, repetitions: int) -> Figures:
 def arm_phases(fields: Fields) -> dict[str, float]:
     """Run a sweep of alpha 0 in this process, and return the shares of the phases and the training speed."""
     from neftune_cli.cli import app
-    from neftune_cli.sweeps.model_cache import ModelCache
+    from neftune_cli.training.model_cache import ModelCache
 
     cache, timer, peak = ModelCache(), PhaseTimer(), gemm_flops()
     model: Any = cache.shared_model(trial_of(fields, 0.0, cache)).model
@@ -122,12 +113,12 @@ def gemm_flops(sizes: Sequence[int] = MATRIX_SIZES, repetitions: int = 5) -> flo
     """Return the largest number of float32 operations per second in products of square matrices of several sizes."""
     import torch
 
-    from neftune_cli.training.hardware import device_name
+    from neftune_cli.training.hardware import device_kind
     from neftune_cli.training.timing import device_clock
 
-    clock, rates = device_clock(device_name()), []
+    clock, rates = device_clock(device_kind()), []
     for size in sizes:
-        matrix = torch.rand(size, size, device=device_name())
+        matrix = torch.rand(size, size, device=device_kind())
         result = matrix @ matrix
         for _ in range(repetitions):
             begin = clock()
@@ -142,7 +133,7 @@ def noise_cost(fields: Fields, repetitions: int) -> Figures:
 
 
 def _noise_pairs(fields: Fields, repetitions: int) -> Figures:
-    from neftune_cli.sweeps.model_cache import ModelCache
+    from neftune_cli.training.model_cache import ModelCache
 
     cache = ModelCache()
     trials = [trial_of(fields, alpha, cache) for alpha in (0.0, NOISE_ALPHA)]
@@ -183,7 +174,7 @@ def equal_work(fields: Fields) -> Figures:
 
 def _equal_work(fields: Fields) -> Figures:
     from neftune_cli.data.loading import trl_dataset
-    from neftune_cli.sweeps.model_cache import ModelCache
+    from neftune_cli.training.model_cache import ModelCache
 
     cache = ModelCache()
     trial = trial_of(fields, 0.0, cache)

@@ -14,10 +14,10 @@ import torch
 import typer
 
 from experiments.benchmarks.__main__ import SMOLLM2, TINY
-from experiments.benchmarks.sweep_commands import trial_of
+from experiments.benchmarks.measurement import trial_of
 from neftune_cli.evaluation.generation import scored_responses
 from neftune_cli.records import ExampleLoss, Generation
-from neftune_cli.sweeps.model_cache import ModelCache
+from neftune_cli.training.model_cache import ModelCache
 from neftune_cli.training.trial_metrics import measure_losses, measure_losses_and_responses
 
 Evaluation = tuple[list[ExampleLoss], list[Generation]]

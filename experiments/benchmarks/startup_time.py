@@ -6,7 +6,6 @@ It times new processes, and prints the median of a few runs in seconds, and its 
 turns, so that other load on the machine affects all of them.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -16,17 +15,16 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+import typer
+
 from neftune_cli.cli import SUMMARIES
 
 IMPORT = "import of typer and rich"
 FIRST_LINE = "first line of neftune sweep"
 
 
-def main() -> None:
+def main(repeats: int = 5) -> None:
     """Time the import, the pages and the first line, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    repeats = parser.parse_args().repeats
     measures = _measures()
     for measure in measures.values():  # fills the caches of bytecode and files
         measure()
@@ -71,4 +69,4 @@ def _seconds_to_first_line() -> float:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

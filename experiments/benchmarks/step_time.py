@@ -30,7 +30,7 @@ from neftune_cli.data.tokenization import tokenize
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.noise import attach_noise
-from neftune_cli.training.hardware import configure_process, device_name, environment, has_bfloat16
+from neftune_cli.training.hardware import configure_process, device_kind, environment, has_bfloat16
 
 ALPHA = 5.0
 WARM_UP = 3
@@ -82,7 +82,7 @@ def bundled_batches(loaded: LoadedModel, batch_size: int, max_length: int) -> li
 
 def step_times(model: nn.Module, batches: Sequence[dict[str, Tensor]], *, rounds: int) -> Times:
     """Time `rounds` steps of each mode. A round uses one batch, and the first mode rotates from round to round."""
-    device = torch.device(device_name())
+    device = torch.device(device_kind())
     model.to(device).train()
     optimizer = AdamW(model.parameters(), lr=1e-6, fused=True)
     times = np.empty((WARM_UP + rounds, len(MODES)))

@@ -3,55 +3,37 @@
 import os
 import subprocess
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any
 
 import yaml
 
+from experiments.benchmarks.measurement import Fields, Figures, MeasurementError, in_new_process, repeated, trial_of
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.spec import TrainSpec, TrialSpec
+from neftune_cli.config.spec import TrainSpec
 from neftune_cli.records import TrialStatus
 from neftune_cli.store import SweepFolder
-from neftune_cli.training.hardware import configure_process
-
-if TYPE_CHECKING:
-    from neftune_cli.sweeps.model_cache import ModelCache
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-Fields = Mapping[str, Any]
-"""Model, data and recipe, as in an experiment file."""
-Figures = dict[str, list[float]]
-"""Numbers by name: (repetitions,) each."""
 
 ALPHAS = "0,5,10,15"
 NOISE_ALPHA = 5.0
-REPEATED_SECONDS = 60.0
-"""No repetition starts after this time."""
 MIB = 2**20
 
 
-class MeasurementError(Exception):
-    """A command of a measurement failed."""
-
-
-def price(fields: Fields, repetitions: int) -> Figures:
+def sweep_beside_trl(fields: Fields, repetitions: int) -> Figures:
     """Time a sweep of four alphas, with its evaluations, and one `trl sft`, in alternating order."""
     with TemporaryDirectory(prefix="neftune-bench-") as folder:
         inputs = Path(folder, "inputs")
         in_new_process(write_trl_inputs, fields, inputs)
-        return repeated(lambda number: _price(fields, inputs, Path(folder, str(number)), number), repetitions)
+        return repeated(
+            lambda number: _sweep_beside_trl(fields, inputs, Path(folder, str(number)), number), repetitions
+        )
 
 
-def _price(fields: Fields, inputs: Path, work: Path, number: int) -> dict[str, float]:
+def _sweep_beside_trl(fields: Fields, inputs: Path, work: Path, number: int) -> dict[str, float]:
     sweep = work / "sweep"
     commands = [
         ("sweep_seconds", sweep_command(fields, sweep, "--alphas", ALPHAS, "--seeds", "1", "--workers", "auto")),
@@ -68,7 +50,7 @@ def _price(fields: Fields, inputs: Path, work: Path, number: int) -> dict[str, f
 def write_trl_inputs(fields: Fields, folder: Path) -> None:
     """Write the model and the training examples of a recipe, as `trl sft` reads them."""
     from neftune_cli.data.loading import trl_dataset
-    from neftune_cli.sweeps.model_cache import ModelCache
+    from neftune_cli.training.model_cache import ModelCache
 
     cache = ModelCache()
     trial = trial_of(fields, 0.0, cache)
@@ -146,27 +128,6 @@ def _neighbour_cost(fields: Fields) -> dict[str, float]:
     return {"one_sweep_seconds": alone, "two_sweeps_over_one": both / alone}
 
 
-def repeated(
-    measure: Callable[[int], Mapping[str, float]], repetitions: int, *, clock: Callable[[], float] = perf_counter
-) -> Figures:
-    """Return the figures of all repetitions. `measure` gets the number of the repetition."""
-    begin, figures = clock(), defaultdict[str, list[float]](list)
-    for number in range(repetitions):
-        if number and clock() - begin >= REPEATED_SECONDS:
-            break
-        for name, value in measure(number).items():
-            figures[name].append(value)
-    return dict(figures)
-
-
-def trial_of(fields: Fields, alpha: float, cache: "ModelCache") -> TrialSpec:
-    """Return the trial of an alpha with seed 0."""
-    from neftune_cli.sweeps.inspection import resolved_evaluation
-
-    spec = resolve_sweep(None, {**fields, "alphas": [alpha], "seeds": [0]})
-    return spec.trial(spec.arms[0], 0, resolved_evaluation(spec, cache.data(spec).generation))
-
-
 def sweep_command(fields: Fields, folder: Path, *options: str) -> list[str]:
     """Write an experiment file beside the folder of a sweep, and return the command that runs it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -200,24 +161,6 @@ def seconds_of(*commands: Sequence[str], work: Path) -> float:
     if any(codes):
         raise MeasurementError(f"{' '.join(commands[0])} failed:\n{log.read_text(encoding='utf-8')[-2000:]}")
     return seconds
-
-
-def in_new_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function in a new process, which is configured as a worker of a sweep, and return its result.
-
-    Raises:
-        MeasurementError: the function raised an exception, or the process died.
-    """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_prepare_process) as pool:
-        try:
-            return pool.submit(function, *args, **kwargs).result()
-        except Exception as error:
-            raise MeasurementError(f"{type(error).__name__}: {error}") from error
-
-
-def _prepare_process() -> None:
-    configure_process()
-    sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
 
 
 def _statuses(sweep: Path) -> list[TrialStatus]:

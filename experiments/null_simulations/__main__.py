@@ -114,7 +114,10 @@ def _print_planned_looks(pool: Executor, repetitions: int) -> Iterator[str]:
     title = f"Planned looks on tables of seeds and items, {ON_TABLES * repetitions:,} sweeps per row, percent"
     _print(title, item_looks_table(on_tables))
     powers = _each(pool, looks_power, ((*row, sweeps) for row in POWER_ROWS))
-    _print("Chances of planned looks, percent; effects and margins in standard deviations", looks_power_table(powers))
+    _print(
+        "Chances of planned looks, percent; effects and margins in per-seed standard deviations",
+        looks_power_table(powers),
+    )
     biases = _each(pool, stopping_bias, ((effect, sweeps) for effect in STOPPING_EFFECTS))
     _print("Measured difference of an arm that is shown to differ, divided by the true one", stopping_table(biases))
     stopping = _each(pool, optional_stopping_rates, ((scenario, repetitions) for scenario in MEASURED))

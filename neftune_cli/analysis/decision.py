@@ -155,13 +155,13 @@ def _arms_without_test(comparison: Comparison) -> Iterator[str]:
 
 def _can_be_tested(comparison: Comparison, arm: str, *, retry_failed: bool = True) -> bool:
     """Return whether missing trials can give an arm pairs of seeds at a taken look that it has not been tested at."""
-    plan, tested, settled = comparison.declared, _tested_seeds(comparison), settled_trials(comparison)
+    plan, tested, excluded = comparison.declared, _tested_seeds(comparison), excluded_trials(comparison)
     finished = {one.name: one.seeds for one in comparison.arms}
 
     def can_run(name: str, seed: int) -> bool:
         label = folder_label(name, seed)
         if label in comparison.origin.failed_trials:
-            return retry_failed and label not in settled
+            return retry_failed and label not in excluded
         return seed not in tested.get(name, ())
 
     def can_pair(seed: int) -> bool:
@@ -171,14 +171,14 @@ def _can_be_tested(comparison: Comparison, arm: str, *, retry_failed: bool = Tru
     return any(map(can_pair, plan.seeds[: plan.seeds_taken]))
 
 
-def settled_trials(comparison: Comparison) -> frozenset[str]:
+def excluded_trials(comparison: Comparison) -> frozenset[str]:
     """Return the labels of failed trials that are not retried, because a planned look has been tested without them.
 
     With them, the look would be tested again, and the error rates would no longer hold. The manifest has them since the
     look was taken. In older sweeps they follow from the finished trials.
     """
-    if comparison.declared.settled is not None:
-        return comparison.declared.settled
+    if comparison.declared.excluded is not None:
+        return comparison.declared.excluded
     labels = (folder_label(arm, seed) for arm, seeds in _tested_seeds(comparison).items() for seed in seeds)
     return frozenset(labels) & frozenset(comparison.origin.failed_trials)
 
@@ -199,7 +199,7 @@ def arms_to_train(comparison: Comparison, *, retry_failed: bool) -> frozenset[st
 
     Args:
         comparison: the comparison at the taken looks.
-        retry_failed: whether failed trials are run again, other than the settled ones.
+        retry_failed: whether failed trials are run again, other than the excluded ones.
 
     """
     plan, undecided = comparison.declared, arms_with_further_seeds(comparison)

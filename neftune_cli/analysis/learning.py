@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 
 from neftune_cli.analysis.alignment import TrialsByArm, are_finite
-from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
+from neftune_cli.config.spec import BUNDLED_DATASET, BUNDLED_MODEL
 from neftune_cli.errors import alternatives
 from neftune_cli.evidence.measurements import ItemValues, Setting
 from neftune_cli.formatting import listed
@@ -163,9 +163,9 @@ def _without_room(
 
 
 def _bundled_model(setting: Setting | None) -> Iterator[str]:
-    if setting and setting.model == DEFAULT_MODEL and setting.data not in ("", DEFAULT_DATASET):
+    if setting and setting.model == BUNDLED_MODEL and setting.data not in ("", BUNDLED_DATASET):
         yield (
-            f"The bundled model {DEFAULT_MODEL} was pretrained on facts about fictional people only. On "
+            f"The bundled model {BUNDLED_MODEL} was pretrained on facts about fictional people only. On "
             f"{setting.data} it is good for trying out the tool, and its results say nothing about other models. "
             "Use --model with the model that you want to fine-tune."
         )

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from scipy.special import stdtr
 
+from neftune_cli.config.process import user_cache
 from neftune_cli.evidence.measurements import Floats
-from neftune_cli.store.files import default_cache, write_atomically
+from neftune_cli.store.files import write_atomically
 
 NULL_PATHS = 600_000
 """Number of simulated paths. The standard error of a level of 5% is 0.03 percentage points."""
@@ -93,7 +94,7 @@ def null_minima(looks: tuple[int, ...]) -> Floats:
 
     They are kept in the user's cache, because the simulation takes longer than a comparison.
     """
-    file = default_cache() / "null-minima" / f"{'-'.join(map(str, looks))}-v{_VERSION}.npy"
+    file = user_cache() / "null-minima" / f"{'-'.join(map(str, looks))}-v{_VERSION}.npy"
     if (known := _read(file)) is not None:
         return known
     draws = np.random.default_rng(0)

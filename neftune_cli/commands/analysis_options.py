@@ -15,7 +15,6 @@ Seeds = Annotated[
         ANALYSIS,
         _SPEC,
         field="seeds",
-        parser_name="parse_seeds",
         metavar="N|LIST",
     ),
 ]
@@ -38,7 +37,6 @@ Looks = Annotated[
         ANALYSIS,
         _SPEC,
         field="looks",
-        parser_name="parse_looks",
         metavar="LIST",
     ),
 ]

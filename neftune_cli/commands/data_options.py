@@ -74,7 +74,6 @@ Columns = Annotated[
         DATA,
         _SPEC,
         field="columns",
-        parser_name="parse_columns",
         metavar="MEANING=COLUMN,...",
     ),
 ]

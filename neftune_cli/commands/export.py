@@ -1,6 +1,7 @@
 """`neftune export`: finished sweeps for TensorBoard, MLflow, Weights & Biases, Trackio or AlpacaEval."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -67,7 +68,7 @@ def _runs(sweep: "SweepFolder", to: ExportTarget, target: Path) -> str:
     from neftune_cli.trackers import make_tracker
     from neftune_cli.trackers.runs import tracked_runs
 
-    tracker = make_tracker(to.value, target)
+    tracker = make_tracker(to.value, target, "--to")
     tracker.prepare(sweep.name)
     new = [tracker.write(sweep.name, run) for run in tracked_runs(sweep)]
     return f"{sum(new)} runs written, {len(new) - sum(new)} written before"
@@ -82,16 +83,20 @@ def _responses(sweep: "SweepFolder", _: ExportTarget, target: Path) -> str:
         NothingToCompareError: no trial has finished with responses.
         OSError: a file cannot be written.
     """
-    from neftune_cli.evidence.added_metrics import generator_name, held_out_responses
+    from neftune_cli.config.arms import trial_key
+    from neftune_cli.evidence.added_metrics import held_out_responses
 
-    folder, written, references = target / sweep.name, 0, dict[str, str]()
-    for trial, record in sweep.finished():
+    folder, finished, written, references = target / sweep.name, sweep.finished(), 0, dict[str, str]()
+    labels = Counter(trial.folder_label for trial, _ in finished)
+    for trial, record in finished:
         responses: dict[str, str] = {}
         for one in held_out_responses(trial.generations()):
             responses.setdefault(one.prompt, one.response)
             references.setdefault(one.prompt, one.reference)
         if responses:
-            _write_outputs(folder / f"{trial.folder_label}.json", responses, generator_name(record.arm, record.seed))
+            # two arms of a sweep of an earlier version may share a label
+            name = trial.folder_label if labels[trial.folder_label] == 1 else trial.path.name
+            _write_outputs(folder / f"{name}.json", responses, trial_key(record.arm, record.seed))
             written += 1
     if not written:
         raise NothingToCompareError(f"{sweep.path} has no finished trial with responses. Wait for its first trial.")

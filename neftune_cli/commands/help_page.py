@@ -9,74 +9,19 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
-from typer.exceptions import TyperException
 
 from neftune_cli.commands.routing import CHOICES
 from neftune_cli.config.process import columns_variable
-from neftune_cli.errors import Problem, UsageError
 
 _Row = tuple[str, str]
 """Option with its type, and its meaning."""
 
 _WIDEST_NAMES = 30
 """Longest option with its type on the same line, in characters. A longer type is on the next line."""
-
-
-class Command(TyperCommand):
-    """A command whose help has two columns, and whose paths are not empty.
-
-    Typer's own page has six columns and abbreviates option names that do not fit, even at 80 characters. It turns an
-    empty path, as of an unset shell variable, into the current folder.
-    """
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments of the command line.
-
-        Raises:
-            UsageError: paths are empty.
-        """
-        given = self._given(ctx, args)
-        rest: list[str] = super().parse_args(ctx, args)
-        empty = [
-            one
-            for one in self.get_params(ctx)
-            if _has_paths(ctx.params.get(one.name)) and _has_empty(given.get(one.name, "-"))
-        ]
-        if empty:
-            raise UsageError(*map(_empty_path, empty))
-        return rest
-
-    def _given(self, ctx: Any, args: list[str]) -> dict[str, Any]:
-        """Return the given values by parameter name. An error of the parser gets the command, which it lacks."""
-        try:
-            given: dict[str, Any] = self.make_parser(ctx).parse_args(args=list(args))[0]
-        except TyperException as error:
-            error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
-            raise
-        return given
-
-    def format_help(self, ctx: Any, _formatter: Any) -> None:
-        """Print usage, description and options."""
-        print_page(self, ctx, {})
-
-
-def _has_paths(value: Any) -> bool:
-    return any(isinstance(item, Path) for item in (value if isinstance(value, list | tuple) else [value]))
-
-
-def _has_empty(texts: Any) -> bool:
-    return any(not str(text).strip() for text in (texts if isinstance(texts, list | tuple) else [texts]))
-
-
-def _empty_path(parameter: Any) -> Problem:
-    if parameter.param_type_name == "option":
-        return Problem(f"{parameter.opts[0]} is empty.", f"Use a path, or remove {parameter.opts[0]}.")
-    return Problem(f"{parameter.metavar.removesuffix('...')} is empty.", "Use a path, or remove the empty argument.")
 
 
 def print_page(command: TyperCommand | TyperGroup, ctx: Any, panels: dict[str, list[_Row]]) -> None:

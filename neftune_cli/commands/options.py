@@ -7,16 +7,9 @@ declared in its own module.
 from functools import partial
 from typing import Annotated, get_args
 
-from neftune_cli.commands import analysis_options, data_options, run_options
 from neftune_cli.commands.routing import Destination, Option
 from neftune_cli.config import choices
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
-
-
-def parsers() -> dict[str, str]:
-    """Return the parsers of options by `Option.field`: names of functions in `neftune_cli.config.values`."""
-    return {option.field: option.parser_name for option in DECLARED if option.parser_name}
-
 
 NOISE, TRAINING, EVALUATION = "Noise", "Training", "Evaluation"
 """Titles of the groups in `--help`."""
@@ -31,7 +24,6 @@ Alphas = Annotated[
         NOISE,
         _SPEC,
         field="alphas",
-        parser_name="parse_alphas",
         metavar="LIST",
     ),
 ]
@@ -44,7 +36,6 @@ Snr = Annotated[
         NOISE,
         _SPEC,
         field="snr",
-        parser_name="parse_snr",
         metavar="LIST",
     ),
 ]
@@ -57,7 +48,6 @@ Noises = Annotated[
         NOISE,
         _SPEC,
         field="noises",
-        parser_name="parse_noises",
         metavar="LIST",
     ),
 ]
@@ -222,7 +212,6 @@ Settings = Annotated[
         TRAINING,
         _SPEC,
         field="train.sft",
-        parser_name="parse_settings",
         metavar="KEY=VALUE",
     ),
 ]
@@ -295,7 +284,6 @@ LmEval = Annotated[
         EVALUATION,
         _SPEC,
         field="evaluation.lm_eval",
-        parser_name="parse_tasks",
         metavar="TASKS",
     ),
 ]
@@ -310,12 +298,3 @@ LmEvalLimit = Annotated[
         metavar="N",
     ),
 ]
-
-_SHARED = [hint for module in (data_options, analysis_options, run_options) for hint in vars(module).values()]
-DECLARED: tuple[Option, ...] = tuple(
-    option
-    for hint in [*_SHARED, *globals().values()]
-    for option in getattr(hint, "__metadata__", ())
-    if isinstance(option, Option)
-)
-"""The options declared here and in the modules beside this one."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from neftune_cli.commands.request import read_spec
 from neftune_cli.config.choices import IGNORED_LABEL
 from neftune_cli.config.spec import ArmSpec, SweepSpec, TrainSpec, TrialSpec
-from neftune_cli.data.bad_rows import in_order
+from neftune_cli.data.bad_rows import place_sort_key
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import Problems, UsageError
 from neftune_cli.reporting.preview import SHOWN_TOKENS, ExampleView, Part, Preview, TokenView
@@ -50,7 +50,7 @@ def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Pr
     from neftune_cli.models.quantization import recipe_problems
     from neftune_cli.models.sources import find_model
     from neftune_cli.sweeps.inspection import resolved_evaluation
-    from neftune_cli.training.hardware import device_name
+    from neftune_cli.training.hardware import device_kind
     from neftune_cli.training.prepared_data import prepare_data
     from neftune_cli.training.sft_trainer import check_recipe
 
@@ -67,7 +67,7 @@ def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Pr
     _check_trainable(loaded, spec)
     arm = ArmSpec(alpha=alpha)
     trial = spec.trial(arm, 0, resolved_evaluation(spec, data.generation))
-    prepared = prepare_data(source, loaded, data, trial, device=device_name())
+    prepared = prepare_data(source, loaded, data, trial, device=device_kind())
     chosen = _first([one.example for one in prepared.train], rows)
     whole = tokenize(chosen, loaded.tokenizer, max_length=NO_LIMIT, inputs=trial).examples
     return Preview(
@@ -110,7 +110,7 @@ def _check_trainable(loaded: "LoadedModel", spec: SweepSpec) -> None:
 
 def _first(examples: Sequence[Any], rows: int) -> list[Any]:
     """Return the first examples in the order of the file, or in the order of training if they have no place."""
-    return sorted(examples, key=lambda example: in_order(example.place))[:rows]
+    return sorted(examples, key=lambda example: place_sort_key(example.place))[:rows]
 
 
 def _view(example: TokenizedExample, trial: TrialSpec, tokenizer: "PreTrainedTokenizerBase") -> ExampleView:

@@ -15,23 +15,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from neftune_cli.commands.options import parsers
 from neftune_cli.commands.output import say_line, say_nothing
-from neftune_cli.config import values
 from neftune_cli.config.executors import EXECUTORS, make_executor
 from neftune_cli.config.field_problems import TRAINING_FIELDS
 from neftune_cli.config.resolve import UNREADABLE_LOOKS, Resolved, resolve_valid_fields
-from neftune_cli.config.run_settings import SweepSettings
+from neftune_cli.config.run_settings import SweepSettings, sweep_settings
 from neftune_cli.config.spec import DEFAULT_MODEL, InputSpec, SweepSpec
+from neftune_cli.config.values import PARSERS
 from neftune_cli.data.files import FILE_SUFFIXES, is_data_file, split_suffix
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.metrics import names_function
-from neftune_cli.store import SWEEP_FILE, SweepFolder
+from neftune_cli.store import RESULTS, SWEEP_FILE, SweepFolder
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.plan import Plan, analysis_problems, make_plan
-from neftune_cli.sweeps.resources import available_cores
+from neftune_cli.training.hardware import available_cores
 
 READING = "Reading model and data ..."
 """First line of a sweep. The imports of a worker and its reading take seconds."""
@@ -68,6 +67,45 @@ class PreparedSweep:
     executor: Executor
     interrupts: Interrupts
     """The signals that interrupt the command."""
+
+
+def checked_request(
+    fields: Mapping[str, Any],
+    run: Mapping[str, Any],
+    *,
+    file: Path | None = None,
+    output: Path | None = None,
+    pause_at: int | None = None,
+    single_trial: bool = False,
+    problems: Problems | None = None,
+) -> SweepRequest:
+    """Return the request of some option values, whose run settings are checked.
+
+    Problems of the run settings are raised together with those of the experiment that need neither a worker nor the
+    results folder. Without the former, `prepared_sweep` raises all problems of the experiment.
+
+    Args:
+        fields: given option values by spec field.
+        run: option values that `sweep_settings` reads.
+        file: experiment in YAML.
+        output: results folder; None for the default one.
+        pause_at: number of seeds of the planned look after which the command ends; None to end after the last one.
+        single_trial: whether the folder may have only one training run.
+        problems: problems of other options.
+
+    Raises:
+        UsageError: a run setting has a problem, or there are problems of other options.
+
+    """
+    found = problems or Problems()
+    settings = found.attempt(partial(sweep_settings, run))
+    if settings is None or found.found:
+        resolved = _resolve(file, fields, found)
+        if resolved is not None:
+            found.add(_pause_problems(resolved, pause_at))
+            _check_model_and_data(resolved.spec.model_dump(by_alias=True), found)
+        raise UsageError(*found.found)
+    return SweepRequest(file, fields, output, settings, pause_at, single_trial)
 
 
 @contextmanager
@@ -138,7 +176,7 @@ def plan_sweep(
         found = inspect(spec)
         return replace(found, problems=tuple(map(resolved.origin.placed, found.problems)))
 
-    folder = SweepFolder(request.output or Path("results") / _name(request.file, spec))
+    folder = SweepFolder(request.output or RESULTS / _name(request.file, spec))
     if problems.found:  # without the invalid options and fields, the folder would seem to have a different sweep
         found = inspect_placed(spec)
         problems.add(map(resolved.origin.placed, analysis_problems(spec, found.lm_eval, found.data)))
@@ -207,25 +245,6 @@ def _is_data(file: Path) -> bool:
         return False
 
 
-def raise_any_with_spec_problems(
-    problems: Problems, file: Path | None, fields: Mapping[str, Any], pause_at: int | None = None
-) -> None:
-    """Raise problems of the run options together with those of the experiment. Without the former, do nothing.
-
-    No worker is started. Problems that only a worker or the results folder can reveal are reported later.
-
-    Raises:
-        UsageError: problems of both kinds.
-
-    """
-    if problems.found:
-        resolved = _resolve(file, fields, problems)
-        if resolved is not None:
-            problems.add(_pause_problems(resolved, pause_at))
-            _check_model_and_data(resolved.spec.model_dump(by_alias=True), problems)
-        problems.raise_any()
-
-
 def default_name(model: str, dataset: str) -> str:
     """Return the default name of a results folder, for example `tiny-bios`."""
     return f"{_short(model)}-{_short(dataset)}"
@@ -251,10 +270,9 @@ def _name(file: Path | None, spec: SweepSpec) -> str:
 
 def _nested(fields: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
     """Return parsed values as `resolve_valid_fields` expects them: "train.epochs" becomes an entry of "train"."""
-    parser_of = parsers()
     nested: dict[str, Any] = {"train": {}, "evaluation": {}, "analysis": {}}
     for field, value in fields.items():
-        parsed = problems.attempt(partial(_parsed, parser_of.get(field, ""), value))
+        parsed = problems.attempt(partial(PARSERS[field], value)) if field in PARSERS else value
         if parsed is None:
             if field == "looks":
                 nested["looks"] = UNREADABLE_LOOKS
@@ -275,10 +293,6 @@ def _own_option_problems(settings: Mapping[str, Any]) -> Iterator[Problem]:
         if name in TRAINING_FIELDS:
             option, given = f"--{name.replace('_', '-')}", "" if isinstance(value, dict | list | None) else f" {value}"
             yield Problem(f"--set {name}: {name} has an option of its own.", f"Use {option}{given}.")
-
-
-def _parsed(parser: str, value: Any) -> Any:
-    return getattr(values, parser)(value) if parser else value
 
 
 def _check_model_and_data(fields: Mapping[str, Any], problems: Problems) -> None:

@@ -31,8 +31,7 @@ class Option(OptionInfo):
         panel: title of the group in `--help`.
         to: recipient of the value.
         field: with `Destination.SPEC`, the field of `SweepSpec` that the value fills, for example "train.epochs", or a
-            name in `ARM_OPTIONS` or `LOOK_OPTIONS`.
-        parser_name: name of a function in `neftune_cli.config.values` that parses the text.
+            name in `ARM_OPTIONS` or `LOOK_OPTIONS`. `neftune_cli.config.values.PARSERS` has the parser of its text.
         metavar: placeholder for the value in `--help`.
         at_least: smallest allowed number.
         names: returns the allowed values, with their meanings if the help does not give them.
@@ -50,7 +49,6 @@ class Option(OptionInfo):
         to: Destination,
         *,
         field: str = "",
-        parser_name: str = "",
         metavar: str | None = None,
         at_least: float | None = None,
         names: Names | None = None,
@@ -73,7 +71,6 @@ class Option(OptionInfo):
         )
         self.to = to
         self.field = field
-        self.parser_name = parser_name
 
 
 CHOICES: dict[str, Names] = {}

@@ -1,6 +1,7 @@
 """Options on how trials are run, on this machine or on a cluster, and on what a command prints and writes."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,16 @@ Output = Annotated[
     Option(
         "--output",
         "Results folder (default results/MODEL-DATASET, or results/NAME for an experiment NAME.yaml).",
+        RUN,
+        _COMMAND,
+        metavar="DIR",
+    ),
+]
+TrainOutput = Annotated[
+    Path | None,
+    Option(
+        "--output",
+        "Results folder (default results/train-MODEL-DATASET-alpha=A,seed=N).",
         RUN,
         _COMMAND,
         metavar="DIR",
@@ -71,18 +82,18 @@ Workers = Annotated[
         metavar="N|auto",
     ),
 ]
-
-
+_processes = partial(Option, "--nproc", panel=RUN, to=_RUN, metavar="N", at_least=1)
 NumberOfProcesses = Annotated[
     int,
-    Option(
-        "--nproc",
+    _processes(
         "Processes that train each trial together, one per GPU or core. They divide the examples of each step. Trials "
-        "run one at a time (default 1).",
-        RUN,
-        _RUN,
-        metavar="N",
-        at_least=1,
+        "run one at a time (default 1)."
+    ),
+]
+TrainProcesses = Annotated[
+    int,
+    _processes(
+        "Processes that train together, one per GPU or core. They divide the examples of each step (default 1)."
     ),
 ]
 AccelerateConfig = Annotated[

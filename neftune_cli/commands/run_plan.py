@@ -73,7 +73,7 @@ def _run_looks(
 
     plan, folder = sweep.plan, sweep.folder
     if sweep.request.settings.retry_failed and folder.manifest().planned_looks_taken(plan.spec.analysis.looks):
-        plan = _without_settled_trials(plan, folder, _settled_comparison(plan, folder))
+        plan = _without_excluded_trials(plan, folder, _comparison_at_looks(plan, folder))
         for note in plan.notes[len(sweep.plan.notes) :]:
             say(note)
     undecided = tuple(arm.name for arm in plan.spec.arms[1:])
@@ -93,7 +93,7 @@ def _run_looks(
             break
         folder.add_look(seeds)
         score_declared_metric(plan.spec, folder)
-        undecided = _undecided(plan, _settled_comparison(plan, folder))
+        undecided = _undecided(plan, _comparison_at_looks(plan, folder))
         say(_look_line(number, len(plan.spec.analysis.looks), seeds, undecided))
         if not undecided or seeds == sweep.request.pause_at:
             break
@@ -121,7 +121,7 @@ def after_taken_looks(plan: Plan, folder: SweepFolder, *, retry_failed: bool) ->
         return plan
     comparison = _comparison(folder)
     if retry_failed:
-        plan = _without_settled_trials(plan, folder, comparison)
+        plan = _without_excluded_trials(plan, folder, comparison)
     continued = arms_to_train(comparison, retry_failed=retry_failed) if comparison else frozenset()
     undecided = _undecided(plan, comparison)
     arms = {arm.name for arm in plan.spec.arms}
@@ -133,29 +133,29 @@ def after_taken_looks(plan: Plan, folder: SweepFolder, *, retry_failed: bool) ->
     return replace(plan, trials=tuple(trials), notes=(*plan.notes, note))
 
 
-def _without_settled_trials(plan: Plan, folder: SweepFolder, comparison: "Comparison | None") -> Plan:
+def _without_excluded_trials(plan: Plan, folder: SweepFolder, comparison: "Comparison | None") -> Plan:
     """Return the plan without failed trials that taken looks were tested without, and with a note if there are any."""
-    from neftune_cli.analysis.decision import settled_trials
+    from neftune_cli.analysis.decision import excluded_trials
 
-    settled = settled_trials(comparison) if comparison else frozenset()
-    left_out = {one.id: one.label for one in plan.trials if folder_label(one.arm, one.seed) in settled}
+    excluded = excluded_trials(comparison) if comparison else frozenset()
+    left_out = {one.id: one.label for one in plan.trials if folder_label(one.arm, one.seed) in excluded}
     failed = failed_trials(plan, folder)
     if labels := [label for label in left_out.values() if label in failed]:
         note = f"Not run again, because they were missing when a planned look was taken: {listed(labels)}."
         plan = replace(plan, notes=(*plan.notes, note))
-    return replace(plan, not_again=frozenset(left_out))
+    return replace(plan, not_run_again=frozenset(left_out))
 
 
-def _settled_comparison(plan: Plan, folder: SweepFolder) -> "Comparison | None":
+def _comparison_at_looks(plan: Plan, folder: SweepFolder) -> "Comparison | None":
     """Return the comparison at the taken looks, and note in the manifest which failed trials each of them was without.
 
     The note is made before any trial is run after the look: a retried trial changes what the finished trials show.
     """
-    from neftune_cli.analysis.decision import settled_trials
+    from neftune_cli.analysis.decision import excluded_trials
 
     comparison, looks = _comparison(folder), folder.manifest().planned_looks_taken(plan.spec.analysis.looks)
     if comparison:
-        folder.settle(looks, settled_trials(comparison))
+        folder.note_excluded_trials(looks, excluded_trials(comparison))
     return comparison
 
 

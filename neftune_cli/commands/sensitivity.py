@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neftune_cli.commands import data_options, options, run_options
+from neftune_cli.config import choices
+from neftune_cli.config.noises import DEFAULT_NOISE
 
 if TYPE_CHECKING:
     from neftune_cli.geometry.sensitivity.measurement import Sensitivity
@@ -33,7 +35,7 @@ def sensitivity(
         int,
         typer.Option(
             min=0,
-            max=2**32 - 1,
+            max=choices.LARGEST_SEED,
             metavar="N",
             help="Seed of the random draws of the noise.",
             rich_help_panel=options.NOISE,
@@ -56,7 +58,7 @@ def sensitivity(
     from neftune_cli.training.hardware import configure_process
 
     configure_process()
-    from neftune_cli.geometry.sensitivity.command_steps import (
+    from neftune_cli.geometry.sensitivity.command import (
         SensitivityOptions,
         measure,
         prepare,
@@ -72,7 +74,7 @@ def sensitivity(
         examples=examples,
         max_length=max_length,
         alphas=alphas,
-        noise=noise or "uniform",
+        noise=noise or DEFAULT_NOISE,
         seed=seed,
     )
     names = default_name(chosen.model, chosen.dataset)

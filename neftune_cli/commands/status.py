@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neftune_cli.config.process import arguments_of
 from neftune_cli.errors import ExitCode, NothingToCompareError, Problem, UsageError
 
 if TYPE_CHECKING:
@@ -142,9 +143,13 @@ def _next_steps(status: "SweepStatus") -> Iterator[str]:
     elif not status.is_over:
         yield f"No trial is running. Unless a sweep has just been started, resume with:\n  {command}"
     elif status.failures:
-        retries = "--retry" in status.command or "train" in status.command  # `train` always retries
-        retrying = command if retries else f"{command} --retry failed"
+        retrying = command if _retries(arguments_of(status.command)) else f"{command} --retry failed"
         yield f"The logs are in {status.path / 'trials'}. Retry the failed trials with:\n  {retrying}"
+
+
+def _retries(arguments: tuple[str, ...]) -> bool:
+    """Return whether a command runs failed trials again. `train` always does."""
+    return arguments[:1] == ("train",) or any(one.partition("=")[0] == "--retry" for one in arguments)
 
 
 def _looks(status: "SweepStatus") -> LooksTaken | None:

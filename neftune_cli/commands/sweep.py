@@ -8,7 +8,6 @@ import typer
 from neftune_cli.commands import analysis_options, data_options, options, run_options
 from neftune_cli.commands.routing import Destination, values_for
 from neftune_cli.config.run_settings import Keep, OnOom
-from neftune_cli.errors import Problems
 
 
 def sweep(
@@ -93,15 +92,10 @@ def sweep(
     """
     arguments = locals()
     from neftune_cli.commands.execution import run_and_report
-    from neftune_cli.commands.request import SweepRequest, raise_any_with_spec_problems
-    from neftune_cli.config.run_settings import sweep_settings
+    from neftune_cli.commands.request import checked_request
 
-    fields = values_for(Destination.SPEC, sweep, arguments)
-    problems = Problems()
-    run_settings = problems.attempt(lambda: sweep_settings(values_for(Destination.RUN, sweep, arguments)))
-    raise_any_with_spec_problems(problems, experiment, fields, pause_at)
-    assert run_settings is not None
-    request = SweepRequest(experiment, fields, output, run_settings, pause_at)
+    fields, run = (values_for(one, sweep, arguments) for one in (Destination.SPEC, Destination.RUN))
+    request = checked_request(fields, run, file=experiment, output=output, pause_at=pause_at)
     if dry_run:
         from neftune_cli.commands.dry_run import dry_run as show_plan
 

@@ -1,21 +1,11 @@
 """`neftune train`: one fine-tuning with one noise size, whose model is kept."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from neftune_cli.commands import data_options, options, run_options
-from neftune_cli.commands.routing import Destination, Option, values_for
+from neftune_cli.commands.routing import Destination, values_for
 from neftune_cli.config.run_settings import Keep, OnOom, Retry
 from neftune_cli.errors import Problems
-
-_OUTPUT = "Results folder (default results/train-MODEL-DATASET-alpha=A,seed=N)."
-Output = Annotated[Path | None, Option("--output", _OUTPUT, run_options.RUN, Destination.COMMAND, metavar="DIR")]
-_PROCESSES = "Processes that train together, one per GPU or core. They divide the examples of each step (default 1)."
-NumberOfProcesses = Annotated[
-    int, Option("--nproc", _PROCESSES, run_options.RUN, Destination.RUN, metavar="N", at_least=1)
-]
 
 
 def train(
@@ -57,8 +47,8 @@ def train(
     probe_examples: options.ProbeExamples = None,
     lm_eval: options.LmEval = None,
     lm_eval_limit: options.LmEvalLimit = None,
-    output: Output = None,
-    nproc: NumberOfProcesses = 1,
+    output: run_options.TrainOutput = None,
+    nproc: run_options.TrainProcesses = 1,
     accelerate_config: run_options.AccelerateConfig = None,
     on_oom: run_options.OnOom = OnOom.FAIL,
     stop_on_divergence: run_options.StopOnDivergence = True,
@@ -71,26 +61,26 @@ def train(
     """Fine-tune once with noise, keep the model, and print its comparison with the base model."""
     arguments = locals()
     from neftune_cli.commands.execution import run_and_report
-    from neftune_cli.commands.request import SweepRequest, default_name, raise_any_with_spec_problems
-    from neftune_cli.config.run_settings import sweep_settings
+    from neftune_cli.commands.request import checked_request, default_name
     from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
     from neftune_cli.config.values import parse_size
+    from neftune_cli.store import RESULTS
     from neftune_cli.sweeps.plan import trial_folder
 
-    fields = {**values_for(Destination.SPEC, train, arguments), "seeds": f"{seed},"}  # the comma makes a list of it
-    fixed = {"workers": "1", "keep": Keep.ALL, "retry": Retry.FAILED}
     problems = Problems()
-    noise_size = problems.attempt(lambda: parse_size(alpha, snr))
-    run_settings = problems.attempt(lambda: sweep_settings({**values_for(Destination.RUN, train, arguments), **fixed}))
-    raise_any_with_spec_problems(problems, None, fields)
-    assert noise_size is not None
-    assert run_settings is not None
-    name, size = noise_size
-    label = f"{name}={size:g},seed={seed}"
+    name, size = problems.attempt(lambda: parse_size(alpha, snr)) or ("alpha", 0.0)  # 0.0 to check the other options
     names = default_name(DEFAULT_MODEL if model is None else model, DEFAULT_DATASET if dataset is None else dataset)
-    folder = output or Path("results") / f"train-{names}-{label}"
-    fields["snr" if name == "snr" else "alphas"] = str(size)  # a request parses the texts of options
-    request = SweepRequest(None, fields, folder, run_settings, single_trial=True)
+    request = checked_request(
+        {
+            **values_for(Destination.SPEC, train, arguments),
+            "snr" if name == "snr" else "alphas": str(size),  # a request parses the texts of options
+            "seeds": f"{seed},",  # the comma makes a list of it
+        },
+        {**values_for(Destination.RUN, train, arguments), "workers": "1", "keep": Keep.ALL, "retry": Retry.FAILED},
+        output=output or RESULTS / f"train-{names}-{name}={size:g},seed={seed}",
+        single_trial=True,
+        problems=problems,
+    )
     trained = run_and_report(request, quiet=quiet, as_json=as_json)
     model_path = trial_folder(trained.folder, trained.plan.trials[-1]).model_path
     if not model_path.exists():

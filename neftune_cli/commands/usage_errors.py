@@ -11,8 +11,7 @@ from typer.exceptions import TyperException
 
 from neftune_cli.commands.routing import fields_by_flag
 from neftune_cli.config.choices import layout_names
-from neftune_cli.config.field_problems import example_of, given, requirement
-from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS
+from neftune_cli.config.field_problems import TRAIN_FIELD_SYNONYMS, example_of, given, requirement
 from neftune_cli.data.spellings import OTHER_LAYOUT_NAMES
 from neftune_cli.errors import Problem, alternatives, closest_choice, did_you_mean
 from neftune_cli.metrics import HELD_OUT_LOSS

@@ -9,9 +9,10 @@ import typer
 
 from neftune_cli.commands import data_options, options, run_options
 from neftune_cli.config import choices
+from neftune_cli.config.noises import DEFAULT_NOISE
 
 if TYPE_CHECKING:
-    from neftune_cli.geometry.projection.visualization import Visualization
+    from neftune_cli.geometry.projection.command import Visualization
 
 
 _noise = partial(typer.Option, rich_help_panel=options.NOISE)
@@ -27,7 +28,9 @@ def visualize(
     alpha: Annotated[float, _noise(min=0, metavar="A", help="Noise size; 0 is no noise.")] = 5.0,
     noise: options.NoiseName = None,
     length: Annotated[int | None, _noise(min=1, max=1_000_000, metavar="L", help=_LENGTH)] = None,
-    seed: Annotated[int, _noise(min=0, max=2**32 - 1, metavar="N", help="Seed of the noise and the map.")] = 0,
+    seed: Annotated[
+        int, _noise(min=0, max=choices.LARGEST_SEED, metavar="N", help="Seed of the noise and the map.")
+    ] = 0,
     projection: Annotated[
         choices.ProjectionMethod, _map(help="Projection to two dimensions; umap needs umap-learn.")
     ] = "tsne",
@@ -40,7 +43,7 @@ def visualize(
     from neftune_cli.commands.request import default_name
     from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
     from neftune_cli.geometry.output import default_folder
-    from neftune_cli.geometry.projection.visualization import (
+    from neftune_cli.geometry.projection.command import (
         VisualizationOptions,
         visualize_noise,
         write_visualization,
@@ -53,7 +56,7 @@ def visualize(
         columns=columns,
         length=length,
         alpha=alpha,
-        noise=noise or "uniform",
+        noise=noise or DEFAULT_NOISE,
         projection=projection,
         points=points,
         perplexity=perplexity,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from neftune_cli.config.experiment_file import RepeatedKeyError, UniqueKeyLoader
 from neftune_cli.config.run_settings import ACCELERATE_CONFIG, Sharding
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import Problem, UsageError, did_you_mean
@@ -30,13 +31,13 @@ def read_accelerate_config(path: Path) -> Sharding:
     )
 
 
-def sharding_problems(spec: SweepSpec, sharding: Sharding, hardware: str) -> Iterator[Problem]:
+def sharding_problems(spec: SweepSpec, sharding: Sharding, automatic_precision: str) -> Iterator[Problem]:
     """Yield the settings of a sweep that contradict a configuration file of accelerate.
 
     Args:
         spec: the sweep.
         sharding: the sharding in the file.
-        hardware: precision that the hardware supports, which the precision `auto` chooses.
+        automatic_precision: precision that `auto` chooses on this hardware.
     """
     given = sharding.mixed_precision
     if spec.load_in_4bit:
@@ -48,7 +49,7 @@ def sharding_problems(spec: SweepSpec, sharding: Sharding, hardware: str) -> Ite
         if "accelerator_config" in recipe.sft:
             what = f"{ACCELERATE_CONFIG} cannot be used with accelerator_config in the recipe."
             yield Problem(what, "Remove one of them.")
-        precision = hardware if recipe.precision == "auto" else recipe.precision
+        precision = automatic_precision if recipe.precision == "auto" else recipe.precision
         if (chosen := recipe.sft.get("bf16")) is not None:
             precision = "bfloat16" if chosen else "float32"
         if given is not None and _PRECISIONS[given] != precision:
@@ -58,8 +59,10 @@ def sharding_problems(spec: SweepSpec, sharding: Sharding, hardware: str) -> Ite
 
 def _mapping(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        values = yaml.load(path.read_text("utf-8"), Loader=UniqueKeyLoader)
+    except RepeatedKeyError as error:
+        raise UsageError(Problem(f"{ACCELERATE_CONFIG} {path}: {error}.", "Remove one of the two.")) from None
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that does not exist
         reason = error.strerror if isinstance(error, OSError) else "it is not YAML"
         raise UsageError(Problem(f"{ACCELERATE_CONFIG} {path} cannot be read: {reason}.", _CREATE)) from error
     if not isinstance(values, dict):
@@ -89,7 +92,8 @@ def _problems(where: str, values: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _fsdp_problems(where: str, values: Any) -> Iterator[Problem]:
     if not isinstance(values, dict):
-        yield Problem(f"{where} fsdp_config is missing.", _CREATE)
+        found = "is missing" if values is None else f"must be a mapping of fields, not {values}"
+        yield Problem(f"{where} fsdp_config {found}.", _CREATE)
     elif (version := values.get(f"{_PREFIX}version", 1)) != 2:
         fix = "Convert it with `accelerate to-fsdp2 --config_file FILE --output_file NEW`."
         yield Problem(f"{where} {_PREFIX}version is {version}; it must be 2.", fix)

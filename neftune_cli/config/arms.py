@@ -51,7 +51,7 @@ def arms_of(
         prefix: returns the start of a message about a field of the experiment.
 
     """
-    listed, grid = _listed(written, prefix, problems), _as_grid(written.get("grid") or {}, prefix, problems)
+    listed, grid = _listed(written, prefix, problems), _as_grid(written.get("grid"), prefix, problems)
     defaults = {**written, **options}
     if replacing := [f"--{name}" for name in _NOISE_OPTIONS if options.get(name)]:
         problems.add(_lost_recipes(listed, replacing[0], prefix))
@@ -112,6 +112,15 @@ def trial_label(arm: str, seed: int | None) -> str:
     return arm if seed is None else f"{arm}, seed {seed}"
 
 
+def trial_key(arm: str, seed: int | None) -> str:
+    """Return the name of a trial for programs: its arm, and its seed unless it has none.
+
+    >>> trial_key("alpha=5", 0), trial_key("base", None)
+    ('alpha=5,seed=0', 'base')
+    """
+    return arm if seed is None else f"{arm},seed={seed}"
+
+
 def fields_in(values: Mapping[str, Any], name: str, prefix: str = "") -> dict[str, Any]:
     """Return a section of an experiment or of an arm; a missing section is empty.
 
@@ -124,7 +133,8 @@ def fields_in(values: Mapping[str, Any], name: str, prefix: str = "") -> dict[st
         UsageError: the section is not a mapping.
 
     """
-    section = values.get(name) or {}
+    if (section := values.get(name)) is None:
+        return {}
     if not isinstance(section, dict):
         example = {"train": "epochs: 3", "evaluation": "max_new_tokens: 96", "analysis": "looks: [5, 8, 12, 20]"}[name]
         what = f"{prefix}{name} must be a mapping of fields{given(section)}."
@@ -156,8 +166,9 @@ def _details(grid: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
 
 def _listed(written: Mapping[str, Any], prefix: Prefix, problems: Problems) -> list[Arm]:
     """Return the listed arms, after a check of the fields that their names contain."""
-    arms = written.get("arms") or []
-    if written.get("arms") == []:
+    if (arms := written.get("arms")) is None:
+        return []
+    if arms == []:
         problems.add([Problem(f"{prefix('arms')}arms has no arm.", f"{_ARMS_FIX.removesuffix('.')}, or remove it.")])
     if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
         problems.add([Problem(f"{prefix('arms')}arms must be a list of mappings{given(arms)}.", _ARMS_FIX)])
@@ -208,6 +219,8 @@ def _default(field: str, defaults: Mapping[str, Any]) -> Any:
 
 def _as_grid(grid: Any, prefix: Prefix, problems: Problems) -> dict[str, list[Any]]:
     """Return the grid with a list of values for each field, without the fields that have a problem."""
+    if grid is None:
+        return {}
     if not isinstance(grid, dict):
         problems.add([Problem(f"{prefix('grid')}grid must be a mapping from fields to values.", _GRID_FIX)])
         return {}

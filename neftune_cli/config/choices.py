@@ -1,9 +1,11 @@
-"""Types of fields with a fixed set of values, the names of data layouts, and the label of tokens without loss.
+"""Types of fields with a fixed set of values, the names of data layouts, and fixed numbers.
 
 This module imports neither pydantic nor an implementation, so that `--help` can list the values at once.
 """
 
-from typing import Literal
+from typing import Any, Literal, get_args
+
+from neftune_cli.errors import Problem, UsageError
 
 NoiseScale = Literal["paper", "hf"]
 """The length L in the formula: the real tokens of the example, or the padded length of its row, as in transformers."""
@@ -14,8 +16,22 @@ Precision = Literal["auto", "float32", "bfloat16"]
 DecodingName = Literal["preallocated", "transformers"]
 ProjectionMethod = Literal["tsne", "pca", "umap"]
 
+LARGEST_SEED = 2**32 - 1
+"""The largest seed of numpy's generators."""
 IGNORED_LABEL = -100
 """Label of a token that the loss ignores: the convention of torch's cross entropy and of all trainers."""
+
+
+def check_choice(name: str, value: str, literal: Any) -> None:
+    """Check that a value is one of the values of a `Literal` type.
+
+    Raises:
+        UsageError: it is not. The message lists the values.
+
+    """
+    if value not in get_args(literal):
+        raise UsageError(Problem(f"{name} {value!r} is unknown.", f"Use one of: {', '.join(get_args(literal))}."))
+
 
 ALPACA, PROMPT_COMPLETION, MESSAGES, TEXT = "alpaca", "prompt-completion", "messages", "text"
 _LAYOUTS = [ALPACA, PROMPT_COMPLETION, MESSAGES, TEXT]

@@ -70,9 +70,7 @@ def make_executor(name: str, settings: Mapping[str, Any] | None = None) -> "Exec
     declared = EXECUTORS[name]
     if missing := list(missing_library(name)):
         raise UsageError(*missing)
-    make = imported(declared.make) if isinstance(declared.make, str) else declared.make
-    executor: Executor = make(**(settings or {}))
-    return executor
+    return imported(declared.make)(**(settings or {}))
 
 
 def missing_library(name: str) -> Iterator[Problem]:

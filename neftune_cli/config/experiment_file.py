@@ -1,12 +1,12 @@
-"""Experiment files in YAML: their fields, and the line of each field for messages."""
+"""Experiment files in YAML: their fields, the line of each field for messages, and the dialect, which options share."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from neftune_cli.config.values import NumberLoader, parser_reason
 from neftune_cli.errors import Problem, UsageError
 
 VERSION_FIELD = "schema_version"
@@ -45,15 +45,13 @@ def read_experiment(path: Path | None) -> ExperimentFile:
     if path is None:
         return ExperimentFile()
     try:
-        loader = _UniqueKeyLoader(path.read_text(encoding="utf-8"))
+        loader = UniqueKeyLoader(path.read_text(encoding="utf-8"))
         root = loader.get_single_node()
         values = loader.construct_document(root) if root else None
     except OSError as error:
         raise UsageError(Problem(f"Cannot read {path}: {error.strerror}.", "Use an existing YAML file.")) from None
-    except _RepeatedKeyError as error:
-        key, first, second = error.args
-        where = f"twice on line {first}" if first == second else f"on line {first} and on line {second}"
-        raise UsageError(Problem(f"{path}: the field {key!r} appears {where}.", "Remove one of the two.")) from None
+    except RepeatedKeyError as error:
+        raise UsageError(Problem(f"{path}: the field {error}.", "Remove one of the two.")) from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that does not exist
         where = f", line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
         what = f"{path}{where}: the file is not valid YAML: {parser_reason(error)}."
@@ -80,13 +78,34 @@ def _line(node: yaml.Node | None, location: tuple[str | int, ...]) -> int | None
     return line
 
 
-class _UniqueKeyLoader(NumberLoader):
+def parser_reason(error: Exception) -> str:
+    """Return in one line why the YAML parser refuses a text, for example "mapping values are not allowed here"."""
+    reason = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    return " ".join(reason.split())
+
+
+class NumberLoader(yaml.SafeLoader):
+    """Safe loader that reads `1e-2` and `1.5e3` as numbers, as YAML 1.2 does. In YAML 1.1 they are text."""
+
+
+class NumberDumper(yaml.SafeDumper):
+    """Safe dumper that quotes a text which NumberLoader would read as a number."""
+
+
+_FLOAT_TAG = "tag:yaml.org,2002:float"
+_EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
+for _yaml_class in (NumberLoader, NumberDumper):
+    _yaml_class.add_implicit_resolver(_FLOAT_TAG, _EXPONENT, list("-+.0123456789"))
+
+
+class UniqueKeyLoader(NumberLoader):
     """Safe loader that refuses a mapping with a repeated key, where PyYAML would keep the last value.
 
     The check precedes the expansion of merge keys (`<<`), so that a mapping can override the fields of its anchor.
     """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Return the node of a mapping; raises a RepeatedKeyError if it has a key twice."""
         node = super().compose_mapping_node(anchor)
         lines: dict[str, int] = {}
         for key, _ in node.value:
@@ -94,10 +113,16 @@ class _UniqueKeyLoader(NumberLoader):
                 continue
             line = key.start_mark.line + 1
             if key.value in lines:
-                raise _RepeatedKeyError(key.value, lines[key.value], line)
+                raise RepeatedKeyError(key.value, lines[key.value], line)
             lines[key.value] = line
         return node
 
 
-class _RepeatedKeyError(Exception):
+class RepeatedKeyError(Exception):
     """A mapping has a key twice. The arguments are the key and its two lines, counted from 1."""
+
+    def __str__(self) -> str:
+        """Return the key and its lines, for example "'seeds' appears on line 3 and on line 7"."""
+        key, first, second = self.args
+        where = f"twice on line {first}" if first == second else f"on line {first} and on line {second}"
+        return f"{key!r} appears {where}"

@@ -12,7 +12,6 @@ from neftune_cli.config.experiment_file import ExperimentFile
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 from neftune_cli.config.spec import (
     NOISE_DETAILS,
-    TRAIN_FIELD_SYNONYMS,
     AnalysisSpec,
     ArmSpec,
     EvaluationSpec,
@@ -26,6 +25,17 @@ from neftune_cli.errors import Location, Problem, alternatives, closest_choice, 
 
 TRAINING_FIELDS = tuple(name for name in TrainSpec.model_fields if name != "sft")
 """Fields of a recipe that have an option of their own, and are not given among other SFTConfig fields."""
+TRAIN_FIELD_SYNONYMS = {
+    "lr": "learning_rate",
+    "num_epochs": "epochs",
+    "n_epochs": "epochs",
+    "steps": "max_steps",
+    "num_steps": "max_steps",
+    "max_seq_length": "max_length",
+    "max_seq_len": "max_length",
+    "seq_length": "max_length",
+}
+"""Names that other programs use for training fields, for error messages."""
 Details = Mapping[str, Any]
 """One error of a `ValidationError`."""
 

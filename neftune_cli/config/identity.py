@@ -8,7 +8,7 @@ import json
 import math
 from typing import Any
 
-from neftune_cli.config.spec import ResolvedEvaluation, Spec, TrainSpec, TrialSpec
+from neftune_cli.config.spec import Affects, ResolvedEvaluation, Spec, TrainSpec, TrialSpec
 
 ID_DIGITS = 12
 
@@ -22,11 +22,6 @@ ORIGINAL_FIELDS = frozenset(
 )
 """Fields that the identity contains even with their default value. A field added later is left out while it has its
 default value, so that the ids of existing trials stay the same."""
-
-
-IDENTIFYING_INPUT_FIELDS = ("loss", "allow_special_tokens", "skip_bad_rows", "template_time", "load_in_4bit")
-"""Fields of `InputSpec` that the identity contains: those that change tokens or weights. The fingerprints of model and
-data cover the others."""
 
 
 def trial_identity(
@@ -62,7 +57,8 @@ def identifying_fields(spec: Spec) -> dict[str, Any]:
 
 
 def _shared_identity(spec: TrialSpec, model: str, data: str, environment: dict[str, str]) -> dict[str, Any]:
-    tokenization = {name: value for name, value in identifying_fields(spec).items() if name in IDENTIFYING_INPUT_FIELDS}
+    inputs = spec.inputs_with(Affects.IDENTITY)
+    tokenization = {name: value for name, value in identifying_fields(spec).items() if name in inputs}
     return {
         **({"tokenization": tokenization} if tokenization else {}),
         "method_version": METHOD_VERSION,

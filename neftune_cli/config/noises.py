@@ -69,7 +69,8 @@ def register_schedule(schedule: NoiseSchedule) -> NoiseSchedule:
     return SCHEDULES.register(schedule)
 
 
-register_noise(NoiseDistribution("uniform", "U[-1, 1], as in the paper", "neftune_cli.noise.draws:uniform"))
+DEFAULT_NOISE = "uniform"
+register_noise(NoiseDistribution(DEFAULT_NOISE, "U[-1, 1], as in the paper", "neftune_cli.noise.draws:uniform"))
 register_noise(NoiseDistribution("gaussian", "normal with variance 1/3", "neftune_cli.noise.draws:gaussian"))
 register_noise(
     NoiseDistribution("bernoulli", "+0.577 or -0.577 with equal probability", "neftune_cli.noise.draws:bernoulli")

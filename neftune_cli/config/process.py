@@ -1,10 +1,10 @@
-"""The process of the program: its command line for messages that repeat it, its line width, and its environment."""
+"""The running program: the command line that repeats it, its line width, cache, and environment of child processes."""
 
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 LIBRARY_SETTINGS: Mapping[str, str] = {
@@ -35,10 +35,25 @@ def command_again(*more: str) -> str:
     return shlex.join(typed_command(*more))
 
 
+def arguments_of(command: Sequence[str]) -> tuple[str, ...]:
+    """Return the arguments of a command line of `typed_command`: the name of the command, and what follows it.
+
+    >>> arguments_of(["neftune", "sweep", "--seeds", "3"]), arguments_of(["python", "-m", "neftune_cli", "train"])
+    (('sweep', '--seeds', '3'), ('train',))
+    """
+    is_module = tuple(command[1:3]) == ("-m", "neftune_cli")
+    return tuple(command[3 if is_module else 1 :])
+
+
 def columns_variable() -> int | None:
     """Return the line width that the variable COLUMNS sets, None if it sets none."""
     columns = os.environ.get("COLUMNS", "")
     return int(columns) or None if columns.isdigit() else None
+
+
+def user_cache() -> Path:
+    """Return the folder of this program in the user's cache (XDG base directory specification)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neftune"
 
 
 def with_this_package(environment: Mapping[str, str]) -> dict[str, str]:

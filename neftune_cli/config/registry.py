@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 D = TypeVar("D")
 
 
-def imported(reference: str) -> Any:
-    """Import what a declaration names as `module:name`, so that a registry can list it without the import."""
+def imported(reference: str | D) -> D:
+    """Return what a declaration names as `module:name`, imported only now, or the object that it contains itself."""
+    if not isinstance(reference, str):
+        return reference
     module, _, name = reference.partition(":")
-    return getattr(import_module(module), name)
+    found: D = getattr(import_module(module), name)
+    return found
 
 
 class Registry(Mapping[str, D], Generic[D]):

@@ -14,17 +14,17 @@ import yaml
 from pydantic import ValidationError
 
 from neftune_cli.config.arms import ARM_OPTIONS, Prefix, arms_named, arms_of, fields_in
-from neftune_cli.config.experiment_file import VERSION_FIELD, read_experiment
+from neftune_cli.config.experiment_file import VERSION_FIELD, NumberDumper, read_experiment
 from neftune_cli.config.field_problems import TRAINING_FIELDS, Details, Origin, independent
 from neftune_cli.config.spec import BUNDLED_MODEL, DEFAULT_LOOKS, DEFAULT_MODEL, DEFAULT_SEEDS, MIN_SEEDS, SweepSpec
-from neftune_cli.config.values import MOST_SEEDS, NumberDumper, are_increasing
+from neftune_cli.config.values import MOST_SEEDS, are_increasing
 from neftune_cli.errors import Location, Problem, Problems, alternatives
 from neftune_cli.formatting import counted
 
 LOOK_OPTIONS = ("until_decided", "looks", "max_seeds")
 """Options that define the planned looks."""
-UNREADABLE_LOOKS: list[int] = []
-"""Value of the option `looks` if its text cannot be read, which was reported."""
+UNREADABLE_LOOKS: tuple[int, ...] = ()
+"""Value of the option `looks` if its text cannot be read, which was reported. Looks that were read are a list."""
 _LOOKS_FIX = "Use for example --looks 5,8,12,20."
 
 _TINY_RECIPE: dict[str, Any] = {

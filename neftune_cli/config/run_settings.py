@@ -149,7 +149,7 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
 
     Args:
         arguments: values by parameter name. `workers`, `checkpoint_steps`, `checkpoint_minutes`, `on_oom` and
-            `stop_on_divergence` are required. The others have the defaults of `SweepSettings`.
+            `stop_on_divergence` are required. The others have the defaults of `SweepSettings` and `TrialSettings`.
 
     Raises:
         UsageError: one problem for each invalid argument.
@@ -165,7 +165,7 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
         partial(_check_rate_is_used, unread.pop("hourly_rate", None), dry_run=unread.pop("dry_run", False))
     )
     sharding = problems.attempt(partial(_sharding, unread.pop("accelerate_config", None)))
-    nproc, executor = unread.pop("nproc", 1), unread.pop("executor", LOCAL)
+    nproc, executor = unread.pop("nproc", TrialSettings.processes), unread.pop("executor", SweepSettings.executor)
     processes = sharding.processes if sharding else nproc
     problems.add(_problems_of_processes(nproc, sharding, workers, executor))
     problems.add(_problems_of_main_process(workers, executor))
@@ -174,7 +174,9 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
     problems.raise_any()
     if workers == 0:
         workers, executor = None, INLINE
-    keep = unread.pop("keep", Keep.NONE)
+    keep = unread.pop("keep", SweepSettings.keep)
+    # a calibration is of one process on this machine
+    can_calibrate = processes == 1 and EXECUTORS[executor].on_this_machine
     settings = SweepSettings(
         workers=1 if processes > 1 else workers,
         executor=executor,
@@ -182,9 +184,8 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
         trial_settings=_trial_settings(unread, keep, processes, sharding, tracking),
         keep=keep,
         retry_failed=unread.pop("retry", None) is Retry.FAILED,
-        fail_fast=unread.pop("fail_fast", False),
-        # a calibration is of one process on this machine
-        estimate=unread.pop("estimate", False) and processes == 1 and EXECUTORS[executor].on_this_machine,
+        fail_fast=unread.pop("fail_fast", SweepSettings.fail_fast),
+        estimate=unread.pop("estimate", SweepSettings.estimate) and can_calibrate,
     )
     if unread:
         raise TypeError(f"No run setting reads the arguments {', '.join(unread)}.")

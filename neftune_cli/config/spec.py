@@ -3,25 +3,26 @@
 import hashlib
 import math
 import re
+from enum import Enum
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from neftune_cli.config.choices import DecodingName, LearnedTurns, NoiseScale, NoiseTarget, Precision
-from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
+from neftune_cli.config.choices import LARGEST_SEED, DecodingName, LearnedTurns, NoiseScale, NoiseTarget, Precision
+from neftune_cli.config.noises import DEFAULT_NOISE, DISTRIBUTIONS, SCHEDULES
 from neftune_cli.config.values import LARGEST_ALPHA, MOST_SEEDS, are_increasing, repeated
 
 DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seed = Annotated[int, Field(ge=0, lt=LARGEST_SEED + 1)]
 
 BUNDLED_MODEL = "tiny"
 """Name of the model that the package contains."""
-DEFAULT_MODEL = BUNDLED_MODEL
-"""Model of a spec that names none."""
-DEFAULT_DATASET = "bios"
-"""Name of the bundled data set."""
+BUNDLED_DATASET = "bios"
+"""Name of the data set that the package contains."""
+DEFAULT_MODEL, DEFAULT_DATASET = BUNDLED_MODEL, BUNDLED_DATASET
+"""Model and data set of a spec that names none."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 """Id of a model or data set on the Hugging Face Hub."""
 
@@ -35,40 +36,48 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Affects(Enum):
+    """Effect of a field of `InputSpec` on weights, tokens or rows. No fingerprint covers a field with IDENTITY."""
+
+    WEIGHTS, TOKENS, ROWS, IDENTITY = range(4)
+
+
 class InputSpec(Spec):
     """Model and data of a sweep, and the reading of the data."""
 
-    model: str = DEFAULT_MODEL
+    model: Annotated[str, Affects.WEIGHTS] = DEFAULT_MODEL
     """`tiny`, `smollm2`, a hub id or a local directory."""
-    dataset: str = DEFAULT_DATASET
+    dataset: Annotated[str, Affects.ROWS] = DEFAULT_DATASET
     """`bios`, a hub id, files, a folder or a saved data set."""
-    layout: str | None = Field(default=None, alias="format")
+    layout: Annotated[str | None, Affects.ROWS] = Field(default=None, alias="format")
     """Layout of the data; null recognizes it by the columns."""
-    train_examples: int | None = Field(default=None, gt=0, examples=[1000])
+    train_examples: Annotated[int | None, Affects.ROWS] = Field(default=None, gt=0, examples=[1000])
     """Maximum number of training examples, chosen by content hash."""
-    eval_examples: int | None = Field(default=None, gt=0, examples=[200])
+    eval_examples: Annotated[int | None, Affects.ROWS] = Field(default=None, gt=0, examples=[200])
     """Maximum number of held-out examples, chosen by content hash."""
-    columns: dict[str, str] = Field(default_factory=dict, examples=[{"prompt": "question", "completion": "answer"}])
+    columns: Annotated[dict[str, str], Affects.ROWS] = Field(
+        default_factory=dict, examples=[{"prompt": "question", "completion": "answer"}]
+    )
     """Columns of the data by their meaning, for example prompt: question."""
-    split: str | None = None
+    split: Annotated[str | None, Affects.ROWS] = None
     """Split of the data set to train on; null is `train`."""
-    eval_dataset: str | None = None
+    eval_dataset: Annotated[str | None, Affects.ROWS] = None
     """Data set of the held-out examples; null holds out a part of the data set."""
-    eval_split: str | None = None
+    eval_split: Annotated[str | None, Affects.ROWS] = None
     """Split of the held-out examples; null is the test, validation or eval split if there is one."""
-    raw: bool = False
+    raw: Annotated[bool, Affects.ROWS] = False
     """Whether prompt and completion are trained as they are, without a chat template."""
-    loss: LearnedTurns = "last"
-    """Turns with loss: the last assistant turn, or all assistant turns."""
-    allow_special_tokens: bool = False
+    loss: Annotated[LearnedTurns, Affects.TOKENS, Affects.IDENTITY] = "last"
+    """Turns that the loss is computed on: the last assistant turn, or all of them."""
+    allow_special_tokens: Annotated[bool, Affects.TOKENS, Affects.IDENTITY] = False
     """Whether special tokens in the text of a turn become special tokens."""
-    skip_bad_rows: bool = False
+    skip_bad_rows: Annotated[bool, Affects.ROWS, Affects.IDENTITY] = False
     """Whether rows that cannot be used are dropped and counted."""
-    max_bad_share: float = Field(default=0.05, ge=0, lt=1)
+    max_bad_share: Annotated[float, Affects.ROWS] = Field(default=0.05, ge=0, lt=1)
     """Largest share of rows that `skip_bad_rows` may drop."""
-    template_time: str | None = None
+    template_time: Annotated[str | None, Affects.TOKENS, Affects.IDENTITY] = None
     """Time that a chat template with a clock sees, in ISO 8601; null until a sweep sets it."""
-    load_in_4bit: bool = False
+    load_in_4bit: Annotated[bool, Affects.WEIGHTS, Affects.IDENTITY] = False
     """Whether the frozen weights under LoRA adapters are quantized to 4 bits."""
 
     model_config = ConfigDict(populate_by_name=True)
@@ -77,6 +86,10 @@ class InputSpec(Spec):
     def inputs(self) -> dict[str, Any]:
         """Return the fields of this class by name."""
         return {name: getattr(self, name) for name in InputSpec.model_fields}
+
+    def inputs_with(self, effect: Affects) -> dict[str, Any]:
+        """Return the fields of this class with an effect by name."""
+        return {name: value for name, value in self.inputs.items() if effect in InputSpec.model_fields[name].metadata}
 
 
 class TrainSpec(Spec):
@@ -108,7 +121,7 @@ class TrainSpec(Spec):
 
     @property
     def examples_per_step(self) -> int:
-        """Return the examples of one optimizer step on one device: batch size times gradient accumulation."""
+        """Return the number of examples of one optimizer step, in all processes together."""
         return self.batch_size * self.gradient_accumulation
 
     def steps(self, steps_per_epoch: int) -> int:
@@ -120,23 +133,10 @@ class TrainSpec(Spec):
     def _gather_sft_fields(cls, values: dict[str, Any]) -> dict[str, Any]:
         own = {name: value for name, value in values.items() if name in cls.model_fields}
         others = {name: value for name, value in values.items() if name not in cls.model_fields}
-        sft = own.get("sft") or {}
+        sft = {} if own.get("sft") is None else own["sft"]
         if not isinstance(sft, dict):
             raise PydanticCustomError("sft_type", "train.sft must be a mapping of fields")
         return {**own, "sft": {**sft, **others}}
-
-
-TRAIN_FIELD_SYNONYMS = {
-    "lr": "learning_rate",
-    "num_epochs": "epochs",
-    "n_epochs": "epochs",
-    "steps": "max_steps",
-    "num_steps": "max_steps",
-    "max_seq_length": "max_length",
-    "max_seq_len": "max_length",
-    "seq_length": "max_length",
-}
-"""Names that other programs use for training fields, for error messages."""
 
 
 def _as_list(value: Any) -> Any:
@@ -171,9 +171,8 @@ class EvaluationSpec(Spec):
     @model_validator(mode="after")
     def _limit_has_tasks(self) -> Self:
         if self.lm_eval_limit and not self.lm_eval:
-            raise PydanticCustomError(
-                "limit_without_tasks", "a limit of documents needs tasks of lm-evaluation-harness"
-            )
+            message = "a limit of documents needs tasks of lm-evaluation-harness"
+            raise PydanticCustomError("limit_without_tasks", message)
         return self
 
 
@@ -218,7 +217,7 @@ class ResolvedEvaluation(Spec):
 class NoiseDetails(Spec):
     """Noise other than its size: distribution, length in the scale, schedule and target tokens."""
 
-    noise: DistributionName = "uniform"
+    noise: DistributionName = DEFAULT_NOISE
     """Noise distribution."""
     noise_scale: NoiseScale = "paper"
     """Length in the noise formula: tokens of the example (`paper`) or padded length (`hf`)."""
@@ -317,7 +316,7 @@ class TrialSpec(InputSpec):
     evaluation: ResolvedEvaluation
     seed: Seed
     repeat: int = 0
-    """Index of the random streams, which lets two arms differ in nothing else."""
+    """Index of the random streams, as in `ArmSpec`."""
 
     @property
     def stream_seed(self) -> int:

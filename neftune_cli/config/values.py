@@ -1,9 +1,8 @@
 """Parsers of option values: paths, lists of alphas, ratios, noises and seeds, and `key=value` pairs in YAML."""
 
 import math
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from numbers import Real
 from os import PathLike
@@ -12,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from neftune_cli.config.experiment_file import NumberLoader, parser_reason
 from neftune_cli.config.noises import DISTRIBUTIONS
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 
@@ -45,6 +45,19 @@ def is_size(value: Any) -> bool:
 def alpha_requirement(value: Any) -> str:
     """Return the condition that a value does not meet, for which `is_alpha` is False."""
     return f"must be {LARGEST_ALPHA:.0f} or less" if is_size(value) else "must be a finite number, 0 or larger"
+
+
+def check_alpha(alpha: float) -> float:
+    """Return alpha as a float.
+
+    Raises:
+        UsageError: it is negative, larger than `LARGEST_ALPHA`, infinite or not a number.
+
+    """
+    if not is_alpha(alpha):
+        what = f"alpha {alpha_requirement(alpha)}; {alpha!r} was given."
+        raise UsageError(Problem(what, "Use for example 5. The paper uses 5, 10 and 15."))
+    return float(alpha)
 
 
 def parse_path(text: str | PathLike[str]) -> Path:
@@ -239,26 +252,6 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
-def parser_reason(error: Exception) -> str:
-    """Return in one line why the YAML parser refuses a text, for example "mapping values are not allowed here"."""
-    reason = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-    return " ".join(reason.split())
-
-
-class NumberLoader(yaml.SafeLoader):
-    """Safe loader that reads `1e-2` and `1.5e3` as numbers, as YAML 1.2 does. In YAML 1.1 they are text."""
-
-
-class NumberDumper(yaml.SafeDumper):
-    """Safe dumper that quotes a text which NumberLoader would read as a number."""
-
-
-_FLOAT_TAG = "tag:yaml.org,2002:float"
-_EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
-for _yaml_class in (NumberLoader, NumberDumper):
-    _yaml_class.add_implicit_resolver(_FLOAT_TAG, _EXPONENT, list("-+.0123456789"))
-
-
 def _float_or_none(text: str) -> float | None:
     try:
         return float(text)
@@ -288,3 +281,15 @@ def parse_columns(text: str) -> dict[str, str]:
 
 
 _COLUMNS_FIX = "Use meaning=column, for example --columns prompt=question,completion=answer."
+
+PARSERS: Mapping[str, Callable[[Any], Any]] = {
+    "alphas": parse_alphas,
+    "snr": parse_snr,
+    "noises": parse_noises,
+    "seeds": parse_seeds,
+    "looks": parse_looks,
+    "columns": parse_columns,
+    "train.sft": parse_settings,
+    "evaluation.lm_eval": parse_tasks,
+}
+"""Parsers of option values by the field of the option. Other values are used as they are given."""

@@ -1,7 +1,6 @@
 """Rows of Parquet and Arrow files, and of Arrow tables. A column is converted when it is read."""
 
 import io
-import textwrap
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -9,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.rows import EMPTY_JSON, ColumnarRow, Located, Rows, check_names
 from neftune_cli.data.split_names import UNNAMED
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, UsageError, one_line
 
 if TYPE_CHECKING:
     import pyarrow
 
 WRITE_AGAIN = "Write it again, or use the data as .jsonl or .csv."
 PARQUET_MAGIC = b"PAR1"
-SHOWN_CHARACTERS = 120
+MOST_CHARACTERS = 120
+"""Largest length of a reason of pyarrow in a message."""
 """Largest number of characters of an error of pyarrow in a message."""
 LoadColumn = Callable[[str], "pyarrow.ChunkedArray"]
 """Return a column by its name."""
@@ -90,7 +90,7 @@ def _damaged(source: str, kind: str, error: Exception) -> Problem:
 
 
 def _shortened(error: Exception) -> str:
-    return textwrap.shorten(str(error) or type(error).__name__, SHOWN_CHARACTERS, placeholder=" …").rstrip(".")
+    return one_line(error, MOST_CHARACTERS).rstrip(".")
 
 
 class ArrowColumns:

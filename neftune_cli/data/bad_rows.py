@@ -88,7 +88,7 @@ def check_bad_rows(inputs: InputSpec, *steps: BadRowCount) -> None:
         UsageError: there are bad rows, or too many of them. Lists those of all steps.
     """
     lost = 1 - math.prod(1 - step.share for step in steps)
-    bad_rows = sorted((row for step in steps for row in step.bad_rows), key=lambda row: in_order(row.place))
+    bad_rows = sorted((row for step in steps for row in step.bad_rows), key=lambda row: place_sort_key(row.place))
     if not bad_rows or (inputs.skip_bad_rows and lost <= inputs.max_bad_share + _ROUNDING):
         return
     limit = [_over_limit(inputs, lost, steps)] if inputs.skip_bad_rows else []
@@ -123,8 +123,8 @@ def _faults(rows: Sequence[BadRow]) -> str:
     return rows[0].what if is_same else f"{rows[0].cause.rstrip('.')}. First row: {rows[0].what}"
 
 
-def in_order(place: str) -> list[tuple[int, str]]:
-    """Return a sorting key for places, in which line 9 comes before line 10."""
+def place_sort_key(place: str) -> list[tuple[int, str]]:
+    """Return the key that sorts line 9 before line 10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", place)]
 
 

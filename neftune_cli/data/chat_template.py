@@ -25,10 +25,10 @@ CLOCK = re.compile(
 OTHER_CLOCK = re.compile(r"\bstrftime_now\b(?!\s+is\b)[^%}\n]*")
 COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 GENERATION_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
-PROBE = ("probe of the question", "probe of the answer")
-PROBE_TOOL = "probe_tool"
-PROBE_ARGUMENTS = {"probe": "probe of the argument"}
-PROBE_ID = "probecall"
+SAMPLE_TEXTS = ("probe of the question", "probe of the answer")
+SAMPLE_TOOL = "probe_tool"
+SAMPLE_ARGUMENTS = {"probe": "probe of the argument"}
+SAMPLE_ID = "probecall"
 """Id of a tool call. Some templates require nine letters or digits."""
 
 
@@ -63,8 +63,8 @@ class ChatTemplate:
 
         Args:
             tokenizer: a tokenizer with a chat template.
-            all_turns: whether earlier assistant turns carry loss. A template that TRL replaces for this purpose is
-                replaced by the same one.
+            all_turns: whether earlier assistant turns carry loss. If TRL has a training variant of the template, that
+                variant is used, as SFTTrainer does.
             time: time for templates that write a date, in ISO 8601; the current time if None.
 
         Raises:
@@ -75,7 +75,6 @@ class ChatTemplate:
         self._clock = datetime.fromisoformat(time) if time else datetime.now()
         self._fixed: dict[str, str] = {}
         self._wants_json: dict[str, bool] = {}
-        self._as_parts = False
         self._as_parts = self._wants_parts()
 
     def text(self, chat: Chat, *, add_generation_prompt: bool = False) -> str:
@@ -141,12 +140,7 @@ class ChatTemplate:
         messages = [{key: value for key, value in turn.items() if key != "weight"} for turn in turns]
         if any("tool_calls" in message for message in messages) and self._wants_json_arguments(template):
             messages = [_with_json_arguments(message) for message in messages]
-        return self._in_parts(messages)
-
-    def _in_parts(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        if not self._as_parts:
-            return messages
-        return [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in messages]
+        return _in_parts(messages) if self._as_parts else messages
 
     def _wants_json_arguments(self, template: str) -> bool:
         """Return whether the template renders the arguments of tool calls only if they are JSON text.
@@ -155,34 +149,34 @@ class ChatTemplate:
         as Python does.
         """
         if template not in self._wants_json:
-            probed = [
-                (as_json, self._probed(template, chat, as_json))
-                for chat in _probes_of_calls()
+            sampled = [
+                (as_json, self._sampled(template, chat, as_json))
+                for chat in _sample_calls()
                 for as_json in (False, True)
             ]
-            fitting = [as_json for as_json, text in probed if _has_call(text, as_json)]
-            accepted = [as_json for as_json, text in probed if text]
+            fitting = [as_json for as_json, text in sampled if _has_call(text, as_json)]
+            accepted = [as_json for as_json, text in sampled if text]
             self._wants_json[template] = next(iter([*fitting, *accepted, False]))
         return self._wants_json[template]
 
-    def _probed(self, template: str, probe: Chat, as_json: bool) -> str:
-        """Return the text of a probe; nothing if the template fails."""
-        messages: list[dict[str, Any]] = [dict(turn) for turn in probe.turns]
+    def _sampled(self, template: str, sample: Chat, as_json: bool) -> str:
+        """Return the text of a sample; nothing if the template fails."""
+        messages: list[dict[str, Any]] = [dict(turn) for turn in sample.turns]
         if as_json:
             messages = [_with_json_arguments(message) for message in messages]
         try:
-            return self._text(template, self._in_parts(messages), probe.tools, False)
+            return self._text(template, _in_parts(messages) if self._as_parts else messages, sample.tools, False)
         except RowError:
             return ""
 
     def _wants_parts(self) -> bool:
         """Return whether the template reads content as a list of parts only."""
-        question, answer = PROBE
-        probe = Chat((Message(role="user", content=question), Message(role="assistant", content=answer)))
+        question, answer = SAMPLE_TEXTS
+        chat = Chat((Message(role="user", content=question), Message(role="assistant", content=answer)))
+        messages: list[dict[str, Any]] = [dict(turn) for turn in chat.turns]
         for as_parts in (False, True):
-            self._as_parts = as_parts
             try:
-                text = self.text(probe)
+                text = self._text(self._template(chat), _in_parts(messages) if as_parts else messages, None, False)
             except RowError:
                 continue
             if text.count(question) == text.count(answer) == 1 and "'type'" not in text:
@@ -190,15 +184,20 @@ class ChatTemplate:
         return False
 
 
-def _probes_of_calls() -> Iterator[Chat]:
+def _in_parts(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages with their content as a list of one part."""
+    return [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in messages]
+
+
+def _sample_calls() -> Iterator[Chat]:
     """Yield conversations with a tool call: with and without its result, with and without the tool's definition."""
-    function = {"name": PROBE_TOOL, "arguments": PROBE_ARGUMENTS}
-    call = {"type": "function", "id": PROBE_ID, "function": function}
+    function = {"name": SAMPLE_TOOL, "arguments": SAMPLE_ARGUMENTS}
+    call = {"type": "function", "id": SAMPLE_ID, "function": function}
     parameters = {"type": "object", "properties": {}}
-    tool = {"type": "function", "function": {"name": PROBE_TOOL, "description": "A probe.", "parameters": parameters}}
-    question, answer = PROBE
+    tool = {"type": "function", "function": {"name": SAMPLE_TOOL, "description": "A probe.", "parameters": parameters}}
+    question, answer = SAMPLE_TEXTS
     turns = (Message(role="user", content=question), Message(role="assistant", content="", tool_calls=[call]))
-    result = Message(role="tool", content="probe of the result", name=PROBE_TOOL, tool_call_id=PROBE_ID)
+    result = Message(role="tool", content="probe of the result", name=SAMPLE_TOOL, tool_call_id=SAMPLE_ID)
     for tools in ([tool], None):
         yield Chat((*turns, result, Message(role="assistant", content=answer)), tools)
         yield Chat(turns, tools)
@@ -216,9 +215,9 @@ def _with_json_arguments(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _has_call(text: str, as_json: bool) -> bool:
-    """Return whether the text of a probe has the arguments of the call, and not as Python writes an object."""
-    (value,) = PROBE_ARGUMENTS.values()
-    return (json.dumps(PROBE_ARGUMENTS) if as_json else value) in text and str(PROBE_ARGUMENTS) not in text
+    """Return whether the text of a sample has the arguments of the call, and not as Python writes an object."""
+    (value,) = SAMPLE_ARGUMENTS.values()
+    return (json.dumps(SAMPLE_ARGUMENTS) if as_json else value) in text and str(SAMPLE_ARGUMENTS) not in text
 
 
 def _with_time(template: str, clock: datetime) -> str:

@@ -11,7 +11,7 @@ from neftune_cli.data.encoding import Text, file_text
 from neftune_cli.data.rows import Located, Rows, RowValues, check_names, sift, sizes_in_words, under_names
 from neftune_cli.data.split_names import UNNAMED
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.store.files import csv_cells_of_any_size
+from neftune_cli.file_formats import csv_cells_of_any_size
 
 CSV_DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
 """Suffixes of files whose first line has the column names, each with its delimiters in order of preference."""
@@ -36,8 +36,8 @@ def read_csv(source: str, content: bytes, *, delimiters: str) -> dict[str, Rows]
     records, bad_rows = _records(source, rest, delimiter, lines_before)
     if not records:
         return {UNNAMED: Rows((), bad_rows)}
-    header = _header(source, records[0], text)
-    found, more = sift(source, records[1:], lambda record: _named(header, record, text))
+    header = _header(records[0], text)
+    found, more = sift(records[1:], lambda record: _named(header, record, text))
     bad_rows += more
     if any(row.cause == SEVERAL_LINES for row in bad_rows):  # other rows can be inside, so that nothing may be dropped
         raise UsageError(*problems_of(bad_rows))
@@ -83,7 +83,7 @@ def _records(
                 bad_rows.append(BadRow(f"{source}, {place}", what, QUOTE_FIX, what))
 
 
-def _header(source: str, record: Located[_CsvRecord], text: Text) -> list[str]:
+def _header(record: Located[_CsvRecord], text: Text) -> list[str]:
     """Return the column names. A column without a name is named by its number.
 
     Raises:
@@ -92,11 +92,11 @@ def _header(source: str, record: Located[_CsvRecord], text: Text) -> list[str]:
     try:
         text.check("".join(record.value.values))
     except RowError as error:
-        raise UsageError(Problem(f"{record.place_in(source)}: {error.what}", error.fix)) from error
+        raise UsageError(Problem(f"{record.position}: {error.what}", error.fix)) from error
     names = [
         name.strip().strip("\ufeff") or f"column {number}" for number, name in enumerate(record.value.values, start=1)
     ]
-    check_names(record.place_in(source), names)
+    check_names(record.position, names)
     return names
 
 

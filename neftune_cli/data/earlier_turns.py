@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from neftune_cli.data.bad_rows import RowError
-from neftune_cli.data.chat_template import CHANGE_TEMPLATE, PROBE, Chat, ChatTemplate, Span
+from neftune_cli.data.chat_template import CHANGE_TEMPLATE, SAMPLE_TEXTS, Chat, ChatTemplate, Span
 from neftune_cli.data.examples import Example, Message
 from neftune_cli.data.located_text import LocatedTexts, locate, shared_length, without_opened_reasoning
 
@@ -103,7 +103,7 @@ class EarlierTurns:
             question: the conversation up to the added user turn, without the generation prompt.
         """
         first, _ = self._place(turn)
-        own = opening[len(question) - question.rfind(PROBE[0]) - len(PROBE[0]) :]
+        own = opening[len(question) - question.rfind(SAMPLE_TEXTS[0]) - len(SAMPLE_TEXTS[0]) :]
         before = self.prompt[self._end_before(first) : first]
         for header in (own, without_opened_reasoning(own)[0]):
             if header.strip() and before.rstrip().endswith(header.rstrip()):
@@ -117,7 +117,7 @@ class EarlierTurns:
         chat = self.chat.start(turn)
         if any(one["role"] == "user" for one in chat.turns):
             return chat
-        return replace(chat, turns=(*chat.turns, Message(role="user", content=PROBE[0])))
+        return replace(chat, turns=(*chat.turns, Message(role="user", content=SAMPLE_TEXTS[0])))
 
     def _closing(self, turn: int) -> str:
         """Return the text of the template after a turn, up to its end-of-sequence token."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from neftune_cli import zstandard
 from neftune_cli.data.arrow import PARQUET_MAGIC, read_arrow, read_parquet
 from neftune_cli.data.csv_files import CSV_DELIMITERS, read_csv
 from neftune_cli.data.json_files import read_json, read_json_lines
 from neftune_cli.data.rows import Rows
 from neftune_cli.errors import Problem, UsageError
+from neftune_cli.file_formats import zstandard_content
 
 ADD_EXAMPLES = "Add examples to it."
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -41,7 +41,7 @@ class Compression:
 
 COMPRESSIONS = {
     ".gz": Compression("gzip", b"\x1f\x8b", gzip.decompress),
-    ".zst": Compression("zstandard", b"\x28\xb5\x2f\xfd", zstandard.decompressed),
+    ".zst": Compression("zstandard", b"\x28\xb5\x2f\xfd", zstandard_content),
 }
 """Compressions by the suffix of a file."""
 
@@ -71,6 +71,18 @@ def split_suffix(name: str) -> tuple[str, str]:
 def is_data_file(path: Path) -> bool:
     """Return whether the suffix of a file is supported."""
     return split_suffix(path.name)[0] in _READERS
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Return whether a file is what Git LFS leaves in place of one that was not downloaded."""
+    with path.open("rb") as file:
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
+
+
+def lfs_problem(path: Path, folder: Path) -> Problem:
+    """Return the problem of a pointer file of Git LFS in a folder."""
+    what = f"{path} is a Git LFS pointer file, not the data."
+    return Problem(what, f"Run git lfs pull in {folder} to download the data.")
 
 
 def read_file(path: Path) -> dict[str, Rows]:
@@ -118,8 +130,7 @@ def _check(path: Path, content: bytes) -> None:
     if not content:
         raise UsageError(Problem(f"{path} is empty.", ADD_EXAMPLES))
     if content.startswith(LFS_POINTER):
-        fix = f"Run git lfs pull in {path.parent} to download the data."
-        raise UsageError(Problem(f"{path} is a Git LFS pointer file, not the data.", fix))
+        raise UsageError(lfs_problem(path, path.parent))
     for magic, (kind, fix) in OTHER_CONTENT.items():
         if content.startswith(magic):
             raise UsageError(Problem(f"{path} is {kind}.", fix))

@@ -1,20 +1,18 @@
 """Data sets of the Hugging Face Hub: loaded by their id, written by `save_to_disk`, or cloned with their card."""
 
-import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neftune_cli.data.arrow import rows_of_arrow
-from neftune_cli.data.files import LFS_POINTER
+from neftune_cli.data.files import is_lfs_pointer, lfs_problem
 from neftune_cli.data.rows import Rows
 from neftune_cli.data.split_names import UNNAMED
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, UsageError, one_line
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-SHOWN_CHARACTERS = 300
 SAVE_AGAIN = "Save it again with save_to_disk of the datasets library."
 
 
@@ -39,16 +37,10 @@ def open_saved(name: str, folder: Path) -> HubSplits:
     try:
         return _splits(name, load_from_disk(str(folder)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pyarrow.ArrowException) as error:
-        if pointer := next((path for path in folder.rglob("*.arrow") if _is_pointer(path)), None):
-            what = f"{pointer} is a Git LFS pointer file, not the data."
-            raise UsageError(Problem(what, f"Run git lfs pull in {folder} to download the data.")) from error
-        what = f"The data set in {folder} cannot be read: {_in_one_line(error)}"
+        if pointer := next(filter(is_lfs_pointer, folder.rglob("*.arrow")), None):
+            raise UsageError(lfs_problem(pointer, folder)) from error
+        what = f"The data set in {folder} cannot be read: {one_line(error)}"
         raise UsageError(Problem(what, SAVE_AGAIN)) from error
-
-
-def _is_pointer(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def open_hub(name: str, hint: str) -> HubSplits:
@@ -71,7 +63,7 @@ def open_hub(name: str, hint: str) -> HubSplits:
     except DatasetNotFoundError as error:
         raise UsageError(_unknown(name, hint)) from error
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
-        what = f"The data set '{name}' cannot be loaded from the Hugging Face Hub: {_in_one_line(error)}"
+        what = f"The data set '{name}' cannot be loaded from the Hugging Face Hub: {one_line(error)}"
         raise UsageError(Problem(what, f"Load it in Python, then pass a folder: {_recipe(name)}")) from error
 
 
@@ -92,7 +84,7 @@ def card_patterns(folder: Path, card: Path) -> Mapping[str, list[str]]:
         files = config.get("data_files")
         patterns = sanitize_patterns(files) if files else {}
     except Exception as error:  # the libraries for cards raise errors of many types, also YAML's
-        what = f"The list of data files in {card} cannot be read: {_in_one_line(error)}"
+        what = f"The list of data files in {card} cannot be read: {one_line(error)}"
         raise UsageError(Problem(what, "Correct it, or pass the names of data files.")) from error
     if configs and not chosen:
         what = f"The data set in {folder} has several configurations: {', '.join(configs)}."
@@ -115,10 +107,6 @@ def _unknown(name: str, hint: str) -> Problem:
 
 def _recipe(name: str) -> str:
     return f"datasets.load_dataset('{name}').save_to_disk('FOLDER'), then --dataset FOLDER."
-
-
-def _in_one_line(error: Exception) -> str:
-    return textwrap.shorten(str(error) or type(error).__name__, SHOWN_CHARACTERS, placeholder=" …")
 
 
 def _splits(name: str, loaded: "Dataset | DatasetDict") -> HubSplits:

@@ -90,7 +90,7 @@ def _rows_of_lines(source: str, text: Text) -> Rows:
     # Not splitlines: JSON strings may contain the other line separators of Unicode unescaped.
     numbered = enumerate(text.value.split("\n"), start=1)
     lines = (Located(f"line {number}", line, source) for number, line in numbered if line.strip())
-    return Rows(*sift(source, lines, _line_reader(text)))
+    return Rows(*sift(lines, _line_reader(text)))
 
 
 def _line_reader(text: Text) -> Callable[[str], RowValues]:
@@ -106,7 +106,7 @@ def _rows_of_items(
 ) -> Rows:
     of_split = f"{split} row" if split else "row"
     located = (Located(f"{of_split} {number}", item, source) for number, item in enumerate(items, start=1))
-    return Rows(*sift(source, located, read), notes)
+    return Rows(*sift(located, read), notes)
 
 
 def _invalid(source: str, text: str, error: json.JSONDecodeError) -> Problem:

@@ -10,7 +10,7 @@ from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.rows import RowValues, described
 from neftune_cli.data.spellings import BARE_LIST, is_conversation
 
-SHOWN_CHARACTERS = 60
+START_CHARACTERS = 60
 MOST_DIGITS = 4000
 """Python does not convert integers with more than 4,300 digits."""
 
@@ -128,7 +128,7 @@ def reason(error: json.JSONDecodeError) -> str:
 def start_of(text: str) -> str:
     """Return the start of a text for a message, without control characters."""
     text = text.strip()
-    shown = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+    shown = text if len(text) <= START_CHARACTERS else f"{text[:START_CHARACTERS]}…"
     return "".join(character if character.isprintable() else "\ufffd" for character in shown)
 
 

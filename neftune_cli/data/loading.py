@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from neftune_cli.config.spec import InputSpec
+from neftune_cli.config.spec import BUNDLED_DATASET, InputSpec
 from neftune_cli.data.bad_rows import NO_BAD_ROWS, BadRow, BadRowCount, RowError, check_bad_rows, problems_of
 from neftune_cli.data.embedded import bios
 from neftune_cli.data.examples import Example, GenerationDefaults, InstructionData, fingerprint
-from neftune_cli.data.formats import read_examples
 from neftune_cli.data.hash_split import (
     MAX_HELD_OUT,
     Split,
@@ -20,9 +19,9 @@ from neftune_cli.data.hash_split import (
     split_as_given,
     split_by_prompt,
 )
+from neftune_cli.data.layouts import read_examples
 from neftune_cli.data.rows import Table
 from neftune_cli.data.selection import Part, Selection, select
-from neftune_cli.data.sources import BUNDLED_DATA
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.formatting import counted
 
@@ -55,7 +54,7 @@ def load_data(inputs: InputSpec) -> InstructionData:
     problems.attempt(lambda: check_example_counts(inputs.train_examples, inputs.eval_examples))
     problems.attempt(lambda: _check_names(inputs))
     problems.raise_any()
-    if inputs.dataset == BUNDLED_DATA:
+    if inputs.dataset == BUNDLED_DATASET:
         return _load_bundled(inputs)
     selection = select(inputs)
     part = selection.held_out
@@ -99,7 +98,7 @@ def load_examples(name: str, *, layout: str | None = None) -> "Dataset":
             turn that is not learned comes after a learned one, since TRL has no weights.
     """
     inputs = InputSpec(dataset=name, layout=layout)
-    if name == BUNDLED_DATA:
+    if name == BUNDLED_DATASET:
         return trl_dataset(_bundled_split(inputs).train)
     (training,) = _read_all([select(inputs).training], inputs)
     return trl_dataset(training.examples)
@@ -213,14 +212,14 @@ def _keep_apart(
 def _load_bundled(inputs: InputSpec) -> InstructionData:
     split = _bundled_split(inputs)
     people = "bios is split by person: held-out questions are about other people and have other phrasings."
-    return _assembled(BUNDLED_DATA, split, bios.GENERATION, [f"{_sizes(split)}, chosen by content hash.", people])
+    return _assembled(BUNDLED_DATASET, split, bios.GENERATION, [f"{_sizes(split)}, chosen by content hash.", people])
 
 
 def _bundled_split(inputs: InputSpec) -> Split:
     given = {field: getattr(inputs, field) for field in NOT_BUNDLED}
     problems = [
         Problem(
-            f"{NOT_BUNDLED[field]}{_argument(value)} does not apply to the bundled data set {BUNDLED_DATA}.",
+            f"{NOT_BUNDLED[field]}{_argument(value)} does not apply to the bundled data set {BUNDLED_DATASET}.",
             f"Remove {NOT_BUNDLED[field]}.",
         )
         for field, value in given.items()

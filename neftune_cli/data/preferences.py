@@ -63,7 +63,7 @@ def bad_completions(table: Table, column: str, option: str) -> Problem | None:
         return None
     marks = f"column '{column}' marks completions as bad ({counted(len(bad), 'row')} in all)"
     fix = f"Remove these rows, or use {option} to train on them as well."
-    return Problem(f"{bad[0].place_in(table.source)}: {marks}, but all rows would be trained on.", fix)
+    return Problem(f"{bad[0].position}: {marks}, but all rows would be trained on.", fix)
 
 
 def _judgment(row: RowValues, column: str) -> str:

@@ -74,8 +74,8 @@ class ChatRenderer:
 
         Args:
             tokenizer: a tokenizer with a chat template.
-            all_turns: whether earlier assistant turns carry loss. A template that TRL replaces for this purpose is
-                replaced by the same one.
+            all_turns: whether earlier assistant turns carry loss. If TRL has a training variant of the template, that
+                variant is used, as SFTTrainer does.
             time: time for templates that write a date, in ISO 8601; the current time if None.
             allow_special_tokens: whether special tokens in the data are the same as those of the template.
 

@@ -24,12 +24,13 @@ class Located(Generic[ItemT]):
     place: str
     """For example `line 7` or `row 7`, counted from 1."""
     value: ItemT
-    file: str = ""
-    """File that the value comes from; empty if it has none."""
+    file: str
+    """File or split that the value comes from."""
 
-    def place_in(self, source: str) -> str:
-        """Return the position with the file, or with the source if that is one file: `mine.jsonl, line 7`."""
-        return f"{self.file or source}, {self.place}"
+    @property
+    def position(self) -> str:
+        """Return the position with the file: `mine.jsonl, line 7`."""
+        return f"{self.file}, {self.place}"
 
 
 RowValues = Mapping[str, object]
@@ -133,7 +134,7 @@ def joined(parts: Sequence[Rows]) -> Rows:
 
 
 def sift(
-    source: str, items: Iterable[Located[ItemT]], read: Callable[[ItemT], ParsedT]
+    items: Iterable[Located[ItemT]], read: Callable[[ItemT], ParsedT]
 ) -> tuple[tuple[Located[ParsedT], ...], tuple[BadRow, ...]]:
     """Apply `read` to every item. Return the results with the positions of the items, and the items it rejects."""
     results: list[Located[ParsedT]] = []
@@ -142,9 +143,9 @@ def sift(
         try:
             results.append(Located(item.place, read(item.value), item.file))
         except RowError as error:
-            bad_rows.append(BadRow(item.place_in(source), error.what, error.fix, error.cause))
+            bad_rows.append(BadRow(item.position, error.what, error.fix, error.cause))
         except RecursionError:
-            bad_rows.append(BadRow(item.place_in(source), TOO_DEEP, "Remove the row.", TOO_DEEP))
+            bad_rows.append(BadRow(item.position, TOO_DEEP, "Remove the row.", TOO_DEEP))
     return tuple(results), tuple(bad_rows)
 
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from neftune_cli.config.spec import InputSpec
+from neftune_cli.config.spec import BUNDLED_DATASET, InputSpec
 from neftune_cli.data.rows import Rows
-from neftune_cli.data.sources import BUNDLED_DATA, Source, open_source
+from neftune_cli.data.sources import Source, open_source
 from neftune_cli.data.split_names import (
     TRAIN,
     UNNAMED,
@@ -120,8 +120,8 @@ def _unused(source: Source, used: set[tuple[str, str | None]]) -> tuple[str, ...
 
 def _held_out_source(inputs: InputSpec) -> Source:
     assert inputs.eval_dataset is not None
-    if inputs.eval_dataset == BUNDLED_DATA:
-        what = f"--eval-dataset {BUNDLED_DATA}: the bundled data set cannot be the held-out part of another one."
+    if inputs.eval_dataset == BUNDLED_DATASET:
+        what = f"--eval-dataset {BUNDLED_DATASET}: the bundled data set cannot be the held-out part of another one."
         raise UsageError(Problem(what, "Use a file."))
     return _open(inputs.eval_dataset, inputs.eval_split, trains=False)
 

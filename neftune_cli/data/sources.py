@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from neftune_cli.config.spec import DEFAULT_DATASET, HUB_ID
+from neftune_cli.config.spec import BUNDLED_DATASET, HUB_ID
 from neftune_cli.config.values import parse_path
 from neftune_cli.data.files import COMPRESSIONS, FILE_SUFFIXES_IN_WORDS, is_data_file, read_file, split_suffix
 from neftune_cli.data.rows import Rows, joined
@@ -16,13 +16,12 @@ from neftune_cli.data.split_names import UNNAMED, kind_in_path
 from neftune_cli.errors import Problem, Problems, UsageError, suggestion
 from neftune_cli.formatting import listed_at_most
 
-BUNDLED_DATA = DEFAULT_DATASET
 OTHER_FILE_SUFFIXES = (".txt", ".xls", ".xlsx", ".yaml", ".yml", ".zip", ".xz", ".bz2", ".tar", ".tgz", ".7z", ".pkl")
 """Unsupported suffixes. A name with one of them is a file name, not a hub id."""
 DESCRIPTIONS = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "package.json")
 """Names of files in the folders of data sets that have no rows."""
 CARD = "README.md"
-USE = f"Use {BUNDLED_DATA}, a {FILE_SUFFIXES_IN_WORDS} file, a folder with such files, or a hub id."
+USE = f"Use {BUNDLED_DATASET}, a {FILE_SUFFIXES_IN_WORDS} file, a folder with such files, or a hub id."
 
 
 @dataclass(frozen=True)
@@ -132,9 +131,9 @@ def _matches(part: str) -> list[Path]:
     path = parse_path(part.strip())
     if path.is_file():
         return [path]
-    if part.strip() == BUNDLED_DATA and not path.exists():
-        what = f"'{BUNDLED_DATA}' is the bundled data set, and only files can be joined with commas."
-        raise UsageError(Problem(what, f"Use {BUNDLED_DATA} alone, or files only."))
+    if part.strip() == BUNDLED_DATASET and not path.exists():
+        what = f"'{BUNDLED_DATASET}' is the bundled data set, and only files can be joined with commas."
+        raise UsageError(Problem(what, f"Use {BUNDLED_DATASET} alone, or files only."))
     if path.is_dir():
         what = f"'{part.strip()}' is a folder, and only files can be joined with commas."
         raise UsageError(Problem(what, f"Name its files, for example '{path / '*.jsonl'}'."))
@@ -300,4 +299,4 @@ def similar_file(name: str) -> str:
     """Return a question that names the file most similar to a name, or nothing."""
     folder = parse_path(name).parent
     siblings = [str(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
-    return suggestion(name, [BUNDLED_DATA, *siblings])
+    return suggestion(name, [BUNDLED_DATASET, *siblings])

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from neftune_cli.config.choices import ALPACA, MESSAGES, PROMPT_COMPLETION, TEXT
+
 ASSISTANT = "assistant"
 TOOL_CALL_ROLES = ("function_call", "tool_call")
 """Roles of ShareGPT turns whose text is a tool call of the assistant."""
@@ -26,13 +28,17 @@ TOOL_TURN_KEYS = ("name", "tool_call_id")
 MEDIA = {"image": "images are not read", "audio": "audio is not read", "video": "videos are not read"}
 """Names of columns, of keys of a turn and of parts of a turn that are not read, each with a clause for messages."""
 
+SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
+INPUT_COLUMNS = ("input", "context")
+"""Columns with the system turn and with the input of an instruction. Layouts that do not read them refuse them."""
+
 BARE_LIST = "list of turns"
 """Column of a row of a JSON file that is a list of turns itself, without an object around it."""
 OTHER_LAYOUT_NAMES = {
-    **dict.fromkeys(("sharegpt", "chatml", "chat", "openai", "conversation", "conversations"), "messages"),
-    **dict.fromkeys(("instruct", "instruction", "instructions"), "alpaca"),
-    **dict.fromkeys(("completion", "completions", "qa"), "prompt-completion"),
-    **dict.fromkeys(("plain", "plaintext", "raw", "pretraining"), "text"),
+    **dict.fromkeys(("sharegpt", "chatml", "chat", "openai", "conversation", "conversations"), MESSAGES),
+    **dict.fromkeys(("instruct", "instruction", "instructions"), ALPACA),
+    **dict.fromkeys(("completion", "completions", "qa"), PROMPT_COMPLETION),
+    **dict.fromkeys(("plain", "plaintext", "raw", "pretraining"), TEXT),
 }
 """Names that other programs have for layouts."""
 

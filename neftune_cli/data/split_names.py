@@ -103,14 +103,14 @@ def divided(name: str, rows: Rows, column: str, wanted: str | None, *, trains: b
     Raises:
         UsageError: no value is the name of a training split, and the user names no split.
     """
-    named, bad_rows = sift(name, rows.rows, lambda row: (_split_of(row, column), row))
+    named, bad_rows = sift(rows.rows, lambda row: (_split_of(row, column), row))
     names = list(dict.fromkeys(row.value[0] for row in named if row.value[0]))
     if not names or (len(names) == 1 and wanted is None and split_kind(names[0]) is None):
         return None
     if trains and wanted is None:
         _check_training(name, column, names)
     what = f"column '{column}' is empty."
-    blank = [row.place_in(name) for row in named if not row.value[0]]
+    blank = [row.position for row in named if not row.value[0]]
     bad_rows += tuple(BadRow(place, what, "Fill it in, or remove the row.", what) for place in blank)
     notes = (*rows.notes, *_meaning_notes(name, column, names))
     of_split: dict[str, list[LocatedRow]] = {split: [] for split in names}
@@ -156,7 +156,7 @@ def check_agreement(part: str, rows: Rows, column: str, split: str, *, trains: b
     others = [row for row in values if split_kind(row.value) not in (None, *((TRAIN,) if is_training else HELD_OUT))]
     if others:
         shown = ", ".join(f"'{value}'" for value in dict.fromkeys(row.value for row in others))
-        places = f"{counted(len(others), 'row')}, first {others[0].place_in(part)}"
+        places = f"{counted(len(others), 'row')}, first {others[0].position}"
         use = "training" if is_training else "held-out data"
         what = f"{part}: column '{column}' has the value {shown} ({places}), but this split is {use}."
         raise UsageError(Problem(what, LEAVE_OUT))
@@ -164,7 +164,7 @@ def check_agreement(part: str, rows: Rows, column: str, split: str, *, trains: b
 
 
 def _values(rows: Rows, column: str) -> tuple[Located[str], ...]:
-    return sift("", rows.rows, lambda row: _split_of(row, column))[0]
+    return sift(rows.rows, lambda row: _split_of(row, column))[0]
 
 
 def _split_of(row: RowValues, column: str) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MAX_LENGTH_OPTION = "--max-length"
 """Name of the maximum length of training, which is also that of evaluation by default."""
-SHOWN_CHARACTERS = 60
+START_CHARACTERS = 60
 ArgumentT = TypeVar("ArgumentT")
 ResultT = TypeVar("ResultT")
 
@@ -135,7 +135,7 @@ class _Tokenization:
         self._tokenizer = tokenizer
         self.inputs = inputs
         self._vocabulary = vocabulary
-        self._notes = RenderingNotes()
+        self._notes = _RenderingCounts()
         self._bad_rows: list[BadRow] = []
         self._all: Counter[str] = Counter()
         """Ids of the examples. An example in several parts counts once."""
@@ -152,7 +152,7 @@ class _Tokenization:
 
     def tokenized(self, examples: Sequence[Example], max_length: int) -> TokenizedExamples:
         """Return the tokenized examples, without those that cannot be rendered."""
-        self._notes, self._bad_in_part = RenderingNotes(), Counter()
+        self._notes, self._bad_in_part = _RenderingCounts(), Counter()
         texts = [text for example in examples if (text := self._attempt(example, self._text_of, example))]
         self._encode_all(texts, max_length)
         step = partial(self._tokens, max_length=max_length)
@@ -199,11 +199,11 @@ class _Tokenization:
             )
         example = self._without_end_token(example)
         rendered = self._renderer.render(example)
-        self._count(rendered)
+        self._note_rendering(rendered)
         ordinary = self._ordinary(rendered.prompt + rendered.completion, rendered.contents)
         return _ExampleText(example, rendered.prompt, rendered.completion, rendered.earlier, tuple(ordinary))
 
-    def _count(self, rendered: Rendered) -> None:
+    def _note_rendering(self, rendered: Rendered) -> None:
         self._notes.drops_reasoning += rendered.drops_reasoning
         if rendered.opened:
             self._notes.opened += 1
@@ -276,7 +276,7 @@ class _Tokenization:
 
 
 def _named(example: Example) -> str:
-    first = (example.turns[0]["content"] if example.turns else example.completion)[:SHOWN_CHARACTERS]
+    first = (example.turns[0]["content"] if example.turns else example.completion)[:START_CHARACTERS]
     return example.place or f"The conversation that starts with '{first}'"
 
 
@@ -298,7 +298,7 @@ def length_notes(
 
 
 @dataclass
-class RenderingNotes:
+class _RenderingCounts:
     """Numbers of examples with a property that a user must know about."""
 
     special: int = 0

@@ -6,18 +6,16 @@ from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.columns import ChosenColumns
 from neftune_cli.data.preferences import LABELS, bad_completions
 from neftune_cli.data.rows import RowValues, Table, is_blank
+from neftune_cli.data.spellings import INPUT_COLUMNS, SYSTEM_COLUMNS
 from neftune_cli.data.turns import media_clause
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.formatting import counted
 
 WEIGHT = "weight"
 MEANINGFUL = (
-    "system",
-    "system_prompt",
-    "system_message",
+    *SYSTEM_COLUMNS,
+    *INPUT_COLUMNS,
     "history",
-    "input",
-    "context",
     "tools",
     "functions",
     "chat_template_kwargs",
@@ -98,7 +96,7 @@ def _layouts(chosen: ChosenColumns) -> str:
 def _weights(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Problem]:
     others = [row for row in table.rows if not _is_one(row.value, column)]
     if others:
-        first = others[0].place_in(table.source)
+        first = others[0].position
         what = f"{first}: column '{column}' has a weight other than 1 ({counted(len(others), 'row')} in all)"
         fix = f"Remove these rows, or use {chosen.as_option} to give all rows the same weight."
         yield Problem(f"{what}, but all rows have the same weight in training.", fix)

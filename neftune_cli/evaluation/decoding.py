@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.batches import CACHE_BYTES, MOST_PROMPTS, batches_by_length, tokens_at_once
-from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
+from neftune_cli.models.language_model import LanguageModel, causal_model, evaluation_mode
 
 _PROMPTS_OF_LIBRARY = 64
 """Largest number of prompts that transformers' `generate` decodes together: it pads all of them to the longest."""
@@ -52,7 +52,6 @@ def greedy_tokens(
     limits: Sequence[int],
     decoding: Decoding,
     *,
-    batch_size: int = MOST_PROMPTS,
     compute_prompts: ComputePrompts | None = None,
 ) -> list[list[int]]:
     """Return the generated tokens of each prompt, up to and with its first end token, or up to its limit.
@@ -65,12 +64,11 @@ def greedy_tokens(
         prompts: token ids of each prompt, at least one.
         limits: largest number of generated tokens of each prompt.
         decoding: settings.
-        batch_size: largest number of prompts that are decoded together.
         compute_prompts: compute the prompts of a batch, if the model is decoded with a preallocated cache.
     """
     generated: dict[int, list[int]] = {}
     preallocated = is_preallocated(model, wanted=decoding.preallocated)
-    for batch in decoding_batches(model, [len(one) for one in prompts], limits, batch_size, preallocated=preallocated):
+    for batch in decoding_batches(model, [len(one) for one in prompts], limits, preallocated=preallocated):
         batch_prompts, batch_limits = [prompts[index] for index in batch], [limits[index] for index in batch]
         if preallocated:
             together = _PromptBatch(causal_model(model), batch_prompts, batch_limits, decoding)
@@ -85,7 +83,6 @@ def decoding_batches(
     model: LanguageModel,
     lengths: Sequence[int],
     limits: Sequence[int],
-    batch_size: int = MOST_PROMPTS,
     *,
     preallocated: bool,
 ) -> Iterator[list[int]]:
@@ -95,12 +92,11 @@ def decoding_batches(
         model: the model.
         lengths: tokens of each prompt.
         limits: largest number of generated tokens of each prompt.
-        batch_size: largest number of prompts.
         preallocated: limit the size of the cache to CACHE_BYTES, unless it is one prompt. If false, prompts
             with different limits are decoded apart.
     """
     most_tokens = most_cached_tokens(model) if preallocated else math.inf
-    most_rows = batch_size if preallocated else min(batch_size, _PROMPTS_OF_LIBRARY)
+    most_rows = MOST_PROMPTS if preallocated else _PROMPTS_OF_LIBRARY
     batch: list[int] = []
     limit = 0
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):

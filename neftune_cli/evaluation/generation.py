@@ -10,11 +10,10 @@ from transformers import PreTrainedTokenizerBase
 from neftune_cli.config.spec import ResolvedEvaluation
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import TrialError
-from neftune_cli.evaluation.batches import MOST_PROMPTS
 from neftune_cli.evaluation.decoding import ComputePrompts, Decoding, greedy_tokens
-from neftune_cli.evaluation.language_model import LanguageModel, causal_model, context_length, evaluation_mode
 from neftune_cli.evaluation.text_metrics import exact_match
 from neftune_cli.metrics import TRUNCATED, Metric, response_metrics
+from neftune_cli.models.language_model import LanguageModel, causal_model, context_length, evaluation_mode
 from neftune_cli.records import EvalMetrics, Generation
 
 
@@ -37,7 +36,6 @@ def generate_responses(
     *,
     max_new_tokens: int,
     repetition_penalty: float = 1.0,
-    batch_size: int = MOST_PROMPTS,
     preallocated: bool = True,
     compute_prompts: ComputePrompts | None = None,
 ) -> list[Response]:
@@ -61,9 +59,7 @@ def generate_responses(
     limits = response_limits(model, examples, max_new_tokens)
     decoding = Decoding(_end_tokens(model, tokenizer), repetition_penalty, preallocated=preallocated)
     with evaluation_mode(model):
-        generated = greedy_tokens(
-            model, prompts, limits, decoding, batch_size=batch_size, compute_prompts=compute_prompts
-        )
+        generated = greedy_tokens(model, prompts, limits, decoding, compute_prompts=compute_prompts)
     return [_response(tokens, decoding.end_tokens, tokenizer) for tokens in generated]
 
 

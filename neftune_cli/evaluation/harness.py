@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.evaluation.batches import tokens_at_once
 from neftune_cli.evaluation.harness_tasks import LoadedTasks, harness_randomness, warnings_hidden
-from neftune_cli.evaluation.language_model import LanguageModel, evaluation_mode
+from neftune_cli.models.language_model import LanguageModel, evaluation_mode
 
 _MOST_REQUESTS = 8
 """Largest number of requests in one pass through the model, whose logits are all kept."""

@@ -24,7 +24,7 @@ import torch
 import yaml
 
 from neftune_cli.config.spec import HarnessTasks
-from neftune_cli.errors import Location, Problem, Problems, UsageError, did_you_mean, install_extra
+from neftune_cli.errors import Location, Problem, Problems, UsageError, did_you_mean, install_extra, one_line
 from neftune_cli.formatting import counted, listed
 from neftune_cli.metrics import task_metric_key
 
@@ -190,7 +190,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         fields: dict[str, Any] = load_yaml(file, resolve_func=False)
     except (yaml.YAMLError, ValueError, OSError) as error:
-        what = f"the task file {file} cannot be read: {_one_line(error)}"
+        what = f"the task file {file} cannot be read: {_reason(error)}"
         raise UsageError(Problem(what, "Correct the file.", FIELD)) from None
     return fields
 
@@ -249,7 +249,7 @@ def _not_loaded(entry: str, error: BaseException) -> Problem:
             "task file with local data."
         )
         return Problem(f"the documents of {entry} are not on this machine, and {state}.", fix, FIELD)
-    what = f"the task {entry} cannot be loaded: {_one_line(error)}"
+    what = f"the task {entry} cannot be loaded: {_reason(error)}"
     return Problem(what, "Correct the task file, or remove the task.", FIELD)
 
 
@@ -259,16 +259,17 @@ def _is_offline() -> bool:
     return bool(datasets.config.HF_HUB_OFFLINE)
 
 
-def _one_line(error: BaseException) -> str:
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text[:_MOST_CHARACTERS].rstrip(". ") + ("." if len(text) <= _MOST_CHARACTERS else "...")
+def _reason(error: BaseException) -> str:
+    """Return the type and the message of an error as a sentence."""
+    reason = one_line(f"{type(error).__name__}: {error}", _MOST_CHARACTERS)
+    return reason if reason.endswith("…") else f"{reason.rstrip('.')}."
 
 
 def _check_distinct(manager: Any, found: Sequence[Any]) -> None:
     try:
         manager.load(list(found))
     except ValueError as error:
-        raise UsageError(Problem(_one_line(error), "Use each task once.", FIELD)) from None
+        raise UsageError(Problem(_reason(error), "Use each task once.", FIELD)) from None
 
 
 def _task_problems(name: str, task: Any) -> Iterator[Problem]:

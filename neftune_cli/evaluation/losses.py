@@ -14,7 +14,7 @@ from neftune_cli.config.choices import IGNORED_LABEL
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.batches import batches_by_length
-from neftune_cli.evaluation.language_model import (
+from neftune_cli.models.language_model import (
     LanguageModel,
     causal_model,
     computes_chosen_positions,

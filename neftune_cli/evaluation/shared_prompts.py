@@ -17,7 +17,6 @@ from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.batches import batches_by_length
 from neftune_cli.evaluation.decoding import ComputedPrompts, is_preallocated, most_cached_tokens
 from neftune_cli.evaluation.generation import scored_responses
-from neftune_cli.evaluation.language_model import LanguageModel, causal_model
 from neftune_cli.evaluation.losses import (
     example_losses,
     labelled_logits,
@@ -26,6 +25,7 @@ from neftune_cli.evaluation.losses import (
     padded,
     require_loss_tokens,
 )
+from neftune_cli.models.language_model import LanguageModel, causal_model
 from neftune_cli.records import Generation
 
 

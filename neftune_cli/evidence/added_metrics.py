@@ -7,7 +7,7 @@ from statistics import fmean
 
 import numpy as np
 
-from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.config.arms import trial_key
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.folders import trial_folders
 from neftune_cli.evidence.measurements import REFERENCE_LENGTH, Evidence, ItemValues, Measurements
@@ -34,12 +34,7 @@ class TrialResponses:
     @property
     def name(self) -> str:
         """Return the name of the trial, which AlpacaEval calls the generator."""
-        return generator_name(self.arm, self.seed)
-
-
-def generator_name(arm: str, seed: int | None) -> str:
-    """Return the name of a trial as AlpacaEval's generator, for example `alpha=5,seed=0` or `base`."""
-    return arm if arm == BASE_ARM or seed is None else f"{arm},seed={seed}"
+        return trial_key(self.arm, self.seed)
 
 
 def held_out_responses(responses: Sequence[Generation]) -> tuple[Generation, ...]:
@@ -131,7 +126,7 @@ def _missing(evidence: Evidence, values: ItemScores, shared: int, source: str, m
     missing = total - sum(len(values.get(one.trial_id, ())) for one in evidence.trials)
     if not missing:
         return ()
-    without = [generator_name(one.arm, one.seed) for one in evidence.trials if not values.get(one.trial_id)]
+    without = [trial_key(one.arm, one.seed) for one in evidence.trials if not values.get(one.trial_id)]
     left_out = f" Trials without any: {listed_at_most(without, _MOST_NAMES)}." if without else ""
     return (
         f"{source} has no value for {missing} of {counted(total, 'response')}. {metric.name} is compared over the "

@@ -18,12 +18,12 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from pydantic_core import from_json
 
-from neftune_cli import zstandard
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.evidence.folders import folders_below
 from neftune_cli.evidence.inspect_log import InspectLog, InspectSample
 from neftune_cli.evidence.json_parts import check_kinds, digest, mapping, mappings
 from neftune_cli.evidence.logged_documents import check_duplicates
+from neftune_cli.file_formats import zstandard_content
 
 _HEADER, _START, _SUMMARIES, _REDUCTIONS = "header.json", "_journal/start.json", "summaries.json", "reductions.json"
 _SAMPLE = re.compile(r"samples/.+_epoch_\d+\.json", re.S)
@@ -183,7 +183,7 @@ def _entry(path: Path, archive: ZipFile, info: ZipInfo) -> bytes:
         file.seek(info.header_offset + 26)
         name_length, extra_length = struct.unpack("<HH", file.read(4))
         file.seek(name_length + extra_length, 1)
-        content = zstandard.decompressed(file.read(info.compress_size))
+        content = zstandard_content(file.read(info.compress_size))
     if zlib.crc32(content) != info.CRC:
         raise ValueError(f"{info.filename} has a wrong checksum")
     return content

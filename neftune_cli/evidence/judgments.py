@@ -22,8 +22,8 @@ from neftune_cli.evidence.added_metrics import (
     with_trial_metric,
 )
 from neftune_cli.evidence.measurements import Evidence, Floats
+from neftune_cli.file_formats import csv_cells_of_any_size
 from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
-from neftune_cli.store.files import csv_cells_of_any_size
 
 JUDGE_SCORE = Metric(
     *("judge_score", "Judge score", "as given", "higher", 3, Margin(0.02, relative=True), HELD_OUT_RESPONSES),

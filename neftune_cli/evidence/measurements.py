@@ -185,7 +185,7 @@ class AnalysisPlan:
     """Planned seeds, in their order."""
     looks_taken: int = 0
     """Number of looks that the sweep has taken."""
-    settled: frozenset[str] | None = None
+    excluded: frozenset[str] | None = None
     """Labels of failed trials that are not retried, because a look was tested without them; None if the manifest does
     not have them for all looks."""
 

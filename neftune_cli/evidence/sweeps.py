@@ -352,7 +352,7 @@ def _plan(folder: SweepFolder) -> AnalysisPlan | None:
         looks=declared.looks,
         seeds=spec.seeds,
         looks_taken=len(looks),
-        settled=frozenset(chain.from_iterable(manifest.settled[seeds] for seeds in looks))
+        excluded=frozenset(chain.from_iterable(manifest.settled[seeds] for seeds in looks))
         if {*looks} <= manifest.settled.keys()
         else None,
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.config.values import parse_columns
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.store import check_writable, write_files
+from neftune_cli.store import RESULTS, check_writable, write_files
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -42,7 +42,7 @@ def default_folder(command: str, inputs: str, options: "DataclassInstance", name
     suffix = "".join(f"-{name}={_text(value)}" for name, value in changed.items())
     if len(suffix) > _MAX_SUFFIX_LENGTH or "/" in suffix:  # `--columns` may name a column with a slash
         suffix = f"-{hashlib.sha256(suffix.encode()).hexdigest()[:12]}"
-    return Path("results") / f"{command}-{inputs}{suffix}"
+    return RESULTS / f"{command}-{inputs}{suffix}"
 
 
 def input_spec(dataset: str, layout: str | None, columns: str | None) -> InputSpec:

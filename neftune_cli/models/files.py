@@ -103,7 +103,10 @@ def _config_problems(directory: Path) -> Iterator[Problem]:
 
 
 def _weight_problems(directory: Path) -> Iterator[Problem]:
-    if (missing := [path.name for path in _weight_files(directory) if not path.is_file()]) == [WEIGHTS]:
+    files = _weight_files(directory)
+    if files == (directory / WEIGHTS_INDEX,):
+        yield Problem(f"{files[0]} names no weight files.", "Copy or download it again.")
+    elif (missing := [path.name for path in files if not path.is_file()]) == [WEIGHTS]:
         yield _no_weights(directory)
     elif missing:
         yield Problem(f"{directory} does not contain {', '.join(missing)}.", "Copy or download the missing files.")
@@ -127,8 +130,14 @@ def _weight_files(directory: Path) -> tuple[Path, ...]:
     index = directory / WEIGHTS_INDEX
     if (directory / WEIGHTS).is_file() or not index.is_file():
         return (directory / WEIGHTS,)
-    shards = (read_json(index) or {}).get("weight_map", {}).values()
-    return (index, *(directory / shard for shard in sorted(set(shards))))
+    return (index, *(directory / shard for shard in _shards(index)))
+
+
+def _shards(index: Path) -> list[str]:
+    """Return the names of the weight files in an index; none if it is damaged."""
+    names = (read_json(index) or {}).get("weight_map")
+    shards = names.values() if isinstance(names, dict) else ()
+    return sorted({shard for shard in shards if isinstance(shard, str)})
 
 
 def and_more(names: Sequence[object]) -> str:

@@ -1,20 +1,15 @@
-"""Convert a GGUF file once to a plain checkpoint in the user's cache, so that it can be fine-tuned.
-
-`quiet_transformers` is here because the modules that load models import this one.
-"""
+"""Convert a GGUF file once to a plain checkpoint in the user's cache, so that it can be fine-tuned."""
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.models.sources import ModelSource
@@ -70,7 +65,7 @@ def _read(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
 @contextlib.contextmanager
 def _without_output() -> Iterator[None]:
     # The progress bar of dequantization has no option to turn it off.
-    with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
+    with contextlib.redirect_stderr(io.StringIO()):
         yield
 
 
@@ -103,20 +98,3 @@ def _move(finished: Path, target: Path) -> None:
     except OSError:
         if not target.is_dir():  # otherwise another process finished first, with the same content
             raise
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Hide progress bars and log messages below errors inside the context, and restore the settings on exit."""
-    verbosity = logging.get_verbosity()
-    hook = logging.set_tqdm_hook(_disabled_bar)
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        logging.set_tqdm_hook(hook)
-
-
-def _disabled_bar(bar: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    return bar(*args, **{**options, "disable": True})

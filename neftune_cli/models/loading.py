@@ -1,7 +1,7 @@
 """Load a causal language model, with a tokenizer that has a chat template and a padding token."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +22,16 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
+from neftune_cli.config.process import user_cache
 from neftune_cli.errors import Problem, UsageError, first_line
 from neftune_cli.models.adapters import merged
 from neftune_cli.models.files import CONFIG, and_more
-from neftune_cli.models.gguf import converted, quiet_transformers
+from neftune_cli.models.gguf import converted
 from neftune_cli.models.quantization import is_quantized, loading_options, prepared_for_training
 from neftune_cli.models.sources import ModelSource
 from neftune_cli.models.tokenizer import prepare_tokenizer
-from neftune_cli.store.files import default_cache
 
 DECODER_FIX = "Use a decoder model, such as SmolLM2, Qwen, Llama or GPT-2."
 CAUSAL_TOLERANCE = 1e-4
@@ -65,12 +66,29 @@ def load_model(source: ModelSource, *, load_in_4bit: bool = False, cache: Path |
         UsageError: the files are damaged, they are not a causal language model that transformers supports, or an
             adapter does not fit its base model.
     """
-    cache = cache or default_cache()
+    cache = cache or user_cache()
     with quiet_transformers():
         model, notes = _load_weights(source, cache, load_in_4bit=load_in_4bit)
         tokenizer = _load_tokenizer(_model_files(source.of_tokenizer, cache))
         tokenizer_notes = prepare_tokenizer(tokenizer, model)
     return LoadedModel(model, tokenizer, (*notes, *tokenizer_notes))
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Hide progress bars and log messages below errors inside the context, and restore the settings on exit."""
+    verbosity = logging.get_verbosity()
+    hook = logging.set_tqdm_hook(_disabled_bar)
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.set_tqdm_hook(hook)
+
+
+def _disabled_bar(bar: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    return bar(*args, **{**options, "disable": True})
 
 
 def _load_weights(source: ModelSource, cache: Path, *, load_in_4bit: bool) -> tuple[PreTrainedModel, tuple[str, ...]]:

@@ -8,13 +8,13 @@ from weakref import WeakMethod
 import torch
 from torch import Tensor, nn
 
-from neftune_cli.config.choices import NoiseScale, NoiseTarget
+from neftune_cli.config.choices import NoiseScale, NoiseTarget, check_choice
+from neftune_cli.config.values import check_alpha
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.attestation import MeterTotals, NoiseMeter
 from neftune_cli.noise.batch import Batch
 from neftune_cli.noise.conflicts import UPSTREAM_NOISE, has_upstream_noise, mark_noise_hook, noise_sources
 from neftune_cli.noise.draws import NoiseStream
-from neftune_cli.noise.lengths import check_alpha, check_choice
 from neftune_cli.noise.placement import Placement, is_encoder_decoder
 from neftune_cli.records import Attestation
 
@@ -59,7 +59,7 @@ def attach_noise(
             torch.distributed's by default. Processes that share one batch (tensor parallel) need the same rank.
 
     Raises:
-        UsageError: alpha is negative or not finite; `noise`, `noise_scale` or `target` is unknown; the model has no
+        UsageError: alpha is not a number from 0 to 1e6; `noise`, `noise_scale` or `target` is unknown; the model has no
             input embeddings; or the model already has noise. In a forward: the lengths are unknown, the target needs
             labels, or the embeddings were not called through this model.
 
@@ -133,7 +133,7 @@ class AttachedNoise:
 
     @property
     def alpha(self) -> float:
-        """The noise size alpha; set it between steps. Raises a UsageError if it is negative or not finite."""
+        """The noise size alpha; set it between steps. Raises a UsageError if it is not a number from 0 to 1e6."""
         return self._alpha
 
     @alpha.setter

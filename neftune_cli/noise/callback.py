@@ -11,13 +11,13 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from neftune_cli.config.choices import NoiseScale, NoiseTarget
+from neftune_cli.config.choices import NoiseScale, NoiseTarget, check_choice
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 from neftune_cli.config.spec import NoiseSpec
+from neftune_cli.config.values import check_alpha
 from neftune_cli.noise.attachment import AttachedNoise, attach_noise
 from neftune_cli.noise.attestation import MEASURE_EVERY, MeterTotals
 from neftune_cli.noise.conflicts import remove_upstream_noise
-from neftune_cli.noise.lengths import check_alpha, check_choice
 from neftune_cli.records import Attestation
 
 
@@ -51,7 +51,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
     If the training arguments set `neftune_noise_alpha`, the callback warns and removes transformers' noise.
 
     Args:
-        alpha: noise size; a finite number, 0 or larger.
+        alpha: noise size, 0 to 1e6.
         seed: determines the draws; the trainer's `seed` by default.
         noise: name of the distribution of one coordinate, for example `uniform`.
         noise_scale: `paper` uses the length of each example, `hf` the padded length.
@@ -59,7 +59,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         target: the real tokens that get noise.
 
     Raises:
-        UsageError: alpha is negative or not finite, or a name is unknown. When training begins: see `attach_noise`.
+        UsageError: alpha is not a number from 0 to 1e6, or a name is unknown. When training begins: see `attach_noise`.
 
     """
 

@@ -115,7 +115,7 @@ def _random_integers(dtype: torch.dtype, shape: tuple[int, ...], generator: Gene
 @cache
 def _draw_function(distribution: NoiseDistribution) -> Draw:
     """Import a distribution's draw function and check its moments on a sample."""
-    draw: Draw = imported(distribution.draw) if isinstance(distribution.draw, str) else distribution.draw
+    draw = imported(distribution.draw)
     sample = draw(_SAMPLE, torch.Generator().manual_seed(0))
     if sample.shape != _SAMPLE or sample.dtype != torch.float32:
         raise UsageError(

@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from neftune_cli.config.values import check_alpha
+from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.draws import NoiseStream
-from neftune_cli.noise.lengths import check_alpha, token_half_widths
+from neftune_cli.noise.lengths import token_half_widths
 
 
 class NEFTuneEmbedding(nn.Module):
@@ -23,12 +25,12 @@ class NEFTuneEmbedding(nn.Module):
 
     Args:
         embedding: the embedding to wrap.
-        alpha: noise size; a finite number, 0 or larger.
+        alpha: noise size, 0 to 1e6.
         seed: determines the draws.
         noise: name of the distribution of one coordinate.
 
     Raises:
-        UsageError: alpha is negative or not finite, or `noise` is unknown.
+        UsageError: alpha is not a number from 0 to 1e6, or `noise` is unknown.
 
     """
 
@@ -43,7 +45,7 @@ class NEFTuneEmbedding(nn.Module):
         self.register_load_state_dict_pre_hook(_add_wrapper_prefix)  # type: ignore[no-untyped-call]
 
     def set_alpha(self, alpha: float) -> None:
-        """Set the noise size alpha; raises a UsageError if it is negative or not finite."""
+        """Set the noise size alpha; raises a UsageError if it is not a number from 0 to 1e6."""
         self.alpha = check_alpha(alpha)
 
     def forward(
@@ -63,8 +65,11 @@ class NEFTuneEmbedding(nn.Module):
         return embeddings + self._stream.draw_for(embeddings, self._half_widths(input_ids, attention_mask))
 
     def _half_widths(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        if attention_mask is not None and attention_mask.shape != input_ids.shape:
+            what = f"attention_mask has the shape {tuple(attention_mask.shape)}."
+            raise UsageError(Problem(what, f"Pass the shape of the token ids: {tuple(input_ids.shape)}."))
         rows = math.prod(input_ids.shape[:-1]), input_ids.shape[-1]
-        mask = attention_mask if input_ids.ndim == 2 or attention_mask is None else attention_mask.view(rows)
+        mask = None if attention_mask is None else attention_mask.reshape(rows)
         half_widths = token_half_widths(self.alpha, self.embedding_dim, attention_mask=mask, shape=rows)
         return half_widths.to(self.weight.device).view(input_ids.shape)
 

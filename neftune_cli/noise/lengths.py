@@ -1,17 +1,13 @@
-"""Half-width of the noise at each token: alpha / sqrt(L * dim), for an example of L real tokens.
-
-Also the checks of the arguments that determine it: alpha, and options with a fixed set of values.
-"""
+"""Half-width of the noise at each token: alpha / sqrt(L * dim), for an example of L real tokens."""
 
 import math
-from typing import Any, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neftune_cli.config.choices import NoiseScale
-from neftune_cli.config.values import LARGEST_ALPHA, is_alpha, is_size
+from neftune_cli.config.choices import NoiseScale, check_choice
+from neftune_cli.config.values import check_alpha
 from neftune_cli.errors import Problem, UsageError
 
 
@@ -56,7 +52,7 @@ def token_half_widths(
     Source: section 2 of arXiv 2310.05914, with the length and the mask as in the authors' train.py.
 
     Raises:
-        UsageError: alpha is negative or not finite, the shapes disagree, or nothing delimits the examples.
+        UsageError: alpha is not a number from 0 to 1e6, the shapes disagree, or nothing delimits the examples.
 
     """
     check_alpha(alpha)
@@ -86,30 +82,6 @@ def token_noise_norm(alpha: float, length: float) -> float:
     Source: section 3 of arXiv 2310.05914.
     """
     return alpha / math.sqrt(3 * length)
-
-
-def check_alpha(alpha: float) -> float:
-    """Return alpha as a float.
-
-    Raises:
-        UsageError: it is negative, larger than `LARGEST_ALPHA`, infinite or not a number.
-
-    """
-    if not is_alpha(alpha):
-        numbers = f"a number up to {LARGEST_ALPHA:.0f}" if is_size(alpha) else "a finite number, 0 or larger"
-        raise UsageError(Problem(f"alpha is {alpha!r}.", f"Use {numbers}. The paper uses 5, 10 and 15."))
-    return float(alpha)
-
-
-def check_choice(name: str, value: str, literal: Any) -> None:
-    """Check that a value is one of the values of a `Literal` type.
-
-    Raises:
-        UsageError: it is not. The message lists the values.
-
-    """
-    if value not in get_args(literal):
-        raise UsageError(Problem(f"{name} {value!r} is unknown.", f"Use one of: {', '.join(get_args(literal))}."))
 
 
 def _row_shape(

@@ -9,6 +9,7 @@ from typing import Any
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.comparison import ComparedEvidence
+from neftune_cli.config.process import arguments_of
 from neftune_cli.records import TrialRecord
 from neftune_cli.reporting.markdown import comparison_tables
 from neftune_cli.reporting.sanitizing import markdown_text
@@ -121,8 +122,7 @@ def shared_command(arguments: Sequence[str]) -> str:
     >>> shared_command(["/venv/bin/python", "-m", "neftune_cli", "sweep", "--dataset=/home/me/mine.jsonl"])
     'neftune sweep --dataset=mine.jsonl'
     """
-    own = arguments[arguments.index("neftune_cli") + 1 :] if "neftune_cli" in arguments[:3] else arguments[1:]
-    return shlex.join(["neftune", *map(_shared_argument, own)])
+    return shlex.join(["neftune", *map(_shared_argument, arguments_of(arguments))])
 
 
 def _shared_argument(argument: str) -> str:

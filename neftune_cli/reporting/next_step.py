@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from neftune_cli.analysis.decision import arms_to_train, continuation, decide, settled_trials
+from neftune_cli.analysis.decision import arms_to_train, continuation, decide, excluded_trials
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import DEFAULT_ALPHAS, DEFAULT_LOOKS
 from neftune_cli.formatting import counted, rough_duration
@@ -85,12 +85,12 @@ def _further_looks(comparison: Comparison) -> NextStep:
 
 
 def _missing_trials(comparison: Comparison) -> NextStep:
-    """Return the command that trains the missing trials of a sweep, failed ones included, without settled ones."""
+    """Return the command that trains the missing trials of a sweep, failed ones included, without excluded ones."""
     retry = ("--retry", "failed") if comparison.origin.failed_trials else ()
     command = (*_same_sweep(comparison), *retry)
     if not comparison.declared.has_planned_looks:
         return _step(comparison, command, None, len(comparison.unfinished))
-    missing = set(_missing(comparison, arms_to_train(comparison, retry_failed=True))) - settled_trials(comparison)
+    missing = set(_missing(comparison, arms_to_train(comparison, retry_failed=True))) - excluded_trials(comparison)
     return _step(comparison, command, comparison.declared.looks[-1], len(missing))
 
 

@@ -209,8 +209,8 @@ class ExportedComparison(ExportedModel):
     """Any-noise tests by metric. Empty if a primary arm is declared, if the baseline has noise, or if the other arms
     (without controls) are fewer than two or differ from it in more than their noise."""
     outlooks: dict[str, tuple[ExportedOutlook, ...]]
-    """Chances of a decision on the primary metric, for undecided arms. Empty where no further seeds of the same
-    arms follow."""
+    """Chances of a decision on the primary metric, for undecided arms. Empty where no further seeds of the
+    same arms follow."""
     metrics: dict[str, dict[str, ExportedEstimate | None]]
     """Estimates by metric and arm; null where the arm has no value."""
     best_arm: ExportedBestArm | None
@@ -219,7 +219,7 @@ class ExportedComparison(ExportedModel):
     early_stopping: ExportedEarlyStopping | None
     """Null unless losses per example are known after at least two epochs."""
     hypotheses: tuple[ExportedClaim, ...]
-    """Claims of the paper with the results of these trials."""
+    """Claims of the paper, and two further hypotheses, with the results of these trials."""
     advice: str
     """Paragraph above the tables."""
     notes: tuple[str, ...]

@@ -7,8 +7,10 @@ from neftune_cli.store.checkpoints import KEPT_CHECKPOINTS, Checkpoint
 from neftune_cli.store.files import check_writable, write_atomically, write_files
 from neftune_cli.store.sweeps import (
     EVAL_FILE,
+    LABEL_LENGTH,
     LOSS_FILE,
     REPORT_FILE,
+    RESULTS,
     SUMMARY_FILE,
     SWEEP_FILE,
     SweepFolder,
@@ -28,9 +30,11 @@ from neftune_cli.store.trials import (
 __all__ = [
     "EVAL_FILE",
     "KEPT_CHECKPOINTS",
+    "LABEL_LENGTH",
     "LOSS_FILE",
     "RECORD_FILE",
     "REPORT_FILE",
+    "RESULTS",
     "SUMMARY_FILE",
     "SWEEP_FILE",
     "TASK_DOCUMENTS_FILE",

@@ -1,6 +1,5 @@
 """Files: atomic writes, appended lines, and reading that tolerates what a crash leaves."""
 
-import csv
 import errno
 import json
 import os
@@ -22,11 +21,6 @@ RecordType = TypeVar("RecordType", bound=Record)
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 """Errors of file systems without hard links, such as some network drives."""
-
-
-def default_cache() -> Path:
-    """Return the folder of this program in the user's cache (XDG base directory specification)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neftune"
 
 
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
@@ -232,16 +226,6 @@ def _list_of(kind: type[RecordType]) -> TypeAdapter[list[RecordType]]:
 def json_lines(records: Sequence[Record], *, exclude_none: bool = False) -> str:
     """Return one line of JSON per record."""
     return "".join(f"{record.model_dump_json(exclude_none=exclude_none)}\n" for record in records)
-
-
-@contextmanager
-def csv_cells_of_any_size() -> Iterator[None]:
-    """Let Python's reader of CSV accept cells of any size. Its limit of 131,072 characters is one of the process."""
-    limit = csv.field_size_limit(sys.maxsize)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(limit)
 
 
 def damaged_file(path: Path) -> UsageError:

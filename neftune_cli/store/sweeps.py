@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from neftune_cli.config.arms import trial_key
 from neftune_cli.config.experiment_file import read_experiment
 from neftune_cli.config.field_problems import Origin, independent
 from neftune_cli.config.resolve import dump_spec, load_spec, written_version
@@ -40,9 +41,13 @@ from neftune_cli.store.manifest import ALWAYS_WRITTEN, Manifest
 from neftune_cli.store.temporary_files import is_temporary, remove_abandoned_files, require_posix
 from neftune_cli.store.trials import TrialFolder
 
+RESULTS = Path("results")
+"""Folder of all results, unless the user names another."""
 SWEEP_FILE, MANIFEST_FILE, METRIC_SCORES_FILE = "sweep.yaml", "manifest.json", "metric_scores.json"
 LOSS_FILE, EVAL_FILE, CURVES_FILE = "loss.csv", "eval.csv", "curves.csv"
 SUMMARY_FILE, REPORT_FILE = "summary.md", "report.html"
+LABEL_LENGTH = 80
+"""Number of characters of the name of an arm in the names of its folders."""
 JOBS_FOLDER, _JOB_LIST = "jobs", "jobs.json"
 
 
@@ -136,8 +141,11 @@ class SweepFolder:
         if seeds not in manifest.looks:
             self.write_manifest(manifest.model_copy(update={"looks": (*manifest.looks, seeds)}))
 
-    def settle(self, looks: Sequence[int], failed: Collection[str]) -> None:
-        """Note in the manifest the failed trials that planned looks were tested without, of looks that have no note."""
+    def note_excluded_trials(self, looks: Sequence[int], failed: Collection[str]) -> None:
+        """Note in the manifest, for each of these looks that has no note, the failed trials that it was tested without.
+
+        These are the excluded trials: they are not retried. The key in the file is `settled`.
+        """
         manifest = self.manifest()
         new = {seeds: tuple(sorted(failed)) for seeds in looks if seeds not in manifest.settled}
         if new:
@@ -164,7 +172,7 @@ class SweepFolder:
         sys.audit("neftune.manifest-written", str(self.path))
 
     def trial(self, trial_id: str, arm: str, seed: int | None) -> TrialFolder:
-        """Return the folder of a trial. An existing folder with the same id is used, even if its arm was renamed."""
+        """Return the folder of a trial: the existing one with this id, or else a path with the name of the arm."""
         existing = min((self.path / "trials").glob(f"*-{trial_id}"), default=None)
         new = self.path / "trials" / f"{folder_label(arm, seed)}-{trial_id}"
         return TrialFolder(existing or new, self._monitor)
@@ -280,9 +288,12 @@ _SUBSET = "eval_examples"
 """The column that `curves.csv` has only if a trial measured a part of the examples."""
 
 
-def folder_label(arm: str, seed: int | None) -> str:
-    """Return the name of a trial folder without the id, for example `alpha=5,seed=0`."""
-    return _slug(arm) if seed is None else f"{_slug(arm)},seed={seed}"
+def folder_label(arm: str, seed: int | None = None) -> str:
+    """Return the name of a trial folder without the id, for example `weight_decay,seed=0` of the arm `weight decay`.
+
+    It identifies the trial in its sweep, because a plan refuses arms whose folders would have equal names.
+    """
+    return trial_key(re.sub(r"[^\w=,.+-]+", "_", arm)[:LABEL_LENGTH], seed)
 
 
 def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
@@ -342,7 +353,3 @@ def _row(record: TrialRecord, table: str) -> dict[str, Any]:
 
 def _key(record: TrialRecord) -> dict[str, Any]:
     return {"arm": record.arm, "alpha": record.alpha, "seed": record.seed}
-
-
-def _slug(arm: str) -> str:
-    return re.sub(r"[^\w=,.+-]+", "_", arm)[:80]

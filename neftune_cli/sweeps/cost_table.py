@@ -1,4 +1,4 @@
-"""Cost table of a plan: the state of each trial, and estimates of time, memory and cost of those left to run."""
+"""Cost table of a plan: the state of each trial, and estimates of time, memory and price of those left to run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from rich.text import Text
 from neftune_cli.formatting import PLAIN_WIDTH, counted, duration, local_time, printable, rough_duration
 from neftune_cli.store import SweepFolder
 from neftune_cli.store.manifest import Cost
-from neftune_cli.sweeps.estimate import CALIBRATION, EARLIER, machine_cost
+from neftune_cli.sweeps.estimate import CALIBRATION, EARLIER
 from neftune_cli.sweeps.plan import Plan, missing_in_words, missing_trials, steps_of, trial_folder
 from neftune_cli.sweeps.resources import GIB, memory_warning
 from neftune_cli.training.trial import Trial
@@ -64,11 +64,11 @@ class CostedPlan:
         return min(self.estimate.workers, len(self.to_run)) if self.estimate else 0
 
     @property
-    def cost(self) -> float | None:
-        """Return the cost of the machine for trials with an estimate; None without a rate or an estimate."""
+    def price(self) -> float | None:
+        """Return the price of the machine for trials with an estimate; None without a rate or an estimate."""
         if self.hourly_rate is None or self.estimate is None:
             return None
-        return machine_cost(self.estimate.seconds, self.hourly_rate)
+        return price_of(self.estimate.seconds, self.hourly_rate)
 
     @property
     def tokens(self) -> int | None:
@@ -92,9 +92,14 @@ class CostedPlan:
             "estimate": self.estimate.model_dump() if self.estimate else None,
             "available_memory": self.available_memory,
             "hourly_rate": self.hourly_rate,
-            "price": self.cost,
+            "price": self.price,
             "notes": list(self.notes),
         }
+
+
+def price_of(seconds: float, hourly_rate: float) -> float:
+    """Return the price of a machine for a time in seconds at an hourly rate."""
+    return seconds / 3600 * hourly_rate
 
 
 def states_of(plan: Plan, folder: SweepFolder, *, retry_failed: bool) -> dict[str, str]:
@@ -207,8 +212,8 @@ def total_lines(costed: CostedPlan) -> Iterator[str]:
     if estimate.lowest_seconds is not None:
         yield "The time is a range, because the calibration ended before it had measured every part of a trial."
     yield from _memory(costed, estimate, about)
-    if costed.cost is not None:
-        yield f"Cost: {_cost(estimate, costed.hourly_rate or 0.0, about)}, at {costed.hourly_rate:g} per hour."
+    if costed.price is not None:
+        yield f"Cost: {_price(estimate, costed.hourly_rate or 0.0, about)}, at {costed.hourly_rate:g} per hour."
     yield f"Source of the estimates: {_source(estimate)}."
 
 
@@ -219,11 +224,11 @@ def _time(estimate: Cost, about: str) -> str:
     return f"{'at least ' if about == 'at least' else ''}{rough_duration(low)} to {rough_duration(high)}"
 
 
-def _cost(estimate: Cost, rate: float, about: str) -> str:
+def _price(estimate: Cost, rate: float, about: str) -> str:
     low, high = estimate.lowest_seconds, estimate.highest_seconds
     if low is None or high is None:
-        return f"{about} {_amount(machine_cost(estimate.seconds, rate))}"
-    amounts = " to ".join(_amount(machine_cost(seconds, rate)) for seconds in (low, high))
+        return f"{about} {_amount(price_of(estimate.seconds, rate))}"
+    amounts = " to ".join(_amount(price_of(seconds, rate)) for seconds in (low, high))
     return f"{'at least ' if about == 'at least' else ''}{amounts}"
 
 
@@ -289,6 +294,6 @@ def _peak_memory(costed: CostedPlan, peak: int, about: str) -> str:
     return f"{per_worker}, {peak * costed.workers / GIB:.1f} GiB in all; {available}. {warning}".rstrip()
 
 
-def _amount(cost: float) -> str:
+def _amount(price: float) -> str:
     """Return a sum of money with two decimals, or with two significant digits if it is below 0.1."""
-    return f"{cost:.2f}" if cost >= 0.1 else f"{cost:.2g}"
+    return f"{price:.2f}" if price >= 0.1 else f"{price:.2g}"

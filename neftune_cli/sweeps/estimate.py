@@ -2,9 +2,8 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from heapq import heapify, heapreplace
 from operator import mul, truediv
 from statistics import fmean
 from time import monotonic
@@ -17,6 +16,7 @@ from neftune_cli.store.manifest import Cost
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.measurement_cache import CalibratedRecipe, Remembered, calibration_key, recall, remember
 from neftune_cli.sweeps.plan import Plan, trial_folder
+from neftune_cli.sweeps.progress.status import makespan
 from neftune_cli.sweeps.resources import WorkerAllocation
 from neftune_cli.training.cost import CALIBRATION_SECONDS, FULLY_MEASURED, Calibration, recipe_key
 from neftune_cli.training.trial import Trial
@@ -217,20 +217,6 @@ def measured_cost(trials: Sequence[Trial], folder: SweepFolder, *, workers: int,
         highest_seconds=None,
         calibrated="",
     )
-
-
-def makespan(seconds: Iterable[float], workers: int) -> float:
-    """Return the end time of the last trial if each trial goes, in order, to the first free worker."""
-    free = [0.0] * workers
-    heapify(free)
-    for one in seconds:
-        heapreplace(free, free[0] + one)
-    return max(free)
-
-
-def machine_cost(seconds: float, hourly_rate: float) -> float:
-    """Return the cost of a machine for a time in seconds at an hourly rate."""
-    return seconds / 3600 * hourly_rate
 
 
 @dataclass(frozen=True)

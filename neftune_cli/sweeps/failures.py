@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from neftune_cli.errors import LeaseLost, NeftuneError, TrialStopped
+from neftune_cli.errors import LeaseLost, NeftuneError, TrialStopped, one_line
 
 DiskFailureKind = Literal["disk-full", "folder-gone", "read-only"]
 FailureKind = Literal[DiskFailureKind, "out-of-memory", "stopped", "lease-lost", "failed"]
 DISK_KINDS: tuple[DiskFailureKind, ...] = ("disk-full", "folder-gone", "read-only")
 """Failures of the results folder, and on a cluster of the folders with model and data, which affect every trial."""
-MAX_REASON_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,16 @@ def failure(error: BaseException, folder: Path) -> Failure:
         folder: the sweep's folder.
     """
     if isinstance(error, TrialStopped) or not isinstance(error, Exception):  # for example KeyboardInterrupt
-        return Failure("stopped", _one_line(str(error)) or "Interrupted.")
+        return Failure("stopped", one_line(str(error)) or "Interrupted.")
     if kind := _disk_kind(error, folder):
         return Failure(kind, _DISK_REASONS[kind].format(folder=folder))
     if isinstance(error, LeaseLost):
-        return Failure("lease-lost", _one_line(str(error)))
+        return Failure("lease-lost", one_line(str(error)))
     if is_out_of_memory(error):
         return Failure("out-of-memory", _memory_reason(error))
     if isinstance(error, NeftuneError):
-        return Failure("failed", _one_line(str(error)))
-    return Failure("failed", _one_line(f"{type(error).__name__}: {error}"))
+        return Failure("failed", one_line(str(error)))
+    return Failure("failed", one_line(f"{type(error).__name__}: {error}"))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -145,7 +144,3 @@ def _path_in(error: BaseException) -> Path | None:
     """Return the file that an error names, or None."""
     name = getattr(error, "filename", None)
     return Path(name).absolute() if isinstance(name, str) else None
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:MAX_REASON_CHARACTERS]

@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from neftune_cli.config.identity import IDENTIFYING_INPUT_FIELDS, METHOD_VERSION, canonical_json
-from neftune_cli.config.spec import SweepSpec, TrialSpec
+from neftune_cli.config.identity import METHOD_VERSION, canonical_json
+from neftune_cli.config.process import user_cache
+from neftune_cli.config.spec import Affects, SweepSpec, TrialSpec
 from neftune_cli.errors import UsageError
 from neftune_cli.formatting import utc_now
-from neftune_cli.store.files import default_cache, pretty_json, write_atomically
+from neftune_cli.store.files import pretty_json, write_atomically
 from neftune_cli.sweeps.executors.messages import from_json, to_json
 from neftune_cli.sweeps.inspection import Inspection, LoadedSizes, data_facts, model_facts
 from neftune_cli.sweeps.plan import Plan
-from neftune_cli.sweeps.resources import WorkerAllocation, available_cores
+from neftune_cli.sweeps.resources import WorkerAllocation
 from neftune_cli.training.cost import Calibration, recipe_key
-from neftune_cli.training.hardware import installed_version, processor_name
+from neftune_cli.training.hardware import available_cores, gpus_of_driver, installed_version, processor_name
 
 FORMAT = 1
 """Version of the files and of the calibration. Raise it when equal keys no longer give equal values."""
@@ -90,7 +91,7 @@ def remember(value: object, key: Key) -> None:
 
 def _path(kind: type, key: Key) -> Path:
     name = hashlib.sha256(canonical_json(key).encode()).hexdigest()[:16]
-    return default_cache() / FOLDER / f"{kind.__name__}-{name}.json"
+    return user_cache() / FOLDER / f"{kind.__name__}-{name}.json"
 
 
 def _digest(content: Mapping[str, Any]) -> str:
@@ -165,13 +166,13 @@ def recipes_key(plan: Plan, trials: Iterable[TrialSpec]) -> dict[str, Any]:
     """Return everything that the sizes of model and data of some trials depend on."""
     trials = list(trials)
     evaluation = trials[0].evaluation.model_dump(exclude={"curve_examples", "lm_eval"})
-    tokenization = {name: getattr(trials[0], name) for name in IDENTIFYING_INPUT_FIELDS if name != "template_time"}
+    inputs = trials[0].inputs_with(Affects.IDENTITY)
     return {
         "machine": machine_key(),
         "method": METHOD_VERSION,
         "model": plan.model.fingerprint,
         "data": plan.data.fingerprint,
-        "tokenization": tokenization,
+        "tokenization": {name: value for name, value in inputs.items() if name != "template_time"},
         "evaluation": evaluation,
         "recipes": sorted({recipe_key(trial.train) for trial in trials}),
     }
@@ -183,19 +184,8 @@ def machine_key() -> dict[str, Any]:
         "format": FORMAT,
         "processor": processor_name(),
         "cores": available_cores(),
-        "gpus": _gpus(),
+        "gpus": gpus_of_driver(),
         "visible": {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")},
         "system": platform.platform(),
         "versions": {name: installed_version(name) for name in ("neftune", "torch", "transformers", "trl", "peft")},
     }
-
-
-def _gpus(driver: Path = Path("/proc/driver/nvidia")) -> list[str]:
-    """Return the driver's version and the model of each NVIDIA GPU."""
-    files = [driver / "version", *sorted(driver.glob("gpus/*/information"))]
-    found = []
-    for file in files:
-        with suppress(OSError):
-            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-            found += [line.strip() for line in lines if line.startswith(("NVRM", "Model"))]
-    return found

@@ -13,7 +13,7 @@ from neftune_cli.config.spec import BASE_ARM, DEFAULT_LOOKS, MIN_SEEDS, Analysis
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 from neftune_cli.formatting import counted, listed
 from neftune_cli.metrics import HELD_OUT_LOSS, HELD_OUT_RESPONSES, METRICS, PROBE_RESPONSES, Margin, names_function
-from neftune_cli.store import SweepFolder, TrialFolder
+from neftune_cli.store import LABEL_LENGTH, SweepFolder, TrialFolder, folder_label
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
 from neftune_cli.training.trial import Trial
 
@@ -36,7 +36,7 @@ class Plan:
     """The facts about the requested sweep."""
     notes: tuple[str, ...] = ()
     """Notes for the user: those of the inspection, then notes on the folder, the seeds and the baseline."""
-    not_again: frozenset[str] = frozenset()
+    not_run_again: frozenset[str] = frozenset()
     """Ids of trials that are not run again: those of earlier looks, and failed ones that a look was tested without."""
 
     @property
@@ -67,14 +67,13 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     problems.attempt(folder.manifest)  # refused here if it is damaged, before anything is written
     problems.add(analysis_problems(spec, found.lm_eval, found.data))
     if found.data is not None:
-        data = found.data
-        problems.attempt(lambda: _check_targets(spec, data))
+        problems.attempt(partial(_check_targets, spec, found.data))
     problems.raise_any()
     assert found.model is not None
     assert found.data is not None
     whole = merged(there, requested) if there else requested
     trials = tuple(_trials(whole, found, found.model, found.data))
-    _check_distinct(trials)
+    _check_distinct(trials, [arm.name for arm in there.arms] if there else ())
     _check_records(folder, trials)
     notes = (
         *found.notes,
@@ -105,7 +104,7 @@ def at_look(plan: Plan, seeds: int, arms: Collection[str], before: Plan | None =
         for trial in plan.trials
         if trial.id in looked_at or trial.is_base or (trial.arm in used and trial.seed in first)
     ]
-    return replace(plan, trials=tuple(trials), not_again=plan.not_again | looked_at)
+    return replace(plan, trials=tuple(trials), not_run_again=plan.not_run_again | looked_at)
 
 
 def steps_of(trial: Trial, examples: int) -> int:
@@ -124,7 +123,7 @@ def missing_trials(plan: Plan, folder: SweepFolder, *, retry_failed: bool = Fals
 
     Trials of earlier looks are not run again.
     """
-    new = [trial for trial in plan.trials if trial.id not in plan.not_again]
+    new = [trial for trial in plan.trials if trial.id not in plan.not_run_again]
     without = [trial for trial in new if trial_folder(folder, trial).record() is None]
     return [trial for trial in without if retry_failed or trial_folder(folder, trial).failure_reason() is None]
 
@@ -264,10 +263,8 @@ def _notes_on_seeds(spec: SweepSpec) -> Iterator[str]:
     elif count < MIN_SEEDS:
         yield f"There will be no verdict: it needs at least {MIN_SEEDS} seeds. Use --until-decided, or --seeds 5."
     elif count < DEFAULT_LOOKS[0]:
-        yield (
-            f"{count} seeds show large differences only. --until-decided adds seeds until each arm is decided, up to "
-            f"{DEFAULT_LOOKS[-1]} seeds."
-        )
+        more = f"--until-decided adds seeds until each arm is decided, up to {DEFAULT_LOOKS[-1]} seeds."
+        yield f"{count} seeds show large differences only. {more}"
 
 
 def _notes_on_baseline(spec: SweepSpec) -> Iterator[str]:
@@ -298,9 +295,8 @@ def _existing_spec(folder: SweepFolder) -> SweepSpec | None:
         raise UsageError(Problem(f"--output {folder.path} is a file.", "Use an empty or a new folder."))
     there = folder.spec()
     if there is None and folder.has_foreign_files():
-        raise UsageError(
-            Problem(f"{folder.path} has files but no sweep.", "Use --output with an empty or a new folder.")
-        )
+        what = f"{folder.path} has files but no sweep."
+        raise UsageError(Problem(what, "Use --output with an empty or a new folder."))
     return there
 
 
@@ -360,13 +356,19 @@ def _kept_baseline(folder: SweepFolder, whole: SweepSpec, requested: SweepSpec) 
         yield f"The baseline stays {baseline}, the first arm in {folder.path}. {other}"
 
 
-def _check_distinct(trials: tuple[Trial, ...]) -> None:
-    arms: dict[str, str] = {}
+def _check_distinct(trials: tuple[Trial, ...], in_folder: Collection[str]) -> None:
+    """Refuse arms with equal settings, or with equal names of folders, unless an earlier version began to run both."""
+    by_id, by_label = dict[str, str](), dict[str, str]()
     for trial in trials:
-        if trial.id in arms:
-            what = f"The arms {arms[trial.id]!r} and {trial.arm!r} have the same settings."
-            raise UsageError(Problem(what, "Remove one of them."))
-        arms[trial.id] = trial.arm
+        if trial.arm != (other := by_id.setdefault(trial.id, trial.arm)):
+            raise UsageError(
+                Problem(f"The arms {other!r} and {trial.arm!r} have the same settings.", "Remove one of them.")
+            )
+        other = by_label.setdefault(folder_label(trial.arm, trial.seed), trial.arm)
+        if trial.arm != other and not {trial.arm, other}.issubset(in_folder):
+            what = f"The arms {other!r} and {trial.arm!r} have the same folder name, {folder_label(trial.arm)!r}."
+            fix = f"Rename one of them; its letters and digits must differ in the first {LABEL_LENGTH} characters."
+            raise UsageError(Problem(what, fix))
 
 
 def _check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:

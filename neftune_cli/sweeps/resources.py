@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.evaluation.batches import CACHE_BYTES, MOST_PROMPTS, tokens_at_once
@@ -13,6 +12,7 @@ from neftune_cli.formatting import counted
 from neftune_cli.store import KEPT_CHECKPOINTS, SweepFolder
 from neftune_cli.sweeps.inspection import ClusterSlots, LoadedSizes
 from neftune_cli.sweeps.plan import Plan
+from neftune_cli.training.hardware import available_cores, available_memory
 from neftune_cli.training.trial import Trial
 
 
@@ -248,16 +248,6 @@ def memory_need(sizes: LoadedSizes, *, batch_size: int, max_length: int, at_once
     return LIBRARY_BYTES + weights + max(int(activations + logits), min(CACHE_BYTES, keys_and_values))
 
 
-_CGROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use, by affinity and container quota; at least one."""
-    import joblib
-
-    return int(joblib.cpu_count())
-
-
 def plannable_memory() -> int:
     """Return the main memory in bytes for the workers of this command: what is available, and what they hold."""
     return available_memory() + held_memory()
@@ -272,47 +262,3 @@ def held_memory() -> int:
         with suppress(psutil.Error):
             held += int(child.memory_full_info().uss)
     return held
-
-
-def available_memory(*, cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
-    """Return the main memory in bytes that is available without swapping and within the limit of a container."""
-    import psutil
-
-    return max(0, min([int(psutil.virtual_memory().available), *_free_memory(cgroups, own)]))
-
-
-def _free_memory(cgroups: Path, own: Path) -> Iterator[int]:
-    """Yield the free memory in bytes of each control group of this process. File caches count as free."""
-    for folder in _control_groups(cgroups, own, ""):
-        yield from _group_memory(folder / "memory.max", folder / "memory.current", folder / "memory.stat")
-    for folder in _control_groups(cgroups / "memory", own, "memory"):
-        yield from _group_memory(
-            folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes", folder / "memory.stat"
-        )
-
-
-def _group_memory(limit: Path, usage: Path, stat: Path) -> Iterator[int]:
-    maximum, used = _text(limit), _text(usage)
-    if maximum.isdecimal() and used.isdecimal():
-        statistics = dict(line.split() for line in _text(stat).splitlines() if len(line.split()) == 2)
-        cached = int(statistics.get("total_inactive_file", statistics.get("inactive_file", 0)))
-        yield int(maximum) - int(used) + cached
-
-
-def _control_groups(root: Path, own: Path, controller: str) -> Iterator[Path]:
-    """Yield the folders of the control groups of this process, inner ones first; version 2 has no controller.
-
-    In a container the path may be that of the host and not exist. The root is then the group of the container.
-    """
-    lines = (line.split(":", 2) for line in _text(own).splitlines())
-    paths = [parts[2] for parts in lines if len(parts) == 3 and controller in parts[1].split(",")]
-    for path in paths:
-        folder = root / path.strip("/")
-        yield from (group for group in (folder, *folder.parents) if group == root or root in group.parents)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return ""

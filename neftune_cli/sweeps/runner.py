@@ -84,9 +84,10 @@ def run_sweep(
     folder.remove_leftovers(lease_seconds=settings.trial_settings.lease_seconds)
     notes = [*plan.all_notes, *_notes_on_missing_models(plan, folder, settings.keep, done_before)]
     if allocation:
-        allocation = _start_workers(
+        started = _start_workers(
             plan, missing, folder, executor, allocation, observer, notes, estimate=settings.estimate
         )
+        allocation, notes = started.allocation, started.notes
     workers = allocation.workers if allocation else max(1, folder.manifest().workers.number)
     observer.sweep_started(plan.trials, missing, notes)
     updates = _FolderUpdates(plan, folder, settings.keep, workers=workers)
@@ -171,6 +172,16 @@ def _halt_reason(halted: Failure | None, need: int) -> str:
     return halted.reason + (space if halted.kind == "disk-full" else "")
 
 
+@dataclass(frozen=True)
+class _StartedWorkers:
+    """The workers of a sweep, and the notes for the user."""
+
+    allocation: WorkerAllocation
+    """The workers, of which there may be fewer than allocated."""
+    notes: list[str]
+    """The earlier notes, and those on the workers."""
+
+
 def _start_workers(
     plan: Plan,
     missing: Sequence[Trial],
@@ -178,21 +189,15 @@ def _start_workers(
     executor: Executor,
     allocation: WorkerAllocation,
     observer: Observer,
-    notes: list[str],
+    notes: Sequence[str],
     *,
     estimate: bool,
-) -> WorkerAllocation:
-    """Start the workers, and write the manifest, with a cost estimate on request.
-
-    Further notes for the user are added to `notes`.
-
-    Returns:
-        the workers, of which there may be fewer than allocated.
-    """
+) -> _StartedWorkers:
+    """Start the workers, and write the manifest with the notes, with a cost estimate on request."""
     earlier = folder.manifest().estimate
     peak = peak_of_finished(plan.trials, folder) or (earlier.peak_memory if earlier else None)
     given, allocation = allocation, allocation.fitting(peak)
-    notes += [*allocation.sizes.notes, *given.notes_on_fewer_workers(allocation, peak)]
+    notes = [*notes, *allocation.sizes.notes, *given.notes_on_fewer_workers(allocation, peak)]
     executor.start(allocation.workers, allocation.threads, allocation.gpus)
     manifest = new_manifest(plan, folder.path.absolute(), folder.manifest(), notes, workers=_workers(allocation))
     folder.write_manifest(manifest)
@@ -201,12 +206,12 @@ def _start_workers(
         planned = estimate_cost(plan, new, folder, executor, allocation, observer.note)
         allocation = planned.allocation
         executor.start(allocation.workers, allocation.threads, allocation.gpus)
-        notes += [*planned.notes, *_memory_notes(planned)]
+        notes = [*notes, *planned.notes, *_memory_notes(planned)]
         if planned.cost.calibrated:
             observer.note(f"Time and memory are those of a calibration of {local_time(planned.cost.calibrated)}.")
         complete = manifest.model_copy(update={"notes": tuple(notes), "workers": _workers(allocation)})
         folder.write_manifest(with_estimate(complete, planned.cost))
-    return allocation
+    return _StartedWorkers(allocation, notes)
 
 
 def _memory_notes(planned: PlannedCost) -> Iterator[str]:

@@ -1,15 +1,18 @@
 """Run trials in this process: inspect, prepare, calibrate and run, with model and data kept between trials."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from torch import nn
 
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.errors import Problem, Problems, TrialError
+from neftune_cli.models.loading import LoadedModel
 from neftune_cli.models.sources import ModelSource
 from neftune_cli.records import Phase, TrialRecord
 from neftune_cli.store import LeasedTrial, SweepFolder
@@ -24,18 +27,20 @@ from neftune_cli.sweeps.inspection import (
     resolved_evaluation,
     with_alphas,
 )
-from neftune_cli.sweeps.model_cache import ModelCache, loaded_sizes
 from neftune_cli.sweeps.plan import trial_folder
 from neftune_cli.sweeps.trial_state import TrialStateWriter
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.hardware import (
-    device_name,
+    device_kind,
     environment,
     gpu_count,
     gpu_models,
     release_memory,
     restore_torch_settings,
 )
+from neftune_cli.training.lora import frozen_experts_notes
+from neftune_cli.training.model_cache import ModelCache
+from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.sft_trainer import check_recipe
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial import ReportProgress, Trial, TrialOutput, TrialProgress, halvings_to_resume
@@ -80,7 +85,7 @@ class TrialRunner:
             spec=resolved.spec,
             notes=(*resolved.notes, *([_TASKS_NOTE.format(tasks.description)] if tasks else ())),
             problems=problems.found,
-            device=device_name(),
+            device=device_kind(),
             gpus=gpu_count(),
             gpu_models=gpu_models(),
             environment=environment(lora=False, load_in_4bit=spec.load_in_4bit),
@@ -104,7 +109,7 @@ class TrialRunner:
         for rank in ranks:
             problems.attempt(partial(check_trainable, loaded, trials[0].model, rank))
         problems.raise_any()
-        return loaded_sizes(loaded, list(prepared.values()), ranks)
+        return _loaded_sizes(loaded, list(prepared.values()), ranks)
 
     def calibrate(self, trial: TrialSpec, seconds: float) -> Calibration:
         """Measure the cost of a trial with this recipe in at most `seconds`, as far as this can be known beforehand.
@@ -119,7 +124,7 @@ class TrialRunner:
         try:
             return calibrate(self._cache.model_copy(trial), prepared, trial, seconds)
         finally:
-            release_memory(device_name())
+            release_memory(device_kind())
 
     def run(
         self,
@@ -155,7 +160,7 @@ class TrialRunner:
         finally:
             leased.release()
             sys.audit("neftune.trial-released", trial.id)
-            release_memory(device_name())
+            release_memory(device_kind())
 
     def _run_leased(
         self,
@@ -189,7 +194,7 @@ class TrialRunner:
                 print(f"Out of memory ({error}). Restarting with half the batch size.", file=sys.stderr)
             # outside the except block, so that the exception no longer keeps tensors alive
             leased.drop_checkpoints()
-            release_memory(device_name())
+            release_memory(device_kind())
             halvings += 1
 
     def _run_once(
@@ -244,6 +249,57 @@ def _quantization_problems(spec: SweepSpec) -> Iterator[Problem]:
     from neftune_cli.models.quantization import quantization_problems
 
     return quantization_problems(spec.recipe_of(arm).lora_rank for arm in spec.arms)
+
+
+def _loaded_sizes(
+    loaded: LoadedModel, prepared_sets: Sequence[PreparedData], lora_ranks: Iterable[int | None]
+) -> LoadedSizes:
+    """Return the sizes of a model and of its tokenized data.
+
+    Args:
+        loaded: the model.
+        prepared_sets: the data, tokenized for each maximum length.
+        lora_ranks: ranks of the trials' adapters; None for full fine-tuning.
+    """
+    model, config = cast(nn.Module, loaded.model), loaded.model.config.get_text_config()
+    weights = list(model.parameters())  # yields tied weights once
+    embeddings = cast(nn.Embedding, loaded.model.get_input_embeddings()).weight
+    ranks = list(lora_ranks)
+    notes = [note for prepared in prepared_sets for note in prepared.notes]
+    return LoadedSizes(
+        notes=tuple(dict.fromkeys([*notes, *(frozen_experts_notes(model) if any(ranks) else ())])),
+        trainable=max(_trainable(loaded, rank) for rank in ranks),
+        weight_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
+        vocabulary=embeddings.shape[0],
+        width=embeddings.shape[1],
+        layers=int(getattr(config, "num_hidden_layers", 1)),
+        longest=max(_longest(prepared) for prepared in prepared_sets),
+    )
+
+
+def _longest(prepared: PreparedData) -> int:
+    return max(len(one.input_ids) for part in (prepared.train, prepared.held_out, prepared.probe) for one in part)
+
+
+def _trainable(loaded: LoadedModel, lora_rank: int | None) -> int:
+    """Return the number of trained parameters. LoRA adds two matrices of the given rank to each linear layer."""
+    model = cast(nn.Module, loaded.model)
+    if lora_rank is None:
+        return sum(weight.numel() for weight in model.parameters())
+    head = loaded.model.get_output_embeddings()
+    linear = (module for module in model.modules() if _is_linear(module) and module is not head)
+    return lora_rank * sum(sum(_sizes(module)) for module in linear)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"  # the linear layer of GPT-2
+
+
+def _sizes(linear: nn.Module) -> tuple[int, ...]:
+    """Return the numbers of inputs and outputs of a linear layer, whose weight has another shape if it is quantized."""
+    if isinstance(linear, nn.Linear):
+        return linear.in_features, linear.out_features
+    return tuple(cast(nn.Linear, linear).weight.shape)
 
 
 def _check_unchanged(trial: Trial, source: ModelSource, data: InstructionData) -> None:

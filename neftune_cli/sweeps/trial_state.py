@@ -15,7 +15,7 @@ from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import LeasedTrial
 from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.failures import DISK_KINDS, failure
-from neftune_cli.training.hardware import device_name, peak_memory_bytes, reset_peak_memory
+from neftune_cli.training.hardware import device_kind, peak_memory_bytes, reset_peak_memory
 from neftune_cli.training.trial import TrialProgress
 from neftune_cli.training.trial_log import ATTEMPT
 
@@ -52,7 +52,7 @@ class TrialStateWriter:
         return self._leased.folder.log_path
 
     def __enter__(self) -> Self:
-        reset_peak_memory(device_name())
+        reset_peak_memory(device_kind())
         self._leased.start(self._trial.spec, self._status)
         with self.log_path.open("a" if self._status.attempts > 1 else "w", encoding="utf-8") as log:
             log.write(
@@ -97,7 +97,7 @@ class TrialStateWriter:
         measured = {
             "seconds": round(self._leased.seconds, 2),
             "seconds_in_all": round(self._leased.seconds_in_all, 2),
-            "peak_memory": peak_memory_bytes(device_name()),
+            "peak_memory": peak_memory_bytes(device_kind()),
         }
         return self._status.model_copy(update={**measured, **changes})
 

@@ -59,7 +59,7 @@ class Tracker(Protocol):
         ...
 
 
-def make_tracker(name: str, folder: Path, option: str = "--to") -> Tracker:
+def make_tracker(name: str, folder: Path, option: str) -> Tracker:
     """Return a tracker that writes into a folder; MLflow writes to `MLFLOW_TRACKING_URI` if it is set.
 
     Args:

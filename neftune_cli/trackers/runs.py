@@ -45,7 +45,7 @@ def write_comparison(tracking: Tracking, sweep: SweepFolder) -> Iterator[str]:
         return
     for name in tracking.trackers:
         try:
-            tracker = make_tracker(name, Path(tracking.folder, name))
+            tracker = make_tracker(name, Path(tracking.folder, name), "--track")
             for run in runs:
                 tracker.write(sweep.name, run)
         except Exception as error:  # trackers raise errors of many types, and none may fail the sweep

@@ -15,9 +15,9 @@ from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.evaluation.batches import MOST_PROMPTS, padded_tokens, tokens_at_once
 from neftune_cli.evaluation.decoding import decoding_batches, is_preallocated
 from neftune_cli.evaluation.generation import response_limits, scored_responses, with_prompt
-from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
 from neftune_cli.evaluation.losses import example_losses
 from neftune_cli.evaluation.shared_prompts import shares_prompts
+from neftune_cli.models.language_model import LanguageModel, causal_model, evaluation_mode
 from neftune_cli.models.loading import LoadedModel, move_to
 from neftune_cli.training.cost import (
     CALIBRATION_SECONDS,

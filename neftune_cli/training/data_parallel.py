@@ -1,11 +1,10 @@
 """One trial in several processes: this process is rank 0, which starts the others, measures, and alone writes files.
 
-The other ranks run `neftune_cli.sweeps.rank`. They end with this process: they watch a pipe that it holds.
+The other ranks run `neftune_cli.training.rank`. They end with this process: they watch a pipe that it holds.
 This process ends with them, too, if one fails: as a worker, it is replaced, and the trial continues from a checkpoint.
 """
 
 import json
-import math
 import os
 import socket
 import subprocess
@@ -13,15 +12,16 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from neftune_cli.config.process import with_this_package
-from neftune_cli.config.run_settings import ACCELERATE_CONFIG, TrialSettings
-from neftune_cli.config.spec import TrainSpec
+from neftune_cli.config.run_settings import ACCELERATE_CONFIG, Sharding, TrialSettings
+from neftune_cli.config.spec import TrainSpec, TrialSpec
 from neftune_cli.errors import Problem, TrialError, UsageError
+from neftune_cli.training.trial import divided_batch
 
-COMMAND = (sys.executable, "-P", "-m", "neftune_cli.sweeps.rank")
+COMMAND = (sys.executable, "-P", "-m", "neftune_cli.training.rank")
 EXIT_SECONDS = 20.0
 """Time that the other ranks have to end after the last step."""
 CONNECTION_SECONDS = 2.0
@@ -37,26 +37,14 @@ _VARIABLES = (
 )
 
 
-def divided_batch(at_once: int, accumulated: int, processes: int) -> tuple[int, int]:
-    """Return batch size and accumulation steps of each process, so that a step has the same examples as with one.
-
-    >>> divided_batch(16, 1, 2), divided_batch(4, 32, 8), divided_batch(6, 2, 4)
-    ((8, 1), (4, 4), (3, 1))
-
-    Raises:
-        ValueError: the examples of a step cannot be divided.
-    """
-    steps = math.gcd(accumulated, processes)
-    size, rest = divmod(at_once, processes // steps)
-    if rest:
-        raise ValueError(f"{at_once} examples x {accumulated} accumulation steps cannot be divided by {processes}")
-    return size, accumulated // steps
-
-
 def batch_problems(train: TrainSpec, settings: TrialSettings) -> Iterator[Problem]:
     """Yield a problem if the examples of a step cannot be divided among the processes."""
     try:
-        divided_batch(train.batch_size, train.gradient_accumulation, settings.processes)
+        accumulated = train.gradient_accumulation
+    except (TypeError, ValueError):  # `check_recipe` reports a value that is no number
+        return
+    try:
+        divided_batch(train.batch_size, accumulated, settings.processes)
     except ValueError as error:
         what = f"{_given(settings)}: {error}."
         yield Problem(what, f"Use a --batch-size that is a multiple of {settings.processes}.")
@@ -83,18 +71,43 @@ def check_devices(settings: TrialSettings, *, gpus: int, cores: int) -> None:
         raise UsageError(Problem(what, fix))
 
 
+@dataclass(frozen=True)
+class RankRequest:
+    """The trial that the other ranks train together with rank 0."""
+
+    spec: TrialSpec
+    halvings: int
+    """Number of times to halve the batch size."""
+    settings: TrialSettings
+    """The other ranks read the number of processes and the sharding."""
+
+    def as_json(self) -> str:
+        """Return the request as one line."""
+        sharding = asdict(self.settings.sharding) if self.settings.sharding else None
+        values = {"halvings": self.halvings, "processes": self.settings.processes, "sharding": sharding}
+        return json.dumps({"spec": self.spec.model_dump(mode="json", by_alias=True), **values})
+
+    @classmethod
+    def from_json(cls, line: str) -> "RankRequest":
+        """Return the request that `as_json` wrote."""
+        values = json.loads(line)
+        sharding = Sharding(**values["sharding"]) if values["sharding"] else None
+        settings = TrialSettings(processes=values["processes"], sharding=sharding)
+        return cls(TrialSpec.model_validate(values["spec"]), values["halvings"], settings)
+
+
 @contextmanager
-def data_parallel(processes: int, request: Mapping[str, Any], log: Path) -> Iterator[None]:
-    """Make this process rank 0 of several during the block, and start the others.
+def data_parallel(request: RankRequest, log: Path) -> Iterator[None]:
+    """Make this process rank 0 of several during the block, and start the others. With one process, nothing is done.
 
     Args:
-        processes: number of processes; with 1, nothing is done.
-        request: what the other ranks train, as `neftune_cli.sweeps.rank` reads it: plain JSON values.
+        request: the trial that the other ranks train.
         log: file that receives the output of the other ranks.
 
     Raises:
         TrialError: another rank has failed.
     """
+    processes = request.settings.processes
     if processes == 1:
         yield
         return
@@ -158,7 +171,7 @@ def _as_rank_0(processes: int, address: Mapping[str, str], threads: int) -> Iter
 
 
 @contextmanager
-def _other_ranks(processes: int, variables: Mapping[str, str], request: Mapping[str, Any], log: Path) -> Iterator[None]:
+def _other_ranks(processes: int, variables: Mapping[str, str], request: RankRequest, log: Path) -> Iterator[None]:
     """Start the other ranks, wait for them at the end of the block, and end them if it fails."""
     others = [_started(rank, processes, variables, request, log) for rank in range(1, processes)]
     has_ended = threading.Event()
@@ -232,14 +245,14 @@ def _rank_variables(rank: int, processes: int, address: Mapping[str, str]) -> di
 
 
 def _started(
-    rank: int, processes: int, variables: Mapping[str, str], request: Mapping[str, Any], log: Path
+    rank: int, processes: int, variables: Mapping[str, str], request: RankRequest, log: Path
 ) -> "subprocess.Popen[bytes]":
     """Start another rank. The pipe to its stdin stays open as long as this process lives."""
     environment = {**with_this_package(os.environ), **_rank_variables(rank, processes, variables)}
     with log.open("ab") as output:
         process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment)
     assert process.stdin is not None
-    process.stdin.write(json.dumps(request).encode() + b"\n")
+    process.stdin.write(request.as_json().encode() + b"\n")
     process.stdin.flush()
     return process
 

@@ -5,10 +5,10 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from torch import nn
 from transformers import TrainerCallback
@@ -16,13 +16,13 @@ from transformers import TrainerCallback
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.errors import TrialError
-from neftune_cli.evaluation.language_model import LanguageModel
+from neftune_cli.models.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation, CurvePoint, ExampleLoss, Phase
 from neftune_cli.store import Checkpoint, LeasedTrial
 from neftune_cli.training.checkpointing import CheckpointCallback, RankCallback
-from neftune_cli.training.data_parallel import broadcast_from_rank_0, data_parallel, raise_on_every_rank
+from neftune_cli.training.data_parallel import RankRequest, broadcast_from_rank_0, data_parallel, raise_on_every_rank
 from neftune_cli.training.learning_curve import LearningCurveCallback, loss_not_finite
 from neftune_cli.training.model_settings import trainer_settings_undone, unwrapped
 from neftune_cli.training.prepared_data import PreparedData
@@ -85,7 +85,7 @@ def fine_tune(
     checkpoints = [one for one in leased.intact_checkpoints() if halvings_of(one) == halvings]
     curve, noise = _curve(trial, prepared, output, settings), noise_callback(trial.spec)
     callback = CheckpointCallback(leased, settings, stop, curve=curve, noise=noise, halvings=halvings)
-    others = data_parallel(settings.processes, _rank_request(trial, halvings, settings), leased.folder.log_path)
+    others = data_parallel(RankRequest(trial.spec, halvings, settings), leased.folder.log_path)
     with tempfile.TemporaryDirectory(prefix="neftune-") as work, trainer_settings_undone(loaded.model), others:
         with stop.interruptible():
             callbacks = [curve, callback, noise, *([output.live] if output.live else [])]
@@ -95,16 +95,6 @@ def fine_tune(
         _train(callback, leased, checkpoints)
     sys.audit("neftune.training-ended", trial.id)
     return _final_model(callback, stop)
-
-
-def _rank_request(trial: Trial, halvings: int, settings: TrialSettings) -> dict[str, Any]:
-    """Return the request to the other ranks: the trial, the number of halvings, and how processes train it."""
-    return {
-        "spec": trial.spec.model_dump(mode="json", by_alias=True),
-        "halvings": halvings,
-        "processes": settings.processes,
-        "sharding": asdict(settings.sharding) if settings.sharding else None,
-    }
 
 
 def train_as_other_rank(

@@ -1,4 +1,4 @@
-"""Hardware and process settings of a trial: device, precision, memory, and package versions."""
+"""Hardware and processes: cores, GPUs, precision, memory and package versions, and settings of training processes."""
 
 import ctypes
 import gc
@@ -23,13 +23,14 @@ SPIN_COUNT = "GOMP_SPINCOUNT"
 SPINS = 1000
 """Number of times that an idle thread of OpenMP checks for work before it sleeps. With libgomp's default of 300,000,
 idle threads keep the cores from other programs: training runs side by side then take many times longer."""
+_CGROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def gpu_count() -> int:
     """Return the number of GPUs of the kind that training uses."""
     import torch
 
-    device = device_name()
+    device = device_kind()
     return torch.cuda.device_count() if device == "cuda" else int(device == "mps")
 
 
@@ -37,17 +38,31 @@ def gpu_models() -> str:
     """Return number, name and memory of the GPUs, such as `2 x NVIDIA H200 (140 GiB)`; empty if torch names none."""
     import torch
 
-    if device_name() != "cuda":
+    if device_kind() != "cuda":
         return ""
     gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     models = Counter(f"{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)" for gpu in gpus)
     return ", ".join(f"{number} x {model}" for model, number in models.items())
 
 
+def gpus_of_driver(driver: Path = Path("/proc/driver/nvidia")) -> list[str]:
+    """Return the driver's version and the model of each NVIDIA GPU."""
+    files = [driver / "version", *sorted(driver.glob("gpus/*/information"))]
+    lines = (line for file in files for line in _read(file).splitlines())
+    return [line.strip() for line in lines if line.startswith(("NVRM", "Model"))]
+
+
 def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """Return the name of the processor as Linux states it, otherwise what Python knows, often the architecture."""
     name = re.search(r"^model name\s*:\s*(.+)$", _read(cpuinfo), re.MULTILINE)
     return name[1].strip() if name else platform.processor() or platform.machine()
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use, by affinity and container quota; at least one."""
+    import joblib
+
+    return int(joblib.cpu_count())
 
 
 def installed_version(package: str) -> str | None:
@@ -58,7 +73,7 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-def device_name() -> str:
+def device_kind() -> str:
     """Return the kind of device that training uses: `cuda`, `mps` or `cpu`."""
     import torch
 
@@ -79,7 +94,7 @@ def has_bfloat16(device: str) -> bool:
 
 def environment(*, lora: bool, load_in_4bit: bool = False) -> dict[str, str]:
     """Return the environment in the identity of a trial: device, precision and package versions."""
-    device = device_name()
+    device = device_kind()
     packages = ["torch", "transformers", "trl", *(["peft"] if lora else [])]
     precision = "bfloat16" if has_bfloat16(device) else "float32"
     versions = {name: version(name) for name in packages}
@@ -118,6 +133,43 @@ def peak_memory_bytes(device: str) -> int:
         return int(resident[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def available_memory(*, cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
+    """Return the main memory in bytes that is available without swapping and within the limit of a container."""
+    import psutil
+
+    return max(0, min([int(psutil.virtual_memory().available), *_free_memory(cgroups, own)]))
+
+
+def _free_memory(cgroups: Path, own: Path) -> Iterator[int]:
+    """Yield the free memory in bytes of each control group of this process. File caches count as free."""
+    for folder in _control_groups(cgroups, own, ""):
+        yield from _group_memory(folder / "memory.max", folder / "memory.current", folder / "memory.stat")
+    for folder in _control_groups(cgroups / "memory", own, "memory"):
+        yield from _group_memory(
+            folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes", folder / "memory.stat"
+        )
+
+
+def _group_memory(limit: Path, usage: Path, stat: Path) -> Iterator[int]:
+    maximum, used = _read(limit).strip(), _read(usage).strip()
+    if maximum.isdecimal() and used.isdecimal():
+        statistics = dict(line.split() for line in _read(stat).splitlines() if len(line.split()) == 2)
+        cached = int(statistics.get("total_inactive_file", statistics.get("inactive_file", 0)))
+        yield int(maximum) - int(used) + cached
+
+
+def _control_groups(root: Path, own: Path, controller: str) -> Iterator[Path]:
+    """Yield the folders of the control groups of this process, inner ones first; version 2 has no controller.
+
+    In a container the path may be that of the host and not exist. The root is then the group of the container.
+    """
+    lines = (line.split(":", 2) for line in _read(own).splitlines())
+    paths = [parts[2] for parts in lines if len(parts) == 3 and controller in parts[1].split(",")]
+    for path in paths:
+        folder = root / path.strip("/")
+        yield from (group for group in (folder, *folder.parents) if group == root or root in group.parents)
 
 
 def reset_peak_memory(device: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from neftune_cli.errors import TrialError
-from neftune_cli.evaluation.language_model import LanguageModel, causal_model
+from neftune_cli.models.language_model import LanguageModel, causal_model
 from neftune_cli.records import HELD_OUT_SPLIT, PROBE_SPLIT, CurvePoint, ExampleLoss
 from neftune_cli.training.mixture_of_experts import ROUTER_LOSS, without_router_loss
 from neftune_cli.training.sharding import WholeModel

@@ -12,7 +12,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from neftune_cli.config.choices import IGNORED_LABEL
 from neftune_cli.evaluation.batches import batches_by_length
-from neftune_cli.evaluation.language_model import LanguageModel, computes_chosen_positions
+from neftune_cli.models.language_model import LanguageModel, computes_chosen_positions
 from neftune_cli.noise.callback import NEFTuneCallback
 
 Inputs = dict[str, Any]

@@ -12,7 +12,7 @@ from typing import Any, cast
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from neftune_cli.evaluation.language_model import configurations
+from neftune_cli.models.language_model import configurations
 
 WEIGHTS_AND_MODULES = ("_parameters", "_buffers", "_modules")
 """Attributes of a module that hold its weights, and the modules that PEFT replaces."""

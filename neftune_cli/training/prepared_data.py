@@ -98,7 +98,7 @@ def _tokenized(
 
     `rows` are the rows that they were read from.
     """
-    from neftune_cli.evaluation.language_model import context_length
+    from neftune_cli.models.language_model import context_length
     from neftune_cli.noise.placement import embedding_weight
 
     vocabulary = len(embedding_weight(loaded.model))
@@ -119,7 +119,7 @@ def check_context(
 
     `setting` is the name of the maximum length.
     """
-    from neftune_cli.evaluation.language_model import context_length
+    from neftune_cli.models.language_model import context_length
 
     context = context_length(loaded.model)
     longest = max(len(example.input_ids) for example in tokenized.examples)

@@ -7,13 +7,14 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from neftune_cli.config.field_problems import TRAIN_FIELD_SYNONYMS
 from neftune_cli.config.run_settings import LiveTracker
-from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS, TrainSpec
+from neftune_cli.config.spec import TrainSpec
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import Problem, UsageError, did_you_mean
 from neftune_cli.evaluation.batches import tokens_at_once
 from neftune_cli.training.data_parallel import TIMEOUT_SECONDS
-from neftune_cli.training.hardware import device_name, has_bfloat16
+from neftune_cli.training.hardware import device_kind, has_bfloat16
 from neftune_cli.training.trial import halved_batch
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ _RESERVED = frozenset(
 )
 """SFTConfig fields that keep the value of neftune or of TRL: the measurements or the pairing of arms depend on it."""
 
+_LEAST = {"gradient_accumulation_steps": 1}
+"""Smallest values of SFTConfig fields that SFTConfig does not check."""
+
 
 def check_recipe(train: TrainSpec) -> None:
     """Check the SFTConfig fields of a recipe: that they exist, may be set, and have valid values.
@@ -68,7 +72,7 @@ def _rejection(train: TrainSpec) -> Problem | None:
     """Return the reason why SFTConfig rejects the values of a recipe; None if it accepts them."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            sft_config(train, seed=0, device=device_name(), work=Path("unused"))
+            sft_config(train, seed=0, device=device_kind(), work=Path("unused"))
     except Exception as error:  # SFTConfig, and packages that its fields require, raise errors of many types
         given = ", ".join(f"{name}={value}" for name, value in train.sft.items())
         what = f"SFTConfig rejects {given}: {error}"
@@ -110,7 +114,10 @@ def _expected_instead(field: Field[Any], value: Any) -> str | None:
     if isinstance(field.default, bool):
         return None if isinstance(value, bool) else "true or false"
     if isinstance(field.default, int | float):
-        return _expected_number(_number_types(field), _with_exact_type(field, value))
+        number = _with_exact_type(field, value)
+        if expected := _expected_number(_number_types(field), number):
+            return expected
+        return f"{least} or larger" if number < (least := _LEAST.get(field.name, -math.inf)) else None
     return None if isinstance(value, str | bool | int | float | list | dict | None) else "a number or a string"
 
 

@@ -20,7 +20,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from neftune_cli.evaluation.language_model import LanguageModel
+from neftune_cli.models.language_model import LanguageModel
 
 if TYPE_CHECKING:
     from peft import PeftConfig

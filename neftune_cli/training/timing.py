@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.evaluation.batches import padded_tokens
-from neftune_cli.evaluation.language_model import LanguageModel
+from neftune_cli.models.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.training.cost import EXTRAPOLATED, FULLY_MEASURED, PARTLY_MEASURED
 from neftune_cli.training.fine_tuning import noise_callback

@@ -13,9 +13,8 @@ from transformers import PreTrainedModel
 from neftune_cli.config.choices import IGNORED_LABEL
 from neftune_cli.errors import Problem, UsageError, first_line
 from neftune_cli.evaluation.decoding import effect_of_padding
-from neftune_cli.evaluation.language_model import LanguageModel, evaluation_mode
-from neftune_cli.models.gguf import quiet_transformers
-from neftune_cli.models.loading import LoadedModel
+from neftune_cli.models.language_model import LanguageModel, evaluation_mode
+from neftune_cli.models.loading import LoadedModel, quiet_transformers
 from neftune_cli.training.lora import lora_config
 from neftune_cli.training.mixture_of_experts import has_router_loss, name_number_of_experts
 from neftune_cli.training.model_settings import attributes_restored, trainer_settings_undone

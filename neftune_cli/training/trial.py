@@ -1,5 +1,6 @@
-"""A trial of a plan, the progress that it reports while it runs, and the destinations of its results."""
+"""A trial of a plan, the batches of its steps, its progress while it runs, and the destinations of its results."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,6 @@ from neftune_cli.config.spec import BASE_ARM, TrainSpec, TrialSpec
 from neftune_cli.errors import TrialError
 from neftune_cli.records import CurvePoint, ExampleLoss, Generation, Phase, TrialRecord
 from neftune_cli.store import Checkpoint, LeasedTrial, TrialFolder
-from neftune_cli.training.data_parallel import divided_batch
 
 if TYPE_CHECKING:
     from neftune_cli.trackers.live import LiveRuns
@@ -17,30 +17,6 @@ if TYPE_CHECKING:
 
 HALVINGS = "halvings"
 """Key of the number of halvings among the properties of a checkpoint."""
-
-
-def halved_batch(train: TrainSpec, halvings: int, processes: int) -> tuple[int, int]:
-    """Return the batch size and the number of gradient accumulation steps of each process after halvings.
-
-    Raises:
-        TrialError: the batch size cannot be halved this often.
-    """
-    at_once, accumulated = divided_batch(train.batch_size, train.gradient_accumulation, processes)
-    halved, rest = divmod(at_once, 2**halvings)
-    if rest:
-        of_each = f"A batch size of {at_once}{' in each process' if processes > 1 else ''}"
-        raise TrialError(f"{of_each} cannot be halved {halvings} times. Choose another --batch-size.")
-    return halved, accumulated * 2**halvings
-
-
-def halvings_of(checkpoint: Checkpoint | None) -> int:
-    """Return how often the batch size had been halved when a checkpoint was written; 0 without a checkpoint."""
-    return int(checkpoint.about.get(HALVINGS, 0)) if checkpoint else 0
-
-
-def halvings_to_resume(folder: TrialFolder, least: int) -> int:
-    """Return the number of times to halve the batch size: that of the newest checkpoint, but not less than `least`."""
-    return max(least, halvings_of(folder.newest_checkpoint()))
 
 
 @dataclass(frozen=True)
@@ -79,6 +55,46 @@ class Trial:
     def seed(self) -> int | None:
         """Return the seed, or None for the base trial."""
         return None if self.is_base else self.spec.seed
+
+
+def divided_batch(at_once: int, accumulated: int, processes: int) -> tuple[int, int]:
+    """Return batch size and accumulation steps of each process, so that a step has the same examples as with one.
+
+    >>> divided_batch(16, 1, 2), divided_batch(4, 32, 8), divided_batch(6, 2, 4)
+    ((8, 1), (4, 4), (3, 1))
+
+    Raises:
+        ValueError: the examples of a step cannot be divided.
+    """
+    steps = math.gcd(accumulated, processes)
+    size, rest = divmod(at_once, processes // steps)
+    if rest:
+        raise ValueError(f"{at_once} examples x {accumulated} accumulation steps cannot be divided by {processes}")
+    return size, accumulated // steps
+
+
+def halved_batch(train: TrainSpec, halvings: int, processes: int) -> tuple[int, int]:
+    """Return the batch size and the number of gradient accumulation steps of each process after halvings.
+
+    Raises:
+        TrialError: the batch size cannot be halved this often.
+    """
+    at_once, accumulated = divided_batch(train.batch_size, train.gradient_accumulation, processes)
+    halved, rest = divmod(at_once, 2**halvings)
+    if rest:
+        of_each = f"A batch size of {at_once}{' in each process' if processes > 1 else ''}"
+        raise TrialError(f"{of_each} cannot be halved {halvings} times. Choose another --batch-size.")
+    return halved, accumulated * 2**halvings
+
+
+def halvings_of(checkpoint: Checkpoint | None) -> int:
+    """Return how often the batch size had been halved when a checkpoint was written; 0 without a checkpoint."""
+    return int(checkpoint.about.get(HALVINGS, 0)) if checkpoint else 0
+
+
+def halvings_to_resume(folder: TrialFolder, least: int) -> int:
+    """Return the number of times to halve the batch size: that of the newest checkpoint, but not less than `least`."""
+    return max(least, halvings_of(folder.newest_checkpoint()))
 
 
 @dataclass(frozen=True)

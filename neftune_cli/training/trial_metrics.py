@@ -10,9 +10,9 @@ from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.data.hash_split import choose_by_hash
 from neftune_cli.evaluation.batches import tokens_at_once
 from neftune_cli.evaluation.generation import aggregate_scores
-from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.evaluation.losses import example_losses, mean_loss
 from neftune_cli.evaluation.shared_prompts import losses_and_responses
+from neftune_cli.models.language_model import LanguageModel
 from neftune_cli.noise.lengths import token_noise_norm
 from neftune_cli.records import (
     HELD_OUT_SPLIT,

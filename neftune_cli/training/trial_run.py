@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import TrialStopped
 from neftune_cli.evaluation.harness_tasks import LoadedTasks, harness_randomness
-from neftune_cli.evaluation.language_model import LanguageModel, parameter_counts
+from neftune_cli.models.language_model import LanguageModel, parameter_counts
 from neftune_cli.models.loading import LoadedModel, move_to
 from neftune_cli.records import ExampleLoss, Phase, TrialRecord
 from neftune_cli.store import (
@@ -201,9 +201,11 @@ def _noise_notes(trial: Trial) -> Iterator[str]:
 
 
 def _curve_notes(trial: Trial, prepared: PreparedData) -> Iterator[str]:
-    examples = trial.spec.evaluation.curve_examples
-    if not trial.is_base and curve_subset(prepared, examples):
-        yield f"The loss curves, and the best epoch, are those of {examples} examples of each kind (--curve-examples)."
+    most = trial.spec.evaluation.curve_examples
+    if most and not trial.is_base and curve_subset(prepared, most):
+        held_out, probe = (min(most, len(part)) for part in (prepared.held_out, prepared.probe))
+        measured = f"{held_out} held-out and {probe} probe examples (--curve-examples)"
+        yield f"The loss curves, and the best epoch, are those of {measured}."
 
 
 def _memory_notes(trial: Trial, halvings: int, processes: int) -> Iterator[str]:

@@ -21,8 +21,8 @@ from neftune_cli.records import CurvePoint, TrialRecord
 from neftune_cli.reporting.output_formats import OutputFormat
 from neftune_cli.store import SweepFolder
 from tests.finished_trials import write_failed_trial, write_trial
-from tests.unit.lm_eval_logs import TIME, sample, write_samples
-from tests.unit.lm_eval_logs import write as write_lm_eval
+from tests.lm_eval_logs import TIME, sample, write_samples
+from tests.lm_eval_logs import write as write_lm_eval
 
 Records = list[TrialRecord]
 

@@ -18,9 +18,7 @@ FILES = ["sensitivity.csv", "sensitivity.png", "sensitivity.svg", "options.json"
 @pytest.fixture
 def _empty_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write empty figures, because drawing takes most of the time of a short measurement."""
-    monkeypatch.setattr(
-        "neftune_cli.geometry.sensitivity.command_steps.plot_sensitivity", lambda _: RenderedFigure(b"", b"")
-    )
+    monkeypatch.setattr("neftune_cli.geometry.sensitivity.command.plot_sensitivity", lambda _: RenderedFigure(b"", b""))
 
 
 def test_it_prints_tables_and_writes_a_table_and_figures(neftune: Neftune, tmp_path: Path) -> None:

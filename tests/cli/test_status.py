@@ -92,6 +92,24 @@ def test_failures_print_the_command_that_retries(fresh: FakeSweep) -> None:
     assert result.exit_code == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "added"),
+    [
+        (["neftune", "sweep", "--dataset", "mine", "--split", "train"], ["--retry", "failed"]),
+        (["python", "-m", "neftune_cli", "sweep", "--output", "train"], ["--retry", "failed"]),
+        (["neftune", "sweep", "--retry=failed"], []),
+        (["neftune", "train"], []),
+        (["python", "-m", "neftune_cli", "train"], []),
+    ],
+)
+def test_only_commands_that_do_not_retry_get_the_option(fresh: FakeSweep, command: list[str], added: list[str]) -> None:
+    fresh.folder.write_manifest(fresh.folder.manifest().model_copy(update={"command": tuple(command)}))
+    fresh.finish("base", None, 4.0)
+    fresh.fail("alpha=0", 0, "out of memory")
+
+    assert shlex.split(_status(fresh.folder.path).stdout.splitlines()[-1]) == [*command, *added]
+
+
 def test_a_finished_sweep_prints_no_command(fresh: FakeSweep) -> None:
     fresh.finish("base", None, 4.0)
     fresh.finish("alpha=0", 0, 1.5)
@@ -117,7 +135,7 @@ def test_json_has_all_states_and_times(sweep: FakeSweep) -> None:
     assert result.exit_code == 1
     assert shown["counts"] == {"done": 3, "running": 2, "failed": 1, "stopped": 1, "stalled": 1, "waiting": 2}
     assert shown["command"] == list(COMMAND)
-    assert shown["seconds_left"] == pytest.approx(50.5)
+    assert shown["seconds_left"] == pytest.approx(16 + 21 + 24)
     assert shown["age_seconds"] > 0
     assert trials["alpha=5, seed 0"]["eval_loss"] == 1.4987
     assert trials["alpha=0, seed 1"]["state"] == "running"

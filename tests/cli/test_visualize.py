@@ -15,7 +15,7 @@ FEW = ("visualize", "--points", "6", "--length", "30", "--perplexity", "5", "--o
 @pytest.fixture
 def _empty_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write empty figures, because drawing takes most of the time of the command."""
-    drawing = "neftune_cli.geometry.projection.visualization.draw_shift"
+    drawing = "neftune_cli.geometry.projection.command.draw_shift"
     monkeypatch.setattr(drawing, lambda *_, **__: RenderedFigure(b"", b""))
 
 
@@ -82,11 +82,13 @@ def test_json_describes_the_noise_and_the_shift(neftune: Neftune) -> None:
         (("--perplexity", "0"), "Error: --perplexity must be 1 or larger; 0 was given.\n  Use 5 to 50.\n"),
         (
             ("--alpha", "inf"),
-            "Error: alpha is inf.\n  Use a finite number, 0 or larger. The paper uses 5, 10 and 15.\n",
+            "Error: alpha must be a finite number, 0 or larger; inf was given.\n"
+            "  Use for example 5. The paper uses 5, 10 and 15.\n",
         ),
         (
             ("--alpha", "1e42", "--projection", "pca"),
-            "Error: alpha is 1e+42.\n  Use a number up to 1000000. The paper uses 5, 10 and 15.\n",
+            "Error: alpha must be 1000000 or less; 1e+42 was given.\n"
+            "  Use for example 5. The paper uses 5, 10 and 15.\n",
         ),
         (("--model", "./none"), "Error: There is no model directory './none'.\n"),
         (("--dataset", "none.jsonl"), "Error: "),
@@ -110,7 +112,7 @@ def test_invalid_input_raises_and_nothing_is_written(
 def test_all_problems_are_reported_together(neftune: Neftune) -> None:
     ended = neftune("visualize", "--alpha", "inf", "--model", "./none", "--dataset", "none.jsonl")
 
-    for words in ("alpha is inf", "./none", "none.jsonl"):
+    for words in ("inf was given", "./none", "none.jsonl"):
         assert words in ended.err
     assert ended.code == 2
 

@@ -12,6 +12,7 @@ from neftune_cli.config.run_settings import Keep
 from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.metrics import Margin
 from tests.command_line import Neftune
+from tests.sweep_in_progress import FakeSweep
 
 SMALL: dict[str, Any] = {
     "train_examples": 16,
@@ -92,10 +93,27 @@ def test_unknown_options_and_values_are_named() -> None:
         ("nproc", None, 1),
         ("stop_on_divergence", None, True),
         ("epochs", 2.0, 2.0),
+        ("accelerate_config", "fsdp.yaml", Path("fsdp.yaml")),
     ],
 )
 def test_a_value_has_the_form_that_its_option_receives(name: str, value: Any, received: Any) -> None:
     assert _arguments({name: value})[name] == received
+
+
+def test_a_notebook_shows_the_reasons_if_every_training_run_failed(tmp_path: Path) -> None:
+    with FakeSweep(tmp_path / "sweep", ["alpha=0"], 1) as failed:
+        failed.finish("base", None, 4.0)
+        failed.fail("alpha=0", 0, "out of memory")
+    result = SweepResult(failed.folder.path, 2, {"alpha=0, seed 0": "out of memory"}, is_complete=True)
+    assert "alpha=0, seed 0&#x27;: &#x27;out of memory" in result._repr_html_()
+
+
+def test_a_sweep_without_finished_trials_is_named_in_a_warning(result: SweepResult, tmp_path: Path) -> None:
+    with FakeSweep(tmp_path / "just-started", ["alpha=0"], 1) as started, pytest.warns(match=r"") as warned:
+        compared = compare(result, started.folder.path)
+    assert len(compared.compared) == 1
+    assert [Path(one.filename) for one in warned] == [Path(__file__)]
+    assert "just-started" in str(warned[0].message)
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:

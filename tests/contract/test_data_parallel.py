@@ -20,8 +20,8 @@ from neftune_cli.noise.draws import NoiseStream
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.store.checkpoints import INDEX_FILE
 from neftune_cli.training import data_parallel
-from neftune_cli.training.data_parallel import batch_problems, check_devices, divided_batch
-from neftune_cli.training.trial import halved_batch
+from neftune_cli.training.data_parallel import batch_problems, check_devices
+from neftune_cli.training.trial import divided_batch, halved_batch
 from tests.command_line import Neftune
 from tests.small_model import SMALL_MODEL
 from tests.stopped_trials import Attempt, trial_of
@@ -102,7 +102,7 @@ def test_all_ranks_resume_from_the_checkpoint_of_rank_0(tmp_path: Path, capfd: p
 
 
 _RANK_THAT_CANNOT_READ = """
-from neftune_cli.sweeps.rank import main
+from neftune_cli.training.rank import main
 from neftune_cli.training import fine_tuning
 
 def fail(*_):

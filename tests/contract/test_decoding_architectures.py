@@ -13,9 +13,9 @@ from neftune_cli.data.examples import Example, TokenizedExample
 from neftune_cli.evaluation import decoding
 from neftune_cli.evaluation.decoding import Decoding, greedy_tokens
 from neftune_cli.evaluation.generation import scored_responses
-from neftune_cli.evaluation.language_model import causal_model, evaluation_mode
 from neftune_cli.evaluation.losses import example_losses
 from neftune_cli.evaluation.shared_prompts import losses_and_responses
+from neftune_cli.models.language_model import causal_model, evaluation_mode
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
 from tests.tiny_architectures import ARCHITECTURES, Architecture

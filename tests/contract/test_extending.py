@@ -12,7 +12,7 @@ import torch
 from neftune_cli.config import choices
 from neftune_cli.config.executors import EXECUTORS
 from neftune_cli.config.noises import DISTRIBUTIONS
-from neftune_cli.data import formats
+from neftune_cli.data import layouts
 from neftune_cli.metrics import METRICS, REGISTERED_METRICS
 from neftune_cli.noise.draws import NoiseStream
 from tests.command_line import Neftune
@@ -28,14 +28,14 @@ SMALL = "--seeds 1 --max-steps 1 --train-examples 4 --eval-examples 2 --max-new-
 
 @pytest.fixture(scope="module", autouse=True)
 def extensions() -> Iterator[None]:
-    columns, layouts = list(formats._COLUMN_SETS), list(choices._LAYOUTS)
+    columns, names = list(layouts._COLUMN_SETS), list(choices._LAYOUTS)
     with restored(DISTRIBUTIONS, REGISTERED_METRICS, EXECUTORS):
         for blocks in BLOCKS.values():
             for block in blocks:
                 exec(block, {"__name__": "extension"})
         yield
-    formats._COLUMN_SETS[:] = columns
-    choices._LAYOUTS[:] = layouts
+    layouts._COLUMN_SETS[:] = columns
+    choices._LAYOUTS[:] = names
 
 
 @pytest.mark.parametrize(

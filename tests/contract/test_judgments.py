@@ -71,6 +71,20 @@ def test_export_writes_one_file_of_outputs_per_trial(sweep: SweepFolder, neftune
     assert [one["output"] for one in references] == [one.reference for one in own]
 
 
+def test_export_keeps_the_responses_of_arms_whose_folders_have_equal_labels(
+    tmp_path: Path, neftune: Neftune, hand_made_records: list[TrialRecord]
+) -> None:
+    names = {"alpha=0": "weight decay", "alpha=5": "weight_decay"}
+    records = [one.model_copy(update={"arm": names.get(one.arm, one.arm)}) for one in hand_made_records]
+    write_sweep_with_responses(SweepFolder(tmp_path / "out"), records)
+
+    assert "8 files written to alpaca-eval/out" in neftune("export", "out", "--to", "alpaca-eval").err
+
+    outputs = [json.loads(file.read_text()) for file in Path("alpaca-eval/out").glob("weight_decay,*.json")]
+    written = {f"{arm},seed={seed}" for arm in names.values() for seed in range(3)}
+    assert {one["generator"] for file in outputs for one in file} == written
+
+
 def test_scores_of_a_csv_are_paired_by_seed_and_prompt(sweep: SweepFolder, neftune: Neftune) -> None:
     write_csv(scores(sweep))
     compared = neftune("compare", "out", "--judge-results", "judge.csv", "--format", "csv", "--metric", "judge_score")

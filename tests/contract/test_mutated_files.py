@@ -16,7 +16,7 @@ import pytest
 
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.examples import InstructionData
-from neftune_cli.data.formats import read_examples
+from neftune_cli.data.layouts import read_examples
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.rows import Table
 from neftune_cli.data.selection import select

@@ -16,7 +16,7 @@ from neftune_cli.store import SweepFolder, TrialFolder
 from tests.accelerate_files import written
 from tests.contract.test_data_parallel import SUM_ORDER
 from tests.small_model import SMALL_MODEL
-from tests.stopped_trials import TRAINED, results, run_with_stops, trial_of
+from tests.stopped_trials import TRAINED, run_with_stops, trial_files, trial_of
 
 two_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 
@@ -38,9 +38,9 @@ def test_shards_change_no_result(tmp_path: Path, recipe: dict[str, Any], efficie
     run_with_stops(trial_of(**recipe), tmp_path / "whole", [], TrialSettings(processes=2, keep_model=True), _model)
     run_with_stops(trial_of(**recipe), tmp_path / "sharded", [], sharded, _model)
     run_with_stops(trial_of(**recipe), tmp_path / "resumed", [3, 4, TRAINED], sharded, _model)
-    expected = results(tmp_path / "whole")
-    assert results(tmp_path / "sharded") == expected
-    assert results(tmp_path / "resumed") == expected
+    expected = trial_files(tmp_path / "whole")
+    assert trial_files(tmp_path / "sharded") == expected
+    assert trial_files(tmp_path / "resumed") == expected
     for config in (tmp_path / "whole/model").glob("config.json"):  # adapters have none
         assert (tmp_path / "sharded/model/config.json").read_text() == config.read_text()
 
@@ -60,7 +60,7 @@ def test_gradient_accumulation_sums_in_another_order(tmp_path: Path) -> None:
         for name in ("whole", "sharded")
     )
     assert sharded == pytest.approx(whole, rel=SUM_ORDER)
-    assert results(tmp_path / "resumed") == results(tmp_path / "sharded")
+    assert trial_files(tmp_path / "resumed") == trial_files(tmp_path / "sharded")
 
 
 @pytest.mark.slow

@@ -109,6 +109,8 @@ def test_the_last_epoch_is_measured_on_all_examples_if_the_curves_are_not(swept:
     loss, expected = (pd.read_csv(tmp_path / name / "loss.csv") for name in ("few", "all"))
     pd.testing.assert_frame_equal(loss, expected)
     (trial,) = (tmp_path / "few" / "trials").glob("alpha=0*")
+    notes = TrialRecord.model_validate_json((trial / "record.json").read_text()).notes
+    assert sum(note.endswith("those of 3 held-out and 3 probe examples (--curve-examples).") for note in notes) == 1
     rows = pd.read_parquet(trial / "examples.parquet")
     held_out = rows[rows.split == "held-out"]
     counts = held_out.groupby("epoch").size().to_dict()

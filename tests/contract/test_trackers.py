@@ -12,6 +12,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from neftune_cli.config.run_settings import LiveTracker
+from neftune_cli.errors import UsageError
 from neftune_cli.store import SweepFolder
 from neftune_cli.trackers import TrackedRun, make_tracker
 from neftune_cli.trackers.wandb import WandbRuns
@@ -82,8 +83,8 @@ def test_mlflow_has_parameters_metrics_and_the_report(
 
 def test_a_missing_library_is_named_with_its_installation(neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(Exception, match="Run `pip install wandb`"):
-        make_tracker("wandb-offline", Path("runs"))
+    with pytest.raises(UsageError, match=r"--to wandb-offline: .* is not installed. Run `pip install wandb`"):
+        make_tracker("wandb-offline", Path("runs"), "--to")
 
 
 def test_a_folder_without_sweeps_has_nothing_to_export(tmp_path: Path, neftune: Neftune) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.forks import ONE_TRAINING, Forks, forking_process, results
+from tests.crash.forks import ONE_TRAINING, Forks, forking_process, sweep_files
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def uninterrupted_folder(forks: Forks, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def uninterrupted(uninterrupted_folder: Path) -> dict[str, bytes]:
     """Return the files of the uninterrupted sweep."""
-    return results(uninterrupted_folder / "sweep")
+    return sweep_files(uninterrupted_folder / "sweep")
 
 
 @pytest.fixture(scope="session")
@@ -40,4 +40,4 @@ def one_training_folder(forks: Forks, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="session")
 def one_training(one_training_folder: Path) -> dict[str, bytes]:
     """Return the files of the uninterrupted sweep with one training."""
-    return results(one_training_folder / "sweep")
+    return sweep_files(one_training_folder / "sweep")

@@ -109,7 +109,7 @@ def finish_with_plots(folder: Path, arguments: Sequence[str]) -> None:
     subprocess.run(command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
 
 
-def results(folder: Path) -> dict[str, bytes]:
+def sweep_files(folder: Path) -> dict[str, bytes]:
     """Return the files of a sweep by path, except those with times, hosts and logs."""
     excluded = ("manifest.json", "state.json", "log.txt", "report.html")
     kept = (path for path in folder.rglob("*") if path.is_file() and path.name not in excluded)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.crash.forks import KILLED, MILESTONES_FILE, SWEEP, Forks, results
+from tests.crash.forks import KILLED, MILESTONES_FILE, SWEEP, Forks, sweep_files
 
 MILESTONES = (
     "neftune.sweep-folder-made",
@@ -51,7 +51,7 @@ def check_killed_at(
     """Kill a sweep at the given occurrence of a milestone, and check that the same command finishes it."""
     assert forks.run(folder, arguments, die_at=milestone, occurrence=occurrence) == KILLED
     forks.finish(folder, arguments)
-    assert results(folder / "sweep") == expected
+    assert sweep_files(folder / "sweep") == expected
 
 
 def kill_until_done(forks: Forks, folder: Path, draws: random.Random, *, kills: int, longest: float) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.store import SweepFolder
-from tests.crash.forks import ONE_TRAINING, SMALL, SWEEP, Forks, finish_with_plots, results
+from tests.crash.forks import ONE_TRAINING, SMALL, SWEEP, Forks, finish_with_plots, sweep_files
 from tests.crash.killing import records_written
 
 WAIT_SECONDS = 180
@@ -27,7 +27,7 @@ SHARED = (
 def by_one_process(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("by-one")
     forks.finish(folder, SHARED)
-    return results(folder / "sweep")
+    return sweep_files(folder / "sweep")
 
 
 @pytest.mark.slow
@@ -47,7 +47,7 @@ def test_killed_processes_share_40_trials_and_record_each_once(
     assert [forks.wait(process) for process in running] == [0] * processes
     written = records_written(tmp_path)
     assert len(written) == len(set(written)) == TRIALS
-    assert results(tmp_path / "sweep") == by_one_process
+    assert sweep_files(tmp_path / "sweep") == by_one_process
 
 
 def test_two_processes_share_a_small_sweep(forks: Forks, one_training: dict[str, bytes], tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_two_processes_share_a_small_sweep(forks: Forks, one_training: dict[str,
     assert [forks.wait(process) for process in running] == [0, 0]
     written = records_written(tmp_path)
     assert len(written) == len(set(written)) == 2
-    assert results(tmp_path / "sweep") == one_training
+    assert sweep_files(tmp_path / "sweep") == one_training
 
 
 @pytest.mark.slow
@@ -87,4 +87,4 @@ def test_workers_of_two_sweeps_share_trials_until_one_sweep_is_killed(tmp_path: 
     killed.kill()
     assert killed.wait() == -signal.SIGKILL
     assert other.wait(WAIT_SECONDS) == 0
-    assert results(shared / "sweep") == results(tmp_path / "expected" / "sweep")
+    assert sweep_files(shared / "sweep") == sweep_files(tmp_path / "expected" / "sweep")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.forks import MILESTONES_FILE, ONE_TRAINING, SWEEP, Forks, milestones, results
+from tests.crash.forks import MILESTONES_FILE, ONE_TRAINING, SWEEP, Forks, milestones, sweep_files
 
 WAIT_SECONDS = 60.0
 FULL_SIZE = "160m"
@@ -70,7 +70,7 @@ def check_full_disk(
     assert "After fixing the cause, resume with:\n  neftune sweep" in text
     resize(disk, FULL_SIZE)
     forks.finish(disk.parent, arguments)
-    assert results(disk) == expected
+    assert sweep_files(disk) == expected
     return text
 
 
@@ -111,7 +111,7 @@ def test_read_only_folder_stops_sweep(
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=False)
     forks.finish(tmp_path, ONE_TRAINING)
-    assert results(folder) == one_training
+    assert sweep_files(folder) == one_training
 
 
 @pytest.mark.parametrize("milestone", MILESTONES)
@@ -124,4 +124,4 @@ def test_removed_folder_stops_sweep_and_can_be_restored(
     assert not folder.exists()
     shutil.move(elsewhere, folder)
     forks.finish(tmp_path, ONE_TRAINING)
-    assert results(folder) == one_training
+    assert sweep_files(folder) == one_training

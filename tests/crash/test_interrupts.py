@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.sweeps.progress.live import STOPPING
-from tests.crash.forks import SMALL, finish_with_plots, results
+from tests.crash.forks import SMALL, finish_with_plots, sweep_files
 from tests.crash.terminals import Terminal
 
 LONG = (
@@ -26,7 +26,7 @@ COMMAND = (sys.executable, "-m", "neftune_cli", *LONG)
 def by_one_process(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("by-one")
     finish_with_plots(folder, [*LONG[:2], "0", "--quiet", *LONG[3:]])
-    return results(folder / "sweep")
+    return sweep_files(folder / "sweep")
 
 
 def first_worker(terminal: Terminal) -> int:
@@ -63,7 +63,7 @@ def test_step_is_finished_and_printed_command_resumes(
         assert terminal.wait() == 0, terminal.text
     assert before > 6
     assert resumed_trials(tmp_path) > 0
-    assert results(tmp_path / "sweep") == by_one_process
+    assert sweep_files(tmp_path / "sweep") == by_one_process
 
 
 @pytest.mark.slow
@@ -80,4 +80,4 @@ def test_second_ctrl_c_ends_at_once_and_same_command_resumes(by_one_process: dic
         assert time.monotonic() - pressed < 10
     with Terminal(tmp_path, COMMAND) as terminal:
         assert terminal.wait() == 0, terminal.text
-    assert results(tmp_path / "sweep") == by_one_process
+    assert sweep_files(tmp_path / "sweep") == by_one_process

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.test_lm_eval import write_tasks
-from tests.crash.forks import results
+from tests.crash.forks import sweep_files
 
 COMMAND = [sys.executable, "-m", "neftune_cli", "sweep", "--quiet", "--alphas", "0,5", "--seeds", "1", "--workers", "1"]
 SIZES = ["--train-examples", "16", "--eval-examples", "200", "--max-steps", "3", "--max-new-tokens", "96"]
@@ -39,7 +39,7 @@ def start(folder: Path, options: list[str]) -> subprocess.Popen[bytes]:
 def finish(folder: Path, options: list[str]) -> dict[str, bytes]:
     """Run the sweep to its end, and return its files."""
     assert start(folder, options).wait(WAIT_SECONDS) == 0
-    return results(folder / "sweep")
+    return sweep_files(folder / "sweep")
 
 
 def phase(folder: Path) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.forks import KILLED, ONE_TRAINING, Forks, milestones, results
+from tests.crash.forks import KILLED, ONE_TRAINING, Forks, milestones, sweep_files
 from tests.crash.killing import MILESTONES, check_killed_at
 
 
@@ -53,4 +53,4 @@ def test_sweep_killed_at_each_rename_link_and_removal_has_same_files(
         kills += 1
         assert kills < 300
     assert kills > 0
-    assert results(tmp_path / "sweep") == uninterrupted
+    assert sweep_files(tmp_path / "sweep") == uninterrupted

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.forks import Forks, results
+from tests.crash.forks import Forks, sweep_files
 from tests.crash.killing import kill_until_done
 
 
@@ -14,7 +14,7 @@ from tests.crash.killing import kill_until_done
 def test_sweep_killed_a_few_times_has_same_files(forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
     assert kill_until_done(forks, tmp_path, random.Random(0), kills=6, longest=0.8) > 2
     forks.finish(tmp_path)
-    assert results(tmp_path / "sweep") == uninterrupted
+    assert sweep_files(tmp_path / "sweep") == uninterrupted
 
 
 @pytest.mark.slow
@@ -28,5 +28,5 @@ def test_sweeps_killed_100_times_have_same_files(forks: Forks, uninterrupted: di
         folder = tmp_path / str(number)
         killed += kill_until_done(forks, folder, draws, kills=100 - killed, longest=3.0)
         forks.finish(folder)
-        assert results(folder / "sweep") == uninterrupted
+        assert sweep_files(folder / "sweep") == uninterrupted
         number += 1

@@ -11,7 +11,7 @@ import pytest
 from neftune_cli.store import RECORD_FILE, SweepFolder, TrialFolder
 from neftune_cli.sweeps.progress.status import StatusReader
 from neftune_cli.sweeps.progress.views import ObservedState
-from tests.crash.forks import KILLED, ONE_TRAINING, Forks, results
+from tests.crash.forks import KILLED, ONE_TRAINING, Forks, sweep_files
 
 CUT_OFF = ("metrics.jsonl", "state.json", "lease-1.json", "checkpoints/step-00000002/index.json")
 """Files of a trial whose process was killed."""
@@ -140,4 +140,4 @@ def check_resumes(
     shutil.copytree(before, folder)
     os.truncate(folder / file.relative_to(before), length)
     forks.finish(folder, ONE_TRAINING)
-    assert results(folder / "sweep") == expected, length
+    assert sweep_files(folder / "sweep") == expected, length

@@ -23,9 +23,9 @@ from tests.stopped_trials import (
     At,
     Attempt,
     base_trial,
-    results,
     run_with_stops,
     shallow_model,
+    trial_files,
     trial_of,
 )
 from tests.tiny_models import hooks_on
@@ -80,7 +80,7 @@ def _one_thread() -> Iterator[None]:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     path = tmp_path_factory.mktemp("uninterrupted") / "trial"
     run_with_stops(trial_of(), path)
-    return results(path)
+    return trial_files(path)
 
 
 @pytest.mark.parametrize("stops", slow_except(EVERYWHERE, "everywhere"))
@@ -88,14 +88,14 @@ def test_trial_stopped_anywhere_gives_the_same_results(
     stops: tuple[At, ...], uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
     run_with_stops(trial_of(), tmp_path, stops)
-    assert results(tmp_path) == uninterrupted
+    assert trial_files(tmp_path) == uninterrupted
 
 
 @pytest.mark.parametrize("recipe", slow_except(RECIPES, "accumulation with a remainder", "adapters"))
 def test_trial_of_any_recipe_gives_the_same_results(recipe: dict[str, Any], tmp_path: Path) -> None:
     run_with_stops(trial_of(**recipe), tmp_path / "uninterrupted")
     run_with_stops(trial_of(**recipe), tmp_path / "stopped", TWICE)
-    assert results(tmp_path / "stopped") == results(tmp_path / "uninterrupted")
+    assert trial_files(tmp_path / "stopped") == trial_files(tmp_path / "uninterrupted")
 
 
 def with_dropout() -> LoadedModel:
@@ -109,8 +109,8 @@ def with_dropout() -> LoadedModel:
 def test_dropout_draws_are_resumed(uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
     for name, stops in (("uninterrupted", ()), ("stopped", TWICE)):
         run_with_stops(trial_of(), tmp_path / name, stops, make_model=with_dropout)
-    assert results(tmp_path / "stopped") == results(tmp_path / "uninterrupted")
-    assert results(tmp_path / "uninterrupted") != uninterrupted
+    assert trial_files(tmp_path / "stopped") == trial_files(tmp_path / "uninterrupted")
+    assert trial_files(tmp_path / "uninterrupted") != uninterrupted
 
 
 @pytest.mark.slow
@@ -122,14 +122,14 @@ def test_trial_is_resumed_by_another_process(uninterrupted: dict[str, bytes], tm
         "t.run_with_stops(t.trial_of(), t.Path(sys.argv[1]))"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path), SMALL_MODEL], check=True, capture_output=True)
-    assert results(tmp_path) == uninterrupted
+    assert trial_files(tmp_path) == uninterrupted
 
 
 def test_checkpoints_every_step_do_not_change_results_and_are_deleted(
     uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
     run_with_stops(trial_of(), tmp_path, settings=TrialSettings(checkpoint_steps=1, keep_model=True))
-    assert results(tmp_path) == uninterrupted
+    assert trial_files(tmp_path) == uninterrupted
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -198,7 +198,7 @@ def test_damaged_checkpoint_is_skipped(
     add_damaged(folder, damage, step=STEPS_PER_EPOCH + 3)
     progress = Attempt(trial_of(), folder, TrialSettings(keep_model=True)).run()
     assert next(one.step for one in progress if one.phase == "training") == STEPS_PER_EPOCH + 3
-    assert results(tmp_path) == uninterrupted
+    assert trial_files(tmp_path) == uninterrupted
     assert f"The checkpoint step-{STEPS_PER_EPOCH + 3:08} " in capsys.readouterr().err
 
 
@@ -210,7 +210,7 @@ def test_trial_with_only_damaged_checkpoints_starts_over(uninterrupted: dict[str
         add_damaged(folder, cut("state.json"), step=step)
     progress = Attempt(trial_of(), folder, TrialSettings(keep_model=True)).run()
     assert [one.step for one in progress if one.phase == "training"] == [*range(1, LAST + 1)]
-    assert results(tmp_path) == uninterrupted
+    assert trial_files(tmp_path) == uninterrupted
 
 
 # State after a stop
@@ -246,7 +246,7 @@ def test_resumed_trial_keeps_its_halved_batches(tmp_path: Path) -> None:
         with pytest.raises(TrialStopped):
             attempt.run()
     Attempt(trial_of(), TrialFolder(tmp_path / "stopped"), TrialSettings(keep_model=True)).run()
-    assert results(tmp_path / "stopped") == results(tmp_path / "uninterrupted")
+    assert trial_files(tmp_path / "stopped") == trial_files(tmp_path / "uninterrupted")
     record = json.loads((tmp_path / "uninterrupted" / "record.json").read_text())
     assert "arm, seed 0: batches of 4 were computed as 2 x 2 to fit in memory." in record["notes"]
 

@@ -6,13 +6,13 @@ from collections.abc import Set
 import pytest
 
 from neftune_cli.analysis.comparison import compare_arms
-from neftune_cli.analysis.decision import settled_trials
+from neftune_cli.analysis.decision import excluded_trials
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.errors import NothingToCompareError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Setting, TrialOrigin
 from neftune_cli.metrics import METRICS
 from neftune_cli.reporting.next_step import next_step
-from tests.unit.measured_trials import arm, joined
+from tests.measured_trials import arm, joined
 
 Trial = tuple[str, int]
 BASELINE, TREATED = "alpha=0", ("alpha=5", "alpha=10")
@@ -62,8 +62,8 @@ def test_retries_test_no_look_again_and_are_offered_where_they_allow_a_test(shar
             continue
         if comparison.baseline != BASELINE:
             continue
-        settled = settled_trials(comparison)
-        still_failed = {(name, seed) for name, seed in failed if f"{name},seed={seed}" in settled}
+        excluded = excluded_trials(comparison)
+        still_failed = {(name, seed) for name, seed in failed if f"{name},seed={seed}" in excluded}
         allows_a_test = False
         for name in TREATED:
             one = comparison.assessments("eval_loss").get(name)

@@ -17,7 +17,7 @@ from neftune_cli.analysis.results import Assessment, Comparison, Estimate, Verdi
 from neftune_cli.evidence.measurements import AnalysisPlan, TrialOrigin
 from neftune_cli.metrics import METRICS
 from neftune_cli.reporting.screen import facts
-from tests.unit.comparisons import assessment, best_arm, comparison, early_stopping, estimate, summary
+from tests.comparisons import assessment, best_arm, comparison, early_stopping, estimate, summary
 
 SCOPE = (
     "Scope: tiny on bios (3 epochs, learning rate 0.001, batch size 16), seeds 0, 1, 2. "

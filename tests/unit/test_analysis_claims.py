@@ -13,7 +13,7 @@ from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
 from neftune_cli.analysis.results import Status
 from neftune_cli.metrics import Margin
-from tests.unit.measured_trials import MARGINS, OPTIONS, SEED_EFFECTS, arm, examine, joined, with_items
+from tests.measured_trials import MARGINS, OPTIONS, SEED_EFFECTS, arm, examine, joined, with_items
 
 MEANS = {
     "train_loss_clean": 1.0,

@@ -18,7 +18,7 @@ from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
 from tests.finished_trials import write_trial
-from tests.unit.measured_trials import MARGINS, OPTIONS, SEED_EFFECTS, Values, arm, examine, joined, with_items
+from tests.measured_trials import MARGINS, OPTIONS, SEED_EFFECTS, Values, arm, examine, joined, with_items
 
 MARGIN = MARGINS["eval_loss"]
 

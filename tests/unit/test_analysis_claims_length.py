@@ -7,7 +7,7 @@ from neftune_cli.analysis.alignment import TrialsByArm
 from neftune_cli.analysis.paper_claims.matched_length import match_responses
 from neftune_cli.analysis.results import Status
 from neftune_cli.evidence.measurements import Floats
-from tests.unit.measured_trials import arm, examine
+from tests.measured_trials import arm, examine
 
 ITEMS = 12
 

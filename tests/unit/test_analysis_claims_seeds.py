@@ -9,7 +9,7 @@ import pytest
 
 from neftune_cli.analysis.alignment import TrialsByArm
 from neftune_cli.evidence.measurements import Measurements
-from tests.unit.measured_trials import ITEMS, arm, examine, item_values, joined
+from tests.measured_trials import ITEMS, arm, examine, item_values, joined
 
 DRAWS = np.random.default_rng(5).normal(2, 0.5, size=(4, 9, ITEMS))
 """Values by alpha (in steps of 5), seed and item."""

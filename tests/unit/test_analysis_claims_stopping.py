@@ -12,8 +12,8 @@ from neftune_cli.analysis.results import EarlyStopping, Status, StoppedArm, Verd
 from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.evidence.measurements import ItemValues
 from neftune_cli.metrics import METRICS
-from tests.unit.comparisons import assessment
-from tests.unit.measured_trials import arm, examine, item_values, joined, with_items
+from tests.comparisons import assessment
+from tests.measured_trials import arm, examine, item_values, joined, with_items
 
 FLAT = with_items(np.full(5, 2.0))
 

@@ -17,7 +17,7 @@ from neftune_cli.errors import ExitCode, NothingToCompareError, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
 from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, TrialRecord, scores_of
-from tests.unit.measured_trials import arm, item_values, joined
+from tests.measured_trials import arm, item_values, joined
 
 Records = list[TrialRecord]
 

@@ -12,7 +12,7 @@ from scipy.stats import ttest_1samp
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.best_arm import best_arm_sentences
 from neftune_cli.analysis.comparison import compare_arms
-from neftune_cli.analysis.decision import arms_with_further_seeds, decide, settled_trials
+from neftune_cli.analysis.decision import arms_with_further_seeds, decide, excluded_trials
 from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.results import Comparison
@@ -21,7 +21,7 @@ from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting, TrialOrigin
 from neftune_cli.metrics import METRICS
 from neftune_cli.reporting.next_step import next_step
-from tests.unit.measured_trials import arm, joined
+from tests.measured_trials import arm, joined
 
 LOOKS = AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), looks_taken=2)
 ONE_SWEEP = Evidence("s", Setting("m", "d", {}, {}), (), METRICS, TrialOrigin(("results/s",), is_sweep=True))
@@ -418,7 +418,7 @@ def test_failed_trials_without_which_an_arm_was_tested_are_not_retried() -> None
 
     comparison = compare_arms(evidence)
 
-    assert settled_trials(comparison) == {"alpha=5,seed=1"}
+    assert excluded_trials(comparison) == {"alpha=5,seed=1"}
     step = next_step(comparison)
     assert step is not None
     assert step.command[-2:] == ("--retry", "failed")
@@ -435,7 +435,7 @@ def test_an_arm_with_too_few_pairs_for_any_look_is_retried_after_the_last_one() 
 def test_later_trials_of_an_arm_are_retried_if_it_was_tested_at_an_earlier_look_only() -> None:
     comparison = compare_arms(_with_failures(3, 4))
 
-    assert settled_trials(comparison) == frozenset()
+    assert excluded_trials(comparison) == frozenset()
     step = next_step(comparison)
     assert step is not None
     assert step.cost == "at most 2 more trials (5 seeds in all)"
@@ -479,10 +479,10 @@ def test_controls_without_trials_are_part_of_the_price() -> None:
     assert step.cost == "at most 10 more trials (5 seeds in all)"
 
 
-def test_trials_of_a_look_that_was_taken_without_them_stay_settled() -> None:
+def test_trials_of_a_look_that_was_taken_without_them_stay_excluded() -> None:
     """A value that is not finite at a later look leaves the arm without a verdict, but the first look was taken."""
     evidence = _with_failures(1)
-    known = replace(evidence, plan=replace(LOOKS, settled=frozenset({"alpha=5,seed=1"})))
+    known = replace(evidence, plan=replace(LOOKS, excluded=frozenset({"alpha=5,seed=1"})))
     later = tuple(
         replace(one, scores={"eval_loss": math.nan}, items={}) if (one.alpha, one.seed) == (5.0, 4) else one
         for one in known.trials
@@ -491,7 +491,7 @@ def test_trials_of_a_look_that_was_taken_without_them_stay_settled() -> None:
     comparison = compare_arms(replace(known, trials=later))
 
     assert comparison.assessment("alpha=5", "eval_loss") is None
-    assert settled_trials(comparison) == {"alpha=5,seed=1"}
+    assert excluded_trials(comparison) == {"alpha=5,seed=1"}
     assert next_step(comparison) is None
 
 
@@ -500,10 +500,10 @@ def test_retries_that_were_interrupted_go_on() -> None:
     evidence = _with_failures(3, 4)
     known = replace(evidence, plan=replace(LOOKS, looks=(5, 8), seeds=tuple(range(8)), looks_taken=1))
 
-    assert settled_trials(compare_arms(known)) == {"alpha=5,seed=3", "alpha=5,seed=4"}
+    assert excluded_trials(compare_arms(known)) == {"alpha=5,seed=3", "alpha=5,seed=4"}
     assert known.plan is not None
-    noted = replace(known, plan=replace(known.plan, settled=frozenset()))
-    assert settled_trials(compare_arms(noted)) == frozenset()
+    noted = replace(known, plan=replace(known.plan, excluded=frozenset()))
+    assert excluded_trials(compare_arms(noted)) == frozenset()
 
 
 def test_an_arm_that_shares_no_seed_with_the_baseline_is_retried() -> None:

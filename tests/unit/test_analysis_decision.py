@@ -13,7 +13,7 @@ from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
 from neftune_cli.metrics import METRICS
-from tests.unit.measured_trials import arm, joined
+from tests.measured_trials import arm, joined
 
 BETTER, WORSE = (-0.100, -0.101, -0.099, -0.102, -0.098), (0.100, 0.101, 0.099, 0.102, 0.098)
 UNCLEAR, EQUAL = (0.30, -0.20, 0.10, -0.10, 0.05), (0.001, -0.001, 0.002, -0.002, 0.0)

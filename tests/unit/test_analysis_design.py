@@ -16,7 +16,7 @@ from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.analysis.verdicts import untested_reason
 from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.metrics import METRICS
-from tests.unit.measured_trials import arm, joined, with_items
+from tests.measured_trials import arm, joined, with_items
 
 LOSS = METRICS["eval_loss"]
 MARGIN = 0.01

@@ -15,7 +15,7 @@ from neftune_cli.analysis.results import Assessment, EarlyStopping, StoppedArm
 from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.evidence.measurements import Measurements
 from neftune_cli.metrics import METRICS
-from tests.unit.measured_trials import item_values
+from tests.measured_trials import item_values
 
 OVERFITTING, NOISY = (1.0, 0.8, 1.2), (1.1, 0.85, 0.9)
 SEEDS, ITEMS = 5, 24

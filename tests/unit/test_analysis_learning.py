@@ -11,7 +11,7 @@ from neftune_cli.analysis.alignment import TrialsByArm
 from neftune_cli.analysis.learning import Learning, check_learning
 from neftune_cli.evidence.measurements import Setting
 from neftune_cli.metrics import METRICS, Margin
-from tests.unit.measured_trials import arm, item_values, joined
+from tests.measured_trials import arm, item_values, joined
 
 KEYS = ("eval_loss", "exact_match", "rouge_l")
 Scores = Mapping[str, float | None]

@@ -14,7 +14,8 @@ from trl.trainer.sft_config import SFTConfig
 from experiments.benchmarks import __main__ as benchmark
 from experiments.benchmarks.__main__ import Measurement, plan, read, run, spread, summary, table
 from experiments.benchmarks.in_process import PhaseTimer
-from experiments.benchmarks.sweep_commands import Figures, MeasurementError, repeated, seconds_of, trl_command
+from experiments.benchmarks.measurement import Figures, MeasurementError, repeated
+from experiments.benchmarks.sweep_commands import seconds_of, trl_command
 
 
 def ticks(*seconds: float) -> Callable[[], float]:
@@ -37,7 +38,7 @@ class Work:
         return {"sweep_seconds": [float(len(self.calls))]}
 
     def plan(self, *subjects: str) -> list[Measurement]:
-        return [Measurement("price", one, self.measure, {"subject": one}) for one in subjects]
+        return [Measurement("trl", one, self.measure, {"subject": one}) for one in subjects]
 
 
 @pytest.fixture
@@ -63,22 +64,22 @@ def test_a_failed_measurement_is_reported_and_does_not_stop_the_others(tmp_path:
     measurements, work.fails = work.plan("one", "two"), ("one", MeasurementError)
     run(measurements, tmp_path, say=said.append)
     assert [read(one, tmp_path) is None for one in measurements] == [True, False]
-    assert said[1].startswith("price-one: ")
+    assert said[1].startswith("trl-one: ")
 
 
 def test_other_arguments_or_a_damaged_file_make_a_new_measurement_necessary(tmp_path: Path, said: list[str]) -> None:
     (old,) = Work().plan("one")
     run([old], tmp_path, say=said.append)
     assert read(old, tmp_path)
-    assert read(Measurement("price", "one", old.measure, {"subject": "other"}), tmp_path) is None
-    (tmp_path / "price-one.json").write_text("{")
+    assert read(Measurement("trl", "one", old.measure, {"subject": "other"}), tmp_path) is None
+    (tmp_path / "trl-one.json").write_text("{")
     assert read(old, tmp_path) is None
 
 
 def test_changed_data_make_a_new_measurement_necessary(tmp_path: Path, said: list[str]) -> None:
     data = tmp_path / "mine.jsonl"
     data.write_text("one")
-    measurement = Measurement("price", "smollm2", lambda fields: {"x": [1.0]}, {"fields": {"dataset": str(data)}})
+    measurement = Measurement("trl", "smollm2", lambda fields: {"x": [1.0]}, {"fields": {"dataset": str(data)}})
     run([measurement], tmp_path, say=said.append)
     assert read(measurement, tmp_path)
     data.write_text("two")
@@ -146,7 +147,7 @@ def test_smollm2_is_left_out_without_its_data(tmp_path: Path) -> None:
     assert "DATASET" in (benchmark.why_without_smollm2(None) or "")
     assert str(tmp_path / "mine.jsonl") in (benchmark.why_without_smollm2(str(tmp_path / "mine.jsonl")) or "")
     assert not [one for one in plan(None) if "smollm2" in one.name]
-    assert {one.kind for one in plan("mine.jsonl") if one.subject == "smollm2"} == {"price", "phases", "equal-work"}
+    assert {one.kind for one in plan("mine.jsonl") if one.subject == "smollm2"} == {"trl", "phases", "equal-work"}
 
 
 @pytest.mark.parametrize("quick", [True, False])

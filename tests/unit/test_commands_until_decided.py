@@ -1,5 +1,6 @@
 """Planned looks: arms that are decided at a look get no further seeds."""
 
+import inspect
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -11,11 +12,13 @@ import typer
 from typer.testing import CliRunner
 
 from neftune_cli.analysis.comparison import compare_sweep
-from neftune_cli.commands.request import PreparedSweep, plan_sweep, raise_any_with_spec_problems
+from neftune_cli.commands.request import PreparedSweep, checked_request, plan_sweep
+from neftune_cli.commands.routing import Destination, values_for
 from neftune_cli.commands.run_plan import after_taken_looks, run_plan
 from neftune_cli.commands.status import status
+from neftune_cli.commands.sweep import sweep as sweep_command
 from neftune_cli.config.run_settings import SweepSettings
-from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.errors import UsageError
 from neftune_cli.reporting.next_step import next_step
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps import runner
@@ -280,13 +283,14 @@ def test_a_pause_that_is_not_at_a_planned_look_is_a_problem_among_others(
 
 
 def test_a_pause_is_checked_together_with_the_run_options() -> None:
-    problems = Problems()
-    problems.add([Problem("--workers two is not a number.", "")])
+    defaults = {name: one.default for name, one in inspect.signature(sweep_command).parameters.items()}
+    run = values_for(Destination.RUN, sweep_command, {**defaults, "workers": "two"})
 
     with pytest.raises(UsageError) as raised:
-        raise_any_with_spec_problems(problems, None, FIELDS, pause_at=6)
+        checked_request(FIELDS, run, pause_at=6)
 
-    assert [one.what for one in raised.value.problems] == ["--workers two is not a number.", NO_LOOK]
+    of_workers, of_pause = [one.what for one in raised.value.problems]
+    assert (of_workers[:9], of_pause) == ("--workers", NO_LOOK)
 
 
 def test_a_pause_is_at_a_planned_look(tmp_path: Path) -> None:

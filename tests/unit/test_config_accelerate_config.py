@@ -67,7 +67,21 @@ def test_a_value_that_does_not_fit_is_refused_with_its_fix(
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "message"), [("- 1", "has no keys"), ("a: [", "it is not YAML"), (None, "No such")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- 1", "has no keys"),
+        ("a: [", "it is not YAML"),
+        ("debug: 2024-13-45", "it is not YAML"),
+        (
+            "num_processes: 2\nnum_processes: 4",
+            "'num_processes' appears on line 1 and on line 2. Remove one of the two.",
+        ),
+        ("distributed_type: FSDP\nfsdp_config: 3", "fsdp_config must be a mapping of fields, not 3"),
+        ("distributed_type: FSDP", "fsdp_config is missing"),
+        (None, "No such"),
+    ],
+)
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "config.yaml"
     if text is not None:

@@ -105,6 +105,9 @@ def test_the_name_of_an_arm_lists_its_overrides() -> None:
     ("written", "message"),
     [
         ({"arms": 5}, "arms must be a list of mappings; 5 was given"),
+        ({"arms": {}}, "arms must be a list of mappings."),
+        ({"arms": False}, "arms must be a list of mappings; false was given"),
+        ({"arms": [{"alpha": 5, "train": []}]}, "train must be a mapping of fields."),
         ({"arms": [{"alpha": "five"}]}, "arm 1: alpha must be a number; 'five' was given"),
         ({"grid": {"alpha": []}}, "grid: alpha has no values"),
         ({"grid": {"alpha": [5, "x", -1, float("nan"), True]}}, r"(?s); 'x' was.*; -1 was.*; nan was.*; true was"),
@@ -114,12 +117,18 @@ def test_the_name_of_an_arm_lists_its_overrides() -> None:
             r"(?s)noise must be .* 'pink' was.*noise_target must be all, prompt or completion; 'x' was",
         ),
         ({"grid": [1, 2]}, "grid must be a mapping from fields"),
+        ({"grid": []}, "grid must be a mapping from fields"),
+        ({"grid": 0}, "grid must be a mapping from fields"),
         ({"grid": {"alpha": [0], "epochs": [1, 2]}}, "a grid cannot vary 'epochs'"),
     ],
 )
 def test_invalid_arms_are_reported(written: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         names(written)
+
+
+def test_null_counts_as_missing() -> None:
+    assert names({"arms": None, "grid": None}) == names({})
 
 
 @pytest.mark.parametrize("option", ["alphas", "noises", "snr"])

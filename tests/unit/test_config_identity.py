@@ -6,15 +6,13 @@ from typing import Any
 import pytest
 
 from neftune_cli.config.identity import (
-    IDENTIFYING_INPUT_FIELDS,
     base_identity,
     canonical_json,
     trial_id,
     trial_identity,
 )
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.spec import HarnessTasks, InputSpec, NoiseSpec, ResolvedEvaluation, TrainSpec
-from neftune_cli.sweeps.model_cache import DATA_FIELDS, MODEL_FIELDS, TOKEN_FIELDS
+from neftune_cli.config.spec import Affects, HarnessTasks, InputSpec, NoiseSpec, ResolvedEvaluation, TrainSpec
 from neftune_cli.training.cost import COSTLY_FIELDS
 
 CONTENT: dict[str, Any] = {"model_fingerprint": "m", "data_fingerprint": "d", "environment": {"device": "cpu"}}
@@ -160,9 +158,11 @@ def test_a_number_that_is_not_finite_raises() -> None:
 
 
 def test_every_field_of_the_inputs_has_one_place_in_the_cache_and_one_in_the_identity() -> None:
-    assert sorted([*MODEL_FIELDS, *DATA_FIELDS, *TOKEN_FIELDS]) == sorted(InputSpec.model_fields)
-    in_fingerprints = ["model", *(field for field in DATA_FIELDS if field != "skip_bad_rows")]
-    assert sorted([*in_fingerprints, *IDENTIFYING_INPUT_FIELDS]) == sorted(InputSpec.model_fields)
+    with_effect = {effect: InputSpec().inputs_with(effect).keys() for effect in Affects}
+    in_cache = [*with_effect[Affects.WEIGHTS], *with_effect[Affects.TOKENS], *with_effect[Affects.ROWS]]
+    assert sorted(in_cache) == sorted(InputSpec.model_fields)
+    in_fingerprints = {"model", *with_effect[Affects.ROWS]} - {"skip_bad_rows"}
+    assert sorted([*in_fingerprints, *with_effect[Affects.IDENTITY]]) == sorted(InputSpec.model_fields)
 
 
 def test_every_field_of_a_recipe_has_a_cost_or_none() -> None:

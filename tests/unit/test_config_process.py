@@ -1,4 +1,4 @@
-"""The command line for messages: the typed words, in a form that the same shell can run."""
+"""The command line for messages, in a form that the same shell can run, and the folder of the cache."""
 
 import os
 import shlex
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from neftune_cli.config.process import command_again, typed_command
+from neftune_cli.config.process import command_again, typed_command, user_cache
 
 
 @pytest.fixture
@@ -53,3 +53,11 @@ def test_a_module_is_run_with_the_same_interpreter() -> None:
     first, *rest = shlex.split(line)
     assert rest == ["-m", "neftune_cli", "status"]
     assert first == sys.executable or first.startswith("python")
+
+
+def test_the_cache_follows_the_xdg_specification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_cache() == tmp_path / "neftune"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert user_cache() == tmp_path / "home" / ".cache" / "neftune"

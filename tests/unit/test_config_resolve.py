@@ -213,6 +213,9 @@ def test_a_merged_mapping_can_be_overridden(tmp_path: Path) -> None:
             "line 1: arm 'b': train.epochs must be a number; 'none' was given. Use epochs: 3.",
         ),
         ("train: 3", "line 1: train must be a mapping of fields; 3 was given"),
+        ("train: false", "line 1: train must be a mapping of fields; false was given"),
+        ("evaluation: 0", "line 1: evaluation must be a mapping of fields; 0 was given"),
+        ("train: {sft: 0}", "train.sft must be a mapping of fields"),
     ],
 )
 def test_an_invalid_file_is_reported(tmp_path: Path, text: str, message: str) -> None:

@@ -346,7 +346,7 @@ def test_several_files(name: str) -> None:
     written(Path("readme.txt"), "nothing")
     rows = rows_of(name)
     assert [dict(row.value) for row in rows] == ROWS
-    assert [row.place_in(name) for row in rows] == ["one.jsonl, line 1", "two.csv, line 2"]
+    assert [row.position for row in rows] == ["one.jsonl, line 1", "two.csv, line 2"]
 
 
 def test_a_file_name_may_have_a_comma() -> None:
@@ -446,7 +446,7 @@ def test_folders_written_by_save_to_disk() -> None:
     DatasetDict(test=reversed_rows).save_to_disk("only")
     assert values_of("plain") == values_of("both") == ROWS
     assert values_of("only") == values_of("both", split="test") == ROWS[::-1]
-    assert [row.place_in("both") for row in rows_of("both")] == ["both, split train, row 1", "both, split train, row 2"]
+    assert [row.position for row in rows_of("both")] == ["both, split train, row 1", "both, split train, row 2"]
 
 
 @pytest.mark.parametrize("name", ["squad", "tatsu-lab/alpaca", "teknium/OpenHermes-2.5"])

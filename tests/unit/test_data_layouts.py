@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from trl.data_utils import is_conversational, maybe_convert_to_chatml
 
-from tests.unit.instruction_rows import ANSWER, QUESTION, read_one, reading_of, refusal_of, turn
+from tests.instruction_rows import ANSWER, QUESTION, read_one, reading_of, refusal_of, turn
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
     lambda text: text.strip() and not text.lstrip().startswith("[")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.instruction_rows import ANSWER, QUESTION, read_one, reading_of, refusal_of, turn
+from tests.instruction_rows import ANSWER, QUESTION, read_one, reading_of, refusal_of, turn
 
 PAIR = {"prompt": QUESTION, "completion": ANSWER}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.instruction_rows import ANSWER, QUESTION, reading_of, refusal_of, turn
+from tests.instruction_rows import ANSWER, QUESTION, reading_of, refusal_of, turn
 
 CHAT = [turn("user", QUESTION), turn("assistant", ANSWER)]
 PAIR = {"prompt": QUESTION, "completion": ANSWER}

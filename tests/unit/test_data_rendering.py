@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.bad_rows import NO_BAD_ROWS, BadRow
 from neftune_cli.data.examples import Example, Message, TokenizedExample, TokenizedExamples
-from neftune_cli.data.formats import example
+from neftune_cli.data.layouts import example
 from neftune_cli.data.tokenization import tokenize, tokenize_parts
 from neftune_cli.errors import UsageError
 from tests.unit.test_data_tokenization import ASK, OPEN, TURNS, example_of, parts_of, tokenizer_with

@@ -19,7 +19,7 @@ from neftune_cli.data.examples import Example
 from neftune_cli.data.json_text import object_of_line
 from neftune_cli.data.loading import trl_dataset
 from neftune_cli.errors import UsageError
-from tests.unit import instruction_rows
+from tests import instruction_rows
 
 USER = {"role": "user", "content": "Is it warm in Oslo?"}
 ANSWER = {"role": "assistant", "content": "No, 4 degrees."}

@@ -17,6 +17,7 @@ from transformers import (
 
 from neftune_cli.data.examples import Example, TokenizedExample
 from neftune_cli.errors import TrialError
+from neftune_cli.evaluation import decoding
 from neftune_cli.evaluation.generation import Response, generate_responses
 from tests.tiny_models import tiny_gpt2, tiny_llama
 
@@ -99,12 +100,13 @@ def common_token(model: PreTrainedModel, examples: list[TokenizedExample]) -> in
     return max((token for token in shared if shared[token] < len(examples)), key=shared.__getitem__)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 64])
+@pytest.mark.parametrize("most_prompts", [1, 3, 64])
 @pytest.mark.parametrize("penalty", [1.0, 2.0])
 @pytest.mark.parametrize("build", [llama, gpt2])
 def test_responses_equal_those_of_an_argmax_loop(
-    build: Callable[[], PreTrainedModel], penalty: float, batch_size: int
+    build: Callable[[], PreTrainedModel], penalty: float, most_prompts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(decoding, "MOST_PROMPTS", most_prompts)
     model, examples = build(), prompts_of_many_lengths()
     end = common_token(model, examples)
     expected = [as_response(argmax_loop(model, one.prompt_ids, {end}, penalty), {end}) for one in examples]
@@ -115,7 +117,6 @@ def test_responses_equal_those_of_an_argmax_loop(
         examples,
         max_new_tokens=LIMIT,
         repetition_penalty=penalty,
-        batch_size=batch_size,
     )
     assert found == expected
     assert model.training

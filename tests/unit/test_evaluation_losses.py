@@ -26,8 +26,8 @@ from trl.trainer.utils import add_fused_lm_head
 from neftune_cli.data.examples import Example, TokenizedExample
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation import losses
-from neftune_cli.evaluation.language_model import parameter_counts
 from neftune_cli.evaluation.losses import example_losses, mean_loss
+from neftune_cli.models.language_model import parameter_counts
 from tests.tiny_models import tiny_llama
 
 VOCABULARY = 40

@@ -14,7 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTraine
 
 from neftune_cli.config.spec import InputSpec, ResolvedEvaluation
 from neftune_cli.data.examples import Example, Message, TokenizedExample
-from neftune_cli.data.formats import read_examples
+from neftune_cli.data.layouts import read_examples
 from neftune_cli.data.rows import Located, Table
 from neftune_cli.data.tokenization import tokenize
 from neftune_cli.evaluation import generation
@@ -118,7 +118,7 @@ def test_a_response_of_the_learned_tokens_equals_the_reference(
         tokenizer_object=letters, eos_token="<end>", extra_special_tokens=["<user>"], chat_template=template
     )
     turns = [{"role": "user", "content": "2+2?"}, {"role": "assistant", **answer}]
-    (read,) = read_examples(Table("", (Located("", {"messages": turns}),)), InputSpec()).examples
+    (read,) = read_examples(Table("", (Located("", {"messages": turns}, ""),)), InputSpec()).examples
     (learned,) = tokenize([read], known, max_length=100).examples
     tokens = list(learned.input_ids[learned.prompt_length :])
     monkeypatch.setattr(generation, "greedy_tokens", lambda *_, **__: [tokens])

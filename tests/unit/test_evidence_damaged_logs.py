@@ -16,8 +16,8 @@ from neftune_cli.errors import UsageError
 from neftune_cli.evidence.inspect_ai import inspect_evidence
 from neftune_cli.evidence.lm_eval import lm_eval_evidence
 from neftune_cli.evidence.measurements import Evidence
-from tests.unit.inspect_logs import log, write_eval, write_json
-from tests.unit.lm_eval_logs import FIX, TIME, sample, write
+from tests.inspect_logs import log, write_eval, write_json
+from tests.lm_eval_logs import FIX, TIME, sample, write
 
 Keys = tuple[Any, ...]
 Write = Callable[[Path, Any], None]

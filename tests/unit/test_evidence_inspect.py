@@ -18,7 +18,7 @@ from neftune_cli.errors import UsageError
 from neftune_cli.evidence.gathering import gather
 from neftune_cli.evidence.inspect_ai import inspect_evidence
 from neftune_cli.evidence.measurements import Evidence
-from tests.unit.inspect_logs import log, sample, write_eval, write_json
+from tests.inspect_logs import log, sample, write_eval, write_json
 
 RECORDED = Path(__file__).parent / "recorded" / "inspect" / "sums.eval"
 DAMAGED_FIX = "Copy the log again, evaluate again, or remove the file."

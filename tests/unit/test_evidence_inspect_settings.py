@@ -8,7 +8,7 @@ import pytest
 
 from neftune_cli.errors import UsageError
 from neftune_cli.evidence.inspect_ai import inspect_evidence
-from tests.unit.inspect_logs import log, write_json
+from tests.inspect_logs import log, write_json
 
 Parts = Mapping[str, Any]
 

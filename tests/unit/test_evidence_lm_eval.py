@@ -18,7 +18,7 @@ import pytest
 
 from neftune_cli.evidence.lm_eval import lm_eval_evidence
 from neftune_cli.metrics import Margin
-from tests.unit.lm_eval_logs import FIX, LATER, TIME, only, problem, sample, write
+from tests.lm_eval_logs import FIX, LATER, TIME, only, problem, sample, write
 
 RECORDED = Path(__file__).parent / "recorded" / "lm_eval"
 MODEL = "out__alpha-5_seed-0"

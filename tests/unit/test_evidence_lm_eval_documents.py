@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from neftune_cli.evidence.lm_eval import lm_eval_evidence
-from tests.unit.lm_eval_logs import TIME, only, problem, sample, write, write_documents, write_samples
+from tests.lm_eval_logs import TIME, only, problem, sample, write, write_documents, write_samples
 
 
 def counts(documents: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from neftune_cli.evidence.lm_eval import lm_eval_evidence
-from tests.unit.lm_eval_logs import TIME, write
+from tests.lm_eval_logs import TIME, write
 
 F1 = {"metric_list": [{"metric": "f1"}]}
 WITHOUT_CASE = {"metric_list": [{"metric": "f1", "fold": True}]}

@@ -9,8 +9,8 @@ import pytest
 from neftune_cli.evidence.inspect_ai import inspect_evidence
 from neftune_cli.evidence.lm_eval import lm_eval_evidence
 from neftune_cli.evidence.measurements import Evidence
-from tests.unit.inspect_logs import log, write_json
-from tests.unit.lm_eval_logs import TIME, sample, write, write_samples
+from tests.inspect_logs import log, write_json
+from tests.lm_eval_logs import TIME, sample, write, write_samples
 
 Scores = Mapping[int, float] | None
 """Logged document to score; None without a log."""

@@ -11,8 +11,8 @@ from neftune_cli.commands.sensitivity import sensitivity
 from neftune_cli.commands.visualize import visualize
 from neftune_cli.errors import UsageError
 from neftune_cli.geometry.output import check_output, default_folder, write_output
-from neftune_cli.geometry.projection.visualization import VisualizationOptions
-from neftune_cli.geometry.sensitivity.command_steps import SensitivityOptions
+from neftune_cli.geometry.projection.command import VisualizationOptions
+from neftune_cli.geometry.sensitivity.command import SensitivityOptions
 
 INPUTS = ("model", "dataset")
 FILES = ("points.csv",)

@@ -99,6 +99,13 @@ def test_fingerprint_and_check_of_sharded_weights(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("index", ["{}", '{"weight_map": []}', '{"weight_map": {}}', "not JSON"])
+def test_an_index_of_weights_without_names_is_reported(tmp_path: Path, index: str) -> None:
+    written(tmp_path, {**without("model.safetensors"), "model.safetensors.index.json": index})
+    file = tmp_path / "model.safetensors.index.json"
+    assert error_message(tmp_path) == f"{file} names no weight files. Copy or download it again."
+
+
 def test_gguf_directory(tmp_path: Path) -> None:
     directory = written(tmp_path / "mine", {"weights.Q4_1.gguf": "bytes", "__init__.py": ""})
     source = find_model(str(directory))

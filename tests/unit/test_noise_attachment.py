@@ -197,7 +197,7 @@ def test_a_checkpoint_resumes_the_draws() -> None:
 
 @pytest.mark.parametrize("alpha", [-5.0, float("nan"), float("inf")])
 def test_an_invalid_alpha_raises(alpha: float) -> None:
-    with pytest.raises(UsageError, match=f"alpha is {alpha}. Use a finite number"):
+    with pytest.raises(UsageError, match=f"alpha must be a finite number, 0 or larger; {alpha} was given"):
         attach_noise(zeroed_llama(), alpha)
 
 

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 from transformers import T5Config, T5ForConditionalGeneration
 
-from neftune_cli.config.choices import NoiseTarget
+from neftune_cli.config.choices import NoiseTarget, check_choice
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import attach_noise
 from neftune_cli.noise.batch import Batch
-from neftune_cli.noise.lengths import check_choice
 
 TWO = 3 / math.sqrt(2)
 THREE = 3 / math.sqrt(3)

@@ -253,9 +253,9 @@ def test_steps_without_noise_are_a_deviation(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alpha": -1.0}, "alpha is -1.0"),
-        ({"alpha": float("nan")}, "alpha is nan"),
-        ({"alpha": float("inf")}, "alpha is inf"),
+        ({"alpha": -1.0}, "; -1.0 was given"),
+        ({"alpha": float("nan")}, "; nan was given"),
+        ({"alpha": float("inf")}, "; inf was given"),
         ({"schedule": "steps"}, "noise schedule 'steps' is unknown"),
         ({"noise": "pink"}, "noise distribution 'pink' is unknown"),
         ({"noise_scale": "x"}, "noise scale 'x' is unknown"),

@@ -55,6 +55,12 @@ def test_a_single_unbatched_row_is_one_example() -> None:
     torch.testing.assert_close(noise_of(NEFTuneEmbedding(plain_embedding()), IDS[1], MASK[1]), batched[0])
 
 
+@pytest.mark.parametrize(("ids", "mask"), [(IDS, MASK[:1]), (IDS[0], MASK), (IDS.flatten(), MASK), (IDS, MASK[:, 1:])])
+def test_a_mask_of_another_shape_raises(ids: Tensor, mask: Tensor) -> None:
+    with pytest.raises(UsageError, match="attention_mask has the shape"):
+        NEFTuneEmbedding(plain_embedding())(ids, mask)
+
+
 def test_set_alpha_rescales_the_same_draws() -> None:
     gentle, strong = NEFTuneEmbedding(plain_embedding(), 5.0), NEFTuneEmbedding(plain_embedding(), 5.0)
     strong.set_alpha(15.0)
@@ -65,9 +71,9 @@ def test_set_alpha_rescales_the_same_draws() -> None:
 
 @pytest.mark.parametrize("alpha", [-0.1, float("nan"), float("inf"), float("-inf")])
 def test_an_invalid_alpha_raises(alpha: float) -> None:
-    with pytest.raises(UsageError, match="alpha is"):
+    with pytest.raises(UsageError, match="alpha must be a finite number"):
         NEFTuneEmbedding(plain_embedding(), alpha)
-    with pytest.raises(UsageError, match="alpha is"):
+    with pytest.raises(UsageError, match="alpha must be a finite number"):
         NEFTuneEmbedding(plain_embedding()).set_alpha(alpha)
 
 

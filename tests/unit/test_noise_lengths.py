@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import DataCollatorWithFlattening
 
+from neftune_cli.config.values import check_alpha
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import token_half_widths
-from neftune_cli.noise.lengths import check_alpha
 
 ONE = 3.0  # an example of one token
 TWO = 3 / math.sqrt(2)
@@ -144,7 +144,7 @@ def test_alpha_zero_is_zero_everywhere() -> None:
 
 @pytest.mark.parametrize("alpha", [-1.0, 1.1e6, float("nan"), float("inf"), True])
 def test_an_invalid_alpha_raises(alpha: float) -> None:
-    with pytest.raises(UsageError, match=f"alpha is {alpha}"):
+    with pytest.raises(UsageError, match=f"; {alpha} was given"):
         token_half_widths(alpha, 4, shape=(1, 2))
 
 
@@ -188,5 +188,5 @@ def test_an_alpha_may_be_a_number_of_numpy(alpha: float) -> None:
 
 @pytest.mark.parametrize("alpha", [np.float32("nan"), np.float32(-1), np.bool_(True), True, "5", None])
 def test_an_alpha_that_is_no_finite_number_is_refused(alpha: Any) -> None:
-    with pytest.raises(UsageError, match="alpha is "):
+    with pytest.raises(UsageError, match="alpha must be a finite number, 0 or larger"):
         check_alpha(alpha)

@@ -81,6 +81,6 @@ def test_a_change_of_alpha_scales_the_same_noise() -> None:
 @pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf")])
 def test_an_invalid_alpha_raises_and_the_previous_alpha_stays(alpha: float) -> None:
     with attach_noise(Lookup(), alpha=5.0) as noise:
-        with pytest.raises(UsageError, match=f"alpha is {alpha}. Use a finite number"):
+        with pytest.raises(UsageError, match=f"alpha must be a finite number, 0 or larger; {alpha} was given"):
             noise.alpha = alpha
         assert noise.alpha == 5.0

@@ -9,20 +9,24 @@ from typing import Annotated, Any
 import pytest
 import typer
 
-from neftune_cli.commands.compare import compare
-from neftune_cli.commands.options import DECLARED
+from neftune_cli.cli import SUMMARIES, TRAINING, command_function
+from neftune_cli.commands import analysis_options, data_options, options, run_options
 from neftune_cli.commands.request import read_spec
 from neftune_cli.commands.routing import Destination, Option, options_of, values_for
 from neftune_cli.commands.run_options import RUN
-from neftune_cli.commands.sensitivity import sensitivity
-from neftune_cli.commands.status import status
 from neftune_cli.commands.sweep import sweep
-from neftune_cli.commands.train import train
-from neftune_cli.commands.visualize import visualize
 from neftune_cli.config.run_settings import SweepSettings, sweep_settings
 from neftune_cli.errors import Problems
 
-COMMANDS = (sweep, compare, status, train, sensitivity, visualize)
+COMMANDS = tuple(map(command_function, SUMMARIES))
+TRAINING_COMMANDS = tuple(map(command_function, TRAINING))
+DECLARED = [
+    option
+    for module in (analysis_options, data_options, options, run_options)
+    for hint in vars(module).values()
+    for option in getattr(hint, "__metadata__", ())
+    if isinstance(option, Option)
+]
 
 SAMPLES: dict[str, Any] = {
     "model": "smollm2",
@@ -93,7 +97,7 @@ def test_each_spec_option_changes_the_spec(field: str) -> None:
     assert problems.found == ()
 
 
-@pytest.mark.parametrize("command", [sweep, train])
+@pytest.mark.parametrize("command", TRAINING_COMMANDS)
 def test_each_run_option_is_read(command: Callable[..., None]) -> None:
     values = {name: one.default for name, one in inspect.signature(command).parameters.items()}
     assert isinstance(sweep_settings({"workers": "1", **values_for(Destination.RUN, command, values)}), SweepSettings)

@@ -15,9 +15,9 @@ from neftune_cli.metrics import Margin
 from neftune_cli.reporting.checklist.document import checklist, checklist_markdown, seed_table
 from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.output_formats import OutputFormat, document
+from tests.comparisons import assessment, estimate, of_no_trials, summary
+from tests.comparisons import comparison as compared
 from tests.page_contents import comparison
-from tests.unit.comparisons import assessment, estimate, of_no_trials, summary
-from tests.unit.comparisons import comparison as compared
 
 SPEC = """
 model: tiny

@@ -18,7 +18,7 @@ from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
 from neftune_cli.metrics import METRICS
 from neftune_cli.reporting.footnotes import error_source_sentences, footnotes
 from neftune_cli.reporting.markdown import summary_markdown
-from tests.unit.measured_trials import arm, joined, with_items
+from tests.measured_trials import arm, joined, with_items
 
 DIFFERENCES = {5.0: (-0.10, -0.12, -0.17), 10.0: (-0.05, 0.10, 0.04)}
 

@@ -27,7 +27,7 @@ from neftune_cli.reporting.exports import to_csv, to_json
 from neftune_cli.reporting.markdown import summary_markdown
 from neftune_cli.reporting.output_formats import OutputFormat, document
 from neftune_cli.reporting.schema import DOCUMENT_VERSION, ExportedComparisons, json_schema
-from tests.unit.comparisons import (
+from tests.comparisons import (
     T_OF_THREE_SEEDS,
     assessment,
     best_arm,

@@ -18,7 +18,7 @@ from neftune_cli.metrics import METRICS
 from neftune_cli.records import Attestation
 from neftune_cli.reporting.footnotes import footnotes, noise_sentence
 from neftune_cli.reporting.sections import early_stopping_section
-from tests.unit.comparisons import (
+from tests.comparisons import (
     SETTING,
     assessment,
     best_arm,
@@ -29,7 +29,7 @@ from tests.unit.comparisons import (
     noise_test,
     summary,
 )
-from tests.unit.measured_trials import item_values
+from tests.measured_trials import item_values
 
 VALUES = (1.5, 1.51, 1.52)
 CROSSED = "Differences are paired by seed and item. Seeds and items are crossed random factors. "

@@ -17,7 +17,7 @@ from neftune_cli.analysis.results import Comparison, Role
 from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.reporting.latex import to_latex
 from neftune_cli.reporting.sanitizing import latex_text
-from tests.unit.comparisons import (
+from tests.comparisons import (
     assessment,
     best_arm,
     claims,

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from neftune_cli.analysis.results import Assessment, Comparison, Interval, Role, Verdict
 from neftune_cli.reporting.page.forest import Forest, ForestRow, Scale, common_scale, metric_forests
 from neftune_cli.reporting.sections import sections
+from tests.comparisons import assessment
 from tests.page_contents import ALPHAS, comparison
-from tests.unit.comparisons import assessment
 
 ENDS = st.floats(-1e6, 1e6).filter(lambda value: abs(value) > 1e-9)
 

@@ -10,10 +10,10 @@ from neftune_cli.evidence.measurements import TrialOrigin
 from neftune_cli.reporting.page.chapter import opening, outlook_table
 from neftune_cli.reporting.page.report import report_page
 from neftune_cli.reporting.screen import facts, scope_parts
+from tests.comparisons import assessment, estimate, summary
+from tests.comparisons import comparison as compared
 from tests.html_tree import read
 from tests.page_contents import content
-from tests.unit.comparisons import assessment, estimate, summary
-from tests.unit.comparisons import comparison as compared
 
 BASELINE = (1.5, 1.51, 1.52)
 ADVICE = "Not decided: there is no evidence yet. Alpha 5 is 0.5 lower."

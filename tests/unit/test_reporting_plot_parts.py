@@ -15,7 +15,7 @@ from neftune_cli.reporting.plots.histograms import common_bins, outline, rice_bi
 from neftune_cli.reporting.plots.learning_curves import MOST_POINTS, WINDOWS, loss_curve, smoothed
 from neftune_cli.reporting.plots.metric_by_arm import are_far_apart, arm_axis
 from neftune_cli.reporting.plots.styles import is_wide, limits, plain, spread_labels
-from tests.unit.comparisons import summary
+from tests.comparisons import summary
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from neftune_cli.reporting.plots.learning_curves import learning_curves
 from neftune_cli.reporting.plots.metric_by_arm import metric_by_arm
 from neftune_cli.reporting.plots.paired_differences import paired_differences
 from neftune_cli.reporting.plots.styles import MOST_ARMS, arm_styles, drawn_arms, styles_in_order
-from tests.unit.comparisons import assessment, comparison, estimate, hand_made, summary
+from tests.comparisons import assessment, comparison, estimate, hand_made, summary
 
 NAMES = ["metric-by-arm", "paired-differences", "learning-curves", "loss-histograms", "response-lengths"]
 MOST_BYTES = 150_000

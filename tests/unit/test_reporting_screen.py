@@ -22,7 +22,7 @@ from neftune_cli.reporting.next_step import next_step
 from neftune_cli.reporting.output_formats import ScreenOptions
 from neftune_cli.reporting.screen import MOST_LINES, print_screen
 from neftune_cli.reporting.terminal import print_comparisons
-from tests.unit.comparisons import (
+from tests.comparisons import (
     assessment,
     comparison,
     early_stopping,

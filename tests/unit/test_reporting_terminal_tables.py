@@ -15,7 +15,7 @@ from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate
 from neftune_cli.metrics import METRICS
 from neftune_cli.reporting.output_formats import OutputFormat, ScreenOptions, document, to_text
 from neftune_cli.reporting.terminal import print_claims, print_comparisons, print_details
-from tests.unit.comparisons import (
+from tests.comparisons import (
     assessment,
     best_arm,
     claims,

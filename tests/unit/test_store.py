@@ -16,7 +16,6 @@ from neftune_cli.records import (
     TrialRecord,
 )
 from neftune_cli.store import SweepFolder, find_sweeps, is_sweep, write_atomically
-from neftune_cli.store.files import default_cache
 from tests.finished_trials import EVAL, start_trial, trial_record, write_failed_trial, write_trial
 
 
@@ -48,14 +47,6 @@ def finish(folder: SweepFolder, one: TrialRecord, *, split: str = "held-out") ->
 
 def without_files(one: TrialRecord | None) -> TrialRecord | None:
     return one and one.model_copy(update={"files": {}})
-
-
-def test_the_cache_follows_the_xdg_specification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_cache() == tmp_path / "neftune"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert default_cache() == tmp_path / "home" / ".cache" / "neftune"
 
 
 @pytest.fixture

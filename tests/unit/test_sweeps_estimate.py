@@ -15,11 +15,9 @@ from neftune_cli.data.examples import GenerationDefaults
 from neftune_cli.records import CurvePoint, TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.store.manifest import Cost, Manifest
-from neftune_cli.sweeps.cost_table import CostedPlan, costed_plan, states_of, total_lines
+from neftune_cli.sweeps.cost_table import CostedPlan, costed_plan, price_of, states_of, total_lines
 from neftune_cli.sweeps.estimate import (
     combined_estimate,
-    machine_cost,
-    makespan,
     measured_cost,
     recipes_to_calibrate,
 )
@@ -96,13 +94,6 @@ def add_checkpoint(folder: SweepFolder, trial: Trial, *, seconds: float) -> None
     checkpoints = trial_folder(folder, trial).checkpoints
     with checkpoints.new(20, seconds, {}, lambda: None) as files:
         (files / "weights").write_bytes(b"w")
-
-
-def test_the_next_trial_goes_to_the_first_free_worker() -> None:
-    assert makespan([5.0, 3.0, 2.0, 4.0], 2) == 9.0  # 5 + 4 on the first, 3 + 2 on the second
-    assert makespan([5.0, 3.0, 2.0, 4.0], 1) == 14.0
-    assert makespan([5.0, 3.0], 8) == 5.0
-    assert makespan([], 2) == 0.0
 
 
 def test_calibrations_of_several_workers_are_averaged(tmp_path: Path) -> None:
@@ -220,7 +211,7 @@ def test_the_manifest_joins_estimates_of_successive_commands(tmp_path: Path) -> 
 
 
 def test_the_rate_is_per_hour() -> None:
-    assert machine_cost(5400.0, 2.0) == 3.0
+    assert price_of(5400.0, 2.0) == 3.0
 
 
 def test_cost_estimates_do_not_import_torch() -> None:

@@ -81,7 +81,7 @@ def test_a_large_terminal_shows_everything(sweep: FakeSweep) -> None:
         "alpha=5, seed 1  generating                                   about 5 s left",
         "alpha=10, seed 0 failed: out of memory; give a lower --batch-size, or --on-oom halve-batch",
         "",
-        "about 50 s left, 1 min 3 s so far, 2 trials in parallel",
+        "about 1 min left, 1 min 3 s so far, 2 trials in parallel",
         "Ctrl-C stops after the current step and keeps all work",
     ]
 

@@ -8,7 +8,7 @@ import pytest
 from neftune_cli.commands.request import plan_sweep
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import UsageError
-from neftune_cli.store import SweepFolder
+from neftune_cli.store import SweepFolder, folder_label
 from neftune_cli.sweeps import trial_runner
 from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.sweeps.plan import Plan, missing_trials, steps_of, trial_folder
@@ -191,6 +191,37 @@ def test_two_arms_with_the_same_settings_are_refused(tmp_path: Path) -> None:
     experiment.write_text("arms:\n  - {alpha: 0}\n  - {name: without, alpha: 0, noise: gaussian}\n")
     with pytest.raises(UsageError, match="'alpha=0' and 'without' have the same settings"):
         plan_sweep(request_for(tmp_path / "out", {}, file=experiment), TrialRunner().inspect)
+
+
+def with_arms(folder: Path, *names: str) -> Plan:
+    """Return the plan of a sweep of the baseline and of arms with these names."""
+    arms = [f"  - {{name: '{name}', alpha: {place + 1}}}\n" for place, name in enumerate(names)]
+    experiment = folder.parent / "named.yaml"
+    experiment.write_text(f"train_examples: 16\neval_examples: 4\narms:\n  - {{alpha: 0}}\n{''.join(arms)}")
+    return plan_sweep(request_for(folder, {}, file=experiment), TrialRunner().inspect)[0]
+
+
+@pytest.mark.parametrize("names", [("weight decay", "weight_decay"), ("x" * 80 + "1", "x" * 80 + "2")])
+def test_two_arms_with_the_same_folder_name_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    message = (
+        f"The arms '{names[0]}' and '{names[1]}' have the same folder name, '{folder_label(names[1])}'. Rename one"
+    )
+    with pytest.raises(UsageError, match=message):
+        with_arms(tmp_path / "out", *names)
+
+    SweepFolder(tmp_path / "later").open(with_arms(tmp_path / "later", names[0]).spec)
+    with pytest.raises(UsageError, match=message):
+        with_arms(tmp_path / "later", *names)
+
+
+def test_arms_of_an_earlier_version_with_the_same_folder_name_can_be_resumed(tmp_path: Path) -> None:
+    plan, folder = with_arms(tmp_path / "out", "weight decay", "another"), SweepFolder(tmp_path / "out")
+    arms = (*plan.spec.arms[:2], plan.spec.arms[2].model_copy(update={"name": "weight_decay"}))
+    folder.open(plan.spec.model_copy(update={"arms": arms}))
+
+    again = with_arms(folder.path, "weight decay", "weight_decay")
+
+    assert [arm.name for arm in again.spec.arms] == ["alpha=0", "weight decay", "weight_decay"]
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,12 @@ from neftune_cli.sweeps.inspection import ClusterSlots, LoadedSizes
 from neftune_cli.sweeps.resources import (
     WorkerAllocation,
     automatic_workers,
-    available_cores,
-    available_memory,
     held_memory,
     load_and_allocate,
     memory_need,
     memory_warning,
 )
+from neftune_cli.training.hardware import available_cores, available_memory
 
 GIB = 1 << 30
 TRIALS = 9

@@ -7,7 +7,7 @@ from neftune_cli.sweeps.progress.status import (
     PaceTracker,
     ProgressSample,
     TrialDuration,
-    sweep_seconds,
+    makespan,
 )
 from tests.manifests import planned_trial
 
@@ -83,13 +83,16 @@ def test_after_training_only_the_expected_duration_is_used() -> None:
 
 
 @pytest.mark.parametrize(
-    ("running", "waiting", "workers", "seconds"),
+    ("seconds", "workers", "end"),
     [
-        ([10.0, 20.0], [30.0, 40.0], 2, 50.0),
-        ([10.0, 90.0], [], 2, 90.0),  # a trial cannot be split over workers
-        ([], [], 1, 0.0),
-        ([10.0], [10.0], 0, None),
+        ([5.0, 3.0, 2.0, 4.0], 2, 9.0),  # 5 + 4 on the first, 3 + 2 on the second
+        ([10.0, 20.0, 30.0, 40.0], 2, 60.0),  # 10 + 30 on the first, 20 + 40 on the second
+        ([10.0, 10.0, 10.0], 2, 20.0),  # a trial cannot be split over workers
+        ([10.0, 90.0], 2, 90.0),
+        ([5.0, 3.0, 2.0, 4.0], 1, 14.0),
+        ([5.0, 3.0], 8, 5.0),
+        ([], 2, 0.0),
     ],
 )
-def test_sweep_seconds(running: list[float], waiting: list[float], workers: int, seconds: float | None) -> None:
-    assert sweep_seconds(running, waiting, workers) == seconds
+def test_each_trial_goes_to_the_first_free_worker(seconds: list[float], workers: int, end: float) -> None:
+    assert makespan(seconds, workers) == end

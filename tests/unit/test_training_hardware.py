@@ -56,7 +56,7 @@ def test_a_cpu_has_no_gpu_models(monkeypatch: pytest.MonkeyPatch) -> None:
     "entry",
     [
         "from neftune_cli.config.executors import make_executor; make_executor('inline')",
-        "from neftune_cli.sweeps.rank import main; main()",
+        "from neftune_cli.training.rank import main; main()",
         "from neftune_cli.commands.sensitivity import sensitivity; sensitivity()",
     ],
     ids=["inline", "rank", "sensitivity"],

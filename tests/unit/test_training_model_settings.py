@@ -8,7 +8,7 @@ import torch
 
 from neftune_cli.config.spec import TrainSpec
 from neftune_cli.evaluation.generation import generate_responses
-from neftune_cli.evaluation.language_model import evaluation_mode
+from neftune_cli.models.language_model import evaluation_mode
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.noise.placement import embedding_weight

@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.config.spec import TrainSpec
-from neftune_cli.errors import UsageError
+from neftune_cli.errors import Problem, UsageError
+from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.training.sft_trainer import _batch_values, _fixed_values, check_recipe, sft_config
 from neftune_cli.training.trial import halved_batch
 
@@ -45,6 +48,9 @@ def test_accumulation_steps_with_a_point_count_as_a_whole_number() -> None:
         ({"weight_decay": "much"}, "must be a number, not 'much'."),
         ({"weight_decay": True}, "must be a number, not True."),
         ({"packing": 1}, "must be true or false, not 1."),
+        ({"gradient_accumulation_steps": 0}, "must be 1 or larger, not 0."),
+        ({"gradient_accumulation_steps": -1}, "must be 1 or larger, not -1."),
+        ({"gradient_accumulation_steps": None}, "must be a whole number, not None."),
     ],
 )
 def test_a_value_of_another_type_is_reported(field: dict[str, Any], message: str) -> None:
@@ -53,6 +59,14 @@ def test_a_value_of_another_type_is_reported(field: dict[str, Any], message: str
     (problem,) = caught.value.problems
     (name,) = field
     assert (problem.what, problem.field) == (f"the SFTConfig field {name!r} {message}", ("train", name))
+
+
+@pytest.mark.parametrize("steps", [None, "abc", 0, -1])
+def test_a_wrong_number_of_accumulation_steps_is_reported_once_with_several_processes(steps: Any) -> None:
+    spec = resolve_sweep(None, {"train": {"gradient_accumulation_steps": steps}})
+    problem = Problem("the SFTConfig field 'gradient_accumulation_steps' is wrong.", "Change the value.")
+    found = Inspection(spec, (), (problem,), "cpu", 0, "", {}, {}, None, None)
+    assert found.for_processes(TrialSettings(processes=2), cores=2).problems == (problem,)
 
 
 def test_only_the_rejected_field_of_several_is_reported() -> None:

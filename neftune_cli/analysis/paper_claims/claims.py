@@ -165,10 +165,11 @@ CLAIMS: tuple[PaperClaim, ...] = (
 
 UNADJUSTED_CLAIMS_NOTE = (
     f"Each of the {len(CLAIMS)} claims is tested separately, without adjustment for the other claims or for planned "
-    "looks, except the verdicts of the comparison with early stopping. A result can be wrong by chance. A change that "
-    "is shown to be smaller than the equivalence margin counts as no change, even if it is significant. Equivalence "
-    "is shown by two one-sided tests, so the interval of an equivalent result can extend beyond the margin. The paper "
-    "trained every setting with one seed and gives no intervals (appendix A.1)."
+    "looks. The claim on early stopping is an exception: it uses the verdicts of the comparison with early stopping, "
+    "which are adjusted for the looks. A result can be wrong by chance. A change that is shown to be smaller than the "
+    "equivalence margin counts as no change, even if it is significant. Equivalence is shown by two one-sided tests, "
+    "so the interval of an equivalent result can extend beyond the margin. The paper trained every setting with one "
+    "seed and gives no intervals (appendix A.1)."
 )
 """Note on multiple testing, shown with all claims."""
 

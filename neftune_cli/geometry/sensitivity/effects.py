@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
-from neftune_cli.evaluation.language_model import evaluation_mode
 from neftune_cli.evaluation.losses import LOGITS_AT_ONCE
+from neftune_cli.models.language_model import evaluation_mode
 from neftune_cli.noise.draws import unit_noise
 from neftune_cli.noise.lengths import token_half_widths
 from neftune_cli.noise.placement import as_inputs_embeds, embedding_weight, first_layer_embeddings

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from neftune_cli.config.spec import BUNDLED_MODEL, DEFAULT_DATASET, InputSpec, SweepSpec, TrialSpec
+from neftune_cli.config.spec import BUNDLED_DATASET, BUNDLED_MODEL, InputSpec, SweepSpec, TrialSpec
 from neftune_cli.models.sources import SMOLLM2
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Job, LeasedElsewhere, Started
@@ -303,7 +303,7 @@ def _local_inputs(spec: InputSpec) -> list[str]:
     """Return the absolute paths of model and data, as far as they are files or folders that this machine has."""
     data = [name.strip() for names in (spec.dataset, spec.eval_dataset or "") for name in (names, *names.split(","))]
     names = [*data, *([] if spec.model in (BUNDLED_MODEL, SMOLLM2) else [spec.model])]
-    return sorted({path for name in names if name and name != DEFAULT_DATASET and (path := _existing_path(name))})
+    return sorted({path for name in names if name and name != BUNDLED_DATASET and (path := _existing_path(name))})
 
 
 def _existing_path(name: str) -> str | None:

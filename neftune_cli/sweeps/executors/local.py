@@ -27,8 +27,9 @@ from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Inspection, LoadedSizes
 from neftune_cli.sweeps.interrupts import SignalPipe
 from neftune_cli.sweeps.plan import trial_folder
-from neftune_cli.sweeps.resources import LIBRARY_BYTES, available_cores, available_memory
+from neftune_cli.sweeps.resources import LIBRARY_BYTES
 from neftune_cli.training.cost import Calibration
+from neftune_cli.training.hardware import available_cores, available_memory
 from neftune_cli.training.trial_log import log_tail
 
 T = TypeVar("T")

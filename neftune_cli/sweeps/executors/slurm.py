@@ -16,16 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neftune_cli.config.process import with_this_package
+from neftune_cli.config.process import user_cache, with_this_package
 from neftune_cli.config.slurm_settings import SLURM_KEYS, SlurmValue
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.store.files import default_cache
 from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage
 from neftune_cli.sweeps.executors.slurm_job import SlurmRequest, cancelled_mark
 from neftune_cli.sweeps.inspection import ClusterSlots
 from neftune_cli.sweeps.measurement_cache import machine_key
-from neftune_cli.sweeps.resources import available_cores
+from neftune_cli.training.hardware import available_cores
 from neftune_cli.training.trial_log import log_tail
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ class SlurmCluster:
 
     def _submit(self, tasks: Sequence[ClusterTask]) -> list["SlurmJob"]:
         sweep = tasks[0].folder
-        folder = sweep.new_job_folder() if sweep else default_cache() / "slurm" / uuid.uuid4().hex[:12]
+        folder = sweep.new_job_folder() if sweep else user_cache() / "slurm" / uuid.uuid4().hex[:12]
         folder.mkdir(parents=True, exist_ok=True)
         executor = self._executor(folder, f"neftune-{sweep.name if sweep else tasks[0].name}")
         requests = [SlurmRequest(task.request, task.threads, str(folder)) for task in tasks]

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from heapq import heapify, heapreplace
 from itertools import starmap
 from pathlib import Path
 from statistics import fmean
@@ -235,18 +236,13 @@ class PaceTracker:
         return now.seconds / now.step if now.step else None
 
 
-def sweep_seconds(running: Sequence[float], waiting: Sequence[float], workers: int) -> float | None:
-    """Return the time until all trials are done, or None without workers.
-
-    Args:
-        running: seconds left of each running trial.
-        waiting: expected seconds of each other trial.
-        workers: number of trials that run in parallel.
-    """
-    if not workers:
-        return None
-    shared = (sum(running) + sum(waiting)) / workers
-    return max(shared, *running, *waiting, 0.0)
+def makespan(seconds: Iterable[float], workers: int) -> float:
+    """Return the end time of the last trial if each trial goes, in order, to the first free worker."""
+    free = [0.0] * workers
+    heapify(free)
+    for one in seconds:
+        heapreplace(free, free[0] + one)
+    return max(free)
 
 
 def _expected_total(view: TrialView) -> float | None:
@@ -277,14 +273,14 @@ def _totals(
 ) -> tuple[float | None, float | None]:
     """Return the time until all trials are done, and the total work. Unknown trials count as the mean of the others.
 
-    Both are None if nothing is known.
+    Both are None if nothing is known, and the time is None without workers.
     """
     known = [seconds for seconds in (*running, *others) if seconds is not None]
     if not known:
         return None, None
     mean = fmean(known)
     run, wait = ([mean if seconds is None else seconds for seconds in group] for group in (running, others))
-    return sweep_seconds(run, wait, workers), sum(run) + sum(wait)
+    return makespan([*run, *wait], workers) if workers else None, sum(run) + sum(wait)
 
 
 def _planned_by_name(trial_id: str, folder: TrialFolder) -> PlannedTrial:

@@ -1,4 +1,4 @@
-"""Language models in evaluation: the mode without dropout, noise, gradients and autocast, and properties of models."""
+"""Language models: their type and properties, and the mode in which they are measured."""
 
 import sys
 from collections.abc import Iterator
@@ -17,9 +17,47 @@ LanguageModel = PreTrainedModel | PeftModel
 """A causal language model, with or without LoRA adapters."""
 
 
+def causal_model(model: LanguageModel) -> PreTrainedModel:
+    """Return the transformers model inside a PEFT wrapper, or the model itself. LoRA adapters stay active."""
+    return cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
+
+
+def context_length(model: LanguageModel) -> int | None:
+    """Return the number of tokens in the context of a model; None if its configuration does not limit it."""
+    length: int | None = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
+    return length
+
+
+def parameter_counts(model: LanguageModel) -> tuple[int, int]:
+    """Return the number of parameters of a model, adapters included, and of those that are trained."""
+    # transformers counts the parameters that packed 4-bit weights stand for
+    return causal_model(model).num_parameters(), sum(one.numel() for one in model.parameters() if one.requires_grad)
+
+
+def computes_chosen_positions(model: LanguageModel) -> bool:
+    """Return whether the architecture accepts a boolean mask as `logits_to_keep`.
+
+    Such architectures call transformers' `slice_logits_to_keep`. In remote code and in older releases of transformers,
+    `logits_to_keep` is a number of trailing positions or is missing.
+    """
+    return hasattr(sys.modules[type(causal_model(model)).__module__], "slice_logits_to_keep")
+
+
+def configurations(model: torch.nn.Module) -> list[PreTrainedConfig]:
+    """Return the configurations of a model and of its modules, and the ones inside these, each once."""
+    found: dict[int, PreTrainedConfig] = {}
+    waiting = [getattr(module, "config", None) for module in model.modules()]
+    while waiting:
+        config = waiting.pop(0)
+        if isinstance(config, PreTrainedConfig) and id(config) not in found:
+            found[id(config)] = config
+            waiting += config.__dict__.values()
+    return list(found.values())
+
+
 @contextmanager
 def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Put the model into evaluation mode without gradients; restore the mode of every module at the end.
+    """Put the model into evaluation mode without gradients and autocast; restore the mode of every module at the end.
 
     Embedding noise is added in training mode only, so it is off as well. The configuration has EVALUATION_SETTINGS,
     whatever a trainer or the checkpoint has set.
@@ -52,18 +90,6 @@ def _evaluation_fields(config: PreTrainedConfig) -> dict[str, bool]:
     return {name: config.__dict__[name] for name in EVALUATION_SETTINGS if name in config.__dict__}
 
 
-def configurations(model: torch.nn.Module) -> list[PreTrainedConfig]:
-    """Return the configurations of a model and of its modules, and the ones inside these, each once."""
-    found: dict[int, PreTrainedConfig] = {}
-    waiting = [getattr(module, "config", None) for module in model.modules()]
-    while waiting:
-        config = waiting.pop(0)
-        if isinstance(config, PreTrainedConfig) and id(config) not in found:
-            found[id(config)] = config
-            waiting += config.__dict__.values()
-    return list(found.values())
-
-
 @contextmanager
 def _full_precision(model: torch.nn.Module) -> Iterator[None]:
     """Remove the autocast that accelerate wraps around `forward` for training in mixed precision.
@@ -79,29 +105,3 @@ def _full_precision(model: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         model.forward = wrapped
-
-
-def causal_model(model: LanguageModel) -> PreTrainedModel:
-    """Return the transformers model inside a PEFT wrapper, or the model itself. LoRA adapters stay active."""
-    return cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
-
-
-def context_length(model: LanguageModel) -> int | None:
-    """Return the number of tokens in the context of a model; None if its configuration does not limit it."""
-    length: int | None = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
-    return length
-
-
-def parameter_counts(model: LanguageModel) -> tuple[int, int]:
-    """Return the number of parameters of a model, adapters included, and of those that are trained."""
-    # transformers counts the parameters that packed 4-bit weights stand for
-    return causal_model(model).num_parameters(), sum(one.numel() for one in model.parameters() if one.requires_grad)
-
-
-def computes_chosen_positions(model: LanguageModel) -> bool:
-    """Return whether the architecture accepts a boolean mask as `logits_to_keep`.
-
-    Such architectures call transformers' `slice_logits_to_keep`. In remote code and in older releases of transformers,
-    `logits_to_keep` is a number of trailing positions or is missing.
-    """
-    return hasattr(sys.modules[type(causal_model(model)).__module__], "slice_logits_to_keep")

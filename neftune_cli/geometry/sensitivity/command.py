@@ -4,6 +4,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from neftune_cli.config.noises import DEFAULT_NOISE
 from neftune_cli.config.resolve import default_recipe
 from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
 from neftune_cli.config.values import parse_alphas
@@ -17,7 +18,7 @@ from neftune_cli.geometry.sensitivity.plot import plot_sensitivity
 from neftune_cli.geometry.sensitivity.report import to_csv, two_digits
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import ModelSource, find_model
-from neftune_cli.training.hardware import device_name
+from neftune_cli.training.hardware import device_kind
 from neftune_cli.training.prepared_data import check_context
 
 MEASURED_ALPHAS = "0,1,5,10,15,20,30"
@@ -38,7 +39,7 @@ class SensitivityOptions:
     max_length: int | None = None
     """Tokens after which an example is truncated; None is the recipe's."""
     alphas: str = MEASURED_ALPHAS
-    noise: str = "uniform"
+    noise: str = DEFAULT_NOISE
     seed: int = 0
 
 
@@ -81,7 +82,7 @@ def measure(inputs: SensitivityInputs) -> Sensitivity:
     """Measure on the best available device; the model is moved there."""
     options = inputs.options
     return measure_sensitivity(
-        inputs.loaded.model.to(device_name()),  # type: ignore[arg-type]
+        inputs.loaded.model.to(device_kind()),  # type: ignore[arg-type]
         inputs.examples,
         inputs.alphas,
         names=(_display_name(options.model), _display_name(options.dataset)),

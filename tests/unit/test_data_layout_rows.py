@@ -8,7 +8,7 @@ import pytest
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.bad_rows import problems_of
 from neftune_cli.data.examples import Example, content_id, fingerprint
-from neftune_cli.data.formats import read_examples
+from neftune_cli.data.layouts import read_examples
 from neftune_cli.data.rows import Located, Table
 from neftune_cli.errors import UsageError
 
@@ -17,7 +17,9 @@ ANSWER = {"role": "assistant", "content": "4"}
 
 
 def table_of(*rows: Mapping[str, Any]) -> Table:
-    return Table("mine.jsonl", tuple(Located(f"line {number}", row) for number, row in enumerate(rows, start=1)))
+    return Table(
+        "mine.jsonl", tuple(Located(f"line {number}", row, "mine.jsonl") for number, row in enumerate(rows, start=1))
+    )
 
 
 def read_one(row: Mapping[str, Any], layout: str | None = None) -> Example:

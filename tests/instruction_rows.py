@@ -8,7 +8,7 @@ import pytest
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.bad_rows import problems_of
 from neftune_cli.data.examples import Example
-from neftune_cli.data.formats import Reading, read_examples
+from neftune_cli.data.layouts import Reading, read_examples
 from neftune_cli.data.rows import Located, Table
 from neftune_cli.errors import UsageError
 
@@ -17,7 +17,7 @@ QUESTION, ANSWER = "Quelle heure est-il ?", "Il est midi."
 
 def reading_of(*rows: Mapping[str, Any], source: str = "mine.jsonl", **inputs: Any) -> Reading:
     """Read rows of a file. A bad row raises its problem."""
-    located = tuple(Located(f"line {number}", row) for number, row in enumerate(rows, start=1))
+    located = tuple(Located(f"line {number}", row, source) for number, row in enumerate(rows, start=1))
     reading = read_examples(Table(source, located), InputSpec(**inputs))
     if reading.bad_rows:
         raise UsageError(*problems_of(reading.bad_rows))

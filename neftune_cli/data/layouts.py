@@ -24,7 +24,7 @@ from neftune_cli.data.rows import (
     text_in,
     text_of,
 )
-from neftune_cli.data.spellings import ASSISTANT, BARE_LIST
+from neftune_cli.data.spellings import ASSISTANT, BARE_LIST, INPUT_COLUMNS, SYSTEM_COLUMNS
 from neftune_cli.data.tool_calls import tools_in
 from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, media_clause, turns_in
 from neftune_cli.data.unread import check_unread, unread_notes
@@ -58,8 +58,8 @@ def read_examples(table: Table, inputs: InputSpec) -> Reading:
     """
     chosen = choose(table, _COLUMN_SETS, inputs)
     check_unread(table, chosen)
-    rows, bad_rows = sift(table.source, table.rows, lambda row: _read(row, chosen))
-    examples = tuple(replace(row.value[0], place=row.place_in(table.source)) for row in rows)
+    rows, bad_rows = sift(table.rows, lambda row: _read(row, chosen))
+    examples = tuple(replace(row.value[0], place=row.position) for row in rows)
     remarks = _remark_notes(row.value[1] for row in rows)
     notes = (_layout_note(table, chosen), *unread_notes(table, chosen), *remarks)
     return Reading(chosen.column_set.layout, examples, notes, bad_rows)
@@ -258,8 +258,7 @@ def _question_and_answer(pair: object, place: str, number: int) -> tuple[Message
 
 
 _WRITE_PAIRS = 'Write [["question", "answer"], ...].'
-_SYSTEM = {"system": ("system", "system_prompt", "system_message")}
-_INPUTS = ("input", "context")
+_SYSTEM = {"system": SYSTEM_COLUMNS}
 _QUESTIONS = ("question", "query")
 """Columns that are the prompt of a layout without instruction, and the input of one with it."""
 _PAIR_OPTIONS = ("input", "system", "history", "tools")
@@ -271,7 +270,7 @@ def _alpaca(*outputs: str) -> ColumnSet:
         required=("instruction", "output"),
         read=_pair("instruction", "output"),
         optional=_PAIR_OPTIONS,
-        names={"output": outputs, "input": (*_INPUTS, *_QUESTIONS), **_SYSTEM},
+        names={"output": outputs, "input": (*INPUT_COLUMNS, *_QUESTIONS), **_SYSTEM},
         read_raw=_raw_pair("instruction", "output"),
         meaningful=_QUESTIONS,
     )
@@ -283,7 +282,7 @@ def _prompt_completion(prompts: tuple[str, ...], completions: tuple[str, ...]) -
         required=("prompt", "completion"),
         read=_pair("prompt", "completion"),
         optional=_PAIR_OPTIONS,
-        names={"prompt": prompts, "completion": completions, "input": _INPUTS, **_SYSTEM},
+        names={"prompt": prompts, "completion": completions, "input": INPUT_COLUMNS, **_SYSTEM},
         read_raw=_raw_pair("prompt", "completion"),
     )
 

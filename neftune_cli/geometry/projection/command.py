@@ -1,4 +1,4 @@
-"""The visualization of an embedding shift: options to model, noise and map, result to files."""
+"""Steps of `neftune visualize`: options to model, noise and map, the drawing, and its files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,8 +6,10 @@ from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from neftune_cli.config.choices import ProjectionMethod
+from neftune_cli.config.noises import DEFAULT_NOISE
 from neftune_cli.config.resolve import default_recipe
 from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
+from neftune_cli.config.values import check_alpha
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import require_examples, tokenize
@@ -24,7 +26,6 @@ from neftune_cli.geometry.projection.token_map import (
 )
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import ModelSource, find_model
-from neftune_cli.noise.lengths import check_alpha
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,7 +47,7 @@ class VisualizationOptions:
     length: int | None = None
     """Length of the example, in tokens; None is the median length of the training examples."""
     alpha: float = 5.0
-    noise: str = "uniform"
+    noise: str = DEFAULT_NOISE
     projection: ProjectionMethod = "tsne"
     points: int = 40
     """Largest number of tokens per group."""
