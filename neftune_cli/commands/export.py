@@ -84,7 +84,7 @@ def _responses(sweep: "SweepFolder", _: ExportTarget, target: Path) -> str:
         OSError: a file cannot be written.
     """
     from neftune_cli.config.arms import trial_key
-    from neftune_cli.evidence.added_metrics import held_out_responses
+    from neftune_cli.evidence.trials import held_out_responses
 
     folder, finished, written, references = target / sweep.name, sweep.finished(), 0, dict[str, str]()
     labels = Counter(trial.folder_label for trial, _ in finished)

@@ -15,7 +15,7 @@ from neftune_cli.records import Attestation, CurvePoint
 
 Floats = NDArray[np.float64]
 REFERENCE_LENGTH = "reference_chars"
-"""Key of the length of each reference, in characters. It is no metric, and every trial with responses has it."""
+"""Key of the length of each reference, in characters, which is no metric."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,16 @@ class ItemValues:
         return ItemValues(
             tuple(items), tuple(self.clusters[row] for row in rows), self.values[rows], self.weights[rows]
         )
+
+
+@dataclass(frozen=True)
+class RespondedItems:
+    """Held-out prompts that a trial responded to."""
+
+    items: tuple[str, ...]
+    """Ids of the prompts, in the order of the responses."""
+    clusters: tuple[str, ...]
+    """Cluster of each prompt, (items,)."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,8 @@ class Measurements:
     seconds: float | None = None
     """Time in seconds that the trial added to its sweep: its own time divided by the number of trials in parallel; None
     if it is not known."""
+    responses: RespondedItems | None = None
+    """None without responses."""
 
     @property
     def is_base(self) -> bool:
