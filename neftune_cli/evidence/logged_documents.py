@@ -185,8 +185,8 @@ def evidence_by_setting(
     """
     groups = grouped(runs, comparable)
     names = name_runs([[run.folder for run in group] for group in groups], root)
-    found = (one for group in groups for one in contents(group).items())
-    if problems := [problem for task, of_runs in found for problem in _differing_contents(task, of_runs, item)]:
+    logged = (of_task for group in groups for of_task in contents(group).items())
+    if problems := [problem for task, of_runs in logged for problem in _differing_contents(task, of_runs, item)]:
         raise UsageError(*problems)
     in_order = (sorted(group, key=lambda run: names[run.folder].order) for group in groups)
     return with_differences([build(root, group, names) for group in in_order])
@@ -196,7 +196,11 @@ def _differing_contents(task: str, runs: Contents, item: str) -> Iterator[Proble
     """Yield a problem for each run that has another content under the id of a document than an earlier run."""
     seen: dict[str, tuple[Path, str]] = {}
     for path, contents in runs:
-        other = [one for one, content in contents.items() if seen.setdefault(one, (path, content))[1] != content]
+        other = [
+            document
+            for document, content in contents.items()
+            if seen.setdefault(document, (path, content))[1] != content
+        ]
         if other:
             ids, first = listed_at_most(other, MOST_NAMES), seen[other[0]][0]
             these = f"{item} {ids} has" if len(other) == 1 else f"{counted(len(other), item)} ({ids}) have"
@@ -232,27 +236,29 @@ def notes_on_documents(
         without: groups of tasks. Their documents are counted with their tasks.
     """
     fewest = {
-        task: max(used, key=lambda one: one.left_out)
+        task: max(used, key=lambda score: score.left_out)
         for task, scores in by_task.items()
-        if task not in without and (used := [one for one in scores.values() if one.is_mean and one.left_out])
+        if task not in without and (used := [score for score in scores.values() if score.is_mean and score.left_out])
     }
     yield from _left_out(fewest, document)
     yield from _not_logged(fewest, document, runs)
-    known = [(name, one) for scores in by_task.values() for name, one in scores.items()]
-    if separate := [name for name, one in known if one.left_out and all(score is None for score in one.scores)]:
+    known = [(name, score) for scores in by_task.values() for name, score in scores.items()]
+    if separate := [name for name, score in known if score.left_out and all(value is None for value in score.scores)]:
         listing = listed_at_most(separate, MOST_NAMES)
         yield f"Not compared, because the runs were evaluated on different {document}s: {listing}."
-    if unused := [name for name, one in known if one.left_out and not one.is_mean and name not in separate]:
+    if unused := [name for name, score in known if score.left_out and not score.is_mean and name not in separate]:
         listing = listed_at_most(unused, MOST_NAMES)
         yield f"No log of these scores has every {document}, so their intervals are over seeds only: {listing}."
 
 
 def _left_out(tasks: Mapping[str, SharedScore], document: str) -> Iterator[str]:
-    counts = {task: f"{one.left_out:,} of {counted(one.total, document)} of {task}" for task, one in tasks.items()}
-    if in_all := [counts[task] for task, one in tasks.items() if not one.unlogged]:
+    counts = {
+        task: f"{score.left_out:,} of {counted(score.total, document)} of {task}" for task, score in tasks.items()
+    }
+    if in_all := [counts[task] for task, score in tasks.items() if not score.unlogged]:
         listing = listed_at_most(in_all, MOST_NAMES)
         yield f"Left out in all runs, because they are not in every run: {listing}."
-    if in_logged := [counts[task] for task, one in tasks.items() if one.unlogged]:
+    if in_logged := [counts[task] for task, score in tasks.items() if score.unlogged]:
         where = f"Left out in all runs with logged {document}s, because they are not in each of these runs"
         yield f"{where}: {listed_at_most(in_logged, MOST_NAMES)}."
 
@@ -260,8 +266,8 @@ def _left_out(tasks: Mapping[str, SharedScore], document: str) -> Iterator[str]:
 def _not_logged(tasks: Mapping[str, SharedScore], document: str, runs: Sequence[RunName]) -> Iterator[str]:
     """Yield a note for each set of runs that have no score over the shared documents."""
     by_runs: dict[tuple[int, ...], list[str]] = {}
-    for task, one in tasks.items():
-        by_runs.setdefault(one.unlogged, []).append(task)
+    for task, score in tasks.items():
+        by_runs.setdefault(score.unlogged, []).append(task)
     for indices, of_runs in by_runs.items():
         names = listed_at_most([runs[index].label for index in indices], MOST_NAMES, separator="; ")
         whose = "Its" if len(indices) == 1 else "Their"
@@ -286,8 +292,8 @@ def shared_measurements(
             arm=names[run.folder].arm,
             alpha=names[run.folder].alpha,
             seed=names[run.folder].seed,
-            scores={key: one.scores[index] for key, one in shared.items()},
-            items={key: values for key, one in shared.items() if (values := one.items[index]) is not None},
+            scores={key: score.scores[index] for key, score in shared.items()},
+            items={key: values for key, score in shared.items() if (values := score.items[index]) is not None},
             held_out_by_epoch={},
         )
         for index, run in enumerate(runs)

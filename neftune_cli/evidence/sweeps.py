@@ -59,10 +59,12 @@ def sweep_evidence(folders: Sequence[SweepFolder], *, scored_again: str | None =
     """
     groups: dict[tuple[str, bool], list[_SweepTrial]] = {}
     contents = {folder: _read(folder) for folder in folders}
-    empty = [folder for folder, one in contents.items() if all(trial.measurements.is_base for trial in one.trials)]
-    for folder, one in contents.items():
+    empty = [
+        folder for folder, content in contents.items() if all(trial.measurements.is_base for trial in content.trials)
+    ]
+    for folder, content in contents.items():
         is_single = _is_single_run(folder)
-        for trial in one.trials if folder not in empty else ():
+        for trial in content.trials if folder not in empty else ():
             groups.setdefault((trial.setting_identity, is_single), []).append(trial)
     combined = _with_deciding_one([_combined(trials, contents, scored_again) for trials in groups.values()])
     return [
@@ -73,12 +75,12 @@ def sweep_evidence(folders: Sequence[SweepFolder], *, scored_again: str | None =
 
 def _with_deciding_one(evidence: Sequence[Evidence]) -> list[Evidence]:
     """Mark the evidence of further settings of a sweep: planned looks are taken of the first one with a trained arm."""
-    found, decided = [], set()
+    marked, decided = [], set()
     for one in evidence:
-        found.append(replace(one, origin=replace(one.origin, decides_looks=one.origin.folders not in decided)))
+        marked.append(replace(one, origin=replace(one.origin, decides_looks=one.origin.folders not in decided)))
         if any(not trial.is_base for trial in one.trials):
             decided.add(one.origin.folders)
-    return found
+    return marked
 
 
 def _is_single_run(folder: SweepFolder) -> bool:
@@ -216,30 +218,30 @@ def _setting(spec: SweepSpec | None, shared: Mapping[str, Any]) -> Setting:
 
 
 def _combined(
-    found: Sequence[_SweepTrial], contents: Mapping[SweepFolder, _FolderContents], scored_again: str | None
+    group: Sequence[_SweepTrial], contents: Mapping[SweepFolder, _FolderContents], scored_again: str | None
 ) -> Evidence:
     """Return the evidence of one setting: each trial once, with the same name for equal arms of several sweeps."""
-    sweeps = list(dict.fromkeys(one.sweep for one in found))
-    names = _arm_names(found)
-    trials = [replace(one, arm=names[identity]) for one, identity in _unique_trials(found)]
+    sweeps = list(dict.fromkeys(trial.sweep for trial in group))
+    names = _arm_names(group)
+    trials = [replace(trial, arm=names[identity]) for trial, identity in _unique_trials(group)]
     order = list(names.values())
-    finished = {*map(_label, found)}
+    finished = {*map(_label, group)}
     plan = _plan(sweeps[0]) if len(sweeps) == 1 else None
     manifests = tuple(text for folder in sweeps if (text := folder.manifest_text()))
     combined = Evidence(
         name=" + ".join(folder.name for folder in sweeps),
-        setting=found[0].setting,
-        trials=tuple(sorted(trials, key=lambda one: (not one.is_base, order.index(one.arm), one.seed or 0))),
+        setting=group[0].setting,
+        trials=tuple(sorted(trials, key=lambda trial: (not trial.is_base, order.index(trial.arm), trial.seed or 0))),
         metrics=METRICS,
-        origin=_origin(sweeps, contents, manifests, {one.trial_id for one in trials if not one.is_base}),
+        origin=_origin(sweeps, contents, manifests, {trial.trial_id for trial in trials if not trial.is_base}),
         spec_texts=tuple(folder.spec_text() for folder in sweeps),
-        notes=tuple(_override_notes(found, names)),
+        notes=tuple(_override_notes(group, names)),
         unfinished=tuple(
             line for folder in sweeps for line in (*contents[folder].unfinished, *_not_started(folder, finished))
         ),
         added_seeds=tuple(_added_seeds(sweeps)),
         plan=plan,
-        dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one)),
+        dropped_plans=tuple(folder.name for folder in sweeps if len(sweeps) > 1 and _plan(folder)),
         declared_arms=tuple(dict.fromkeys(chain.from_iterable(map(_declared_arms, sweeps)))),
         declared_seeds=tuple(dict.fromkeys(chain.from_iterable(map(_declared_seeds, sweeps)))),
         manifest_texts=manifests,
@@ -293,11 +295,15 @@ def _measured_cost(manifest: Manifest, trials: Set[str]) -> tuple[float | None, 
     """Return the mean seconds of these trials and the number of workers; None and 1 if the workers are not known."""
     if not manifest.workers.number:
         return None, 1
-    timed = [one.seconds for trial, one in manifest.trials.items() if trial in trials and one.seconds is not None]
+    timed = [
+        resources.seconds
+        for trial, resources in manifest.trials.items()
+        if trial in trials and resources.seconds is not None
+    ]
     return (float(np.mean(timed)) if timed else None), manifest.workers.number
 
 
-def _unique_trials(found: Sequence[_SweepTrial]) -> Iterator[tuple[Measurements, str]]:
+def _unique_trials(group: Sequence[_SweepTrial]) -> Iterator[tuple[Measurements, str]]:
     """Yield each trial with the identity of its arm, once even if several folders have it.
 
     Raises:
@@ -305,13 +311,13 @@ def _unique_trials(found: Sequence[_SweepTrial]) -> Iterator[tuple[Measurements,
 
     """
     seen: dict[str, _SweepTrial] = {}
-    for one in found:
-        first = seen.setdefault(one.measurements.trial_id, one)
-        if first is one:
-            yield one.measurements, one.arm_identity
-        elif not _scores_agree(first.measurements.scores, one.measurements.scores):
-            both = f"{first.sweep.path} and {one.sweep.path}"
-            what = f"{both} have different results of trial {one.measurements.trial_id}."
+    for trial in group:
+        first = seen.setdefault(trial.measurements.trial_id, trial)
+        if first is trial:
+            yield trial.measurements, trial.arm_identity
+        elif not _scores_agree(first.measurements.scores, trial.measurements.scores):
+            both = f"{first.sweep.path} and {trial.sweep.path}"
+            what = f"{both} have different results of trial {trial.measurements.trial_id}."
             raise UsageError(Problem(what, "Leave out one of the folders, or restore the changed one."))
 
 
@@ -322,15 +328,15 @@ def _scores_agree(scores: Mapping[str, float | None], others: Mapping[str, float
     return all(one == other or (math.isnan(one) and math.isnan(other)) for one, other in known)
 
 
-def _arm_names(found: Sequence[_SweepTrial]) -> dict[str, str]:
+def _arm_names(group: Sequence[_SweepTrial]) -> dict[str, str]:
     """Return arm identity to name. Arms of the same name get the name of their sweep added, then a number."""
     names: dict[str, str] = {}
-    for one in found:
-        if one.arm_identity not in names:
-            arm = one.measurements.arm
-            of_sweep = f"{arm} ({one.sweep.name})"
+    for trial in group:
+        if trial.arm_identity not in names:
+            arm = trial.measurements.arm
+            of_sweep = f"{arm} ({trial.sweep.name})"
             candidates = chain([arm, of_sweep], (f"{of_sweep}, {number}" for number in count(2)))
-            names[one.arm_identity] = next(name for name in candidates if name not in names.values())
+            names[trial.arm_identity] = next(name for name in candidates if name not in names.values())
     return names
 
 
@@ -369,9 +375,9 @@ def _added_seeds(sweeps: Sequence[SweepFolder]) -> Iterator[str]:
             )
 
 
-def _override_notes(found: Sequence[_SweepTrial], names: Mapping[str, str]) -> Iterator[str]:
+def _override_notes(group: Sequence[_SweepTrial], names: Mapping[str, str]) -> Iterator[str]:
     """Yield a sentence for each arm with declared overrides of the recipe."""
-    for arm, overrides in {names[one.arm_identity]: one.overrides for one in found}.items():
+    for arm, overrides in {names[trial.arm_identity]: trial.overrides for trial in group}.items():
         if overrides:
             text = ", ".join(f"{field} {value}" for field, value in overrides.items())
             yield f"{arm} also differs in the recipe: {text}."

@@ -61,9 +61,9 @@ def print_screen(console: Console, comparison: Comparison, *, has_commands: bool
     above, below = list(_above(comparison)), list(_lines_below(comparison, table))
     room = MOST_LINES + max(0, len(comparison.arms) - 4)
     while _height(console, *above, table.renderable(), _grid(below), *commands) > room and any(
-        one.rank for one in below
+        fact.rank for fact in below
     ):
-        below.remove(max(below, key=lambda one: one.rank))
+        below.remove(max(below, key=lambda fact: fact.rank))
     if has_commands and _height(console, *above, table.renderable(), _grid(below), *commands) > room:
         commands = _commands(comparison, report, console.width, has_chance=False)
     for renderable in above:
@@ -81,12 +81,12 @@ def _above(comparison: Comparison) -> Iterator[RenderableType]:
     if comparison.difference_from_first:
         yield Text(terminal_text(comparison.difference_from_first))
     yield ""
-    found = headline(comparison)
+    line = headline(comparison)
     problems = (Fact("PROBLEM", problem) for problem in comparison.learning.problems)
     notes = (Fact("NOTE", departure) for departure in comparison.departures)
-    verdict = STATE_VERDICTS[found.state]
-    styles = {"PROBLEM": "bold red", found.state: f"bold {VERDICT_STYLES[verdict]}" if verdict else "bold"}
-    yield _grid([*problems, Fact(found.state, found.sentence), *notes], styles)
+    verdict = STATE_VERDICTS[line.state]
+    styles = {"PROBLEM": "bold red", line.state: f"bold {VERDICT_STYLES[verdict]}" if verdict else "bold"}
+    yield _grid([*problems, Fact(line.state, line.sentence), *notes], styles)
     yield ""
     yield _title(comparison)
 
@@ -165,13 +165,13 @@ def _response_heading(table: ScreenTable) -> tuple[str, str]:
 
 def _roles(comparison: Comparison) -> Iterator[Fact]:
     by_role: dict[str, list[str]] = {}
-    for arm, one in comparison.assessments(comparison.primary).items():
-        by_role.setdefault(one.role, []).append(spoken_name(arm))
+    for arm, assessment in comparison.assessments(comparison.primary).items():
+        by_role.setdefault(assessment.role, []).append(spoken_name(arm))
     parts = [f"{listed(arms)}: {_ROLES[role]}" for role, arms in by_role.items() if role in _ROLES]
     if parts:
         yield Fact("Arms", "; ".join(parts))
-    if found := [one.sentence for one in control_findings(comparison)]:
-        yield Fact("Controls", "; ".join(found))
+    if findings := [finding.sentence for finding in control_findings(comparison)]:
+        yield Fact("Controls", "; ".join(findings))
 
 
 _ROLES = {
@@ -185,8 +185,8 @@ def _unadjusted(comparison: Comparison) -> Iterator[Fact]:
     """Yield the arms with few seeds whose intervals stand in a column of adjusted ones."""
     few = [
         spoken_name(arm)
-        for arm, one in comparison.assessments(comparison.primary).items()
-        if not one.paired.has_enough_seeds and math.isfinite(one.paired.ci_low)
+        for arm, assessment in comparison.assessments(comparison.primary).items()
+        if not assessment.paired.has_enough_seeds and math.isfinite(assessment.paired.ci_low)
     ]
     if few and interval_kind(comparison) != "unadjusted":
         of = f"interval of {few[0]}" if len(few) == 1 else f"intervals of {listed_at_most(few, MOST_LISTED)}"
@@ -197,9 +197,9 @@ def _shared_seeds(comparison: Comparison) -> Iterator[Fact]:
     """Yield the arms whose differences use fewer seeds than their means, because the baseline lacks some."""
     arms_by_numbers: dict[tuple[int, int], list[str]] = {}
     for arm in comparison.treated:
-        one = arm.estimates.get(comparison.primary)
-        if one and one.difference and len(one.difference.by_seed) < len(one.by_seed):
-            numbers = len(one.difference.by_seed), len(one.by_seed)
+        estimate = arm.estimates.get(comparison.primary)
+        if estimate and estimate.difference and len(estimate.difference.by_seed) < len(estimate.by_seed):
+            numbers = len(estimate.difference.by_seed), len(estimate.by_seed)
             arms_by_numbers.setdefault(numbers, []).append(spoken_name(arm.name))
     baseline = spoken_name(comparison.baseline)
     parts = [
@@ -213,7 +213,7 @@ def _shared_seeds(comparison: Comparison) -> Iterator[Fact]:
 
 def _equivalent(comparison: Comparison) -> Iterator[Fact]:
     assessed = comparison.assessments(comparison.primary).values()
-    margins = {one.margin for one in assessed if one.verdict == "equivalent"}
+    margins = {assessment.margin for assessment in assessed if assessment.verdict == "equivalent"}
     if margins:
         level = percent(comparison.equivalence_confidence)
         rule = comparison.margins[comparison.primary].stated
@@ -225,22 +225,26 @@ def _any_noise(comparison: Comparison) -> Iterator[Fact]:
     """Yield the any-noise test: the mean of the arms, and the trend if it is significant."""
     if test := comparison.noise_tests.get(comparison.primary):
         metric = shown_metric(comparison)
-        shown = [one for one in test.contrasts if one.name == "mean" or one.assessment.verdict in DIFFERENT]
-        yield Fact("Any noise", "; ".join(contrast_text(comparison, one, metric) for one in shown))
+        shown = [
+            contrast
+            for contrast in test.contrasts
+            if contrast.name == "mean" or contrast.assessment.verdict in DIFFERENT
+        ]
+        yield Fact("Any noise", "; ".join(contrast_text(comparison, contrast, metric) for contrast in shown))
 
 
 def _other_metrics(comparison: Comparison) -> Iterator[Fact]:
     """Yield the other metrics that differ after the adjustment for the arms, or the one that is closest to it."""
     assessed = [
-        (metric, arm, one)
+        (metric, arm, assessment)
         for metric in comparison.other_metrics
-        for arm, one in comparison.assessments(metric.key).items()
-        if one.verdict and one.role != "control"
+        for arm, assessment in comparison.assessments(metric.key).items()
+        if assessment.verdict and assessment.role != "control"
     ]
     if not assessed:
         return
     if changed := [item for item in assessed if item[2].verdict in DIFFERENT]:
-        metrics = dict.fromkeys((metric.key, str(one.verdict)) for metric, _, one in changed)
+        metrics = dict.fromkeys((metric.key, str(assessment.verdict)) for metric, _, assessment in changed)
         texts = [_changed(comparison, *key, changed) for key in metrics]
         yield Fact(
             "Other metrics",
@@ -248,16 +252,20 @@ def _other_metrics(comparison: Comparison) -> Iterator[Fact]:
         )
         return
     undecided = [item for item in assessed if item[2].verdict == "inconclusive"]
-    metric, arm, one = min(undecided or assessed, key=lambda item: item[2].p_adjusted)
-    where = "" if one.p_adjusted >= 1 else f" ({metric.name_within}, {spoken_name(arm)})"
+    metric, arm, assessment = min(undecided or assessed, key=lambda item: item[2].p_adjusted)
+    where = "" if assessment.p_adjusted >= 1 else f" ({metric.name_within}, {spoken_name(arm)})"
     smallest = (
-        f"; smallest adj. p {p_value_text(one.p_adjusted, short=True)}{where}" if one.verdict == "inconclusive" else ""
+        f"; smallest adj. p {p_value_text(assessment.p_adjusted, short=True)}{where}"
+        if assessment.verdict == "inconclusive"
+        else ""
     )
     yield Fact("Other metrics", f"none better or worse{smallest}", rank=1)
 
 
 def _changed(comparison: Comparison, key: str, verdict: str, changed: Sequence[tuple[Metric, str, Assessment]]) -> str:
-    arms = [spoken_name(arm) for metric, arm, one in changed if (metric.key, one.verdict) == (key, verdict)]
+    arms = [
+        spoken_name(arm) for metric, arm, assessment in changed if (metric.key, assessment.verdict) == (key, verdict)
+    ]
     named = listed(arms) if len(arms) <= MOST_LISTED else f"{len(arms)} arms"
     return f"{comparison.metrics[key].name_within} {verdict} with {named}"
 
