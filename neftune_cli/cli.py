@@ -52,10 +52,13 @@ class Command(TyperCommand):
         """Parse the arguments of the command line.
 
         Raises:
-            UsageError: paths are empty.
+            UsageError: values are invalid, or paths are empty.
         """
         given = self._given(ctx, args)
-        rest: list[str] = super().parse_args(ctx, args)
+        try:
+            rest: list[str] = super().parse_args(ctx, args)
+        except TyperException as error:
+            raise UsageError(*self._problems(ctx, given, error)) from error
         empty = [
             one
             for one in self.get_params(ctx)
@@ -73,6 +76,18 @@ class Command(TyperCommand):
             error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
             raise
         return given
+
+    def _problems(self, ctx: Any, given: dict[str, Any], first: TyperException) -> list[Problem]:
+        """Return a problem for each invalid value; if there is none, that of Typer's first error."""
+        from neftune_cli.commands.usage_errors import usage_problem
+
+        errors = []
+        for parameter in self.get_params(ctx):
+            try:
+                parameter.handle_parse_result(ctx, given, [])
+            except TyperException as error:
+                errors.append(error)
+        return [usage_problem(error) for error in errors or [first]]
 
     def format_help(self, ctx: Any, _formatter: Any) -> None:
         """Print usage, description and options."""

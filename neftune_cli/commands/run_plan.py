@@ -74,8 +74,9 @@ def _run_looks(
     plan, folder = sweep.plan, sweep.folder
     if sweep.request.settings.retry_failed and folder.manifest().planned_looks_taken(plan.spec.analysis.looks):
         plan = _without_excluded_trials(plan, folder, _comparison_at_looks(plan, folder))
-        for note in plan.notes[len(sweep.plan.notes) :]:
-            say(note)
+    known_notes = plan.notes[len(sweep.plan.notes) :]
+    for note in known_notes:
+        say(note)
     undecided = tuple(arm.name for arm in plan.spec.arms[1:])
     done_before = len(done_trials(plan, folder))
     part: Plan | None = None
@@ -83,7 +84,16 @@ def _run_looks(
     for number, seeds in enumerate(plan.spec.analysis.looks, start=1):
         with observe() as observer:
             part = at_look(plan, seeds, undecided, part)
-            outcome = run_sweep(part, folder, sweep.executor, observer, sweep.interrupts, sweep.request.settings)
+            outcome = run_sweep(
+                part,
+                folder,
+                sweep.executor,
+                observer,
+                sweep.interrupts,
+                sweep.request.settings,
+                known_notes=known_notes,
+            )
+        known_notes = plan.all_notes
         # each look counts the trials of earlier looks as done before
         total = replace(_joined(total, outcome), already_done=done_before)
         if outcome.was_cut_short:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from neftune_cli.config.identity import base_identity, trial_id, trial_identity
 from neftune_cli.config.spec import BASE_ARM, DEFAULT_LOOKS, MIN_SEEDS, AnalysisSpec, ArmSpec, HarnessTasks, SweepSpec
@@ -14,6 +14,7 @@ from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_
 from neftune_cli.formatting import counted, listed
 from neftune_cli.metrics import HELD_OUT_LOSS, HELD_OUT_RESPONSES, METRICS, PROBE_RESPONSES, Margin, names_function
 from neftune_cli.store import LABEL_LENGTH, SweepFolder, TrialFolder, folder_label
+from neftune_cli.sweeps.earlier_sweep import check_extends, check_records, existing_spec, merged, notes_on_earlier_sweep
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
 from neftune_cli.training.trial import Trial
 
@@ -60,10 +61,10 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     found = replace(inspect(spec), seconds=time.monotonic() - begin)
     problems.add(found.problems)
     if not problems.found:  # an invalid option would also look like a different sweep in the folder
-        there = problems.attempt(lambda: _existing_spec(folder))
+        there = problems.attempt(lambda: existing_spec(folder))
     requested = _with_template_time(found.spec, there, found.model)
     if there is not None:
-        problems.attempt(partial(_check_extends, folder, there, requested))
+        problems.attempt(partial(check_extends, folder, there, requested))
     problems.attempt(folder.manifest)  # refused here if it is damaged, before anything is written
     problems.add(analysis_problems(spec, found.lm_eval, found.data))
     if found.data is not None:
@@ -74,11 +75,10 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     whole = merged(there, requested) if there else requested
     trials = tuple(_trials(whole, found, found.model, found.data))
     _check_distinct(trials, [arm.name for arm in there.arms] if there else ())
-    _check_records(folder, trials)
+    check_records(folder, trials)
     notes = (
         *found.notes,
-        *_unrequested_trials(folder, whole, requested),
-        *_kept_baseline(folder, whole, requested),
+        *notes_on_earlier_sweep(folder, whole, requested),
         *_notes_on_seeds(whole),
         *_notes_on_baseline(whole),
     )
@@ -155,29 +155,6 @@ def failed_trials(plan: Plan, folder: SweepFolder) -> dict[str, str]:
     """Return the reasons of the failed trials without a record, by label, for example "alpha=5, seed 0"."""
     reasons = {trial.label: trial_folder(folder, trial).failure_reason() for trial in plan.trials}
     return {label: reason for label, reason in reasons.items() if reason is not None}
-
-
-def differences(there: SweepSpec, here: SweepSpec) -> Iterator[str]:
-    """Yield the differences of two specs other than arms and seeds."""
-    earlier, requested = _comparable(there), _comparable(here)
-    for name in {**earlier, **requested}:
-        if earlier.get(name) != requested.get(name):
-            yield f"{name} is {_shown(earlier.get(name))} there and {_shown(requested.get(name))} here"
-
-
-def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
-    """Return `here` with the arms and seeds of both, those of `there` first.
-
-    If all arms are alphas in ascending order, so are the merged ones. Adding arms in any order gives the same tables.
-    Seeds are sorted, unless looks are planned: they take the first seeds of the order in which the sweep started.
-    """
-    arms = {arm.name: arm for arm in (*there.arms, *here.arms)}
-    ordered = list(arms.values())
-    if _has_ascending_alphas(there) and _has_ascending_alphas(here):
-        ordered.sort(key=lambda arm: arm.alpha or 0.0)
-    seeds = dict.fromkeys((*there.seeds, *here.seeds))
-    in_order = tuple(seeds) if there.analysis.has_planned_looks else tuple(sorted(seeds))
-    return here.model_copy(update={"arms": tuple(ordered), "seeds": in_order})
 
 
 def _with_template_time(spec: SweepSpec, there: SweepSpec | None, model: ModelFacts | None) -> SweepSpec:
@@ -289,39 +266,6 @@ def _check_targets(spec: SweepSpec, data: DataFacts) -> None:
             raise UsageError(Problem(what, "Leave label_smoothing_factor out, or use --noise-target all."))
 
 
-def _existing_spec(folder: SweepFolder) -> SweepSpec | None:
-    """Return the sweep in the folder; None if there is none."""
-    if folder.path.exists() and not folder.path.is_dir():
-        raise UsageError(Problem(f"--output {folder.path} is a file.", "Use an empty or a new folder."))
-    there = folder.spec()
-    if there is None and folder.has_foreign_files():
-        what = f"{folder.path} has files but no sweep."
-        raise UsageError(Problem(what, "Use --output with an empty or a new folder."))
-    return there
-
-
-def _check_extends(folder: SweepFolder, there: SweepSpec, spec: SweepSpec) -> None:
-    """Refuse a spec that does more than to add arms and seeds to the sweep in the folder."""
-    if different := list(differences(there, spec)):
-        what = f"{folder.path} has a different sweep: {'; '.join(different)}."
-        fix = f"{_looks_option(there, spec)}Use --output with another folder, or the same options."
-        raise UsageError(Problem(what, fix))
-    if spec.analysis.has_planned_looks and {arm.name for arm in there.arms} != {arm.name for arm in spec.arms}:
-        what = f"{folder.path} has planned looks for other arms: {', '.join(arm.name for arm in there.arms)}."
-        raise UsageError(Problem(what, "Use the same arms, or --output with another folder."))
-    if spec.analysis.has_planned_looks and set(there.seeds) != set(spec.seeds):
-        what = f"{folder.path} has planned looks for other seeds: {', '.join(map(str, there.seeds))}."
-        raise UsageError(Problem(what, "Use the same seeds, or --output with another folder."))
-
-
-def _looks_option(there: SweepSpec, here: SweepSpec) -> str:
-    """Return the advice to plan the looks of the sweep in the folder, if only that sweep has looks."""
-    if here.analysis.has_planned_looks or not there.analysis.has_planned_looks:
-        return ""
-    others = "" if there.analysis.looks == DEFAULT_LOOKS else f" --looks {','.join(map(str, there.analysis.looks))}"
-    return f"Add --until-decided{others} to continue that sweep. "
-
-
 def _trials(spec: SweepSpec, found: Inspection, model: ModelFacts, data: DataFacts) -> Iterator[Trial]:
     evaluation = resolved_evaluation(spec, data.generation, found.lm_eval)
     content = {"model_fingerprint": model.fingerprint, "data_fingerprint": data.fingerprint}
@@ -334,26 +278,6 @@ def _trials(spec: SweepSpec, found: Inspection, model: ModelFacts, data: DataFac
             environment = found.lora_environment if one.train.lora_rank else None
             identity = trial_identity(one, **content, environment=environment or found.environment)
             yield Trial(trial_id(identity), arm.name, one, identity)
-
-
-def _unrequested_trials(folder: SweepFolder, whole: SweepSpec, requested: SweepSpec) -> Iterator[str]:
-    """Yield a note on arms and seeds of an earlier command that are not part of this one."""
-    names = {arm.name for arm in requested.arms}
-    more = [
-        *(arm.name for arm in whole.arms if arm.name not in names),
-        *(f"seed {seed}" for seed in whole.seeds if seed not in requested.seeds),
-    ]
-    if more:
-        also = f"{folder.path} also has {', '.join(more)} from an earlier command."
-        yield f"{also} The missing trials of that command are run, too."
-
-
-def _kept_baseline(folder: SweepFolder, whole: SweepSpec, requested: SweepSpec) -> Iterator[str]:
-    """Yield a note if this command gives another order of the arms, in which another one is the baseline."""
-    baseline, first = whole.arms[0].name, requested.arms[0].name
-    if baseline != first and baseline in {arm.name for arm in requested.arms}:
-        other = f"`neftune compare --baseline {first}` compares with {first}."
-        yield f"The baseline stays {baseline}, the first arm in {folder.path}. {other}"
 
 
 def _check_distinct(trials: tuple[Trial, ...], in_folder: Collection[str]) -> None:
@@ -369,32 +293,3 @@ def _check_distinct(trials: tuple[Trial, ...], in_folder: Collection[str]) -> No
             what = f"The arms {other!r} and {trial.arm!r} have the same folder name, {folder_label(trial.arm)!r}."
             fix = f"Rename one of them; its letters and digits must differ in the first {LABEL_LENGTH} characters."
             raise UsageError(Problem(what, fix))
-
-
-def _check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
-    """Refuse a trial if the folder has a record of the same arm and seed with another identity."""
-    planned = {(trial.arm, trial.seed): trial for trial in trials}
-    for record in folder.records():
-        trial = planned.get((record.arm, record.seed))
-        if trial is not None and trial.id != record.trial:
-            parts = dict.fromkeys((*trial.identity, *record.identity))
-            changed = [part for part in parts if record.identity.get(part) != trial.identity.get(part)]
-            what = f"{folder.path}: the finished trial {trial.label} differs from its plan in {' and '.join(changed)}."
-            raise UsageError(Problem(what, "Use --output with another folder, or restore what has changed."))
-
-
-def _comparable(spec: SweepSpec) -> dict[str, Any]:
-    values = spec.model_dump(mode="json", exclude={"arms", "seeds"})
-    for section in ("train", "evaluation", "analysis"):
-        fields = values.pop(section)
-        values |= {f"{section}.{name}": value for name, value in {**fields.pop("sft", {}), **fields}.items()}
-    return values
-
-
-def _has_ascending_alphas(spec: SweepSpec) -> bool:
-    alphas = [arm.alpha or 0.0 for arm in spec.arms]
-    return all(arm.varies_only_alpha for arm in spec.arms) and alphas == sorted(alphas)
-
-
-def _shown(value: Any) -> str:
-    return "not set" if value is None else repr(value)

@@ -1,7 +1,7 @@
 """Run a sweep: missing trials on an executor, tables, manifest and kept models during the run."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,6 +62,8 @@ def run_sweep(
     observer: Observer,
     interrupts: Interrupts,
     settings: SweepSettings,
+    *,
+    known_notes: Collection[str] = (),
 ) -> SweepOutcome:
     """Run the missing trials and update the tables. Nothing is written before data and model are checked.
 
@@ -72,6 +74,7 @@ def run_sweep(
         observer: receives the progress.
         interrupts: receives the signals that request a stop.
         settings: run settings.
+        known_notes: notes that the user has seen, for example at an earlier look. They are not shown again.
 
     Raises:
         UsageError: data and model do not match, or the folder is not writable.
@@ -89,7 +92,7 @@ def run_sweep(
         )
         allocation, notes = started.allocation, started.notes
     workers = allocation.workers if allocation else max(1, folder.manifest().workers.number)
-    observer.sweep_started(plan.trials, missing, notes)
+    observer.sweep_started(plan.trials, missing, [note for note in notes if note not in known_notes])
     updates = _FolderUpdates(plan, folder, settings.keep, workers=workers)
     trial_settings = replace(settings.trial_settings, side_by_side=workers)
     dispatcher = Dispatcher(

@@ -596,3 +596,14 @@ def test_a_missing_path_is_wrong_usage_and_a_folder_without_sweeps_has_no_result
 
     assert (missing.code, missing.err.splitlines()[0]) == (2, "Error: nowhere does not exist.")
     assert (empty.code, empty.err.startswith("Error: There is no sweep in empty")) == (3, True)
+
+
+def test_all_invalid_values_of_a_command_line_are_reported_together(neftune: Neftune) -> None:
+    result = neftune("visualize", "--alpha", "-1", "--projection", "map", "--points", "0", "--output", "")
+
+    assert result.code == 2
+    assert [line.split()[1] for line in result.err.splitlines() if line.startswith("Error: ")] == [
+        "--alpha",
+        "--projection",
+        "--points",
+    ]

@@ -66,8 +66,11 @@ def run(
     retry_failed: bool = False,
     most: int | None = None,
     fields: dict[str, object] = FIELDS,
+    notes: list[str] | None = None,
 ) -> tuple[SweepOutcome, list[str]]:
-    """Run the looks with an executor that writes records with given losses. Return the outcome and the lines.
+    """Run the looks with an executor that writes records with given losses. Return the outcome and the lines on looks.
+
+    `notes` receives the notes that are shown.
 
     The trials in `failing`, arms or labels of trials, fail. The sweep is interrupted after `most` trials.
     """
@@ -75,7 +78,9 @@ def run(
     request = request_for(folder, fields, pause_at=pause_at, settings=settings)
     planned = plan_sweep(request, TrialRunner().inspect)
 
-    def run_sweep(plan: Plan, sweep: SweepFolder, *_: object) -> SweepOutcome:
+    def run_sweep(plan: Plan, sweep: SweepFolder, *_: object, known_notes: Sequence[str]) -> SweepOutcome:
+        if notes is not None:
+            notes.extend(note for note in plan.all_notes if note not in known_notes)
         missing = missing_trials(plan, sweep, retry_failed=retry_failed)
         sweep.open(plan.spec)
         for trial in missing[:most]:
@@ -112,6 +117,16 @@ def test_a_decided_arm_gets_no_further_seeds(tmp_path: Path, monkeypatch: pytest
     assert lines[-1] == "Look 3 of 3, 8 seeds: not decided: alpha=10."
     (compared,) = compare_sweep(SweepFolder(tmp_path / "out"))
     assert compared.comparison.assessment("alpha=5", "eval_loss").verdict == "better"  # type: ignore[union-attr]
+
+
+def test_notes_are_shown_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str] = []
+
+    _, lines = run(tmp_path, one_better, monkeypatch, notes=notes)
+
+    assert len(lines) == 3
+    assert len(notes) == len({*notes})
+    assert notes[0].startswith("Looks are planned at 3, 5 and 8 seeds.")
 
 
 def test_the_sweep_ends_when_every_arm_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

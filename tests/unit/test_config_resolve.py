@@ -8,7 +8,7 @@ import pytest
 from neftune_cli.config.resolve import dump_spec, load_spec, resolve_sweep, resolve_valid_fields
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import Problems, UsageError
-from neftune_cli.sweeps.plan import differences, merged
+from neftune_cli.sweeps.earlier_sweep import differences, merged
 
 
 def experiment(folder: Path, text: str) -> Path:

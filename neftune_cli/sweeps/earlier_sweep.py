@@ -1,0 +1,120 @@
+"""The sweep that a results folder has already: the checks whether a command extends it, and the merged spec."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from neftune_cli.config.spec import DEFAULT_LOOKS, SweepSpec
+from neftune_cli.errors import Problem, UsageError
+from neftune_cli.store import SweepFolder
+from neftune_cli.training.trial import Trial
+
+
+def existing_spec(folder: SweepFolder) -> SweepSpec | None:
+    """Return the sweep in the folder; None if there is none."""
+    if folder.path.exists() and not folder.path.is_dir():
+        raise UsageError(Problem(f"--output {folder.path} is a file.", "Use an empty or a new folder."))
+    there = folder.spec()
+    if there is None and folder.has_foreign_files():
+        what = f"{folder.path} has files but no sweep."
+        raise UsageError(Problem(what, "Use --output with an empty or a new folder."))
+    return there
+
+
+def check_extends(folder: SweepFolder, there: SweepSpec, spec: SweepSpec) -> None:
+    """Refuse a spec that does more than to add arms and seeds to the sweep in the folder."""
+    if different := list(differences(there, spec)):
+        what = f"{folder.path} has a different sweep: {'; '.join(different)}."
+        fix = f"{_looks_option(there, spec)}Use --output with another folder, or the same options."
+        raise UsageError(Problem(what, fix))
+    if spec.analysis.has_planned_looks and {arm.name for arm in there.arms} != {arm.name for arm in spec.arms}:
+        what = f"{folder.path} has planned looks for other arms: {', '.join(arm.name for arm in there.arms)}."
+        raise UsageError(Problem(what, "Use the same arms, or --output with another folder."))
+    if spec.analysis.has_planned_looks and set(there.seeds) != set(spec.seeds):
+        what = f"{folder.path} has planned looks for other seeds: {', '.join(map(str, there.seeds))}."
+        raise UsageError(Problem(what, "Use the same seeds, or --output with another folder."))
+
+
+def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
+    """Return `here` with the arms and seeds of both, those of `there` first.
+
+    If all arms are alphas in ascending order, so are the merged ones. Adding arms in any order gives the same tables.
+    Seeds are sorted, unless looks are planned: they take the first seeds of the order in which the sweep started.
+    """
+    arms = {arm.name: arm for arm in (*there.arms, *here.arms)}
+    ordered = list(arms.values())
+    if _has_ascending_alphas(there) and _has_ascending_alphas(here):
+        ordered.sort(key=lambda arm: arm.alpha or 0.0)
+    seeds = dict.fromkeys((*there.seeds, *here.seeds))
+    in_order = tuple(seeds) if there.analysis.has_planned_looks else tuple(sorted(seeds))
+    return here.model_copy(update={"arms": tuple(ordered), "seeds": in_order})
+
+
+def notes_on_earlier_sweep(folder: SweepFolder, whole: SweepSpec, requested: SweepSpec) -> Iterator[str]:
+    """Yield notes on what the folder's sweep adds to the requested one, or keeps."""
+    yield from _unrequested_trials(folder, whole, requested)
+    yield from _kept_baseline(folder, whole, requested)
+
+
+def check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
+    """Refuse a trial if the folder has a record of the same arm and seed with another identity."""
+    planned = {(trial.arm, trial.seed): trial for trial in trials}
+    for record in folder.records():
+        trial = planned.get((record.arm, record.seed))
+        if trial is not None and trial.id != record.trial:
+            parts = dict.fromkeys((*trial.identity, *record.identity))
+            changed = [part for part in parts if record.identity.get(part) != trial.identity.get(part)]
+            what = f"{folder.path}: the finished trial {trial.label} differs from its plan in {' and '.join(changed)}."
+            raise UsageError(Problem(what, "Use --output with another folder, or restore what has changed."))
+
+
+def differences(there: SweepSpec, here: SweepSpec) -> Iterator[str]:
+    """Yield the differences of two specs other than arms and seeds."""
+    earlier, requested = _comparable(there), _comparable(here)
+    for name in {**earlier, **requested}:
+        if earlier.get(name) != requested.get(name):
+            yield f"{name} is {_shown(earlier.get(name))} there and {_shown(requested.get(name))} here"
+
+
+def _looks_option(there: SweepSpec, here: SweepSpec) -> str:
+    """Return the advice to plan the looks of the sweep in the folder, if only that sweep has looks."""
+    if here.analysis.has_planned_looks or not there.analysis.has_planned_looks:
+        return ""
+    others = "" if there.analysis.looks == DEFAULT_LOOKS else f" --looks {','.join(map(str, there.analysis.looks))}"
+    return f"Add --until-decided{others} to continue that sweep. "
+
+
+def _unrequested_trials(folder: SweepFolder, whole: SweepSpec, requested: SweepSpec) -> Iterator[str]:
+    """Yield a note on arms and seeds of an earlier command that are not part of this one."""
+    names = {arm.name for arm in requested.arms}
+    more = [
+        *(arm.name for arm in whole.arms if arm.name not in names),
+        *(f"seed {seed}" for seed in whole.seeds if seed not in requested.seeds),
+    ]
+    if more:
+        also = f"{folder.path} also has {', '.join(more)} from an earlier command."
+        yield f"{also} The missing trials of that command are run, too."
+
+
+def _kept_baseline(folder: SweepFolder, whole: SweepSpec, requested: SweepSpec) -> Iterator[str]:
+    """Yield a note if this command gives another order of the arms, in which another one is the baseline."""
+    baseline, first = whole.arms[0].name, requested.arms[0].name
+    if baseline != first and baseline in {arm.name for arm in requested.arms}:
+        other = f"`neftune compare --baseline {first}` compares with {first}."
+        yield f"The baseline stays {baseline}, the first arm in {folder.path}. {other}"
+
+
+def _comparable(spec: SweepSpec) -> dict[str, Any]:
+    values = spec.model_dump(mode="json", exclude={"arms", "seeds"})
+    for section in ("train", "evaluation", "analysis"):
+        fields = values.pop(section)
+        values |= {f"{section}.{name}": value for name, value in {**fields.pop("sft", {}), **fields}.items()}
+    return values
+
+
+def _has_ascending_alphas(spec: SweepSpec) -> bool:
+    alphas = [arm.alpha or 0.0 for arm in spec.arms]
+    return all(arm.varies_only_alpha for arm in spec.arms) and alphas == sorted(alphas)
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else repr(value)
