@@ -64,7 +64,7 @@ def print_details(console: Console, comparison: Comparison) -> None:
     """Print the advice, all tables and the footnotes of a comparison, folded to the console's width.
 
     A table that is too wide is split into several with fewer metrics each. If one metric alone is too wide, standard
-    deviations are left out, then long names are broken at their commas, then columns are left out.
+    deviations are left out, then long names are broken into lines, then columns are left out.
     """
     _print_heading(console, ADVICE_TITLE, advice(comparison))
     for section in sections(comparison):
@@ -118,7 +118,7 @@ class _TableLayout:
     """Keys of the columns left out."""
     has_spread: bool = False
     has_whole_names: bool = False
-    """Long names are not broken at their commas."""
+    """Long names are not broken into lines."""
     has_whole_headings: bool = False
     """Headings are on one line."""
 
