@@ -15,7 +15,7 @@ from neftune_cli.config.values import LARGEST_ALPHA, MOST_SEEDS, are_increasing,
 
 DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
-Seed = Annotated[int, Field(ge=0, lt=LARGEST_SEED + 1)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 BUNDLED_MODEL = "tiny"
 """Name of the model that the package contains."""
@@ -37,7 +37,7 @@ class Spec(BaseModel):
 
 
 class Affects(Enum):
-    """Effect of a field of `InputSpec` on weights, tokens or rows. No fingerprint covers a field with IDENTITY."""
+    """Effect of a field of `InputSpec`: on weights, tokens or rows, and on identities where no fingerprint covers it."""
 
     WEIGHTS, TOKENS, ROWS, IDENTITY = range(4)
 
@@ -102,7 +102,7 @@ class TrainSpec(Spec):
     learning_rate: float = Field(gt=0, examples=[2e-5])
     """Peak learning rate of AdamW."""
     batch_size: int = Field(gt=0, examples=[8])
-    """Batch size, before gradient accumulation; the processes of `--nproc` divide it."""
+    """Number of examples of a batch. The processes of `--nproc` divide the examples of a step."""
     max_length: int = Field(gt=1, examples=[512])
     """Maximum length of an example in tokens; longer examples are cut."""
     lora_rank: int | None = Field(default=None, gt=0, examples=[16])
