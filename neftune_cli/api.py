@@ -100,9 +100,9 @@ class ComparisonResult:
         return render_page(self.compared)
 
     def __str__(self) -> str:
-        from neftune_cli.reporting.documents import OutputFormat, document
+        from neftune_cli.reporting.output_formats import OutputFormat, document
 
-        return document([one.comparison for one in self.compared], OutputFormat.TABLE)
+        return document(self.compared, OutputFormat.TABLE)
 
     def _repr_html_(self) -> str:
         return f'<iframe srcdoc="{html.escape(self.to_html())}" width="100%" height="700" frameborder="0"></iframe>'

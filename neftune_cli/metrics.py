@@ -35,11 +35,10 @@ CORRECTNESS_METRICS = ("exact_match", "rouge_l")
 the held-out loss rises. The first screen shows one of them."""
 RESERVED_KEYS = ("split", "example", "cluster", "kind", "prompt", "reference", "response", "tokens")
 """Fields of a line of `generations.jsonl` that are not metrics."""
-LOSS, HELD_OUT_RESPONSES, PROBE_RESPONSES = "Loss", "Generation on held-out prompts", "Generation on training prompts"
-"""Titles of the tables of metrics."""
-
-TASKS = "lm-eval"
-"""Title of the table of metrics of lm-evaluation-harness."""
+LOSS_TABLE = "Loss"
+HELD_OUT_RESPONSES, PROBE_RESPONSES = "Generation on held-out prompts", "Generation on training prompts"
+TASKS_TABLE, INSPECT_TABLE, TRAINER_TABLE = "lm-eval", "inspect", "Scores that the trainers logged"
+"""Titles of the tables of metrics: `Metric.section`. The last three are those of metrics of other tools."""
 
 ItemScore = Callable[[str, str], float]
 """Scoring function of a per-item metric: (response, reference) -> value in the metric's unit."""
@@ -134,7 +133,7 @@ class Metric:
     decimals: int
     margin: Margin
     """Equivalence margin, unless `--margin` sets another."""
-    section: str = LOSS
+    section: str = LOSS_TABLE
     """Title of the metric's table. The metrics in the table HELD_OUT_RESPONSES are scores of responses."""
     bounds: tuple[float, float] = (-math.inf, math.inf)
     """Lowest and highest possible value."""
@@ -147,6 +146,8 @@ class Metric:
     score: str | ItemScore | CorpusScore | None = None
     """Scoring function, or `module:function` to import it at first use: an `ItemScore` if `per_item`, otherwise a
     `CorpusScore`."""
+    item: str = "held-out example"
+    """Noun for an item of the metric, whose plural ends with `s`."""
 
     @property
     def title(self) -> str:
@@ -167,11 +168,6 @@ class Metric:
     def name_within(self) -> str:
         """Return the name for use within a sentence: `held-out loss`, and `ROUGE-L` unchanged."""
         return self.name if self.name[1:2].isupper() else self.name[:1].lower() + self.name[1:]
-
-    @property
-    def item(self) -> str:
-        """Return the noun for an item of a sweep."""
-        return "document" if self.section == TASKS else "held-out example"
 
     @property
     def scored_per_item(self) -> bool:
@@ -306,6 +302,7 @@ def _on_training_prompts(metric: Metric) -> Metric:
         goal=None,
         section=PROBE_RESPONSES,
         on_training_prompts=False,
+        item=_TRAINING_ITEM,
     )
 
 
@@ -315,6 +312,7 @@ METRICS: Mapping[str, Metric] = _Metrics()
 _ONE_PERCENT, _TWO_PERCENT, _FIVE_PERCENT = (Margin(share, relative=True) for share in (0.01, 0.02, 0.05))
 _FROM_0, _SHARE, _PERCENT = (0.0, math.inf), (0.0, 1.0), (0.0, 100.0)
 _SCORES = "neftune_cli.evaluation.text_metrics"
+_TRAINING_ITEM = "training example"
 
 
 def _response_chars(response: str, _reference: str) -> float:
@@ -324,8 +322,17 @@ def _response_chars(response: str, _reference: str) -> float:
 for _metric in (
     # A training loss has no goal: memorization lowers it, and noise raises it. Its margin is relative, because the loss
     # of memorized data is smaller than any reasonable margin in nats.
-    Metric(NOISY_TRAINING_LOSS, "Noisy training loss", "nats", None, 4, _TWO_PERCENT, bounds=_FROM_0, per_item=False),
-    Metric(NOISE_OFF_TRAINING_LOSS, "Noise-off training loss", "nats", None, 4, _TWO_PERCENT, bounds=_FROM_0),
+    Metric(
+        *(NOISY_TRAINING_LOSS, "Noisy training loss", "nats", None, 4, _TWO_PERCENT),
+        bounds=_FROM_0,
+        per_item=False,
+        item=_TRAINING_ITEM,
+    ),
+    Metric(
+        *(NOISE_OFF_TRAINING_LOSS, "Noise-off training loss", "nats", None, 4, _TWO_PERCENT),
+        bounds=_FROM_0,
+        item=_TRAINING_ITEM,
+    ),
     Metric(HELD_OUT_LOSS, "Held-out loss", "nats", "lower", 4, Margin(0.01, of_gain=0.01), bounds=_FROM_0),
     Metric(HELD_OUT_PERPLEXITY, "Held-out perplexity", "", "lower", 3, _ONE_PERCENT, bounds=(1.0, math.inf)),
     Metric(

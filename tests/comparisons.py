@@ -6,8 +6,10 @@ from dataclasses import replace
 from statistics import fmean, stdev
 from typing import Literal
 
+from neftune_cli.analysis.comparison import ComparedEvidence
 from neftune_cli.analysis.crossed_factors import CrossedMean
 from neftune_cli.analysis.learning import Learning
+from neftune_cli.analysis.options import DEFAULT_OPTIONS
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import (
     ArmSummary,
@@ -26,7 +28,7 @@ from neftune_cli.analysis.results import (
     Verdict,
 )
 from neftune_cli.config.spec import MIN_SEEDS
-from neftune_cli.evidence.measurements import Setting, TrialOrigin
+from neftune_cli.evidence.measurements import Evidence, Setting, TrialOrigin
 from neftune_cli.metrics import METRICS, Margin, Metric
 
 T_OF_THREE_SEEDS = 4.302653
@@ -80,7 +82,6 @@ def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str
         items=ITEMS,
         noise_tests={},
         plan=None,
-        outlooks={},
         learning=Learning(has_learned=None),
         best=None,
         early_stopping=None,
@@ -92,6 +93,11 @@ def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str
         manifest_digest=None,
         origin=TrialOrigin(),
     )
+
+
+def of_no_trials(comparison: Comparison) -> ComparedEvidence:
+    """Return a comparison with evidence that has neither trials nor files."""
+    return ComparedEvidence(Evidence(comparison.sweep, comparison.setting, (), {}), comparison, DEFAULT_OPTIONS)
 
 
 def summary(

@@ -119,8 +119,8 @@ def content(**changes: object) -> PageContent:
         plots={PLOT.name: PLOT},
         responses=responses(6),
         responses_seed=0,
-        specs=("model: tiny\nseeds: [0, 1, 2, 3]\n",),
-        manifests=('{"model": "tiny"}\n',),
+        spec_texts=("model: tiny\nseeds: [0, 1, 2, 3]\n",),
+        manifest_texts=('{"model": "tiny"}\n',),
         command="neftune sweep results/bios/sweep.yaml\nneftune compare results/bios",
     )
     return replace(whole, **changes)  # type: ignore[arg-type]

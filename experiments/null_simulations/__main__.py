@@ -10,11 +10,19 @@ import typer
 
 from experiments.null_simulations.alternative_tests import alternative_rates
 from experiments.null_simulations.binary_metrics import ITEMS, SHARES, binary_rates
-from experiments.null_simulations.error_rates import LIMITS, error_rates, exceeded_limits
+from experiments.null_simulations.error_rates import error_rates
 from experiments.null_simulations.fixed_designs import EFFECTS as FIXED_EFFECTS
 from experiments.null_simulations.fixed_designs import SEEDS as FIXED_SEEDS
 from experiments.null_simulations.fixed_designs import adjustment_rates
-from experiments.null_simulations.limits import LOOKS_LIMITS, exceeded_looks, exceeded_power, exceeded_tables
+from experiments.null_simulations.limits import (
+    LIMITS,
+    LOOKS_LIMITS,
+    exceeded_limits,
+    exceeded_looks,
+    exceeded_power,
+    exceeded_statements,
+    exceeded_tables,
+)
 from experiments.null_simulations.looks_error_rates import NULL_MODELS, POWER_ROWS, looks_error_rates, looks_power
 from experiments.null_simulations.looks_report import (
     adjustment_table,
@@ -30,7 +38,7 @@ from experiments.null_simulations.margins import MARGINS as EQUIVALENCE_MARGINS
 from experiments.null_simulations.margins import margin_seeds
 from experiments.null_simulations.optional_stopping import optional_stopping_rates
 from experiments.null_simulations.planned_tables import TABLE_ROWS, table_error_rates
-from experiments.null_simulations.planning_statement import STATEMENTS, exceeded_statements, statement
+from experiments.null_simulations.planning_statement import STATEMENTS, statement
 from experiments.null_simulations.pooled_variances import MODELS as POOLING_MODELS
 from experiments.null_simulations.pooled_variances import SEEDS as POOLING_SEEDS
 from experiments.null_simulations.pooled_variances import pooling_rates

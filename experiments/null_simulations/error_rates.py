@@ -1,7 +1,7 @@
-"""Error rates of the paired comparison in simulated sweeps, and the limits that they should have."""
+"""Error rates of the paired comparison in simulated sweeps."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,40 +97,6 @@ def rate(happened: Sequence[Sequence[bool]] | NDArray[np.bool_]) -> Rate:
 def rate_of_sweeps(happened: Sequence[bool] | NDArray[np.bool_]) -> Rate:
     """Return the rate over repetitions."""
     return rate([[one] for one in happened])
-
-
-FEW_SEEDS = 3
-"""With this number of seeds or fewer, false positives have no lower limit."""
-FALSE_POSITIVES = (0.03, 0.07)
-FAMILY_WISE = 0.06
-"""Like `FALSE_EQUIVALENCE`: a little more than the level of 5%."""
-COVERAGE = (0.93, 0.97)
-ALL_COVERED = 0.94
-FALSE_EQUIVALENCE = 0.06
-
-LIMITS = (
-    "Limits: false positives 3 to 7% (with 3 seeds, and in the five extreme scenarios, at most 7%), family-wise\n"
-    "errors at most 6%, coverage 93 to 97% (in the extreme ones at least 93%), all intervals at least 94%, false\n"
-    "equivalence at most 6%. Rates within their Monte Carlo standard error of a limit are within it."
-)
-
-
-def exceeded_limits(rates: Iterable[ErrorRates]) -> Iterator[str]:
-    """Yield a sentence for each rate that is outside its limits by more than its Monte Carlo standard error."""
-    for one in rates:
-        for name, found, low, high in _limits(one):
-            if not low - found.error <= found.value <= high + found.error:
-                yield f"{one.scenario.name}, {one.seeds} seeds: {name} {found.value:.1%}, not {low:.0%} to {high:.0%}."
-
-
-def _limits(one: ErrorRates) -> Iterator[tuple[str, Rate, float, float]]:
-    realistic = one.scenario.realistic
-    least = FALSE_POSITIVES[0] if realistic and one.seeds > FEW_SEEDS else 0.0
-    yield "false positives", one.false_positives, least, FALSE_POSITIVES[1]
-    yield "family-wise errors", one.family_wise, 0.0, FAMILY_WISE
-    yield "coverage", one.coverage, COVERAGE[0], COVERAGE[1] if realistic else 1.0
-    yield "coverage of all intervals", one.all_covered, ALL_COVERED, 1.0
-    yield "false equivalence", one.false_equivalence, 0.0, FALSE_EQUIVALENCE
 
 
 def _smallest(p_values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""Tables of the simulations at seed level: planned looks, the planning statement, margins and pooled variances."""
+"""Tables of planned looks, planning statements, margins, stopping, adjustments and pooled variances."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

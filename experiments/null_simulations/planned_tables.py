@@ -8,7 +8,8 @@ import numpy as np
 
 from experiments.null_simulations.error_rates import LEVEL, Rate, rate_of_sweeps
 from experiments.null_simulations.seed_level import SeedModel, seed_generator
-from neftune_cli.analysis.design import Design, MetricAssessment
+from neftune_cli.analysis.design import Design
+from neftune_cli.analysis.results import MetricAssessment
 from neftune_cli.config.spec import DEFAULT_ALPHAS, DEFAULT_LOOKS
 from neftune_cli.evidence.measurements import AnalysisPlan, Floats, ItemValues, Measurements
 from neftune_cli.metrics import HELD_OUT_LOSS, METRICS

@@ -1,6 +1,6 @@
 """Chances of a decision that `compare` states after the first seeds, beside the frequencies of these decisions."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress, product
 
@@ -29,8 +29,6 @@ RANGES, CONTINUATIONS = 50, 300
 at most 3 percentage points."""
 RANGE_TOLERANCE = 0.1
 """Distance between a true chance and the stated range up to which the statement counts as right."""
-MIN_RIGHT = 0.8
-"""Smallest share of right ranges, the confidence level of a range."""
 
 
 @dataclass(frozen=True)
@@ -95,16 +93,6 @@ def statement(arms: int, measured: int, margin: float, effect: float, sweeps: in
         open=float(is_open.mean()),
         right=float(np.mean(right)),
     )
-
-
-def exceeded_statements(statements: Iterable[Statement]) -> Iterator[str]:
-    """Yield a sentence for each row with too few right ranges."""
-    for one in statements:
-        if one.right < MIN_RIGHT:
-            yield (
-                f"the range of a chance of a decision, {one.arms} arms, {one.measured} seeds, margin {one.margin:g}, "
-                f"effect {one.effect:g} x margin: {100 * one.right:.0f}% right"
-            )
 
 
 def _true_chances(

@@ -7,12 +7,12 @@ import numpy as np
 from experiments.null_simulations.alternative_tests import t_test
 from experiments.null_simulations.error_rates import LEVEL, compare, generator
 from experiments.null_simulations.simulated_sweeps import Scenario, seed_means, simulate
+from neftune_cli.analysis.outlook import POWER
 
 SEEDS = (3, 5, 8, 10, 12, 15, 20, 25, 30)
 """Numbers of seeds per arm."""
 EFFECTS = (0.5, 1.0, 2.0)
 """True effects in shifts of the scenario."""
-POWER = 0.8
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from neftune_cli.analysis.best_arm import advantage_interval, on_shared_seeds, splits_sentence, stopping_bias
 from neftune_cli.analysis.decision import Action, Decision, continuation, control_findings, decide, stopped_arm
 from neftune_cli.analysis.headline import MOST_NAMED_ARMS, headline, only_finished
-from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.results import DIFFERENT, Assessment, BestArm, Comparison, Interval, StoppedArm, Verdict
+from neftune_cli.analysis.results import Assessment, Comparison, Interval, StoppedArm, Verdict
 from neftune_cli.analysis.verdicts import missing_verdict_reason
+from neftune_cli.config.arms import spoken_name
 from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.formatting import capitalized, counted, listed, percent
 from neftune_cli.metrics import Metric
@@ -33,9 +34,9 @@ def advice(comparison: Comparison) -> str:
 
 def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.arm is not None
-    arm = comparison.spoken(decision.arm)
+    arm = spoken_name(decision.arm)
     if _can_train_baseline(comparison):
-        yield f"Train the baseline {comparison.spoken(comparison.default_baseline)} before you use {arm}."
+        yield f"Train the baseline {spoken_name(comparison.default_baseline)} before you use {arm}."
     elif comparison.origin.lacks_declared_trials:
         yield f"Finish the sweep before you use {arm}."
     else:
@@ -44,7 +45,7 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
     yield from stopping_bias(comparison, decision.arm)
     best, is_declared = comparison.best, decision.with_verdict[decision.arm].role == "primary"
     if best and best.arm == decision.arm and math.isfinite(best.advantage.ci_low) and not is_declared:
-        start = capitalized(f"{on_shared_seeds(comparison)}{comparison.spoken(best.arm)}")
+        start = capitalized(f"{on_shared_seeds(comparison)}{spoken_name(best.arm)}")
         yield (
             f"{start} is the best of {len(best.chosen)} arms, so its difference has a selection bias (winner's curse). "
             f"{splits_sentence(best)} In the splits that selected it, {comparison.metric.name_within} on the other "
@@ -53,37 +54,10 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
         )
 
 
-def stopping_bias(comparison: Comparison, arm: str) -> Iterator[str]:
-    """Yield a sentence if an arm stopped before the last planned look because of its difference.
-
-    The declared comparison decides which arms stop, so a comparison that differs from it has no such sentence.
-    """
-    plan, one = comparison.declared, comparison.assessment(arm, comparison.primary)
-    is_stopped = plan.has_planned_looks and one and one.verdict in DIFFERENT and one.looks_taken < len(plan.looks)
-    if is_stopped and not comparison.departures:
-        yield (
-            f"{capitalized(comparison.spoken(arm))} stopped at a planned look because its difference was large, so the "
-            "difference is too large on average. This does not affect the coverage of its interval."
-        )
-
-
-def on_shared_seeds(comparison: Comparison) -> str:
-    """Return the start of a sentence with the seeds of the best arm's selection; empty if no arm has further seeds."""
-    best = comparison.best
-    most = max((one.paired.seeds for one in comparison.assessments(comparison.primary).values()), default=0)
-    return f"On the {best.advantage.seeds} seeds that all arms share, " if best and best.advantage.seeds < most else ""
-
-
-def splits_sentence(best: BestArm) -> str:
-    """Return the sentence on the selection of an arm on other data than those that measure it."""
-    parts = " and ".join(best.split)
-    return f"The {parts} were split into halves many times, and the best arm on one half was selected."
-
-
 def _stop_earlier(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.arm is not None
     stopped = stopped_arm(comparison.primary_early_stopping, decision.arm)
-    arm, baseline = comparison.spoken(decision.arm), comparison.spoken(comparison.baseline)
+    arm, baseline = spoken_name(decision.arm), spoken_name(comparison.baseline)
     if stopped and stopped.best and stopped.best.verdict in ("equivalent", "worse"):
         alternative = "adding noise" if comparison.about_noise else "another change"
         shown = "equivalent to" if stopped.best.verdict == "equivalent" else "better than"
@@ -147,18 +121,18 @@ _STATEMENTS: Mapping[Action, Callable[[Comparison, Decision], Iterator[str]]] = 
 def _arms_without_verdict(comparison: Comparison, decision: Decision) -> Iterator[str]:
     """Yield the arms without a verdict, with the reason."""
     if decision.with_verdict and decision.with_few_seeds:
-        arms = listed([comparison.spoken(arm) for arm in decision.with_few_seeds])
+        arms = listed([spoken_name(arm) for arm in decision.with_few_seeds])
         yield f"With fewer than {MIN_SEEDS} seeds, the differences of {arms} describe these trained models only."
         yield from _differences(comparison, decision.with_few_seeds)
     for arm in decision.without_verdict:
         estimate = comparison.arm(arm).estimates.get(comparison.primary)
-        reason = missing_verdict_reason(estimate, comparison.spoken(comparison.baseline))
-        yield f"{capitalized(comparison.spoken(arm))} has no verdict, because {reason}."
+        reason = missing_verdict_reason(estimate, spoken_name(comparison.baseline))
+        yield f"{capitalized(spoken_name(arm))} has no verdict, because {reason}."
 
 
 def _roles(comparison: Comparison, decision: Decision) -> Iterator[str]:
     if exploratory := [arm for arm, one in decision.with_verdict.items() if one.role == "exploratory"]:
-        named = listed([comparison.spoken(arm) for arm in exploratory])
+        named = listed([spoken_name(arm) for arm in exploratory])
         are, verdicts = ("is", "verdict is") if len(exploratory) == 1 else ("are", "verdicts are")
         yield f"{capitalized(named)} {are} exploratory: the {verdicts} a hypothesis."
     for one in control_findings(comparison):
@@ -171,7 +145,7 @@ def _early_stopping(comparison: Comparison) -> Iterator[str]:
     if stopping is None:
         return
     baseline, *others = stopping.arms
-    spoken = capitalized(comparison.spoken(comparison.baseline))
+    spoken = capitalized(spoken_name(comparison.baseline))
     if baseline.best_epoch == max(stopping.epochs):
         yield f"{spoken} has its lowest loss after the last epoch, so stopping it earlier does not lower its loss."
         return
@@ -181,9 +155,9 @@ def _early_stopping(comparison: Comparison) -> Iterator[str]:
     assessed = {arm.name: arm.best for arm in others if arm.best}
     if assessed:
         lowest = min(assessed, key=lambda name: assessed[name].paired.difference)
-        arm = comparison.spoken(lowest)
+        arm = spoken_name(lowest)
         difference = _assessed(assessed[lowest], metric, arm)
-        compared = f"{metric.name_within} compared with {comparison.spoken(comparison.baseline)}"
+        compared = f"{metric.name_within} compared with {spoken_name(comparison.baseline)}"
         yield f"If every arm is stopped at its best epoch, {compared} is {difference}."
         if len(assessed) > 1:
             yield f"{capitalized(arm)} is the best of {len(assessed)} arms, so this difference has a selection bias."
@@ -214,7 +188,7 @@ def _side_effects(comparison: Comparison, decision: Decision) -> Iterator[str]:
 def _changed(comparison: Comparison, metrics: Sequence[Metric], verdict: Verdict) -> Iterator[str]:
     for metric in metrics:
         assessed = comparison.assessments(metric.key).items()
-        arms = [comparison.spoken(arm) for arm, one in assessed if one.verdict == verdict and one.role != "control"]
+        arms = [spoken_name(arm) for arm, one in assessed if one.verdict == verdict and one.role != "control"]
         if arms:
             yield f"{metric.name_within} with {listed(arms)}"
 
@@ -257,9 +231,9 @@ def _differences(comparison: Comparison, assessed: Mapping[str, Assessment]) -> 
     (shared, *others) = {one.verdict for one in named.values()}
     has_one_verdict = len(named) > 1 and not others
     clauses = [
-        _assessed(one, metric, comparison.spoken(name), has_verdict=not has_one_verdict) for name, one in named.items()
+        _assessed(one, metric, spoken_name(name), has_verdict=not has_one_verdict) for name, one in named.items()
     ]
-    yield f"Compared with {comparison.spoken(comparison.baseline)}, {metric.name_within} is {listed(clauses)}."
+    yield f"Compared with {spoken_name(comparison.baseline)}, {metric.name_within} is {listed(clauses)}."
     if has_one_verdict and shared:
         which = "both" if len(named) == 2 else f"{'these' if len(assessed) > len(named) else 'all'} {len(named)}"
         yield f"The verdict is {shared} for {which} arms."
@@ -282,12 +256,6 @@ def _assessed(assessment: Assessment, metric: Metric, arm: str, *, has_verdict: 
     return f"{_change(one.difference, metric)} with {arm}" + (f" ({within})" if within else "")
 
 
-def advantage_interval(advantage: PairedComparison, metric: Metric) -> str:
-    """Return the interval of the best arm's advantage, in words."""
-    low, high = metric.signed(advantage.ci_low), metric.signed(advantage.ci_high)
-    return f"{percent(advantage.confidence)} interval {low} to {high}, not adjusted for the number of arms"
-
-
 def _change(difference: float, metric: Metric) -> str:
     return f"{metric.amount(difference)} {'lower' if difference < 0 else 'higher'}" if difference else "equal"
 
@@ -301,7 +269,7 @@ def _interval(difference: float, bounds: Interval, confidence: float, metric: Me
 def _recommended(comparison: Comparison, recommendation: str) -> Iterator[str]:
     """Yield a recommendation. A comparison that differs from the declared one is exploratory and recommends nothing."""
     if _can_train_baseline(comparison):
-        yield f"Train the baseline {comparison.spoken(comparison.default_baseline)} first."
+        yield f"Train the baseline {spoken_name(comparison.default_baseline)} first."
     elif not comparison.departures:
         yield recommendation
 
@@ -313,4 +281,4 @@ def _can_train_baseline(comparison: Comparison) -> bool:
 
 
 def _keep(comparison: Comparison) -> str:
-    return "Leave the noise off" if comparison.about_noise else f"Keep {comparison.spoken(comparison.baseline)}"
+    return "Leave the noise off" if comparison.about_noise else f"Keep {spoken_name(comparison.baseline)}"

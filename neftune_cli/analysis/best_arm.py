@@ -1,18 +1,20 @@
-"""The best of several arms, with its advantage on data that did not select it (winner's curse)."""
+"""The best of several arms, its advantage on data that did not select it (winner's curse), and sentences about it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from neftune_cli.analysis.alignment import AlignedMetric, are_finite
+from neftune_cli.analysis.alignment import AlignedMetric, are_finite, cluster_indices, cluster_sums, random_halves
+from neftune_cli.analysis.headline import MOST_NAMED_ARMS
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
-from neftune_cli.analysis.results import BestArm
+from neftune_cli.analysis.results import DIFFERENT, BestArm, Comparison
+from neftune_cli.config.arms import spoken_name
 from neftune_cli.evidence.measurements import Floats
-from neftune_cli.metrics import Metric
+from neftune_cli.formatting import capitalized, listed, percent
+from neftune_cli.metrics import METRICS, Metric
 
 ARM_SPLIT_PAIRS = 100
 """Number of pairs of splits. The two splits of a pair exchange the halves of the clusters."""
@@ -159,33 +161,90 @@ def _seed_sets(seeds: int, draws: np.random.Generator) -> Floats:
     return selection
 
 
-Indices = NDArray[np.intp]
+# Sentences
 
 
-def cluster_indices(labels: Sequence[str]) -> Indices:
-    """Return the index of each item's cluster, (items,), from zero, in the order of the labels.
+def best_arm_sentences(comparison: Comparison) -> str | None:
+    """Return the difference of the best arm on the data that selected it and on other data; None without a best arm."""
+    best = comparison.best
+    if best is None:
+        return None
+    metric = comparison.metrics.get(best.metric) or METRICS[best.metric]
+    parts, candidates = " and ".join(best.split), tuple(best.chosen)
+    among = listed(candidates) if len(candidates) <= MOST_NAMED_ARMS else f"{len(candidates)} arms"
+    found = (
+        f"{on_shared_seeds(comparison)}{best.arm} has the best mean {metric.name_within} of {among}. Its difference "
+        f"from {comparison.baseline} is {metric.signed(best.naive)}."
+    )
+    if best.arm == comparison.declared_primary_arm:
+        bias = "It is the primary arm, which was declared before the first trial. Its difference has no selection bias."
+    else:
+        bias = (
+            f"This estimate is optimistic on average, because the arm was selected on the same {parts}. "
+            f"{_advantage_elsewhere(best, metric)}"
+        )
+    return " ".join([found, *stopping_bias(comparison, best.arm), bias, _shares(best)])
 
-    Random halves of the clusters depend on this order.
+
+def _advantage_elsewhere(best: BestArm, metric: Metric) -> str:
+    """Return the advantage on data that did not select the arm, or its range over selected arms if few splits do."""
+    if math.isfinite(best.advantage.difference):
+        return (
+            f"{splits_sentence(best)} In the splits that selected {best.arm}, its difference on the other half was on "
+            f"average {_advantage(best.advantage, metric)}. If no arm is better than the others, about a third to a "
+            "half of the bias remains."
+        )
+    low, high = (metric.signed(end(best.advantages.values())) for end in (min, max))
+    return (
+        f"{splits_sentence(best)} Fewer than a quarter of the splits selected {best.arm}, so the data do not show "
+        f"which arm is best. On the other half, the mean difference of the selected arm was {low} to {high}, depending "
+        "on the arm."
+    )
+
+
+def stopping_bias(comparison: Comparison, arm: str) -> Iterator[str]:
+    """Yield a sentence if an arm stopped before the last planned look because of its difference.
+
+    The declared comparison decides which arms stop, so a comparison that differs from it has no such sentence.
     """
-    return np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.intp)
+    plan, one = comparison.declared, comparison.assessment(arm, comparison.primary)
+    is_stopped = plan.has_planned_looks and one and one.verdict in DIFFERENT and one.looks_taken < len(plan.looks)
+    if is_stopped and not comparison.departures:
+        yield (
+            f"{capitalized(spoken_name(arm))} stopped at a planned look because its difference was large, so the "
+            "difference is too large on average. This does not affect the coverage of its interval."
+        )
 
 
-def random_halves(count: int, pairs: int, draws: np.random.Generator) -> Floats:
-    """Return 1 for the members of a half and 0 for the rest, (2 * pairs, count): random halves, then their complements.
-
-    Each unit is outside of one half of each pair. With an odd count the sizes of the halves differ by one.
-    """
-    order = draws.permuted(np.tile(np.arange(count), (pairs, 1)), axis=1)
-    halves = (order < count // 2).astype(np.float64)
-    return np.concatenate([halves, 1 - halves])
+def on_shared_seeds(comparison: Comparison) -> str:
+    """Return the start of a sentence with the seeds of the best arm's selection; empty if no arm has further seeds."""
+    best = comparison.best
+    most = max((one.paired.seeds for one in comparison.assessments(comparison.primary).values()), default=0)
+    return f"On the {best.advantage.seeds} seeds that all arms share, " if best and best.advantage.seeds < most else ""
 
 
-def cluster_sums(
-    values: Floats,  # (options, seeds, items)
-    weights: Floats,  # (items,)
-    indices: Indices,  # (items,)
-) -> Floats:
-    """Return the weighted sum of the values of each cluster, (options, seeds, clusters)."""
-    order = np.argsort(indices, kind="stable")
-    starts = np.searchsorted(indices[order], np.arange(indices.max() + 1))
-    return np.asarray(np.add.reduceat((values * weights)[..., order], starts, axis=-1))
+def splits_sentence(best: BestArm) -> str:
+    """Return the sentence on the selection of an arm on other data than those that measure it."""
+    parts = " and ".join(best.split)
+    return f"The {parts} were split into halves many times, and the best arm on one half was selected."
+
+
+def _advantage(advantage: PairedComparison, metric: Metric) -> str:
+    number = metric.signed(advantage.difference)
+    if not math.isfinite(advantage.ci_low):
+        return number
+    return f"{number} ({advantage_interval(advantage, metric)})"
+
+
+def _shares(best: BestArm) -> str:
+    ranked = sorted(best.chosen.items(), key=lambda one: -one[1])
+    (arm, share), *others = [(arm, share) for arm, share in ranked if share > 0]
+    first = f"{arm} in {share:.0%} of the splits"
+    rest = (f"{arm} in {'<1%' if share < 0.005 else f'{share:.0%}'}" for arm, share in others)
+    return f"The selected arm was {listed([first, *rest])}."
+
+
+def advantage_interval(advantage: PairedComparison, metric: Metric) -> str:
+    """Return the interval of the best arm's advantage, in words."""
+    low, high = metric.signed(advantage.ci_low), metric.signed(advantage.ci_high)
+    return f"{percent(advantage.confidence)} interval {low} to {high}, not adjusted for the number of arms"

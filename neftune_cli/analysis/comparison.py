@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from neftune_cli.analysis.alignment import TrialsByArm, align, are_finite, first_trial, measured_seeds
 from neftune_cli.analysis.best_arm import best_arm_advantage
 from neftune_cli.analysis.decision import continuation
-from neftune_cli.analysis.design import Design, MetricAssessment
+from neftune_cli.analysis.design import Design
 from neftune_cli.analysis.early_stopping import early_stopping
 from neftune_cli.analysis.error_sources import ErrorSources, error_sources
 from neftune_cli.analysis.learning import check_learning
@@ -26,13 +26,14 @@ from neftune_cli.analysis.results import (
     DifferenceBySeed,
     EarlyStopping,
     Estimate,
+    MetricAssessment,
 )
 from neftune_cli.config.arms import arms_named
 from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
 from neftune_cli.evidence.sweeps import sweep_evidence
-from neftune_cli.metrics import HELD_OUT_LOSS, TASKS, Metric
+from neftune_cli.metrics import HELD_OUT_LOSS, TASKS_TABLE, Metric
 from neftune_cli.store import SweepFolder
 
 
@@ -122,7 +123,6 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         items=_most_items(evidence.trials, primary),
         noise_tests={key: one.noise_test for key, one in assessed.items() if one.noise_test},
         plan=evidence.plan,
-        outlooks={},
         learning=check_learning(
             tested, baseline, base_scores, metrics, resolved.margins, primary=primary, setting=evidence.setting
         ),
@@ -140,16 +140,19 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         declared_seeds=evidence.declared_seeds,
         chosen_margin=chosen_margin,
     )
-    # further looks, and a new sweep, are tested at the default confidence level
-    if options.confidence != DEFAULT_OPTIONS.confidence or not _continues_with_seeds(comparison):
-        return comparison
-    return replace(comparison, outlooks=design.outlooks(metrics[primary], assessed[primary].arms))
+    return _with_outlooks(comparison, design)
 
 
-def _continues_with_seeds(comparison: Comparison) -> bool:
-    """Return whether the sweep continues with further seeds of the same arms."""
+def _with_outlooks(comparison: Comparison, design: Design) -> Comparison:
+    """Return the comparison with the chances of a decision, if the sweep continues with further seeds of its arms.
+
+    Further looks, and a new sweep, are tested at the default confidence level.
+    """
     how = continuation(comparison)
-    return how == "looks" or (how == "new sweep" and not comparison.arms_without_trials)
+    has_further_seeds = how == "looks" or (how == "new sweep" and not comparison.arms_without_trials)
+    if comparison.confidence != DEFAULT_OPTIONS.confidence or not has_further_seeds:
+        return comparison
+    return replace(comparison, outlooks=design.outlooks(comparison.metric, comparison.assessments(comparison.primary)))
 
 
 def _most_items(trials: Sequence[Measurements], key: str) -> int | None:
@@ -210,7 +213,7 @@ def _error_sources(
 
 def _timed(base: Measurements | None, evidence: Evidence) -> Measurements | None:
     """Return the base model if its time is that of one evaluation on the items, without tasks of a harness."""
-    return None if any(metric.section == TASKS for metric in evidence.metrics.values()) else base
+    return None if any(metric.section == TASKS_TABLE for metric in evidence.metrics.values()) else base
 
 
 def _trials_by_arm(evidence: Evidence) -> dict[str, dict[int, Measurements]]:
@@ -223,7 +226,7 @@ def _trials_by_arm(evidence: Evidence) -> dict[str, dict[int, Measurements]]:
             raise UsageError(_duplicate_trial(evidence.name, first, trial))
     if arms:
         return arms
-    if evidence.trials and not evidence.specs:  # runs of another tool
+    if evidence.trials and not evidence.origin.is_sweep:  # runs of another tool
         raise NothingToCompareError(f"'{evidence.name}' has the base model only. Add runs of trained models.")
     raise NothingToCompareError(
         f"No trained trial of sweep '{evidence.name}' has finished. Run the same `neftune sweep` again to finish it."

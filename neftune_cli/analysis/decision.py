@@ -70,16 +70,18 @@ class Decision:
     @property
     def open_arms(self) -> dict[str, Assessment]:
         """Return the arms that the decision is about and that are neither different nor equivalent."""
-        return {arm: one for arm, one in self.confirmatory.items() if one.verdict == "inconclusive"}
+        return {
+            arm: assessment for arm, assessment in self.confirmatory.items() if assessment.verdict == "inconclusive"
+        }
 
 
 def decide(comparison: Comparison) -> Decision:
     """Return the decision that follows from the verdicts on the primary metric."""
     metric = comparison.metrics[comparison.primary]
     arms = [arm.name for arm in comparison.studied]
-    known = {arm: one for arm in arms if (one := comparison.assessment(arm, metric.key))}
-    with_verdict = {arm: one for arm, one in known.items() if one.verdict}
-    with_few_seeds = {arm: one for arm, one in known.items() if not one.paired.has_enough_seeds}
+    known = {arm: assessment for arm in arms if (assessment := comparison.assessment(arm, metric.key))}
+    with_verdict = {arm: assessment for arm, assessment in known.items() if assessment.verdict}
+    with_few_seeds = {arm: assessment for arm, assessment in known.items() if not assessment.paired.has_enough_seeds}
     others = tuple(arm for arm in arms if arm not in {**with_verdict, **with_few_seeds})
     action, arm = _action(comparison, metric, _confirmatory(with_verdict), _confirmatory(with_few_seeds))
     return Decision(action, arm, with_verdict, with_few_seeds, others)
@@ -98,7 +100,7 @@ def continuation(comparison: Comparison) -> Continuation | None:
     few = decision.confirmatory_with_few_seeds
     if missing and (few or comparison.arms_without_trials or comparison.origin.lacks_declared_trials):
         return missing
-    seeds_help = few or any(one.paired.seeds < DEFAULT_LOOKS[-1] for one in decision.open_arms.values())
+    seeds_help = few or any(assessment.paired.seeds < DEFAULT_LOOKS[-1] for assessment in decision.open_arms.values())
     if seeds_help and comparison.baseline == comparison.default_baseline:
         return "new sweep"
     return missing if _open_arms_lack_pairs(comparison, decision) else None
@@ -144,7 +146,7 @@ def _arms_without_test(comparison: Comparison) -> Iterator[str]:
     for arm in (*comparison.declared_arms, *comparison.declared.controls):
         if arm == comparison.default_baseline:
             continue
-        if arm not in {one.name for one in comparison.arms}:
+        if arm not in {summary.name for summary in comparison.arms}:
             yield arm
         elif arm in known:
             if known[arm].verdict is None and not known[arm].paired.has_enough_seeds:
@@ -156,7 +158,7 @@ def _arms_without_test(comparison: Comparison) -> Iterator[str]:
 def _can_be_tested(comparison: Comparison, arm: str, *, retry_failed: bool = True) -> bool:
     """Return whether missing trials can give an arm pairs of seeds at a taken look that it has not been tested at."""
     plan, tested, excluded = comparison.declared, _tested_seeds(comparison), excluded_trials(comparison)
-    finished = {one.name: one.seeds for one in comparison.arms}
+    finished = {summary.name: summary.seeds for summary in comparison.arms}
 
     def can_run(name: str, seed: int) -> bool:
         label = folder_label(name, seed)
@@ -187,7 +189,11 @@ def _tested_seeds(comparison: Comparison) -> dict[str, tuple[int, ...]]:
     """Return the planned seeds until the last look that tested an arm; for the baseline, that tested any arm."""
     plan = comparison.declared
     assessed = comparison.assessments(comparison.primary)
-    tested = {arm: plan.seeds[: plan.looks[one.looks_taken - 1]] for arm, one in assessed.items() if one.verdict}
+    tested = {
+        arm: plan.seeds[: plan.looks[assessment.looks_taken - 1]]
+        for arm, assessment in assessed.items()
+        if assessment.verdict
+    }
     return {**tested, comparison.default_baseline: max(tested.values(), key=len)} if tested else {}
 
 
@@ -223,7 +229,7 @@ def arms_with_further_seeds(comparison: Comparison) -> tuple[str, ...]:
     if not plan.looks_taken or comparison.baseline != comparison.default_baseline:
         return tuple(arm for arm in (*comparison.declared_arms, *plan.controls) if arm != comparison.default_baseline)
     assessed = comparison.assessments(comparison.primary)
-    undecided = tuple(arm for arm, one in assessed.items() if one.verdict not in DECIDED)
+    undecided = tuple(arm for arm, assessment in assessed.items() if assessment.verdict not in DECIDED)
     has_others = bool(set(undecided) - set(plan.controls))
     return undecided if has_others and comparison.learning.has_learned is not False else ()
 
@@ -244,8 +250,12 @@ def control_findings(comparison: Comparison) -> Iterator[ControlFinding]:
     if comparison.baseline != comparison.default_baseline:
         return
     assessed = comparison.assessments(comparison.primary)
-    found = {arm: one.verdict for arm, one in assessed.items() if one.role == "control" and one.verdict}
-    match found.get(AA_CONTROL):
+    verdicts = {
+        arm: assessment.verdict
+        for arm, assessment in assessed.items()
+        if assessment.role == "control" and assessment.verdict
+    }
+    match verdicts.get(AA_CONTROL):
         case "inconclusive" | "equivalent" as verdict:
             shown = "is equivalent to the baseline" if verdict == "equivalent" else "is not shown to differ"
             yield ControlFinding(f"the {AA_CONTROL} {shown}, as expected", is_expected=True)
@@ -254,7 +264,7 @@ def control_findings(comparison: Comparison) -> Iterator[ControlFinding]:
             yield ControlFinding(
                 f"the {AA_CONTROL} is {verdict}, although nothing was changed: {why}", is_expected=False
             )
-    match found.get(POSITIVE_CONTROL):
+    match verdicts.get(POSITIVE_CONTROL):
         case "worse" | "higher" | "lower" as verdict:
             size = comparison.metric.amount(assessed[POSITIVE_CONTROL].paired.difference)
             yield ControlFinding(f"the {POSITIVE_CONTROL} is {verdict} by {size}, as expected", is_expected=True)
@@ -268,7 +278,7 @@ def control_findings(comparison: Comparison) -> Iterator[ControlFinding]:
 
 def _confirmatory(assessed: Mapping[str, Assessment]) -> Mapping[str, Assessment]:
     """Return the arms without exploratory ones."""
-    return {arm: one for arm, one in assessed.items() if one.role != "exploratory"}
+    return {arm: assessment for arm, assessment in assessed.items() if assessment.role != "exploratory"}
 
 
 def stopped_arm(stopping: EarlyStopping | None, name: str) -> StoppedArm | None:
@@ -289,7 +299,7 @@ def _action(
         return ("too few seeds" if with_few_seeds else "no evidence"), None
     if verdicts & {"higher", "lower"}:
         return "no direction", None
-    if better := {arm: one for arm, one in confirmatory.items() if one.verdict == "better"}:
+    if better := {arm: assessment for arm, assessment in confirmatory.items() if assessment.verdict == "better"}:
         return _use_or_stop(comparison, metric, better)
     if "inconclusive" in verdicts:
         test = comparison.noise_tests.get(metric.key)
@@ -299,7 +309,9 @@ def _action(
 
 def _use_or_stop(comparison: Comparison, metric: Metric, better: Mapping[str, Assessment]) -> tuple[Action, str | None]:
     """Return the best of the better arms, preferably one that is also better than the early-stopped baseline."""
-    preferred = {arm: one for arm, one in better.items() if not _early_stopping_may_suffice(comparison, arm)}
+    preferred = {
+        arm: assessment for arm, assessment in better.items() if not _early_stopping_may_suffice(comparison, arm)
+    }
     sign = 1 if metric.goal == "lower" else -1
     best = min(preferred or better, key=lambda arm: sign * better[arm].paired.difference)
     return ("use" if preferred else "stop earlier"), best

@@ -1,11 +1,10 @@
 """Design of a comparison: roles of arms, and their assessment at one look with all seeds or at the planned looks."""
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property
 from itertools import accumulate, chain, takewhile
-from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from neftune_cli.analysis.results import (
     Contrast,
     ContrastName,
     Interval,
+    MetricAssessment,
     NoiseTest,
     Role,
     family_of,
@@ -30,17 +30,8 @@ from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.evidence.measurements import AnalysisPlan, Floats, Measurements
 from neftune_cli.metrics import Metric
 
-Result = TypeVar("Result")
 LEAST_SEED_SHARE = 0.5
 """Smallest number of seeds of an arm in the contrasts of a look, as a share of the seeds of the arm with the most."""
-
-
-@dataclass(frozen=True)
-class MetricAssessment:
-    """Assessments of all arms on one metric."""
-
-    arms: Mapping[str, Assessment]
-    noise_test: NoiseTest | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +54,10 @@ class Design:
     def test(self) -> SequentialTest:
         """Return the test at the planned looks, or at one look."""
         return SequentialTest(self.plan.looks) if self.plan.has_planned_looks else FIXED
+
+    @cached_property
+    def _looks(self) -> "_Looks":
+        return _Looks(self.trials, self.baseline, self.confidence, self.plan)
 
     @cached_property
     def treated(self) -> tuple[str, ...]:
@@ -147,17 +142,15 @@ class Design:
         """
         last = {**looks_by_arm, self.baseline: max(looks_by_arm.values(), default=0)}
         arms = [arm for arm in self.trials if arm == self.baseline or self.role(arm) != "control"]
-        return {arm: self._of_seeds(arm, self._seeds_until(last[arm] - 1)) or self.trials[arm] for arm in arms}
-
-    def _of_seeds(self, arm: str, seeds: frozenset[int] | None) -> Mapping[int, Measurements]:
-        return {seed: trial for seed, trial in self.trials[arm].items() if seeds is None or seed in seeds}
+        looks = {arm: count - 1 if count else None for arm, count in last.items()}
+        return {arm: self._looks.trials_of(arm, looks[arm]) or self.trials[arm] for arm in arms}
 
     def _at_looks(self, metric: Metric, arm: str, count: int) -> list[PairedComparison | None]:
         """Return the comparison at each look, None for one without new seeds. Empty if a value is not finite."""
         comparisons: list[PairedComparison | None] = []
         seeds: tuple[int, ...] = ()
         for look in range(count):
-            found = self._once((metric.key, (arm,), look), partial(self._compare, metric, arm, look))
+            found = self._looks.compare(metric.key, arm, look)
             if found is None or found[0] == seeds:
                 comparisons.append(None)
                 continue
@@ -167,41 +160,15 @@ class Design:
             comparisons.append(one)
         return comparisons
 
-    def _compare(self, metric: Metric, arm: str, look: int) -> tuple[tuple[int, ...], PairedComparison | None] | None:
-        """Return seeds and comparison of an arm at a look; None if it shares no seed or no item with the baseline."""
-        aligned = self._aligned(metric, (self.baseline, arm), self._seeds_until(look))
-        return (aligned.seeds, aligned.compare(*aligned.values, confidence=self.confidence)) if aligned else None
-
-    @cached_property
-    def _computed(self) -> dict[Hashable, Any]:
-        return {}
-
-    def _once(self, key: Hashable, compute: Callable[[], Result]) -> Result:
-        """Return a result that is computed at its first use: each look uses the comparisons of the looks before it."""
-        if key not in self._computed:
-            self._computed[key] = compute()
-        result: Result = self._computed[key]
-        return result
-
     def _before_first_look(self, metric: Metric, margin: float, arms: Sequence[str]) -> dict[str, Assessment]:
         """Return assessments without tests of the differences that are measured so far."""
-        planned = self._seeds_until(-1)
-        aligned = {arm: self._aligned(metric, (self.baseline, arm), planned) for arm in arms}
-        compared = {arm: one.compare(*one.values, confidence=self.confidence) for arm, one in aligned.items() if one}
+        found = {arm: self._looks.compare(metric.key, arm, None) for arm in arms}
         unknown, interval = math.nan, Interval(math.nan, math.nan)
         return {
             arm: Assessment(one, unknown, unknown, margin, None, interval, interval, looks_taken=0)
-            for arm, one in compared.items()
-            if one
+            for arm, of_arm in found.items()
+            if of_arm and (one := of_arm[1])
         }
-
-    def _seeds_until(self, look: int) -> frozenset[int] | None:
-        """Return the planned seeds until a look, counted from 0, -1 for the last one; None for all seeds."""
-        plan = self.plan
-        return frozenset(plan.seeds[: plan.looks[look]]) if plan.has_planned_looks else None
-
-    def _aligned(self, metric: Metric, arms: Sequence[str], seeds: frozenset[int] | None) -> AlignedMetric | None:
-        return align({arm: self._of_seeds(arm, seeds) for arm in arms}, metric.key)
 
     def _noise_test(self, metric: Metric, margin: float, compared: Mapping[str, ComparisonsByLook]) -> NoiseTest | None:
         """Test whether any arm with noise differs, with their mean, their trend and each of them.
@@ -216,10 +183,7 @@ class Design:
         present = [_with_most_seeds(tested, look) for look in range(max(map(len, tested.values()), default=0))]
         if not self.about_noise or not present or len(present[0]) < 2:
             return None
-        found = [
-            self._once((metric.key, "contrasts", arms, look), partial(self._contrasts, metric, arms, look))
-            for look, arms in enumerate(present)
-        ]
+        found = [self._looks.contrasts(metric.key, arms, look) for look, arms in enumerate(present)]
         at_look = [
             [
                 one.p_value
@@ -241,21 +205,53 @@ class Design:
         contrasts = tuple(Contrast(name, present[0], assessed[name]) for name in names if name in assessed)
         return NoiseTest(p_value, contrasts) if contrasts else None
 
-    def _contrasts(self, metric: Metric, arms: Sequence[str], look: int) -> dict[ContrastName, PairedComparison]:
-        aligned = self._aligned(metric, (self.baseline, *arms), self._seeds_until(look)) if arms else None
+
+class _Looks:
+    """Trials at single looks, counted from 0. Comparisons are computed once: each look uses those of earlier looks."""
+
+    def __init__(self, trials: TrialsByArm, baseline: str, confidence: float, plan: AnalysisPlan) -> None:
+        self._trials = trials
+        self._baseline = baseline
+        self._confidence = confidence
+        self._plan = plan
+        self.compare = cache(self._compare)
+        self.contrasts = cache(self._contrasts)
+
+    def trials_of(self, arm: str, look: int | None) -> Mapping[int, Measurements]:
+        """Return the trials of an arm with the planned seeds until a look, None for all planned seeds.
+
+        Without planned looks, these are all trials.
+        """
+        trials, plan = self._trials[arm], self._plan
+        if not plan.has_planned_looks:
+            return trials
+        seeds = {*plan.seeds[: plan.looks[-1 if look is None else look]]}
+        return {seed: trial for seed, trial in trials.items() if seed in seeds}
+
+    def _compare(self, key: str, arm: str, look: int | None) -> tuple[tuple[int, ...], PairedComparison | None] | None:
+        """Return seeds and comparison of an arm on a metric; None if it shares no seed or no item with the baseline."""
+        aligned = self._aligned(key, (self._baseline, arm), look)
+        return (aligned.seeds, aligned.compare(*aligned.values, confidence=self._confidence)) if aligned else None
+
+    def _contrasts(self, key: str, arms: tuple[str, ...], look: int) -> dict[ContrastName, PairedComparison]:
+        """Return the mean and the trend of arms with noise on a metric, those that can be computed."""
+        aligned = self._aligned(key, (self._baseline, *arms), look) if arms else None
         if aligned is None:
             return {}
         baseline, noisy = aligned.values[0], aligned.values[1:]
         found: dict[ContrastName, PairedComparison | None] = {}
-        found["mean"] = aligned.compare(baseline, noisy.mean(axis=0), confidence=self.confidence)
+        found["mean"] = aligned.compare(baseline, noisy.mean(axis=0), confidence=self._confidence)
         if (weights := self._trend_weights(arms)) is not None:
             change = np.tensordot(weights, noisy, axes=1)
-            found["trend"] = aligned.compare(np.zeros_like(change), change, confidence=self.confidence)
+            found["trend"] = aligned.compare(np.zeros_like(change), change, confidence=self._confidence)
         return {name: one for name, one in found.items() if one}
+
+    def _aligned(self, key: str, arms: Sequence[str], look: int | None) -> AlignedMetric | None:
+        return align({arm: self.trials_of(arm, look) for arm in arms}, key)
 
     def _trend_weights(self, arms: Sequence[str]) -> Floats | None:
         """Return the weights of the arms in the fitted change from the smallest to the largest alpha, (arms,)."""
-        alphas = np.array([first_trial(self.trials, arm).alpha or math.nan for arm in arms])
+        alphas = np.array([first_trial(self._trials, arm).alpha or math.nan for arm in arms])
         span = float(np.ptp(alphas))
         return slope_weights(alphas) * span if span > 0 else None
 

@@ -1,4 +1,4 @@
-"""Headline of a comparison: one word on the state of the decision, and one sentence with its content."""
+"""Headline of a comparison: the state of the decision, and one sentence with its content."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -8,11 +8,14 @@ from typing import Literal
 from neftune_cli.analysis.decision import Decision, decide
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison
 from neftune_cli.analysis.verdicts import missing_verdict_reason
+from neftune_cli.config.arms import spoken_name
 from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.formatting import capitalized, counted, listed, listed_at_most
 from neftune_cli.metrics import Metric
 
-Word = Literal["DECIDED", "PARTLY DECIDED", "NOT DECIDED", "NO VERDICT", "NOTHING LEARNED", "NOTHING TO COMPARE"]
+DecisionState = Literal[
+    "DECIDED", "PARTLY DECIDED", "NOT DECIDED", "NO VERDICT", "NOTHING LEARNED", "NOTHING TO COMPARE"
+]
 """State of the decision on the primary metric:
 
 - `DECIDED`: every arm, or the primary arm, differs from the baseline or is equivalent to it.
@@ -31,31 +34,31 @@ MOST_NAMED_ARMS = 6
 class Headline:
     """State of the decision, with one sentence."""
 
-    word: Word
+    state: DecisionState
     sentence: str
 
     @property
     def text(self) -> str:
         """Return both as one text."""
-        return f"{self.word.capitalize()}: {self.sentence}"
+        return f"{self.state.capitalize()}: {self.sentence}"
 
 
 def headline(comparison: Comparison) -> Headline:
     """Return the state of the decision on the primary metric."""
     if not comparison.studied:
-        only = only_finished(comparison, capitalized(comparison.spoken(comparison.baseline)))
+        only = only_finished(comparison, capitalized(spoken_name(comparison.baseline)))
         return Headline("NOTHING TO COMPARE", f"{only}.")
     decision = decide(comparison)
     if decision.action == "not learned":
         baseline = comparison.arm(comparison.baseline)
-        arm = "Without noise" if baseline.alpha == 0 else f"With {comparison.spoken(baseline.name)}"
+        arm = "Without noise" if baseline.alpha == 0 else f"With {spoken_name(baseline.name)}"
         sentence = f"{arm}, fine-tuning is no better than the base model, so {_question(comparison)} is open."
         return Headline("NOTHING LEARNED", sentence)
     if not decision.confirmatory:
         return Headline("NO VERDICT", _no_verdict(comparison, decision))
     if len(decision.open_arms) < len(decision.confirmatory):
-        word: Word = "PARTLY DECIDED" if decision.open_arms or _is_incomplete(comparison, decision) else "DECIDED"
-        return Headline(word, _verdicts(comparison, decision))
+        is_partly = bool(decision.open_arms) or _is_incomplete(comparison, decision)
+        return Headline("PARTLY DECIDED" if is_partly else "DECIDED", _verdicts(comparison, decision))
     if decision.action == "choose later":
         return Headline("PARTLY DECIDED", _noise_matters(comparison))
     return Headline("NOT DECIDED", _not_decided(comparison, decision))
@@ -107,14 +110,14 @@ def _no_verdict(comparison: Comparison, decision: Decision) -> str:
         return f"The first planned look, at {plan.looks[0]} seeds, has not been taken."
     if few := decision.confirmatory_with_few_seeds:
         seeds = max(one.paired.seeds for one in few.values())
-        of_primary = f" of the primary arm {comparison.spoken(primary)}" if primary and exploratory else ""
+        of_primary = f" of the primary arm {spoken_name(primary)}" if primary and exploratory else ""
         return (
             f"With {counted(seeds, 'paired seed')} the differences{of_primary} describe these trained models, not the "
             f"method. A verdict needs at least {MIN_SEEDS} seeds.{exploratory}"
         )
     arms = [primary] if primary else decision.without_verdict
     reasons = dict.fromkeys(filter(None, (_reason(comparison, arm) for arm in arms)))
-    subject = f"The primary arm {comparison.spoken(primary)} has no" if primary else "No arm has a"
+    subject = f"The primary arm {spoken_name(primary)} has no" if primary else "No arm has a"
     on_metric = f"{subject} verdict on {comparison.metric.name_within}"
     return f"{on_metric}{': ' if reasons else ''}{'; '.join(reasons)}.{exploratory}"
 
@@ -126,13 +129,13 @@ def _reason(comparison: Comparison, arm: str) -> str:
     if arm not in {one.name for one in comparison.arms}:
         return "it has no finished trial"
     estimate = comparison.arm(arm).estimates.get(comparison.primary)
-    return missing_verdict_reason(estimate, comparison.spoken(comparison.baseline))
+    return missing_verdict_reason(estimate, spoken_name(comparison.baseline))
 
 
 def _not_decided(comparison: Comparison, decision: Decision) -> str:
     arms, metric = list(decision.open_arms), comparison.metric
     if len(arms) == 1 and (len(comparison.treated) > 1 or not comparison.about_noise):
-        subject = comparison.spoken(arms[0])
+        subject = spoken_name(arms[0])
     else:
         subject = "noise" if comparison.about_noise else "an arm"
     verb = "improves or worsens" if metric.goal else "changes"
@@ -156,10 +159,10 @@ def _verdicts(comparison: Comparison, decision: Decision) -> str:
     """Return the sentence with the verdict of each arm, the same verdicts together."""
     *before, last = _clauses(comparison, decision.confirmatory)
     clauses = f"{', '.join(before)}, and {last}" if before else last
-    compared = f"In {comparison.metric.name_within}, compared with {comparison.spoken(comparison.baseline)}"
+    compared = f"In {comparison.metric.name_within}, compared with {spoken_name(comparison.baseline)}"
     sentence = f"{compared}, {clauses}."
     if decision.action == "stop earlier":
-        baseline = comparison.spoken(comparison.baseline)
+        baseline = spoken_name(comparison.baseline)
         sentence += f" Stopping the training of {baseline} earlier may have the same effect."
     if decision.action == "no direction":
         sentence += " Neither direction is an improvement by itself."
@@ -168,7 +171,7 @@ def _verdicts(comparison: Comparison, decision: Decision) -> str:
 
 def _clauses(comparison: Comparison, assessed: Mapping[str, Assessment]) -> Iterator[str]:
     for verdict in (*DIFFERENT, "equivalent", "inconclusive"):
-        arms = [comparison.spoken(arm) for arm, one in assessed.items() if one.verdict == verdict]
+        arms = [spoken_name(arm) for arm, one in assessed.items() if one.verdict == verdict]
         if arms:
             named = listed(arms) if len(arms) <= MOST_NAMED_ARMS else listed_at_most(arms, MOST_NAMED_ARMS)
             role = ", the primary arm," if any(one.role == "primary" for one in assessed.values()) else ""

@@ -62,7 +62,7 @@ def plan_departures(
             "the number of seeds counts as fixed. If it depended on results, p-values are too small."
         )
     yield from evidence.added_seeds
-    if evidence.lacks_declared_trials:
+    if evidence.origin.lacks_declared_trials:
         seeds = counted(len(evidence.declared_seeds), "seed")
         yield (
             f"Not all trials of the declared {seeds} have finished. A test now and another one at the end have more "

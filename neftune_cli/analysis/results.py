@@ -1,7 +1,6 @@
 """Results of the analysis, as reporting receives them: arms with estimates and verdicts, and results of claims."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,8 +29,8 @@ ContrastName = Literal["mean", "trend"]
 line through the arms with noise."""
 Status = Literal["supported", "refuted", "inconclusive", "not measured"]
 """Result for a claim of the paper."""
-LOSSES = (HELD_OUT_LOSS, HELD_OUT_PERPLEXITY)
-"""Metrics with the same information."""
+SAME_INFORMATION = (HELD_OUT_LOSS, HELD_OUT_PERPLEXITY)
+"""Metrics with the same information: each is a function of the other."""
 
 
 def family_of(arm: str, role: Role) -> tuple[str, ...]:
@@ -119,6 +118,14 @@ class NoiseTest:
     def arms(self) -> tuple[str, ...]:
         """Return the arms of the contrasts. Their differences are tested only after this test."""
         return self.contrasts[0].arms
+
+
+@dataclass(frozen=True)
+class MetricAssessment:
+    """Assessments of all arms on one metric."""
+
+    arms: Mapping[str, Assessment]
+    noise_test: NoiseTest | None
 
 
 @dataclass(frozen=True)
@@ -259,8 +266,6 @@ class Comparison:
     none."""
     plan: AnalysisPlan | None
     """Analysis that the sweep declared before its first trial; None if it declared none."""
-    outlooks: Mapping[str, tuple[Outlook, ...]]
-    """Arm without a decision on the primary metric to its chances of a decision."""
     learning: Learning
     best: BestArm | None
     """For the primary metric; None with fewer than two arms to select from, with fewer than three seeds that these and
@@ -284,6 +289,8 @@ class Comparison:
     departures: tuple[str, ...] = ()
     """One sentence for each choice that differs from the declared analysis, and for tests that are made repeatedly.
     They are notes, too."""
+    outlooks: Mapping[str, tuple[Outlook, ...]] = field(default_factory=dict)
+    """Arm without a decision on the primary metric to its chances of a decision. Empty if no further seeds follow."""
     declared_seeds: tuple[int, ...] = ()
     """Seeds that the sweep declares for every arm; empty for runs of other tools."""
     chosen_margin: Margin | None = None
@@ -303,7 +310,7 @@ class Comparison:
     @property
     def other_metrics(self) -> tuple[Metric, ...]:
         """Return the metrics with other information than the primary one. Perplexity is the loss on another scale."""
-        same = LOSSES if self.primary in LOSSES else (self.primary,)
+        same = SAME_INFORMATION if self.primary in SAME_INFORMATION else (self.primary,)
         return tuple(metric for key, metric in self.metrics.items() if key not in same)
 
     @property
@@ -345,10 +352,6 @@ class Comparison:
     def arm(self, name: str) -> ArmSummary:
         """Return the arm with this name."""
         return next(arm for arm in self.arms if arm.name == name)
-
-    def spoken(self, name: str) -> str:
-        """Return the name of an arm for a sentence, `alpha 5` for `alpha=5`, whether or not it has trials."""
-        return name.replace("=", " ") if re.fullmatch(r"alpha=[\d.e+-]+", name) else name
 
     def assessment(self, arm: str, metric: str) -> Assessment | None:
         """Return the assessment of an arm on a metric, or None if there is none."""

@@ -1,6 +1,6 @@
 """`neftune compare`: verdict, tables, report or export of finished sweeps."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +8,7 @@ import typer
 
 from neftune_cli.commands.output import OutputFile, say_line
 from neftune_cli.errors import Problem, Problems
-from neftune_cli.reporting.documents import OutputFormat
+from neftune_cli.reporting.output_formats import OutputFormat, ScreenOptions, document
 
 if TYPE_CHECKING:
     from neftune_cli.analysis.comparison import ComparedEvidence
@@ -91,11 +91,11 @@ def compare(
     writes_reports = format_ is OutputFormat.TABLE and options == DEFAULT_OPTIONS and judge_results is None
     if format_ is OutputFormat.TABLE:
         reported = _compared_alone(compared) if writes_reports else ()
-        _print_compared(compared, file, full=full, hypotheses=hypotheses, reported=reported)
+        _print_compared(compared, file, ScreenOptions(full=full, hypotheses=hypotheses, reported=reported))
     elif file is None:
-        typer.echo(_exported(compared, format_), nl=False)
+        typer.echo(document(compared, format_), nl=False)
     else:
-        file.write(_exported(compared, format_))
+        file.write(document(compared, format_))
     if writes_reports:
         _write_reports(compared)
 
@@ -118,53 +118,28 @@ def _write_reports(compared: Sequence["ComparedEvidence"]) -> None:
 
     alone = _compared_alone(compared)
     for path in sorted(alone):
-        _write_report(SweepFolder(Path(path)), [one for one in compared if one.evidence.folders == (path,)])
-    if others := [one.evidence.name for one in compared if not alone.issuperset(one.evidence.folders)]:
+        _write_report(SweepFolder(Path(path)), [one for one in compared if one.evidence.origin.folders == (path,)])
+    if others := [one.evidence.name for one in compared if not alone.issuperset(one.evidence.origin.folders)]:
         names = ", ".join(others)
         say_line(f"{names}: no report was written. Use --format html --output FILE to write one.")
 
 
 def _compared_alone(compared: Sequence["ComparedEvidence"]) -> set[str]:
     """Return the folders of sweeps of which no trial is compared with another folder's."""
-    sweeps = [one.evidence.folders for one in compared if one.evidence.specs]
+    sweeps = [one.evidence.origin.folders for one in compared if one.evidence.origin.is_sweep]
     together = {path for folders in sweeps for path in folders if len(folders) > 1}
     return {path for folders in sweeps for path in folders} - together
 
 
-def _print_compared(
-    compared: Sequence["ComparedEvidence"],
-    file: OutputFile | None,
-    *,
-    full: bool,
-    hypotheses: bool,
-    reported: Collection[str],
-) -> None:
-    """Print the first screen of each comparison, or write it into a file.
-
-    Args:
-        compared: the comparisons.
-        file: file to write, None for the terminal.
-        full: whether to print all tables and footnotes after the first screen.
-        hypotheses: whether to print the claims of the paper and the further hypotheses.
-        reported: folders that have a report of their comparison, which the screen names.
-    """
+def _print_compared(compared: Sequence["ComparedEvidence"], file: OutputFile | None, options: ScreenOptions) -> None:
+    """Print the first screen of each comparison, or write it into a file."""
     from neftune_cli.commands.printed_results import print_screens, screens
 
     comparisons = [one.comparison for one in compared]
     if file is None:
-        print_screens(comparisons, full=full, hypotheses=hypotheses, reported=reported)
+        print_screens(comparisons, options)
     else:
-        file.write(screens(comparisons, full=full, hypotheses=hypotheses, reported=reported))
-
-
-def _exported(compared: Sequence["ComparedEvidence"], format_: OutputFormat) -> str:
-    from neftune_cli.reporting.documents import document
-    from neftune_cli.reporting.reports import render_page
-
-    if format_ is OutputFormat.HTML:
-        return render_page(compared)
-    comparisons, evidence = [one.comparison for one in compared], [one.evidence for one in compared]
-    return document(comparisons, format_, evidence=evidence)
+        file.write(screens(comparisons, options))
 
 
 def _write_report(folder: "SweepFolder", compared: Sequence["ComparedEvidence"]) -> None:

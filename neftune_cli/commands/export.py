@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,17 +54,16 @@ def export(
 
     sweeps = sweeps_in(paths)
     target = output or Path(to.value)
-    write = _responses if to is ExportTarget.ALPACA_EVAL else _runs
+    write, written = (_responses, "responses") if to is ExportTarget.ALPACA_EVAL else (partial(_runs, to), "runs")
     for sweep in sweeps:
         try:
-            typer.echo(f"{sweep.path}: {write(sweep, to, target)}", err=True)
+            typer.echo(f"{sweep.path}: {write(sweep, target)}", err=True)
         except OSError as error:
-            written = "responses" if to is ExportTarget.ALPACA_EVAL else "runs"
             what = f"--to {to.value}: the {written} of {sweep.path} cannot be written: {error}."
             raise UsageError(Problem(what, "Use another --output, or check the server.")) from None
 
 
-def _runs(sweep: "SweepFolder", to: ExportTarget, target: Path) -> str:
+def _runs(to: ExportTarget, sweep: "SweepFolder", target: Path) -> str:
     """Write runs of a tracker, and return their number in words."""
     from neftune_cli.trackers import make_tracker
     from neftune_cli.trackers.runs import tracked_runs
@@ -74,7 +74,7 @@ def _runs(sweep: "SweepFolder", to: ExportTarget, target: Path) -> str:
     return f"{sum(new)} runs written, {len(new) - sum(new)} written before"
 
 
-def _responses(sweep: "SweepFolder", _: ExportTarget, target: Path) -> str:
+def _responses(sweep: "SweepFolder", target: Path) -> str:
     """Write the responses of each finished trial, and the references of the data. Return the number of files in words.
 
     A prompt that occurs twice is written once, because AlpacaEval joins outputs by their instruction.
@@ -84,7 +84,7 @@ def _responses(sweep: "SweepFolder", _: ExportTarget, target: Path) -> str:
         OSError: a file cannot be written.
     """
     from neftune_cli.config.arms import trial_key
-    from neftune_cli.evidence.added_metrics import held_out_responses
+    from neftune_cli.evidence.trials import held_out_responses
 
     folder, finished, written, references = target / sweep.name, sweep.finished(), 0, dict[str, str]()
     labels = Counter(trial.folder_label for trial, _ in finished)

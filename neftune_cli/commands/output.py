@@ -75,7 +75,7 @@ class OutputFile:
 
 def _is_own(file: Path) -> bool:
     """Return whether this program wrote a file, or it is empty."""
-    from neftune_cli.reporting.documents import is_document
+    from neftune_cli.reporting.output_formats import is_document
 
     with file.open("rb") as content:
         start = content.read(RECOGNIZED_BYTES)

@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import typer
@@ -16,7 +16,7 @@ from neftune_cli.commands.request import PreparedSweep
 from neftune_cli.config.process import columns_variable, command_again
 from neftune_cli.errors import NothingToCompareError
 from neftune_cli.formatting import PLAIN_WIDTH, SCREEN_WIDTH, counted
-from neftune_cli.reporting.documents import OutputFormat, document, to_text
+from neftune_cli.reporting.output_formats import FIRST_SCREEN, OutputFormat, ScreenOptions, document, to_text
 from neftune_cli.reporting.reports import write_reports
 from neftune_cli.reporting.terminal import print_comparisons
 from neftune_cli.sweeps.plan import steps_of
@@ -36,7 +36,7 @@ def print_results(sweep: PreparedSweep, outcome: SweepOutcome, *, as_json: bool)
     if compared:
         write_reports(sweep.folder, compared)
     if as_json:
-        exported = json.loads(document(comparisons, OutputFormat.JSON)) if compared else {"comparisons": []}
+        exported = json.loads(document(compared, OutputFormat.JSON)) if compared else {"comparisons": []}
         _print_summary(sweep, outcome, exported)
     elif compared:
         _print_first_screens(sweep, comparisons)
@@ -49,7 +49,7 @@ def print_results(sweep: PreparedSweep, outcome: SweepOutcome, *, as_json: bool)
 
 def _print_first_screens(sweep: PreparedSweep, comparisons: Sequence[Comparison]) -> None:
     if not sweep.request.single_trial:
-        print_screens(comparisons, reported=[str(sweep.folder.path)])
+        print_screens(comparisons, ScreenOptions(reported=[str(sweep.folder.path)]))
         return
     for comparison in comparisons:
         _print_against_base(comparison)
@@ -67,27 +67,18 @@ def _compared(sweep: PreparedSweep, outcome: SweepOutcome) -> list[ComparedEvide
         return []
 
 
-def print_screens(
-    comparisons: Sequence[Comparison],
-    *,
-    full: bool = False,
-    hypotheses: bool = False,
-    reported: Collection[str] = (),
-) -> None:
-    """Print the first screen of comparisons on stdout. In a terminal it is colored and fits its width.
-
-    The arguments are those of `neftune_cli.reporting.terminal.print_comparisons`.
-    """
+def print_screens(comparisons: Sequence[Comparison], options: ScreenOptions = FIRST_SCREEN) -> None:
+    """Print the first screen of comparisons on stdout. In a terminal it is colored and fits its width."""
     if sys.stdout.isatty():
-        print_comparisons(Console(), comparisons, full=full, hypotheses=hypotheses, reported=reported)
+        print_comparisons(Console(), comparisons, options)
     else:
-        typer.echo(screens(comparisons, full=full, hypotheses=hypotheses, reported=reported), nl=False)
+        typer.echo(screens(comparisons, options), nl=False)
 
 
-def screens(comparisons: Sequence[Comparison], *, full: bool, hypotheses: bool, reported: Collection[str] = ()) -> str:
+def screens(comparisons: Sequence[Comparison], options: ScreenOptions) -> str:
     """Return what `print_screens` prints, for a pipe or a file, in the width of the variable COLUMNS if it is set."""
-    width = columns_variable() or (PLAIN_WIDTH if full else SCREEN_WIDTH)
-    return to_text(comparisons, max(width, NARROWEST), full=full, hypotheses=hypotheses, reported=reported)
+    width = columns_variable() or (PLAIN_WIDTH if options.full else SCREEN_WIDTH)
+    return to_text(comparisons, max(width, NARROWEST), options)
 
 
 def _print_against_base(comparison: Comparison) -> None:

@@ -1,5 +1,6 @@
 """Arms of a sweep: from a list of overrides, a grid of noise fields, or the options for alphas and distributions."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import product
@@ -75,6 +76,15 @@ def arm_name(arm: Mapping[str, Any]) -> str:
     recipe = [f"{field}={value}" for field, value in sorted((arm.get("train") or {}).items())]
     repeat = [f"repeat={arm['repeat']}"] if arm.get("repeat") else []
     return ",".join([size, *details, *recipe, *repeat])
+
+
+def spoken_name(arm: str) -> str:
+    """Return the name of an arm for a sentence: a default name of alpha alone is spoken.
+
+    >>> spoken_name("alpha=5"), spoken_name("alpha=5,noise=gaussian")
+    ('alpha 5', 'alpha=5,noise=gaussian')
+    """
+    return arm.replace("=", " ") if re.fullmatch(r"alpha=[\d.e+-]+", arm) else arm
 
 
 def arms_named(wanted: str, alphas: Mapping[str, float | None]) -> list[str]:

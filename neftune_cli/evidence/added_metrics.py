@@ -1,76 +1,20 @@
 """Metrics that are added to the evidence of sweeps: ratings of judges, and scores of the user's own functions."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Set
+from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
 
 from neftune_cli.config.arms import trial_key
-from neftune_cli.errors import Problem, UsageError
-from neftune_cli.evidence.folders import trial_folders
-from neftune_cli.evidence.measurements import REFERENCE_LENGTH, Evidence, ItemValues, Measurements
+from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements
 from neftune_cli.formatting import counted, listed_at_most
 from neftune_cli.metrics import Metric
-from neftune_cli.records import HELD_OUT_SPLIT, Generation, MetricScores
-from neftune_cli.store import SweepFolder
+from neftune_cli.records import MetricScores
 
 ItemScores = dict[str, dict[str, float]]
 """Trial id to example id to score."""
 _MOST_NAMES = 3
-
-
-@dataclass(frozen=True)
-class TrialResponses:
-    """Responses of one trial to the held-out prompts."""
-
-    trial_id: str
-    arm: str
-    seed: int | None
-    """None for the base model only."""
-    responses: tuple[Generation, ...]
-
-    @property
-    def name(self) -> str:
-        """Return the name of the trial, which AlpacaEval calls the generator."""
-        return trial_key(self.arm, self.seed)
-
-
-def held_out_responses(responses: Sequence[Generation]) -> tuple[Generation, ...]:
-    """Return the responses to held-out prompts."""
-    return tuple(one for one in responses if one.split == HELD_OUT_SPLIT)
-
-
-def stored_responses(evidence: Evidence) -> list[TrialResponses]:
-    """Return the responses of every trial of a sweep, in the order of the evidence."""
-    folders = trial_folders(evidence)
-    return [
-        TrialResponses(one.trial_id, one.arm, one.seed, held_out_responses(folders[one.trial_id].generations()))
-        for one in evidence.trials
-    ]
-
-
-def finished_responses(folder: SweepFolder) -> Iterator[TrialResponses]:
-    """Yield the responses of every finished trial of a sweep, except of damaged trials, which are not compared."""
-    for trial, record in folder.finished():
-        with suppress(UsageError):
-            yield TrialResponses(record.trial, record.arm, record.seed, held_out_responses(trial.generations()))
-
-
-def only_sweep(evidence: Sequence[Evidence], option: str) -> Evidence:
-    """Return the evidence that an option on the responses of one sweep is about.
-
-    Raises:
-        UsageError: there is no sweep with responses, or there are several.
-
-    """
-    sweeps = [one for one in evidence if one.specs and one.trials]
-    if len(sweeps) == 1:
-        return sweeps[0]
-    found = listed_at_most([one.name for one in sweeps], _MOST_NAMES) if sweeps else "none"
-    what = f"{option} is about the responses of one sweep. Sweeps with finished trials: {found}."
-    raise UsageError(Problem(what, "Give one results folder."))
 
 
 def with_item_metric(evidence: Evidence, metric: Metric, values: ItemScores, source: str) -> Evidence:
@@ -108,7 +52,7 @@ def with_trial_metric(evidence: Evidence, metric: Metric, values: Mapping[str, f
 
 def _with_values(trial: Measurements, key: str, values: Mapping[str, float], shared: Set[str]) -> Measurements:
     """Return a trial with the values of its responses to the shared items."""
-    responses = trial.items.get(REFERENCE_LENGTH)
+    responses = trial.responses
     if not (responses and values and shared):
         return replace(trial, scores={**trial.scores, key: None})
     rows = [row for row in zip(responses.items, responses.clusters, strict=True) if row[0] in shared]
@@ -121,7 +65,7 @@ def _with_values(trial: Measurements, key: str, values: Mapping[str, float], sha
 
 def _missing(evidence: Evidence, values: ItemScores, shared: int, source: str, metric: Metric) -> tuple[str, ...]:
     """Return a sentence on the responses without a value, none if every response has one."""
-    responses = [one.items.get(REFERENCE_LENGTH) for one in evidence.trials]
+    responses = [one.responses for one in evidence.trials]
     total = sum(len(one.items) for one in responses if one)
     missing = total - sum(len(values.get(one.trial_id, ())) for one in evidence.trials)
     if not missing:

@@ -50,7 +50,7 @@ def trial_folders(evidence: "Evidence") -> dict[str, TrialFolder]:
     If several sweeps have a trial, the folder is the first in which it has finished, from which it is compared.
     """
     found: dict[str, TrialFolder] = {}
-    for folder in (folder for path in evidence.folders for folder in SweepFolder(Path(path)).trials()):
+    for folder in (folder for path in evidence.origin.folders for folder in SweepFolder(Path(path)).trials()):
         first = found.setdefault(folder.id, folder)
         if first is not folder and first.record() is None and folder.record() is not None:
             found[folder.id] = folder

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.evidence.folders import check_folders, nothing_found
-from neftune_cli.evidence.inspect_logs import inspect_evidence
+from neftune_cli.evidence.inspect_ai import inspect_evidence
 from neftune_cli.evidence.judgments import with_judgments
 from neftune_cli.evidence.lm_eval import lm_eval_evidence
 from neftune_cli.evidence.measurements import Evidence

@@ -19,10 +19,10 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 from pydantic_core import from_json
 
 from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.evidence.documents import check_duplicates
 from neftune_cli.evidence.folders import folders_below
-from neftune_cli.evidence.inspect_content import InspectLog, InspectSample
+from neftune_cli.evidence.inspect_log import InspectLog, InspectSample
 from neftune_cli.evidence.json_parts import check_kinds, digest, mapping, mappings
+from neftune_cli.evidence.logged_documents import check_duplicates
 from neftune_cli.file_formats import zstandard_content
 
 _HEADER, _START, _SUMMARIES, _REDUCTIONS = "header.json", "_journal/start.json", "summaries.json", "reductions.json"

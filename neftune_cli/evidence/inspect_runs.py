@@ -8,10 +8,10 @@ from typing import Any
 
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.evidence.documents import MOST_NAMES, LoggedScore
 from neftune_cli.evidence.grouping import agree, without_parts
-from neftune_cli.evidence.inspect_content import SUCCESS, InspectLog, InspectScore
+from neftune_cli.evidence.inspect_log import SUCCESS, InspectLog, InspectScore
 from neftune_cli.evidence.json_parts import canonical, comparable, digest, mapping, mappings
+from neftune_cli.evidence.logged_documents import MOST_NAMES, LoggedScore
 from neftune_cli.evidence.run_names import has_run_name
 from neftune_cli.formatting import listed_at_most
 

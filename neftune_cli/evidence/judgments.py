@@ -13,15 +13,9 @@ import numpy as np
 
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
-from neftune_cli.evidence.added_metrics import (
-    ItemScores,
-    TrialResponses,
-    only_sweep,
-    stored_responses,
-    with_item_metric,
-    with_trial_metric,
-)
+from neftune_cli.evidence.added_metrics import ItemScores, with_item_metric, with_trial_metric
 from neftune_cli.evidence.measurements import Evidence, Floats
+from neftune_cli.evidence.trials import TrialResponses, only_sweep, stored_responses
 from neftune_cli.file_formats import csv_cells_of_any_size
 from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
 

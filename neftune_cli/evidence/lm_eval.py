@@ -5,26 +5,26 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
 
-from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.evidence.documents import (
+from neftune_cli.errors import Problems
+from neftune_cli.evidence.folders import full_path, trial_folders
+from neftune_cli.evidence.json_parts import mapping
+from neftune_cli.evidence.lm_eval_files import Results
+from neftune_cli.evidence.lm_eval_runs import EvaluatedRun, Score, are_comparable, run_of_trial, runs_below
+from neftune_cli.evidence.logged_documents import (
     MOST_NAMES,
+    Contents,
     SharedScore,
-    check_contents,
     decimals_and_margin,
     equal_task_weights,
+    evidence_by_setting,
     notes_on_documents,
     over_shared_documents,
     shared_measurements,
 )
-from neftune_cli.evidence.folders import full_path, trial_folders
-from neftune_cli.evidence.grouping import grouped, with_differences
-from neftune_cli.evidence.json_parts import mapping
-from neftune_cli.evidence.lm_eval_files import Results
-from neftune_cli.evidence.lm_eval_runs import EvaluatedRun, Score, are_comparable, run_of_trial, runs_below
-from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
-from neftune_cli.evidence.run_names import RunName, by_common_folder, name_runs, origin_note
+from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, TrialOrigin
+from neftune_cli.evidence.run_names import RunName, by_common_folder, origin_note
 from neftune_cli.formatting import listed_at_most
-from neftune_cli.metrics import TASKS, Metric, task_metric_key
+from neftune_cli.metrics import TASKS_TABLE, Metric, task_metric_key
 
 
 def with_task_scores(evidence: Evidence) -> Evidence:
@@ -83,10 +83,12 @@ def _metric(score: Score, scores: Iterable[Score], values: Sequence[float], resu
         goal=None if higher is None else "higher" if higher else "lower",
         decimals=decimals,
         margin=margin,
-        section=TASKS,
+        section=TASKS_TABLE,
+        item=_ITEM,
     )
 
 
+_ITEM = "document"
 _NOTE = origin_note("lm-evaluation-harness, whose files")
 
 
@@ -103,42 +105,36 @@ def lm_eval_evidence(*roots: Path) -> list[Evidence]:
     problems = Problems()
     found = {root: problems.attempt(partial(runs_below, root)) or [] for root in roots}
     problems.raise_any()
-    return [one for root, runs in by_common_folder(found) for one in _evidence_of(root, runs)]
+    return [
+        one
+        for root, runs in by_common_folder(found)
+        for one in evidence_by_setting(root, runs, are_comparable, _contents, _evidence, _ITEM)
+    ]
 
 
-def _evidence_of(root: Path, runs: Sequence[EvaluatedRun]) -> list[Evidence]:
-    groups = grouped(runs, are_comparable)
-    names = name_runs([[run.folder for run in group] for group in groups], root)
-    if problems := [problem for group in groups for problem in _differing_contents(group)]:
-        raise UsageError(*problems)
-    return with_differences([_evidence(root, group, names) for group in groups])
-
-
-def _differing_contents(group: Sequence[EvaluatedRun]) -> Iterator[Problem]:
-    for task in group[0].newest:
-        contents = [
+def _contents(group: Sequence[EvaluatedRun]) -> dict[str, Contents]:
+    return {
+        task: [
             (run.newest[task].samples_path(task), {one.document: one.content for one in samples if one.content})
             for run in group
             if (samples := run.samples.get(task))
         ]
-        yield from check_contents(task, contents, "document")
+        for task in group[0].newest
+    }
 
 
 def _evidence(root: Path, runs: Sequence[EvaluatedRun], names: Mapping[Path, RunName]) -> Evidence:
-    in_order = sorted(runs, key=lambda run: names[run.folder].order)
-    metrics = task_metrics([run.scores for run in in_order], in_order[0].newest)
-    by_score = _shared_scores(metrics, in_order)
+    metrics = task_metrics([run.scores for run in runs], runs[0].newest)
+    by_score = _shared_scores(metrics, runs)
     shared = {metric.key: by_score[score] for score, metric in metrics.items()}
-    run_names = [names[run.folder] for run in in_order]
+    run_names = [names[run.folder] for run in runs]
     return Evidence(
         name=full_path(root).name,
-        setting=_setting(full_path(root).name, in_order[0]),
-        trials=tuple(
-            shared_measurements(str(run.folder), names[run.folder], shared, index) for index, run in enumerate(in_order)
-        ),
+        setting=_setting(full_path(root).name, runs[0]),
+        trials=shared_measurements(runs, names, shared),
         metrics={metric.key: metric for metric in metrics.values()},
-        folders=tuple(str(run.folder) for run in in_order),
-        notes=(_NOTE, *_notes(in_order, by_score), *_notes_on_documents(in_order[0], metrics, shared, run_names)),
+        origin=TrialOrigin(tuple(str(run.folder) for run in runs)),
+        notes=(_NOTE, *_notes(runs, by_score), *_notes_on_documents(runs[0], metrics, shared, run_names)),
     )
 
 
@@ -184,7 +180,7 @@ def _notes_on_documents(
     by_task: dict[str, dict[str, SharedScore]] = {}
     for (task, _, _), metric in metrics.items():
         by_task.setdefault(task, {})[metric.name] = shared[metric.key]
-    return notes_on_documents(by_task, "document", names, without=[task for task in by_task if _is_group(task, run)])
+    return notes_on_documents(by_task, _ITEM, names, without=[task for task in by_task if _is_group(task, run)])
 
 
 def _setting(name: str, run: EvaluatedRun) -> Setting:

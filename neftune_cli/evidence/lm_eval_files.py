@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.evidence.documents import check_duplicates
 from neftune_cli.evidence.folders import folders_below
 from neftune_cli.evidence.json_parts import check_kinds, mapping, number
+from neftune_cli.evidence.logged_documents import check_duplicates
 
 _RESULTS = re.compile(r"(?P<name>.+)_(?P<time>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json")
 _OLD_RESULTS = "results.json"

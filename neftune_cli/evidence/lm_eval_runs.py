@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from neftune_cli.errors import Problems
-from neftune_cli.evidence.documents import LoggedScore
 from neftune_cli.evidence.grouping import agree, without_parts
 from neftune_cli.evidence.json_parts import comparable, digest, mapping, number
 from neftune_cli.evidence.lm_eval_files import Results, Sample, find_results, read_in_memory, read_samples
+from neftune_cli.evidence.logged_documents import LoggedScore
 from neftune_cli.store import TASK_DOCUMENTS_FILE, TASK_SCORES_FILE, TrialFolder
 
 Score = tuple[str, str, str]

@@ -1,7 +1,7 @@
 """Evidence in the same form for the results of all tools: measurements of comparable trials, and their setting."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -9,15 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neftune_cli.config.arms import arm_name
-from neftune_cli.config.executors import EXECUTORS
 from neftune_cli.config.spec import BASE_ARM, NOISE_DETAILS
 from neftune_cli.metrics import Margin, Metric
 from neftune_cli.records import Attestation, CurvePoint
-from neftune_cli.store.manifest import Manifest, manifest_of
 
 Floats = NDArray[np.float64]
 REFERENCE_LENGTH = "reference_chars"
-"""Key of the length of each reference, in characters. It is no metric, and every trial with responses has it."""
+"""Key of the length of each reference, in characters, which is no metric."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,16 @@ class ItemValues:
         return ItemValues(
             tuple(items), tuple(self.clusters[row] for row in rows), self.values[rows], self.weights[rows]
         )
+
+
+@dataclass(frozen=True)
+class RespondedItems:
+    """Held-out prompts that a trial responded to."""
+
+    items: tuple[str, ...]
+    """Ids of the prompts, in the order of the responses."""
+    clusters: tuple[str, ...]
+    """Cluster of each prompt, (items,)."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,8 @@ class Measurements:
     seconds: float | None = None
     """Time in seconds that the trial added to its sweep: its own time divided by the number of trials in parallel; None
     if it is not known."""
+    responses: RespondedItems | None = None
+    """None without responses."""
 
     @property
     def is_base(self) -> bool:
@@ -145,7 +155,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class TrialOrigin:
-    """Folders and measured cost of trials, for the commands that continue with them."""
+    """Folders, missing trials and measured cost of trials, for the commands that continue with them."""
 
     folders: tuple[str, ...] = ()
     is_sweep: bool = False
@@ -153,7 +163,7 @@ class TrialOrigin:
     failed_trials: tuple[str, ...] = ()
     """Labels of failed trials, such as `alpha=5,seed=0`, which only `--retry failed` runs again."""
     lacks_declared_trials: bool = False
-    """Whether a sweep with a fixed number of seeds has declared trials that have neither finished nor failed."""
+    """Whether a single sweep with a fixed number of seeds has declared trials that have neither finished nor failed."""
     decides_looks: bool = True
     """Whether planned looks are taken of these trials; not of those that differ from the sweep's first setting."""
     seconds: float | None = None
@@ -217,9 +227,8 @@ class Evidence:
     """Base model first, if it was evaluated; then by arm in the order of the sweep, and by seed."""
     metrics: Mapping[str, Metric]
     """Metrics to compare, in the order of the tables; those that no trial measured included."""
-    folders: tuple[str, ...]
-    """Folders of the trials."""
-    specs: tuple[str, ...] = ()
+    origin: TrialOrigin = TrialOrigin()
+    spec_texts: tuple[str, ...] = ()
     """Text of the `sweep.yaml` in each folder; empty for runs of other tools."""
     difference_from_first: str = ""
     """One sentence on the difference from the evidence that is shown first; empty for that evidence."""
@@ -227,10 +236,6 @@ class Evidence:
     """Notes on the selection of the trials."""
     unfinished: tuple[str, ...] = ()
     """One sentence for each missing trial."""
-    failed_trials: tuple[str, ...] = ()
-    """Labels of the failed trials of sweeps, such as `alpha=5,seed=0`, which only `--retry failed` runs again."""
-    lacks_declared_trials: bool = False
-    """Whether a single sweep with a fixed number of seeds has declared trials that have neither finished nor failed."""
     added_seeds: tuple[str, ...] = ()
     """One sentence for each sweep with a fixed number of seeds that was compared with fewer seeds before."""
     plan: AnalysisPlan | None = None
@@ -240,11 +245,9 @@ class Evidence:
     declared_arms: tuple[str, ...] = ()
     """Arms that the sweeps declare, without controls; empty for runs of other tools. The first one is the baseline
     unless another one is chosen. An arm may have no finished trial."""
-    decides_looks: bool = True
-    """Whether planned looks are taken of these trials; not of those that differ from the sweep's first setting."""
     declared_seeds: tuple[int, ...] = ()
     """Seeds that the sweeps declare; empty for runs of other tools."""
-    manifests: tuple[str, ...] = ()
+    manifest_texts: tuple[str, ...] = ()
     """Text of the `manifest.json` in each folder that has one; empty for runs of other tools."""
 
     @property
@@ -254,44 +257,11 @@ class Evidence:
         return {key: metric for key, metric in self.metrics.items() if key in measured}
 
     @property
-    def origin(self) -> TrialOrigin:
-        """Return the folders of the trials, with the cost that the manifest has."""
-        manifest = manifest_of(self.manifests[0]) if len(self.manifests) == 1 else None
-        origin = TrialOrigin(
-            self.folders, bool(self.specs), self.failed_trials, self.lacks_declared_trials, self.decides_looks
-        )
-        if manifest is None:
-            return origin
-        seconds, workers = _measured_cost(manifest, {one.trial_id for one in self.trials if not one.is_base})
-        return replace(origin, seconds=seconds, workers=workers, run_options=tuple(_run_options(manifest.command)))
-
-    @property
     def manifest_digest(self) -> str | None:
         """Return the SHA-256 of the manifests, one after another, in hex; None if there is none."""
-        return sha256(joined_manifests(self.manifests).encode()).hexdigest() if self.manifests else None
+        return sha256(joined_manifests(self.manifest_texts).encode()).hexdigest() if self.manifest_texts else None
 
 
-def joined_manifests(manifests: Sequence[str]) -> str:
-    """Return the manifests one after another, as a report has them in one file, whose hash is the digest."""
-    return "".join(manifests)
-
-
-def _run_options(command: Sequence[str]) -> Iterator[str]:
-    """Yield the options of a command that say where and in how many processes trials run, each with its value."""
-    of_executors = {name for executor in EXECUTORS for name in EXECUTORS[executor].settings}
-    of_executors.discard("detach")  # it has no value, and does not say where trials run
-    names = {"nproc", "accelerate_config", "executor", *of_executors}
-    options = {f"--{name.replace('_', '-')}" for name in names}
-    for index, argument in enumerate(command):
-        if argument in options:
-            yield from command[index : index + 2]
-        elif argument.partition("=")[0] in options:
-            yield argument
-
-
-def _measured_cost(manifest: Manifest, trials: Set[str]) -> tuple[float | None, int]:
-    """Return the mean seconds of these trials and the number of workers; None and 1 if the workers are not known."""
-    if not manifest.workers.number:
-        return None, 1
-    timed = [one.seconds for trial, one in manifest.trials.items() if trial in trials and one.seconds is not None]
-    return (float(np.mean(timed)) if timed else None), manifest.workers.number
+def joined_manifests(texts: Sequence[str]) -> str:
+    """Return the texts of manifests one after another, as a report has them in one file, whose hash is the digest."""
+    return "".join(texts)

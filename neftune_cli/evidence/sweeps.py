@@ -7,18 +7,22 @@ from itertools import chain, count
 from pathlib import PurePath
 from typing import Any
 
+import numpy as np
+
+from neftune_cli.config.executors import EXECUTORS
 from neftune_cli.config.identity import canonical_json, recipe_identity
 from neftune_cli.config.spec import NOISE_DETAILS, AnalysisSpec, NoiseSpec, SweepSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
 from neftune_cli.evidence.grouping import with_differences
 from neftune_cli.evidence.lm_eval import with_task_scores
-from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
+from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting, TrialOrigin
 from neftune_cli.evidence.trials import read_trial
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import METRICS, Margin, names_function
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder, folder_label
+from neftune_cli.store.manifest import Manifest, manifest_of
 
 _ARM_PARTS = ("noise", "repeat")
 """Parts of a trial's identity that belong to its arm. The seed of the random streams follows from `repeat` too."""
@@ -55,10 +59,12 @@ def sweep_evidence(folders: Sequence[SweepFolder], *, scored_again: str | None =
     """
     groups: dict[tuple[str, bool], list[_SweepTrial]] = {}
     contents = {folder: _read(folder) for folder in folders}
-    empty = [folder for folder, one in contents.items() if all(trial.measurements.is_base for trial in one.trials)]
-    for folder, one in contents.items():
+    empty = [
+        folder for folder, content in contents.items() if all(trial.measurements.is_base for trial in content.trials)
+    ]
+    for folder, content in contents.items():
         is_single = _is_single_run(folder)
-        for trial in one.trials if folder not in empty else ():
+        for trial in content.trials if folder not in empty else ():
             groups.setdefault((trial.setting_identity, is_single), []).append(trial)
     combined = _with_deciding_one([_combined(trials, contents, scored_again) for trials in groups.values()])
     return [
@@ -69,12 +75,12 @@ def sweep_evidence(folders: Sequence[SweepFolder], *, scored_again: str | None =
 
 def _with_deciding_one(evidence: Sequence[Evidence]) -> list[Evidence]:
     """Mark the evidence of further settings of a sweep: planned looks are taken of the first one with a trained arm."""
-    found, decided = [], set()
+    marked, decided = [], set()
     for one in evidence:
-        found.append(replace(one, decides_looks=one.folders not in decided))
+        marked.append(replace(one, origin=replace(one.origin, decides_looks=one.origin.folders not in decided)))
         if any(not trial.is_base for trial in one.trials):
-            decided.add(one.folders)
-    return found
+            decided.add(one.origin.folders)
+    return marked
 
 
 def _is_single_run(folder: SweepFolder) -> bool:
@@ -212,41 +218,92 @@ def _setting(spec: SweepSpec | None, shared: Mapping[str, Any]) -> Setting:
 
 
 def _combined(
-    found: Sequence[_SweepTrial], contents: Mapping[SweepFolder, _FolderContents], scored_again: str | None
+    group: Sequence[_SweepTrial], contents: Mapping[SweepFolder, _FolderContents], scored_again: str | None
 ) -> Evidence:
     """Return the evidence of one setting: each trial once, with the same name for equal arms of several sweeps."""
-    sweeps = list(dict.fromkeys(one.sweep for one in found))
-    names = _arm_names(found)
-    trials = [replace(one, arm=names[identity]) for one, identity in _unique_trials(found)]
+    sweeps = list(dict.fromkeys(trial.sweep for trial in group))
+    names = _arm_names(group)
+    trials = [replace(trial, arm=names[identity]) for trial, identity in _unique_trials(group)]
     order = list(names.values())
-    finished = {*map(_label, found)}
+    finished = {*map(_label, group)}
     plan = _plan(sweeps[0]) if len(sweeps) == 1 else None
+    manifests = tuple(text for folder in sweeps if (text := folder.manifest_text()))
     combined = Evidence(
         name=" + ".join(folder.name for folder in sweeps),
-        setting=found[0].setting,
-        trials=tuple(sorted(trials, key=lambda one: (not one.is_base, order.index(one.arm), one.seed or 0))),
+        setting=group[0].setting,
+        trials=tuple(sorted(trials, key=lambda trial: (not trial.is_base, order.index(trial.arm), trial.seed or 0))),
         metrics=METRICS,
-        folders=tuple(str(folder.path) for folder in sweeps),
-        specs=tuple(folder.spec_text() for folder in sweeps),
-        notes=tuple(_override_notes(found, names)),
+        origin=_origin(sweeps, contents, manifests, {trial.trial_id for trial in trials if not trial.is_base}),
+        spec_texts=tuple(folder.spec_text() for folder in sweeps),
+        notes=tuple(_override_notes(group, names)),
         unfinished=tuple(
             line for folder in sweeps for line in (*contents[folder].unfinished, *_not_started(folder, finished))
         ),
-        failed_trials=tuple(chain.from_iterable(contents[folder].failed for folder in sweeps)),
-        lacks_declared_trials=len(sweeps) == 1 and bool({*_declared_labels(sweeps[0])} - contents[sweeps[0]].ended),
         added_seeds=tuple(_added_seeds(sweeps)),
         plan=plan,
-        dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one)),
+        dropped_plans=tuple(folder.name for folder in sweeps if len(sweeps) > 1 and _plan(folder)),
         declared_arms=tuple(dict.fromkeys(chain.from_iterable(map(_declared_arms, sweeps)))),
         declared_seeds=tuple(dict.fromkeys(chain.from_iterable(map(_declared_seeds, sweeps)))),
-        manifests=tuple(text for folder in sweeps if (text := folder.manifest_text())),
+        manifest_texts=manifests,
     )
     combined = with_task_scores(combined)
     own = plan.metric if plan and names_function(plan.metric) else None
     return with_stored_scores(combined, sweeps[0].metric_scores()) if own and own != scored_again else combined
 
 
-def _unique_trials(found: Sequence[_SweepTrial]) -> Iterator[tuple[Measurements, str]]:
+def _origin(
+    sweeps: Sequence[SweepFolder],
+    contents: Mapping[SweepFolder, _FolderContents],
+    manifests: Sequence[str],
+    trained: Set[str],
+) -> TrialOrigin:
+    """Return the origin of the trials of these sweeps.
+
+    Args:
+        sweeps: their folders.
+        contents: contents of each folder.
+        manifests: texts of the manifests. A single one has the cost of the trials.
+        trained: ids of the trained trials.
+    """
+    manifest = manifest_of(manifests[0]) if len(manifests) == 1 else None
+    seconds, workers = _measured_cost(manifest, trained) if manifest else (None, 1)
+    return TrialOrigin(
+        folders=tuple(str(folder.path) for folder in sweeps),
+        is_sweep=True,
+        failed_trials=tuple(chain.from_iterable(contents[folder].failed for folder in sweeps)),
+        lacks_declared_trials=len(sweeps) == 1 and bool({*_declared_labels(sweeps[0])} - contents[sweeps[0]].ended),
+        seconds=seconds,
+        workers=workers,
+        run_options=tuple(_run_options(manifest.command)) if manifest else (),
+    )
+
+
+def _run_options(command: Sequence[str]) -> Iterator[str]:
+    """Yield the options of a command that say where and in how many processes trials run, each with its value."""
+    of_executors = {name for executor in EXECUTORS for name in EXECUTORS[executor].settings}
+    of_executors.discard("detach")  # it has no value, and does not say where trials run
+    names = {"nproc", "accelerate_config", "executor", *of_executors}
+    options = {f"--{name.replace('_', '-')}" for name in names}
+    for index, argument in enumerate(command):
+        if argument in options:
+            yield from command[index : index + 2]
+        elif argument.partition("=")[0] in options:
+            yield argument
+
+
+def _measured_cost(manifest: Manifest, trials: Set[str]) -> tuple[float | None, int]:
+    """Return the mean seconds of these trials and the number of workers; None and 1 if the workers are not known."""
+    if not manifest.workers.number:
+        return None, 1
+    timed = [
+        resources.seconds
+        for trial, resources in manifest.trials.items()
+        if trial in trials and resources.seconds is not None
+    ]
+    return (float(np.mean(timed)) if timed else None), manifest.workers.number
+
+
+def _unique_trials(group: Sequence[_SweepTrial]) -> Iterator[tuple[Measurements, str]]:
     """Yield each trial with the identity of its arm, once even if several folders have it.
 
     Raises:
@@ -254,13 +311,13 @@ def _unique_trials(found: Sequence[_SweepTrial]) -> Iterator[tuple[Measurements,
 
     """
     seen: dict[str, _SweepTrial] = {}
-    for one in found:
-        first = seen.setdefault(one.measurements.trial_id, one)
-        if first is one:
-            yield one.measurements, one.arm_identity
-        elif not _scores_agree(first.measurements.scores, one.measurements.scores):
-            both = f"{first.sweep.path} and {one.sweep.path}"
-            what = f"{both} have different results of trial {one.measurements.trial_id}."
+    for trial in group:
+        first = seen.setdefault(trial.measurements.trial_id, trial)
+        if first is trial:
+            yield trial.measurements, trial.arm_identity
+        elif not _scores_agree(first.measurements.scores, trial.measurements.scores):
+            both = f"{first.sweep.path} and {trial.sweep.path}"
+            what = f"{both} have different results of trial {trial.measurements.trial_id}."
             raise UsageError(Problem(what, "Leave out one of the folders, or restore the changed one."))
 
 
@@ -271,15 +328,15 @@ def _scores_agree(scores: Mapping[str, float | None], others: Mapping[str, float
     return all(one == other or (math.isnan(one) and math.isnan(other)) for one, other in known)
 
 
-def _arm_names(found: Sequence[_SweepTrial]) -> dict[str, str]:
+def _arm_names(group: Sequence[_SweepTrial]) -> dict[str, str]:
     """Return arm identity to name. Arms of the same name get the name of their sweep added, then a number."""
     names: dict[str, str] = {}
-    for one in found:
-        if one.arm_identity not in names:
-            arm = one.measurements.arm
-            of_sweep = f"{arm} ({one.sweep.name})"
+    for trial in group:
+        if trial.arm_identity not in names:
+            arm = trial.measurements.arm
+            of_sweep = f"{arm} ({trial.sweep.name})"
             candidates = chain([arm, of_sweep], (f"{of_sweep}, {number}" for number in count(2)))
-            names[one.arm_identity] = next(name for name in candidates if name not in names.values())
+            names[trial.arm_identity] = next(name for name in candidates if name not in names.values())
     return names
 
 
@@ -318,9 +375,9 @@ def _added_seeds(sweeps: Sequence[SweepFolder]) -> Iterator[str]:
             )
 
 
-def _override_notes(found: Sequence[_SweepTrial], names: Mapping[str, str]) -> Iterator[str]:
+def _override_notes(group: Sequence[_SweepTrial], names: Mapping[str, str]) -> Iterator[str]:
     """Yield a sentence for each arm with declared overrides of the recipe."""
-    for arm, overrides in {names[one.arm_identity]: one.overrides for one in found}.items():
+    for arm, overrides in {names[trial.arm_identity]: trial.overrides for trial in group}.items():
         if overrides:
             text = ", ".join(f"{field} {value}" for field, value in overrides.items())
             yield f"{arm} also differs in the recipe: {text}."
@@ -329,4 +386,5 @@ def _override_notes(found: Sequence[_SweepTrial], names: Mapping[str, str]) -> I
 def _evidence_without_trials(folder: SweepFolder, unfinished: Sequence[str]) -> Evidence:
     setting = Setting(model="", data="", recipe={}, shared={})
     lines = (*unfinished, *_not_started(folder, frozenset()))
-    return Evidence(folder.name, setting, (), METRICS, (str(folder.path),), unfinished=lines)
+    origin = TrialOrigin((str(folder.path),), is_sweep=True)
+    return Evidence(folder.name, setting, (), METRICS, origin, unfinished=lines)

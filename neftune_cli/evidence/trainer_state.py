@@ -15,13 +15,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.evidence.folders import folders_below, full_path
 from neftune_cli.evidence.grouping import agree, grouped, with_differences
-from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
+from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, TrialOrigin
 from neftune_cli.evidence.run_names import RunName, by_common_folder, name_runs, origin_note
-from neftune_cli.metrics import HELD_OUT_LOSS, HELD_OUT_PERPLEXITY, METRICS, NOISY_TRAINING_LOSS, Margin, Metric
+from neftune_cli.metrics import (
+    HELD_OUT_LOSS,
+    HELD_OUT_PERPLEXITY,
+    METRICS,
+    NOISY_TRAINING_LOSS,
+    TRAINER_TABLE,
+    Margin,
+    Metric,
+)
 from neftune_cli.records import CurvePoint, perplexity
-
-CUSTOM_SCORES = "Scores that the trainers logged"
-"""Title of the table of custom metrics."""
 
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
 _SAME_RATE = 1e-6
@@ -192,7 +197,7 @@ def _evidence(
         setting=_setting(group),
         trials=trials,
         metrics={key: metrics[key] for key in measured},
-        folders=tuple(str(run.folder) for run in in_order),
+        origin=TrialOrigin(tuple(str(run.folder) for run in in_order)),
         notes=(*_NOTES, *_notes(in_order)),
         unfinished=tuple(
             f"{run.folder} has not finished: step {run.state.global_step} of {run.state.max_steps}"
@@ -205,7 +210,7 @@ def _evidence(
 def _custom_metric(key: str) -> Metric:
     """Return a custom metric. Its direction of improvement is unknown, so its verdicts are `higher` and `lower`."""
     name = key.removeprefix("eval_")
-    return Metric(key, f"Held-out {name}", "as logged", None, 4, Margin(0.02, relative=True), CUSTOM_SCORES)
+    return Metric(key, f"Held-out {name}", "as logged", None, 4, Margin(0.02, relative=True), TRAINER_TABLE)
 
 
 def _setting(group: Sequence[TrainerRun]) -> Setting:

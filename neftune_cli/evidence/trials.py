@@ -1,12 +1,18 @@
-"""Measurements of one finished trial of a sweep, read from its files."""
+"""Finished trials of sweeps, read from their files: the measurements of a trial, and its responses."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neftune_cli.evidence.measurements import REFERENCE_LENGTH, ItemValues, Measurements
+from neftune_cli.config.arms import trial_key
+from neftune_cli.errors import Problem, UsageError
+from neftune_cli.evidence.folders import trial_folders
+from neftune_cli.evidence.measurements import REFERENCE_LENGTH, Evidence, ItemValues, Measurements, RespondedItems
+from neftune_cli.formatting import listed_at_most
 from neftune_cli.metrics import (
     HELD_OUT_LOSS,
     HELD_OUT_PERPLEXITY,
@@ -23,10 +29,12 @@ from neftune_cli.records import (
     perplexity,
     scores_of,
 )
-from neftune_cli.store import TrialFolder
+from neftune_cli.store import SweepFolder, TrialFolder
 
 if TYPE_CHECKING:
     from pyarrow import Table
+
+_MOST_NAMES = 3
 
 
 def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
@@ -37,6 +45,7 @@ def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
 
     """
     losses = _by_split_and_epoch(folder.example_losses())
+    generations = folder.generations()
     held_out = {epoch: values for (split, epoch), values in losses.items() if split == HELD_OUT_SPLIT}
     return Measurements(
         trial_id=record.trial,
@@ -44,8 +53,9 @@ def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
         alpha=record.alpha,
         seed=record.seed,
         scores=scores_of(record),
-        items=dict([*_loss_items(losses), *_response_items(folder.generations())]),
+        items=dict([*_loss_items(losses), *_response_items(generations)]),
         held_out_by_epoch=held_out,
+        responses=_responded(held_out_responses(generations)),
         curve=tuple(folder.curve()),
         noise_ratio=record.noise.ratio if record.noise else None,
         attestation=record.attestation,
@@ -54,11 +64,68 @@ def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
     )
 
 
+def _responded(responses: Sequence[Generation]) -> RespondedItems | None:
+    found = RespondedItems(tuple(one.example for one in responses), tuple(one.cluster for one in responses))
+    return found if responses else None
+
+
 def _seconds_of_sweep(status: TrialStatus | None) -> float | None:
     """Return the time that a trial added to its sweep, if as many trials as could run in parallel did so."""
     if status is None or status.seconds is None:
         return None
     return status.seconds / max(1, status.side_by_side or 1)
+
+
+@dataclass(frozen=True)
+class TrialResponses:
+    """Responses of one trial to the held-out prompts."""
+
+    trial_id: str
+    arm: str
+    seed: int | None
+    """None for the base model only."""
+    responses: tuple[Generation, ...]
+
+    @property
+    def name(self) -> str:
+        """Return the name of the trial, which AlpacaEval calls the generator."""
+        return trial_key(self.arm, self.seed)
+
+
+def held_out_responses(responses: Sequence[Generation]) -> tuple[Generation, ...]:
+    """Return the responses to held-out prompts."""
+    return tuple(one for one in responses if one.split == HELD_OUT_SPLIT)
+
+
+def stored_responses(evidence: Evidence) -> list[TrialResponses]:
+    """Return the responses of every trial of a sweep, in the order of the evidence."""
+    folders = trial_folders(evidence)
+    return [
+        TrialResponses(one.trial_id, one.arm, one.seed, held_out_responses(folders[one.trial_id].generations()))
+        for one in evidence.trials
+    ]
+
+
+def finished_responses(folder: SweepFolder) -> Iterator[TrialResponses]:
+    """Yield the responses of every finished trial of a sweep, except of damaged trials, which are not compared."""
+    for trial, record in folder.finished():
+        with suppress(UsageError):
+            yield TrialResponses(record.trial, record.arm, record.seed, held_out_responses(trial.generations()))
+
+
+def only_sweep(evidence: Sequence[Evidence], option: str) -> Evidence:
+    """Return the evidence that an option on the responses of one sweep is about.
+
+    Raises:
+        UsageError: there is no sweep with responses, or there are several.
+
+    """
+    sweeps = [one for one in evidence if one.origin.is_sweep and one.trials]
+    if len(sweeps) == 1:
+        return sweeps[0]
+    found = listed_at_most([one.name for one in sweeps], _MOST_NAMES) if sweeps else "none"
+    what = f"{option} is about the responses of one sweep. Sweeps with finished trials: {found}."
+    raise UsageError(Problem(what, "Give one results folder."))
 
 
 _LossesByEpoch = dict[tuple[str, int], ItemValues]

@@ -11,15 +11,9 @@ from typing import Any
 
 from neftune_cli.config.registry import imported
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
-from neftune_cli.evidence.added_metrics import (
-    ItemScores,
-    TrialResponses,
-    finished_responses,
-    only_sweep,
-    stored_responses,
-    with_item_metric,
-)
+from neftune_cli.evidence.added_metrics import ItemScores, with_item_metric
 from neftune_cli.evidence.measurements import Evidence
+from neftune_cli.evidence.trials import TrialResponses, finished_responses, only_sweep, stored_responses
 from neftune_cli.formatting import capitalized
 from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
 from neftune_cli.records import Generation, MetricScores

@@ -1,15 +1,29 @@
-"""Formatted cells of the comparison tables: values with their spread, and differences from the baseline."""
+"""Formatted parts of the tables: values with their spread, differences from the baseline, roles of arms, and seeds."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from neftune_cli.analysis.headline import DecisionState
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate, Verdict, tests_by_family
 from neftune_cli.analysis.verdicts import missing_verdict_reason, untested_reason
+from neftune_cli.formatting import counted
 from neftune_cli.metrics import Metric
 
 DASH = "\N{EN DASH}"
 """Placeholder for a value that is defined but missing."""
 NOT_FINITE = "not finite"
+STATE_VERDICTS: Mapping[DecisionState, Verdict | None] = {
+    "DECIDED": "equivalent",
+    "PARTLY DECIDED": "inconclusive",
+    "NOT DECIDED": "inconclusive",
+    "NO VERDICT": "inconclusive",
+    "NOTHING LEARNED": "worse",
+    "NOTHING TO COMPARE": None,
+}
+"""Verdict whose color each headline has, on the page and on a terminal."""
+MOST_LISTED_SEEDS = 4
+"""Largest number of seeds to list in a short text."""
 _SMALLEST_P = 0.001
 
 
@@ -183,3 +197,31 @@ def p_value_text(p: float, *, short: bool = False) -> str:
 def _bounds(interval: tuple[float, float], metric: Metric) -> tuple[str, str] | None:
     low, high = interval
     return (metric.signed(low), metric.signed(high)) if math.isfinite(low) and math.isfinite(high) else None
+
+
+def arm_with_role(comparison: Comparison, arm: str) -> str:
+    """Return the name of an arm, with its role in parentheses if it has one."""
+    assessment = comparison.assessment(arm, comparison.primary)
+    role = assessment.role if assessment else "arm"
+    return arm if role == "arm" else f"{arm} ({role})"
+
+
+def all_seeds_text(comparison: Comparison) -> str:
+    """Return the seeds, listed once if all arms have the same, else for each arm."""
+    by_arm = {arm.name: ", ".join(map(str, arm.seeds)) for arm in comparison.arms}
+    if len(set(by_arm.values())) == 1:
+        return next(iter(by_arm.values()))
+    return "; ".join(f"{seeds} ({name})" for name, seeds in by_arm.items())
+
+
+def short_seeds_text(seeds_of_arms: Sequence[Sequence[int]]) -> str:
+    """Return the seeds if all arms have the same and they fit a heading, else the range of their counts."""
+    counts = sorted({len(seeds) for seeds in seeds_of_arms})
+    if len({tuple(seeds) for seeds in seeds_of_arms}) > 1:
+        return f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counted(counts[0], 'seed')} per arm"
+    seeds = sorted(seeds_of_arms[0])
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    if seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]}-{seeds[-1]}"
+    return f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MOST_LISTED_SEEDS else counted(len(seeds), "seed")

@@ -1,6 +1,7 @@
 """Columns of a comparison, each declared once: fields of JSON and CSV, and columns of the formatted tables.
 
-JSON, CSV, terminal, Markdown, LaTeX and the page read these declarations. docs/extending.md has the steps to add one.
+JSON, CSV, Markdown, the page and the tables of `--full` and LaTeX read these declarations. The first screen
+(`screen_table.py`) and LaTeX's compact table have columns of their own. docs/extending.md has the steps to add one.
 """
 
 import math

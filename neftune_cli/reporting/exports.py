@@ -91,7 +91,7 @@ def _comparison(comparison: Comparison) -> ExportedComparison:
 
 def _headline(comparison: Comparison) -> ExportedHeadline:
     found = headline(comparison)
-    return ExportedHeadline(word=found.word, sentence=found.sentence)
+    return ExportedHeadline(word=found.state, sentence=found.sentence)
 
 
 def _plan(plan: AnalysisPlan) -> ExportedPlan:

@@ -9,10 +9,10 @@ from neftune_cli.analysis.results import Comparison, Verdict
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.formatting import percent
 from neftune_cli.metrics import HELD_OUT_RESPONSES, TRUNCATED, Metric
-from neftune_cli.reporting.cells import number_cell, value_cell
-from neftune_cli.reporting.footnotes import (
+from neftune_cli.reporting.cells import arm_with_role, number_cell, value_cell
+from neftune_cli.reporting.footnotes import footnotes
+from neftune_cli.reporting.inference_sentences import (
     few_seeds_sentence,
-    footnotes,
     has_arms_tested_together,
     interval_ends_text,
     intervals_text,
@@ -200,8 +200,7 @@ def _joined(cells: Sequence[str]) -> str:
 
 
 def _arm_name(comparison: Comparison, arm: str) -> str:
-    found = None if arm == BASE_ARM else comparison.assessment(arm, comparison.primary)
-    return latex_text(arm if found is None or found.role == "arm" else f"{arm} ({found.role})")
+    return latex_text(arm if arm == BASE_ARM else arm_with_role(comparison, arm))
 
 
 def _value(comparison: Comparison, arm: str, metric: Metric) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from neftune_cli.analysis.advice import advice
+from neftune_cli.analysis.best_arm import best_arm_sentences
 from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
 from neftune_cli.analysis.results import ClaimResult, Comparison
 from neftune_cli.formatting import SCREEN_WIDTH
@@ -18,7 +19,6 @@ from neftune_cli.reporting.sections import (
     BEST_ARM_TITLE,
     CLAIMS_TITLE,
     Section,
-    best_arm_sentences,
     claim_details,
     early_stopping_section,
     sections,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from neftune_cli.analysis.outlook import MOST_SEEDS, SPREAD, Outlook, seed_variance_range, seeds_for_equivalence
 from neftune_cli.analysis.results import Assessment, Comparison, family_of, tests_by_family
+from neftune_cli.config.arms import spoken_name
 from neftune_cli.formatting import listed, percent
 from neftune_cli.reporting.cells import UNDEFINED, Cell, share_range
 from neftune_cli.reporting.sections import Block, Section
@@ -79,7 +80,7 @@ def _seeds_needed(comparison: Comparison, arm: str, assessment: Assessment) -> _
     needed = [seeds_for_equivalence(replace(mean, seed_variance=one), margin, significance) for one in variances]
     known = tuple(seeds for seeds in needed if seeds is not None)
     share = f"{margin / math.sqrt(mean.seed_variance):.2g}"
-    return _SeedsNeeded(comparison.spoken(arm), share, known if len(known) == len(needed) else None, tests < 2)
+    return _SeedsNeeded(spoken_name(arm), share, known if len(known) == len(needed) else None, tests < 2)
 
 
 def _beside_the_seeds(comparison: Comparison, needs: Sequence[_SeedsNeeded]) -> str:

@@ -75,8 +75,8 @@ def _content(compared: ComparedEvidence, plots: Mapping[str, "Plot"]) -> "PageCo
         plots=plots,
         responses=responses_by_prompt(_responses(evidence, seed)),
         responses_seed=seed,
-        specs=evidence.specs,
-        manifests=evidence.manifests,
+        spec_texts=evidence.spec_texts,
+        manifest_texts=evidence.manifest_texts,
         command="\n".join(reproduction_commands(evidence, compared.options)),
     )
 
@@ -86,15 +86,15 @@ def reproduction_commands(evidence: Evidence, options: ComparisonOptions) -> lis
 
     The ratings of a judge are about the responses of these trials. A comment says that new ones are needed.
     """
-    if not evidence.specs:
+    if not evidence.origin.is_sweep:
         return []
-    names = [Path(folder).resolve().name for folder in evidence.folders]
+    names = [Path(folder).resolve().name for folder in evidence.origin.folders]
     outputs = [
         f"results/{name}-again{f'-{place}' if names.count(name) > 1 else ''}" for place, name in enumerate(names, 1)
     ]
     sweeps = [
         ["neftune", "sweep", str(Path(folder) / SWEEP_FILE), "--output", output]
-        for folder, output in zip(evidence.folders, outputs, strict=True)
+        for folder, output in zip(evidence.origin.folders, outputs, strict=True)
     ]
     compare = ["neftune", "compare", *outputs, *_options(options)]
     judged = [_NEW_RATINGS] if {JUDGE_SCORE.key, JUDGE_WIN_RATE.key} & evidence.metrics.keys() else []
@@ -124,7 +124,7 @@ def _responses_seed(comparison: Comparison) -> int | None:
 
 def _responses(evidence: Evidence, seed: int | None) -> dict[str, list[Generation]]:
     """Return the responses of the base and of each arm with this seed; none for runs of other programs."""
-    folders = trial_folders(evidence) if evidence.specs else {}
+    folders = trial_folders(evidence) if evidence.origin.is_sweep else {}
     shown = (trial for trial in evidence.trials if trial.trial_id in folders and (trial.is_base or trial.seed == seed))
     found = {trial.arm: folders[trial.trial_id].generations() for trial in shown}
     return {arm: responses for arm, responses in found.items() if responses}

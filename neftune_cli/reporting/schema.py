@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from neftune_cli.analysis.headline import Word
+from neftune_cli.analysis.headline import DecisionState
 from neftune_cli.analysis.results import Status
 from neftune_cli.reporting.columns import ExportedAssessment, ExportedEstimate, ExportedModel
 
@@ -29,7 +29,7 @@ class ExportedSetting(ExportedModel):
 class ExportedHeadline(ExportedModel):
     """State of the decision on the primary metric."""
 
-    word: Word
+    word: DecisionState
     """`DECIDED`: every arm (or the primary arm) has a verdict other than inconclusive. `PARTLY DECIDED`: some have, or
     the any-noise test is significant and no arm is decided. `NO VERDICT`: nothing could be tested, or the primary arm
     has no verdict."""

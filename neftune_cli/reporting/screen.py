@@ -11,12 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from neftune_cli.analysis.decision import control_findings, decide, stopped_arm
-from neftune_cli.analysis.headline import Word, headline
+from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison
+from neftune_cli.config.arms import spoken_name
 from neftune_cli.formatting import capitalized, counted, listed, listed_at_most, percent
 from neftune_cli.metrics import Metric
-from neftune_cli.reporting.cells import interval_kind, p_value_text
-from neftune_cli.reporting.footnotes import contrast_text
+from neftune_cli.reporting.cells import STATE_VERDICTS, interval_kind, p_value_text, short_seeds_text
+from neftune_cli.reporting.folding import VERDICT_STYLES
+from neftune_cli.reporting.inference_sentences import contrast_text
 from neftune_cli.reporting.next_step import chance_sentence, details_command, next_step
 from neftune_cli.reporting.sanitizing import terminal_text
 from neftune_cli.reporting.screen_table import (
@@ -26,17 +28,7 @@ from neftune_cli.reporting.screen_table import (
     shown_metric,
     table_names,
 )
-from neftune_cli.reporting.sections import short_seeds_text
 
-WORD_STYLES: dict[Word, str] = {
-    "DECIDED": "bold green",
-    "PARTLY DECIDED": "bold yellow",
-    "NOT DECIDED": "bold yellow",
-    "NO VERDICT": "bold",
-    "NOTHING LEARNED": "bold red",
-    "NOTHING TO COMPARE": "bold",
-}
-"""Colors repeat the words: the text is complete without them."""
 MOST_LISTED = 4
 """Largest number of arms to list in a line."""
 MOST_MISSING, MOST_CHANGED = 2, 4
@@ -69,9 +61,9 @@ def print_screen(console: Console, comparison: Comparison, *, has_commands: bool
     above, below = list(_above(comparison)), list(_lines_below(comparison, table))
     room = MOST_LINES + max(0, len(comparison.arms) - 4)
     while _height(console, *above, table.renderable(), _grid(below), *commands) > room and any(
-        one.rank for one in below
+        fact.rank for fact in below
     ):
-        below.remove(max(below, key=lambda one: one.rank))
+        below.remove(max(below, key=lambda fact: fact.rank))
     if has_commands and _height(console, *above, table.renderable(), _grid(below), *commands) > room:
         commands = _commands(comparison, report, console.width, has_chance=False)
     for renderable in above:
@@ -89,10 +81,12 @@ def _above(comparison: Comparison) -> Iterator[RenderableType]:
     if comparison.difference_from_first:
         yield Text(terminal_text(comparison.difference_from_first))
     yield ""
-    found = headline(comparison)
+    line = headline(comparison)
     problems = (Fact("PROBLEM", problem) for problem in comparison.learning.problems)
     notes = (Fact("NOTE", departure) for departure in comparison.departures)
-    yield _grid([*problems, Fact(found.word, found.sentence), *notes], {"PROBLEM": "bold red"} | WORD_STYLES)
+    verdict = STATE_VERDICTS[line.state]
+    styles = {"PROBLEM": "bold red", line.state: f"bold {VERDICT_STYLES[verdict]}" if verdict else "bold"}
+    yield _grid([*problems, Fact(line.state, line.sentence), *notes], styles)
     yield ""
     yield _title(comparison)
 
@@ -109,7 +103,7 @@ def scope_parts(comparison: Comparison) -> Iterator[str]:
             yield part.replace("learning rate", "lr")
     yield _look(comparison) or short_seeds_text([arm.seeds for arm in comparison.arms])
     if comparison.items:
-        yield counted(comparison.items, comparison.metric.item if comparison.origin.is_sweep else "item")
+        yield counted(comparison.items, comparison.metric.item)
 
 
 def _scope(comparison: Comparison) -> str:
@@ -171,13 +165,13 @@ def _response_heading(table: ScreenTable) -> tuple[str, str]:
 
 def _roles(comparison: Comparison) -> Iterator[Fact]:
     by_role: dict[str, list[str]] = {}
-    for arm, one in comparison.assessments(comparison.primary).items():
-        by_role.setdefault(one.role, []).append(comparison.spoken(arm))
+    for arm, assessment in comparison.assessments(comparison.primary).items():
+        by_role.setdefault(assessment.role, []).append(spoken_name(arm))
     parts = [f"{listed(arms)}: {_ROLES[role]}" for role, arms in by_role.items() if role in _ROLES]
     if parts:
         yield Fact("Arms", "; ".join(parts))
-    if found := [one.sentence for one in control_findings(comparison)]:
-        yield Fact("Controls", "; ".join(found))
+    if findings := [finding.sentence for finding in control_findings(comparison)]:
+        yield Fact("Controls", "; ".join(findings))
 
 
 _ROLES = {
@@ -190,9 +184,9 @@ _ROLES = {
 def _unadjusted(comparison: Comparison) -> Iterator[Fact]:
     """Yield the arms with few seeds whose intervals stand in a column of adjusted ones."""
     few = [
-        comparison.spoken(arm)
-        for arm, one in comparison.assessments(comparison.primary).items()
-        if not one.paired.has_enough_seeds and math.isfinite(one.paired.ci_low)
+        spoken_name(arm)
+        for arm, assessment in comparison.assessments(comparison.primary).items()
+        if not assessment.paired.has_enough_seeds and math.isfinite(assessment.paired.ci_low)
     ]
     if few and interval_kind(comparison) != "unadjusted":
         of = f"interval of {few[0]}" if len(few) == 1 else f"intervals of {listed_at_most(few, MOST_LISTED)}"
@@ -203,11 +197,11 @@ def _shared_seeds(comparison: Comparison) -> Iterator[Fact]:
     """Yield the arms whose differences use fewer seeds than their means, because the baseline lacks some."""
     arms_by_numbers: dict[tuple[int, int], list[str]] = {}
     for arm in comparison.treated:
-        one = arm.estimates.get(comparison.primary)
-        if one and one.difference and len(one.difference.by_seed) < len(one.by_seed):
-            numbers = len(one.difference.by_seed), len(one.by_seed)
-            arms_by_numbers.setdefault(numbers, []).append(comparison.spoken(arm.name))
-    baseline = comparison.spoken(comparison.baseline)
+        estimate = arm.estimates.get(comparison.primary)
+        if estimate and estimate.difference and len(estimate.difference.by_seed) < len(estimate.by_seed):
+            numbers = len(estimate.difference.by_seed), len(estimate.by_seed)
+            arms_by_numbers.setdefault(numbers, []).append(spoken_name(arm.name))
+    baseline = spoken_name(comparison.baseline)
     parts = [
         f"{listed_at_most(arms, MOST_LISTED)}: difference over the {counted(shared, 'seed')} shared with {baseline}, "
         f"mean over all {seeds}"
@@ -219,7 +213,7 @@ def _shared_seeds(comparison: Comparison) -> Iterator[Fact]:
 
 def _equivalent(comparison: Comparison) -> Iterator[Fact]:
     assessed = comparison.assessments(comparison.primary).values()
-    margins = {one.margin for one in assessed if one.verdict == "equivalent"}
+    margins = {assessment.margin for assessment in assessed if assessment.verdict == "equivalent"}
     if margins:
         level = percent(comparison.equivalence_confidence)
         rule = comparison.margins[comparison.primary].stated
@@ -231,22 +225,26 @@ def _any_noise(comparison: Comparison) -> Iterator[Fact]:
     """Yield the any-noise test: the mean of the arms, and the trend if it is significant."""
     if test := comparison.noise_tests.get(comparison.primary):
         metric = shown_metric(comparison)
-        shown = [one for one in test.contrasts if one.name == "mean" or one.assessment.verdict in DIFFERENT]
-        yield Fact("Any noise", "; ".join(contrast_text(comparison, one, metric) for one in shown))
+        shown = [
+            contrast
+            for contrast in test.contrasts
+            if contrast.name == "mean" or contrast.assessment.verdict in DIFFERENT
+        ]
+        yield Fact("Any noise", "; ".join(contrast_text(comparison, contrast, metric) for contrast in shown))
 
 
 def _other_metrics(comparison: Comparison) -> Iterator[Fact]:
     """Yield the other metrics that differ after the adjustment for the arms, or the one that is closest to it."""
     assessed = [
-        (metric, arm, one)
+        (metric, arm, assessment)
         for metric in comparison.other_metrics
-        for arm, one in comparison.assessments(metric.key).items()
-        if one.verdict and one.role != "control"
+        for arm, assessment in comparison.assessments(metric.key).items()
+        if assessment.verdict and assessment.role != "control"
     ]
     if not assessed:
         return
     if changed := [item for item in assessed if item[2].verdict in DIFFERENT]:
-        metrics = dict.fromkeys((metric.key, str(one.verdict)) for metric, _, one in changed)
+        metrics = dict.fromkeys((metric.key, str(assessment.verdict)) for metric, _, assessment in changed)
         texts = [_changed(comparison, *key, changed) for key in metrics]
         yield Fact(
             "Other metrics",
@@ -254,16 +252,20 @@ def _other_metrics(comparison: Comparison) -> Iterator[Fact]:
         )
         return
     undecided = [item for item in assessed if item[2].verdict == "inconclusive"]
-    metric, arm, one = min(undecided or assessed, key=lambda item: item[2].p_adjusted)
-    where = "" if one.p_adjusted >= 1 else f" ({metric.name_within}, {comparison.spoken(arm)})"
+    metric, arm, assessment = min(undecided or assessed, key=lambda item: item[2].p_adjusted)
+    where = "" if assessment.p_adjusted >= 1 else f" ({metric.name_within}, {spoken_name(arm)})"
     smallest = (
-        f"; smallest adj. p {p_value_text(one.p_adjusted, short=True)}{where}" if one.verdict == "inconclusive" else ""
+        f"; smallest adj. p {p_value_text(assessment.p_adjusted, short=True)}{where}"
+        if assessment.verdict == "inconclusive"
+        else ""
     )
     yield Fact("Other metrics", f"none better or worse{smallest}", rank=1)
 
 
 def _changed(comparison: Comparison, key: str, verdict: str, changed: Sequence[tuple[Metric, str, Assessment]]) -> str:
-    arms = [comparison.spoken(arm) for metric, arm, one in changed if (metric.key, one.verdict) == (key, verdict)]
+    arms = [
+        spoken_name(arm) for metric, arm, assessment in changed if (metric.key, assessment.verdict) == (key, verdict)
+    ]
     named = listed(arms) if len(arms) <= MOST_LISTED else f"{len(arms)} arms"
     return f"{comparison.metrics[key].name_within} {verdict} with {named}"
 
@@ -273,7 +275,7 @@ def _early_stopping(comparison: Comparison) -> Iterator[Fact]:
     if stopping is None or not comparison.treated:
         return
     baseline, last = stopping.arms[0], max(stopping.epochs)
-    spoken = comparison.spoken(comparison.baseline)
+    spoken = spoken_name(comparison.baseline)
     if baseline.best_epoch == last:
         # steps or a part of an epoch may end the training within the last epoch
         recipe = comparison.setting.recipe
@@ -291,7 +293,7 @@ def _early_stopping(comparison: Comparison) -> Iterator[Fact]:
             and after_last
             and stopped.best.verdict != after_last.verdict
         ):
-            changed.append(f"{comparison.spoken(arm)} {stopped.best.verdict}")
+            changed.append(f"{spoken_name(arm)} {stopped.best.verdict}")
     epoch = f"best epoch of {spoken}: {baseline.best_epoch:.1f} of {last}"
     if changed:
         yield Fact("Early stopping", f"verdicts that differ at best epochs: {'; '.join(changed)} ({epoch})")

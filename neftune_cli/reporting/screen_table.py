@@ -1,7 +1,7 @@
 """Table of the first screen: the primary metric of each arm, its difference, a metric of responses, the noise ratio."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,86 +19,58 @@ from neftune_cli.reporting.cells import (
     shown_interval,
     value_cell,
 )
+from neftune_cli.reporting.folding import (
+    COLUMN_GAP,
+    VERDICT_STYLES,
+    PrintedColumn,
+    aligned,
+    broken_name,
+    widest_that_fits,
+)
 from neftune_cli.reporting.sanitizing import terminal_text
-from neftune_cli.reporting.terminal_tables import VERDICT_STYLES, aligned
 
-WIDEST_PART_OF_NAME = 24
-"""Characters of a line of a long name."""
 WIDEST_BASELINE = 8
 """Characters of the longest baseline name in a heading."""
-_GAP = 2
 _DROPS = ("noise", "response", "seeds", "p", "sd", "interval", "verdict")
 """Columns that narrow terminals leave out, the first one first."""
-
-
-@dataclass(frozen=True)
-class ScreenColumn:
-    """One column with a heading of two lines."""
-
-    key: str
-    heading: tuple[str, str]
-    cells: tuple[tuple[str, ...], ...]
-    """Parts of each cell, which are aligned with the same parts of other rows."""
-    align: Literal["left", "right"] = "right"
-
-    @property
-    def texts(self) -> list[str]:
-        """Return the cells with aligned parts."""
-        return ["".join(parts) for parts in aligned(self.cells)]
-
-    @property
-    def width(self) -> int:
-        """Return the width in characters."""
-        return max(Text(line).cell_len for text in (*self.heading, *self.texts) for line in text.split("\n"))
 
 
 @dataclass(frozen=True)
 class ScreenTable:
     """Columns that fit a width, and those that do not."""
 
-    columns: tuple[ScreenColumn, ...]
-    left_out: tuple[ScreenColumn, ...]
-    styles: tuple[str, ...]
-    """Style of the verdict in each row."""
+    columns: tuple[PrintedColumn, ...]
+    left_out: tuple[PrintedColumn, ...]
 
     def renderable(self) -> Table:
         """Return the table for a terminal."""
-        table = Table.grid(padding=(0, _GAP, 0, 0), pad_edge=False)
+        table = Table.grid(padding=(0, COLUMN_GAP, 0, 0), pad_edge=False)
         has_upper = any(column.heading[0] for column in self.columns)
         for column in self.columns:
             table.add_column(justify=column.align, no_wrap=True)
         for line in range(0 if has_upper else 1, 2):
             table.add_row(*(Text(column.heading[line], style="dim") for column in self.columns))
-        rows = zip(*(column.texts for column in self.columns), strict=True)
-        for style, row in zip(self.styles, rows, strict=True):
-            named = zip(self.columns, row, strict=True)
-            table.add_row(*(Text(cell, style=style if column.key == "verdict" else "") for column, cell in named))
+        for row in zip(*(column.cells for column in self.columns), strict=True):
+            table.add_row(*row)
         return table
 
 
 def screen_table(comparison: Comparison, width: int) -> ScreenTable:
     """Return the table with as many columns as the width allows.
 
-    Long names of arms are broken at their commas before a column other than the last two is left out.
+    Long names of arms are broken into lines before a column other than the last two is left out.
     """
-    styles = tuple(VERDICT_STYLES[one.verdict if one else None] for one in _assessments(comparison))
-    layouts = list(_layouts(comparison))
-    kept, left_out = next((layout for layout in layouts if _width(layout[0]) <= width), layouts[-1])
-    return ScreenTable(kept, left_out, styles)
+    return widest_that_fits(_layouts(comparison), width, lambda table: [table.columns])
 
 
-def _width(columns: Sequence[ScreenColumn]) -> int:
-    return sum(column.width + _GAP for column in columns) - _GAP
-
-
-def _layouts(comparison: Comparison) -> Iterator[tuple[tuple[ScreenColumn, ...], tuple[ScreenColumn, ...]]]:
-    """Yield the columns to show and those to leave out, from the widest table to the narrowest."""
+def _layouts(comparison: Comparison) -> Iterator[ScreenTable]:
+    """Yield the table with all columns, then narrower ones."""
     for count in range(len(_DROPS) + 1):
         dropped = _DROPS[:count]
         every = tuple(_columns(comparison, has_spread="sd" not in dropped))
         left_out = tuple(column for column in every if column.key in dropped)
         for name in _names(comparison):
-            yield (name, *(column for column in every if column.key not in dropped)), left_out
+            yield ScreenTable((name, *(column for column in every if column.key not in dropped)), left_out)
 
 
 def shown_metric(comparison: Comparison) -> Metric:
@@ -133,56 +105,56 @@ def _has_value(comparison: Comparison, key: str) -> bool:
     return any(arm.estimates.get(key) for arm in comparison.arms)
 
 
-def _names(comparison: Comparison) -> Iterator[ScreenColumn]:
+def _names(comparison: Comparison) -> Iterator[PrintedColumn]:
     """Yield the column of names: whole, then broken into lines."""
     heading = "alpha" if all(arm.is_named_by_alpha for arm in comparison.arms) else "arm"
     whole = tuple(table_names(comparison).values())
     align: Literal["left", "right"] = "right" if heading == "alpha" else "left"
-    yield ScreenColumn("arm", ("", heading), tuple((name,) for name in whole), align)
-    yield ScreenColumn("arm", ("", heading), tuple((_broken(name),) for name in whole), align)
+    yield PrintedColumn("arm", ("", heading), tuple(map(Text, whole)), align)
+    yield PrintedColumn("arm", ("", heading), tuple(Text(broken_name(name)) for name in whole), align)
 
 
-def _broken(name: str) -> str:
-    parts = name.replace(",", ",\n").split("\n")
-    size = WIDEST_PART_OF_NAME - 2
-    pieces = [part[start : start + size] for part in parts for start in range(0, max(1, len(part)), size)]
-    return "\n  ".join(pieces)
-
-
-def _columns(comparison: Comparison, *, has_spread: bool) -> Iterator[ScreenColumn]:
+def _columns(comparison: Comparison, *, has_spread: bool) -> Iterator[PrintedColumn]:
     metric, arms = shown_metric(comparison), comparison.arms
     values = [value_cell(arm.estimates.get(metric.key), metric) for arm in arms]
     if has_spread and any(cell.spread for cell in values):
-        yield ScreenColumn("value", ("", "mean ± sd"), tuple(cell.parts for cell in values))
+        yield PrintedColumn("value", ("", "mean ± sd"), _texts(cell.parts for cell in values))
     else:
-        yield ScreenColumn("value", ("", "mean"), tuple((cell.number,) for cell in values))
+        yield PrintedColumn("value", ("", "mean"), _texts((cell.number,) for cell in values))
     if comparison.treated:
         yield from _difference_columns(comparison, metric)
     if other := response_metric(comparison):
         upper, _, lower = other.name_within.rpartition(" ")
-        cells = tuple((value_cell(arm.estimates.get(other.key), other).number,) for arm in arms)
-        yield ScreenColumn("response", (upper, lower), cells)
+        cells = _texts((value_cell(arm.estimates.get(other.key), other).number,) for arm in arms)
+        yield PrintedColumn("response", (upper, lower), cells)
     if any(arm.noise_ratio is not None for arm in arms):
-        yield ScreenColumn("noise", ("noise", "ratio"), tuple((noise_share(arm),) for arm in arms))
+        yield PrintedColumn("noise", ("noise", "ratio"), _texts((noise_share(arm),) for arm in arms))
 
 
-def _difference_columns(comparison: Comparison, metric: Metric) -> Iterator[ScreenColumn]:
+def _difference_columns(comparison: Comparison, metric: Metric) -> Iterator[PrintedColumn]:
     assessed = _assessments(comparison)
     differences = [arm_difference(arm, metric, comparison.baseline) for arm in comparison.arms]
-    yield ScreenColumn("difference", _against(comparison), tuple((one.number,) for one in differences))
-    yield ScreenColumn(
+    yield PrintedColumn("difference", _against(comparison), _texts((one.number,) for one in differences))
+    yield PrintedColumn(
         "interval",
         (interval_kind(comparison), f"{percent(comparison.confidence)} interval"),
-        tuple(one.interval_parts for one in differences),
+        _texts(one.interval_parts for one in differences),
     )
     p_values = [p_value_text(one.p_adjusted, short=True) if one and _is_tested(one) else "" for one in assessed]
     if any(p_values):
-        cells = tuple((p or one.p,) for p, one in zip(p_values, differences, strict=True))
-        yield ScreenColumn("p", ("adj.", "p"), cells)
+        cells = _texts((p or one.p,) for p, one in zip(p_values, differences, strict=True))
+        yield PrintedColumn("p", ("adj.", "p"), cells)
     verdicts = ["baseline" if not one.number else one.verdict or "no verdict" for one in differences]
-    yield ScreenColumn("verdict", ("", "verdict"), tuple((text,) for text in verdicts), "left")
+    styled = zip(verdicts, assessed, strict=True)
+    cells = tuple(Text(text, VERDICT_STYLES[one.verdict if one else None]) for text, one in styled)
+    yield PrintedColumn("verdict", ("", "verdict"), cells, "left")
     if len({arm.seeds for arm in comparison.arms}) > 1:
-        yield ScreenColumn("seeds", ("", "seeds"), tuple((str(len(arm.seeds)),) for arm in comparison.arms))
+        yield PrintedColumn("seeds", ("", "seeds"), _texts((str(len(arm.seeds)),) for arm in comparison.arms))
+
+
+def _texts(cells: Iterable[tuple[str, ...]]) -> tuple[Text, ...]:
+    """Return cells from their parts, which are aligned with the same parts of other rows."""
+    return tuple(Text("".join(parts)) for parts in aligned(list(cells)))
 
 
 def _against(comparison: Comparison) -> tuple[str, str]:
@@ -194,6 +166,6 @@ def _is_tested(assessment: Assessment) -> bool:
     return assessment.paired.has_enough_seeds and math.isfinite(assessment.p_adjusted)
 
 
-def outside(column: ScreenColumn, names: Sequence[str]) -> str:
+def outside(column: PrintedColumn, names: Sequence[str]) -> str:
     """Return the cells of a column that did not fit as one text."""
-    return ", ".join(f"{name}: {text.strip()}" for name, text in zip(names, column.texts, strict=True))
+    return ", ".join(f"{name}: {text.plain.strip()}" for name, text in zip(names, column.cells, strict=True))

@@ -1,19 +1,15 @@
 """Tables of a comparison, independent of the output format: one section per group of metrics, and early stopping.
 
-Also holds the sentences about the best arm and about claims of the paper, and the texts of seeds.
+Also the titles of the other parts of a document, and the details of a claim of the paper.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from neftune_cli.analysis.advice import advantage_interval, on_shared_seeds, splits_sentence, stopping_bias
-from neftune_cli.analysis.headline import MOST_NAMED_ARMS
-from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.results import Assessment, BestArm, ClaimResult, Comparison, EarlyStopping
+from neftune_cli.analysis.results import Assessment, ClaimResult, Comparison, EarlyStopping
 from neftune_cli.analysis.verdicts import BEFORE_FIRST_LOOK, VALUE_NOT_FINITE
 from neftune_cli.config.spec import BASE_ARM
-from neftune_cli.formatting import counted, listed, percent
+from neftune_cli.formatting import percent
 from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, Metric
 from neftune_cli.reporting.cells import (
     DASH,
@@ -34,8 +30,6 @@ EARLY_STOPPING_TITLE = "Comparison with early stopping"
 CLAIMS_TITLE = "Claims of the NEFTune paper (arXiv 2310.05914)"
 WIDEST_BASELINE_HEADING = 13
 """Characters of the longest baseline name in a column heading."""
-MOST_LISTED_SEEDS = 4
-"""Largest number of seeds to list in a short text."""
 
 
 @dataclass(frozen=True)
@@ -149,27 +143,6 @@ def difference_heading(comparison: Comparison) -> str:
     return f"vs {comparison.baseline}" if short else "vs baseline"
 
 
-def all_seeds_text(comparison: Comparison) -> str:
-    """Return the seeds, listed once if all arms have the same, else for each arm."""
-    by_arm = {arm.name: ", ".join(map(str, arm.seeds)) for arm in comparison.arms}
-    if len(set(by_arm.values())) == 1:
-        return next(iter(by_arm.values()))
-    return "; ".join(f"{seeds} ({name})" for name, seeds in by_arm.items())
-
-
-def short_seeds_text(seeds_of_arms: Sequence[Sequence[int]]) -> str:
-    """Return the seeds if all arms have the same and they fit a heading, else the range of their counts."""
-    counts = sorted({len(seeds) for seeds in seeds_of_arms})
-    if len({tuple(seeds) for seeds in seeds_of_arms}) > 1:
-        return f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counted(counts[0], 'seed')} per arm"
-    seeds = sorted(seeds_of_arms[0])
-    if len(seeds) == 1:
-        return f"seed {seeds[0]}"
-    if seeds == list(range(seeds[0], seeds[-1] + 1)):
-        return f"seeds {seeds[0]}-{seeds[-1]}"
-    return f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MOST_LISTED_SEEDS else counted(len(seeds), "seed")
-
-
 def _block(comparison: Comparison, metric: Metric) -> Block:
     base = () if comparison.base_scores is None else (_base_cell(comparison.base_scores.get(metric.key), metric),)
     values = (*base, *(value_cell(arm.estimates.get(metric.key), metric) for arm in comparison.arms))
@@ -182,44 +155,6 @@ def _block(comparison: Comparison, metric: Metric) -> Block:
 
 def _base_cell(value: float | None, metric: Metric) -> Cell:
     return UNDEFINED if value is None else number_cell(value, metric)
-
-
-def best_arm_sentences(comparison: Comparison) -> str | None:
-    """Return the difference of the best arm on the data that selected it and on other data; None without a best arm."""
-    best = comparison.best
-    if best is None:
-        return None
-    metric = comparison.metrics.get(best.metric) or METRICS[best.metric]
-    parts, candidates = " and ".join(best.split), tuple(best.chosen)
-    among = listed(candidates) if len(candidates) <= MOST_NAMED_ARMS else f"{len(candidates)} arms"
-    found = (
-        f"{on_shared_seeds(comparison)}{best.arm} has the best mean {metric.name_within} of {among}. Its difference "
-        f"from {comparison.baseline} is {metric.signed(best.naive)}."
-    )
-    if best.arm == comparison.declared_primary_arm:
-        bias = "It is the primary arm, which was declared before the first trial. Its difference has no selection bias."
-    else:
-        bias = (
-            f"This estimate is optimistic on average, because the arm was selected on the same {parts}. "
-            f"{_advantage_elsewhere(best, metric)}"
-        )
-    return " ".join([found, *stopping_bias(comparison, best.arm), bias, _shares(best)])
-
-
-def _advantage_elsewhere(best: BestArm, metric: Metric) -> str:
-    """Return the advantage on data that did not select the arm, or its range over selected arms if few splits do."""
-    if math.isfinite(best.advantage.difference):
-        return (
-            f"{splits_sentence(best)} In the splits that selected {best.arm}, its difference on the other half was on "
-            f"average {_advantage(best.advantage, metric)}. If no arm is better than the others, about a third to a "
-            "half of the bias remains."
-        )
-    low, high = (metric.signed(end(best.advantages.values())) for end in (min, max))
-    return (
-        f"{splits_sentence(best)} Fewer than a quarter of the splits selected {best.arm}, so the data do not show "
-        f"which arm is best. On the other half, the mean difference of the selected arm was {low} to {high}, depending "
-        "on the arm."
-    )
 
 
 def claim_details(result: ClaimResult) -> Iterator[tuple[str, str]]:
@@ -246,21 +181,6 @@ def early_stopping_section(comparison: Comparison) -> Section | None:
         keys=(metric.key,),
         note=_early_stopping_note(stopping, comparison.baseline),
     )
-
-
-def _advantage(advantage: PairedComparison, metric: Metric) -> str:
-    number = metric.signed(advantage.difference)
-    if not math.isfinite(advantage.ci_low):
-        return number
-    return f"{number} ({advantage_interval(advantage, metric)})"
-
-
-def _shares(best: BestArm) -> str:
-    ranked = sorted(best.chosen.items(), key=lambda one: -one[1])
-    (arm, share), *others = [(arm, share) for arm, share in ranked if share > 0]
-    first = f"{arm} in {share:.0%} of the splits"
-    rest = (f"{arm} in {'<1%' if share < 0.005 else f'{share:.0%}'}" for arm, share in others)
-    return f"The selected arm was {listed([first, *rest])}."
 
 
 def _missing_reason(comparison: Comparison) -> str:

@@ -47,7 +47,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     prompt = replace(prompt, prompt=attack, reference="x" * 50_000, responses={attack: response})
     page = content(
-        comparison=replace(whole, arms=arms, sweep=attack), responses=[prompt], manifests=(attack,), advice=attack
+        comparison=replace(whole, arms=arms, sweep=attack), responses=[prompt], manifest_texts=(attack,), advice=attack
     )
     path = tmp_path_factory.mktemp("hostile") / "report.html"
     path.write_text(report_page([page]), encoding="utf-8")

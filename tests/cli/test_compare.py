@@ -18,7 +18,7 @@ from neftune_cli.commands.compare import compare
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.records import CurvePoint, TrialRecord
-from neftune_cli.reporting.documents import OutputFormat
+from neftune_cli.reporting.output_formats import OutputFormat
 from neftune_cli.store import SweepFolder
 from tests.finished_trials import write_failed_trial, write_trial
 from tests.lm_eval_logs import TIME, sample, write_samples
@@ -111,7 +111,7 @@ def test_the_report_is_written_into_the_folder_of_the_sweep(results_to_draw: Pat
     assert (folder / "report.html").read_text().startswith("<!DOCTYPE html>")
     assert {path.name for path in (folder / "plots").iterdir()} == {
         "learning-curves.svg",
-        "loss-by-alpha.svg",
+        "metric-by-arm.svg",
         "paired-differences.svg",
     }
 
@@ -327,6 +327,9 @@ def test_an_output_file_does_not_replace_a_file_of_another_program(results: Path
         "notes.md": "# Notes\n\n## Notes\n\n- Mine.\n",
         "page.html": "<!DOCTYPE html><title>Mine</title>",
         "readme.md": "# Tool\n\nIt prints:\n\n    alpha=0\n\nMean ± standard deviation over seeds.\n",
+        "todo.md": "# Checklist for the release\n\n- Tag it.\n",
+        "adr.md": "# ADR 7\n\nDECIDED: we keep alpha=5.\n",
+        "meeting.txt": "Meeting 3 March\n\nPROBLEM: learning rate too high\n",
     }
     for name, text in others.items():
         (tmp_path / name).write_text(text)
@@ -340,7 +343,7 @@ def test_an_output_file_does_not_replace_a_file_of_another_program(results: Path
 
 
 def test_output_receives_the_text_of_stdout_and_replaces_an_earlier_comparison(results: Path, tmp_path: Path) -> None:
-    formats = ("table", "json", "csv", "md", "latex", "html")
+    formats = ("table", "json", "csv", "md", "latex", "checklist", "html")
     earlier = {name: _compare(results, "--format", name).stdout for name in formats}
     for following, before in zip((*formats, formats[0]), ("", *earlier.values()), strict=True):
         (tmp_path / "out").write_text(before, encoding="utf-8")

@@ -14,16 +14,8 @@ from typer.testing import CliRunner
 
 from experiments.null_simulations.__main__ import app
 from experiments.null_simulations.binary_metrics import MARGIN, binary_rates, binary_scenario
-from experiments.null_simulations.error_rates import (
-    COVERAGE,
-    FALSE_POSITIVES,
-    ErrorRates,
-    Rate,
-    error_rates,
-    exceeded_limits,
-    generator,
-    rate,
-)
+from experiments.null_simulations.error_rates import ErrorRates, Rate, error_rates, generator, rate
+from experiments.null_simulations.limits import COVERAGE, FALSE_POSITIVES, exceeded_limits
 from experiments.null_simulations.optional_stopping import optional_stopping_rates
 from experiments.null_simulations.power import EFFECTS, Power, seeds_needed
 from experiments.null_simulations.report import error_table

@@ -7,12 +7,12 @@ import pytest
 from scipy.stats import binom
 
 from experiments.null_simulations.fixed_designs import adjustment_rates
-from experiments.null_simulations.limits import exceeded_looks, exceeded_power, exceeded_tables
+from experiments.null_simulations.limits import exceeded_looks, exceeded_power, exceeded_statements, exceeded_tables
 from experiments.null_simulations.looks_error_rates import ONE_ARM, THREE_ARMS, looks_error_rates, looks_power
 from experiments.null_simulations.margins import margin_seeds
 from experiments.null_simulations.planned_looks import hommel_rows, noise_p_values, replay, simes_rows
 from experiments.null_simulations.planned_tables import planned_design, table_error_rates
-from experiments.null_simulations.planning_statement import exceeded_statements, statement
+from experiments.null_simulations.planning_statement import statement
 from experiments.null_simulations.pooled_variances import pooling_rates
 from experiments.null_simulations.seed_level import SeedModel
 from neftune_cli.analysis.multiplicity import hommel, simes

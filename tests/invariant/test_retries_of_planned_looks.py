@@ -9,7 +9,7 @@ from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.decision import excluded_trials
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.errors import NothingToCompareError
-from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Setting
+from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Setting, TrialOrigin
 from neftune_cli.metrics import METRICS
 from neftune_cli.reporting.next_step import next_step
 from tests.measured_trials import arm, joined
@@ -34,11 +34,13 @@ def compared(failed: Set[Trial]) -> Comparison:
             Setting("m", "d", {}, {}),
             tuple(one for of_arm in arms.values() for one in of_arm.values() if (one.arm, one.seed) not in failed),
             METRICS,
-            ("results/s",),
-            specs=("seeds: 5",),
+            TrialOrigin(
+                ("results/s",),
+                is_sweep=True,
+                failed_trials=tuple(f"{name},seed={seed}" for name, seed in sorted(failed)),
+            ),
             plan=PLAN,
             declared_arms=tuple(LOSSES),
-            failed_trials=tuple(f"{name},seed={seed}" for name, seed in sorted(failed)),
             unfinished=("some trials failed",) if failed else (),
         )
     )

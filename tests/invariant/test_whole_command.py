@@ -19,7 +19,7 @@ from neftune_cli.commands.request import plan_sweep
 from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.evidence.measurements import Floats
 from neftune_cli.records import ExampleLoss
-from neftune_cli.reporting.documents import OutputFormat
+from neftune_cli.reporting.output_formats import OutputFormat
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.plan import Plan, trial_folder
 from neftune_cli.sweeps.trial_runner import TrialRunner

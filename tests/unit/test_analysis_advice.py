@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 
 from neftune_cli.analysis.advice import advice
+from neftune_cli.analysis.best_arm import best_arm_sentences
 from neftune_cli.analysis.decision import control_findings
 from neftune_cli.analysis.headline import compatible_range, headline
 from neftune_cli.analysis.learning import Learning
@@ -16,7 +17,6 @@ from neftune_cli.analysis.results import Assessment, Comparison, Estimate, Verdi
 from neftune_cli.evidence.measurements import AnalysisPlan, TrialOrigin
 from neftune_cli.metrics import METRICS
 from neftune_cli.reporting.screen import facts
-from neftune_cli.reporting.sections import best_arm_sentences
 from tests.comparisons import assessment, best_arm, comparison, early_stopping, estimate, summary
 
 SCOPE = (

@@ -160,7 +160,8 @@ def test_result_has_effect_interval_sample_and_margin() -> None:
     # 5 margins of 5 characters; 1.963 * 0.1 * 5 = 0.98
     assert here == (
         "Response length, mean of alpha=10 and alpha=20 minus alpha=0: +25.0 characters [+24.0, +26.0] (alpha=0: "
-        "100.0; 95% interval, 5 seeds, 20 prompts). Significantly higher, by more than the margin of 5.0 characters."
+        "100.0; 95% interval, 5 seeds, 20 held-out examples). Significantly higher, by more than the margin "
+        "of 5.0 characters."
     )
 
 

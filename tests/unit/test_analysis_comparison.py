@@ -167,7 +167,7 @@ def test_base_model_alone_cannot_be_compared(hand_made_records: Records) -> None
 def test_runs_without_a_score_in_common_cannot_be_compared() -> None:
     """Runs that were evaluated on different documents have a score of a corpus, but none that can be compared."""
     trials = tuple(Measurements(one, one, 0.0, 0, {"bleu": None}, {}, {}) for one in ("alpha=0", "alpha=5"))
-    evidence = Evidence("runs", Setting("m", "d", {}, {}), trials, METRICS, (), notes=("Not compared: bleu.",))
+    evidence = Evidence("runs", Setting("m", "d", {}, {}), trials, METRICS, notes=("Not compared: bleu.",))
 
     with pytest.raises(NothingToCompareError) as caught:
         compare_arms(evidence)
@@ -307,7 +307,7 @@ def test_best_arm_needs_three_seeds_that_all_arms_share() -> None:
         for seed, loss in of_arm.items()
     )
 
-    comparison = compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS, ()))
+    comparison = compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS))
 
     assert comparison.best is None
 
@@ -320,7 +320,7 @@ def test_trials_without_items_have_no_number_of_items_in_notes() -> None:
         for seed in range(3)
     )
 
-    assert compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS, ())).notes == ()
+    assert compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS)).notes == ()
 
 
 def test_different_items_of_trials_are_noted() -> None:
@@ -331,7 +331,7 @@ def test_different_items_of_trials_are_noted() -> None:
     trials = [trial(arm, seed, ("a", "b", "c")) for arm in ("one", "two") for seed in range(3)]
     short = trial("two", 2, ("a", "b"))
 
-    compared = compare_arms(Evidence("s", Setting("m", "d", {}, {}), (*trials[:-1], short), METRICS, ()))
+    compared = compare_arms(Evidence("s", Setting("m", "d", {}, {}), (*trials[:-1], short), METRICS))
 
     assert compared.notes == (
         "Held-out loss: trials have 2 to 3 items. Each difference uses the items that both arms have.",
@@ -423,7 +423,7 @@ def _compare(
         Measurements(one.trial, one.arm, one.alpha, one.seed, scores_of(one), {}, {}, noise_ratio=_ratio(one))
         for one in records
     )
-    return compare_arms(Evidence("bios", Setting("tiny", "bios", {}, {}), trials, METRICS, (), plan=plan), options)
+    return compare_arms(Evidence("bios", Setting("tiny", "bios", {}, {}), trials, METRICS, plan=plan), options)
 
 
 def _ratio(record: TrialRecord) -> float | None:
@@ -455,7 +455,7 @@ def test_an_arm_with_another_recipe_is_no_question_about_noise() -> None:
             arm("alpha=0", 0.0, {"eval_loss": [1.0, 1.1, 1.2]}), arm(name, 5.0, {"eval_loss": [1.5, 1.6, 1.7]})
         )
         trials = tuple(trial for of_arm in arms.values() for trial in of_arm.values())
-        return compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS, ()))
+        return compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS))
 
     both, noise = compared("alpha=5,weight_decay=0.1"), compared("alpha=5")
     assert (both.about_noise, noise.about_noise) == (False, True)

@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from neftune_cli.analysis.advice import advice
+from neftune_cli.analysis.best_arm import best_arm_sentences
 from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.decision import arms_with_further_seeds, decide, excluded_trials
 from neftune_cli.analysis.headline import headline
@@ -17,14 +18,17 @@ from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.config.spec import BASE_ARM
-from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
+from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting, TrialOrigin
 from neftune_cli.metrics import METRICS
 from neftune_cli.reporting.next_step import next_step
-from neftune_cli.reporting.sections import best_arm_sentences
 from tests.measured_trials import arm, joined
 
 LOOKS = AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), looks_taken=2)
-ONE_SWEEP = Evidence("s", Setting("m", "d", {}, {}), (), METRICS, ("results/s",), specs=("seeds: [0, 1, 2]",))
+ONE_SWEEP = Evidence("s", Setting("m", "d", {}, {}), (), METRICS, TrialOrigin(("results/s",), is_sweep=True))
+
+
+def _with_failed(*trials: str) -> TrialOrigin:
+    return replace(ONE_SWEEP.origin, failed_trials=trials)
 
 
 def _looked_at(
@@ -82,8 +86,8 @@ def test_no_outlook_where_further_looks_decide_otherwise(options: ComparisonOpti
 @pytest.mark.parametrize(
     "changes",
     [
-        {"folders": ("results/s", "results/t")},
-        {"specs": ()},  # runs of another tool
+        {"origin": TrialOrigin(("results/s", "results/t"), is_sweep=True)},
+        {"origin": TrialOrigin(("results/s",))},  # runs of another tool
         {"declared_arms": ("alpha=1", "alpha=0", "alpha=5")},
     ],
 )
@@ -147,7 +151,7 @@ def test_a_sweep_with_planned_looks_continues_by_its_first_comparison() -> None:
         evidence,
         trials=tuple(one for one in evidence.trials if one.alpha),
         declared_arms=("alpha=0", "alpha=5", "alpha=10"),
-        decides_looks=False,
+        origin=replace(ONE_SWEEP.origin, decides_looks=False),
     )
 
     comparison = compare_arms(of_second_setting)
@@ -188,10 +192,10 @@ def test_no_missing_trial_is_trained_if_every_arm_is_decided() -> None:
     unfinished = ("alpha=5,seed=3 failed: out of memory",)
 
     comparison = compare_arms(
-        replace(evidence, declared_seeds=(0, 1, 2, 3), unfinished=unfinished, failed_trials=("alpha=5,seed=3",))
+        replace(evidence, declared_seeds=(0, 1, 2, 3), unfinished=unfinished, origin=_with_failed("alpha=5,seed=3"))
     )
 
-    assert headline(comparison).word == "DECIDED"
+    assert headline(comparison).state == "DECIDED"
     assert next_step(comparison) is None
 
 
@@ -209,7 +213,9 @@ def test_missing_trials_come_before_a_new_sweep_if_an_arm_has_few_seeds(is_missi
 
 
 def test_failed_trials_are_retried() -> None:
-    evidence = replace(_evidence({5.0: [0.3, -0.2], 10.0: [0.2, -0.1, 0.3]}, None), failed_trials=("alpha=5,seed=2",))
+    evidence = replace(
+        _evidence({5.0: [0.3, -0.2], 10.0: [0.2, -0.1, 0.3]}, None), origin=_with_failed("alpha=5,seed=2")
+    )
 
     step = next_step(compare_arms(replace(evidence, unfinished=("alpha=5, seed 2 failed: out of memory",))))
 
@@ -225,7 +231,7 @@ def test_an_arm_that_failed_in_all_trials_is_retried_after_the_planned_looks() -
     lost = next_step(compare_arms(replace(evidence, unfinished=unfinished)))
     assert lost is not None
     assert "--retry" not in lost.command
-    step = next_step(compare_arms(replace(evidence, unfinished=unfinished, failed_trials=("alpha=5,seed=0",))))
+    step = next_step(compare_arms(replace(evidence, unfinished=unfinished, origin=_with_failed("alpha=5,seed=0"))))
     assert step is not None
     assert step.command[-2:] == ("--retry", "failed")
     assert step.cost == "at most 5 more trials (5 seeds in all)"
@@ -234,7 +240,9 @@ def test_an_arm_that_failed_in_all_trials_is_retried_after_the_planned_looks() -
 def test_decided_arms_may_go_on_after_the_retry_of_an_arm_without_trials() -> None:
     plan = replace(LOOKS, looks_taken=1)
     evidence = _evidence({10.0: [-0.100, -0.101, -0.099]}, plan)
-    declared = replace(evidence, declared_arms=("alpha=0", "alpha=5", "alpha=10"), failed_trials=("alpha=5,seed=0",))
+    declared = replace(
+        evidence, declared_arms=("alpha=0", "alpha=5", "alpha=10"), origin=_with_failed("alpha=5,seed=0")
+    )
 
     comparison = compare_arms(replace(declared, unfinished=("alpha=5, seed 0 failed: out of memory",)))
 
@@ -257,12 +265,12 @@ def test_missing_trials_of_the_baseline_are_trained_after_the_last_look() -> Non
 
 @pytest.mark.parametrize("lost", [{4}, {1}, {2, 4}])
 def test_no_command_tests_the_last_look_again(lost: set[int]) -> None:
-    evidence = replace(_evidence({5.0: [0.3, -0.2, 0.1, 0.2, -0.1]}, LOOKS), failed_trials=("alpha=0,seed=4",))
+    evidence = replace(_evidence({5.0: [0.3, -0.2, 0.1, 0.2, -0.1]}, LOOKS), origin=_with_failed("alpha=0,seed=4"))
     kept = tuple(one for one in evidence.trials if one.alpha or one.seed not in lost)
 
     comparison = compare_arms(replace(evidence, trials=kept, unfinished=("alpha=0, seed 4 failed: out of memory",)))
 
-    assert headline(comparison).word == "NOT DECIDED"
+    assert headline(comparison).state == "NOT DECIDED"
     assert next_step(comparison) is None
 
 
@@ -273,7 +281,7 @@ def test_missing_trials_of_taken_looks_are_trained_with_the_further_ones(failed:
     )
     kept = tuple(one for one in evidence.trials if one.alpha or one.seed != 1)
 
-    step = next_step(compare_arms(replace(evidence, trials=kept, failed_trials=failed)))
+    step = next_step(compare_arms(replace(evidence, trials=kept, origin=_with_failed(*failed))))
 
     assert step is not None
     # 2 further ones of both arms, and one of the first look
@@ -287,7 +295,7 @@ def test_exploratory_arms_get_further_seeds_after_the_decision_on_the_primary_ar
 
     comparison = compare_arms(_evidence({5.0: better, 10.0: [0.3, -0.2, 0.1]}, plan))
 
-    assert headline(comparison).word == "DECIDED"
+    assert headline(comparison).state == "DECIDED"
     assert arms_with_further_seeds(comparison) == ("alpha=10",)
     step = next_step(comparison)
     assert step is not None
@@ -301,7 +309,7 @@ def test_no_arm_gets_further_seeds_if_fine_tuning_learned_nothing() -> None:
 
     comparison = compare_arms(replace(evidence, trials=(base, *evidence.trials)))
 
-    assert headline(comparison).word == "NOTHING LEARNED"
+    assert headline(comparison).state == "NOTHING LEARNED"
     assert arms_with_further_seeds(comparison) == ()
     assert arms_with_further_seeds(compare_arms(evidence)) == ("alpha=5",)
 
@@ -313,7 +321,7 @@ def test_an_arm_without_trials_is_trained_first_and_leaves_the_comparison_incomp
     comparison = compare_arms(replace(evidence, unfinished=("alpha=5, seed 0 has not started",)))
 
     assert comparison.arms_without_trials == ("alpha=5",)
-    assert headline(comparison).word == "PARTLY DECIDED"
+    assert headline(comparison).state == "PARTLY DECIDED"
     step = next_step(comparison)
     assert step is not None
     assert step.cost == "at most 1 more trial"
@@ -395,7 +403,7 @@ def _with_failures(*seeds: int) -> Evidence:
     """Return the evidence of an open arm whose trials with these seeds failed."""
     evidence = _evidence({5.0: OPEN}, LOOKS)
     trials = tuple(one for one in evidence.trials if not one.alpha or one.seed not in seeds)
-    return replace(evidence, trials=trials, failed_trials=tuple(f"alpha=5,seed={seed}" for seed in seeds))
+    return replace(evidence, trials=trials, origin=_with_failed(*(f"alpha=5,seed={seed}" for seed in seeds)))
 
 
 def test_failed_trials_without_which_an_arm_was_tested_are_not_retried() -> None:
@@ -405,7 +413,7 @@ def test_failed_trials_without_which_an_arm_was_tested_are_not_retried() -> None
         evidence,
         trials=tuple(one for one in evidence.trials if (one.alpha, one.seed) != (5.0, 1)),
         declared_arms=("alpha=0", "alpha=5", "alpha=15"),
-        failed_trials=("alpha=5,seed=1", *(f"alpha=15,seed={seed}" for seed in range(5))),
+        origin=_with_failed("alpha=5,seed=1", *(f"alpha=15,seed={seed}" for seed in range(5))),
     )
 
     comparison = compare_arms(evidence)
@@ -438,7 +446,7 @@ def test_a_primary_arm_without_trials_is_retried_before_exploratory_arms_go_on()
     evidence = replace(
         _evidence({10.0: OPEN[:3]}, plan),
         declared_arms=("alpha=0", "alpha=5", "alpha=10"),
-        failed_trials=tuple(f"alpha=5,seed={seed}" for seed in range(3)),
+        origin=_with_failed(*(f"alpha=5,seed={seed}" for seed in range(3))),
     )
 
     step = next_step(compare_arms(evidence))
@@ -452,7 +460,7 @@ def test_exploratory_arms_without_trials_are_not_retried_after_the_last_look() -
     evidence = replace(
         _evidence({5.0: OPEN}, plan),
         declared_arms=("alpha=0", "alpha=5", "alpha=10"),
-        failed_trials=tuple(f"alpha=10,seed={seed}" for seed in range(5)),
+        origin=_with_failed(*(f"alpha=10,seed={seed}" for seed in range(5))),
     )
 
     assert next_step(compare_arms(evidence)) is None
@@ -462,7 +470,7 @@ def test_controls_without_trials_are_part_of_the_price() -> None:
     plan = replace(LOOKS, controls=("control",))
     failed = tuple(f"{arm},seed={seed}" for arm in ("alpha=10", "control") for seed in range(5))
     evidence = replace(
-        _evidence({5.0: OPEN}, plan), declared_arms=("alpha=0", "alpha=5", "alpha=10"), failed_trials=failed
+        _evidence({5.0: OPEN}, plan), declared_arms=("alpha=0", "alpha=5", "alpha=10"), origin=_with_failed(*failed)
     )
 
     step = next_step(compare_arms(evidence))
@@ -504,7 +512,7 @@ def test_an_arm_that_shares_no_seed_with_the_baseline_is_retried() -> None:
     left = replace(
         evidence,
         trials=tuple(one for one in evidence.trials if (one.alpha, one.seed) not in lost),
-        failed_trials=tuple(f"alpha={alpha:g},seed={seed}" for alpha, seed in sorted(lost)),
+        origin=_with_failed(*(f"alpha={alpha:g},seed={seed}" for alpha, seed in sorted(lost))),
     )
 
     comparison = compare_arms(left)
@@ -521,7 +529,7 @@ def test_decided_arms_may_go_on_if_an_arm_with_few_pairs_is_tested() -> None:
     few = replace(
         evidence,
         trials=tuple(one for one in evidence.trials if (one.alpha, one.seed) != (10.0, 2)),
-        failed_trials=("alpha=10,seed=2",),
+        origin=_with_failed("alpha=10,seed=2"),
     )
 
     comparison = compare_arms(few)
@@ -547,7 +555,7 @@ def test_a_sweep_whose_declared_trials_are_missing_is_finished_first() -> None:
         _evidence({5.0: [-0.100, -0.101, -0.099]}, None),
         declared_seeds=(0, 1, 2, 3, 4),
         unfinished=("alpha=0,seed=3 has not started", "alpha=5,seed=3 has not started"),
-        lacks_declared_trials=True,
+        origin=replace(ONE_SWEEP.origin, lacks_declared_trials=True),
     )
 
     comparison = compare_arms(evidence)

@@ -27,7 +27,7 @@ def compared(
     arms = joined(*(arm(f"alpha={alpha:g}", alpha, {"eval_loss": one}) for alpha, one in losses.items()))
     trials = [trial for of_arm in arms.values() for trial in of_arm.values()]
     before = Measurements("base", BASE_ARM, None, None, {"eval_loss": base}, {}, {})
-    return compare_arms(Evidence("s", Setting("m", "d", {}, {}), (before, *trials), METRICS, (), plan=plan))
+    return compare_arms(Evidence("s", Setting("m", "d", {}, {}), (before, *trials), METRICS, plan=plan))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_no_other_arm_decides_without_a_verdict_on_the_primary_arm(
     comparison = compared(differences, AnalysisPlan(primary_arm=primary))
 
     assert decide(comparison).action == action
-    assert (headline(comparison).word, headline(comparison).sentence) == ("NO VERDICT", sentence)
+    assert (headline(comparison).state, headline(comparison).sentence) == ("NO VERDICT", sentence)
     text = advice(comparison)
     assert text.startswith(f"No verdict: {sentence}")
     assert "Use " not in text
@@ -115,4 +115,4 @@ def test_before_the_first_look_the_reason_is_the_look() -> None:
 
     found = headline(compared({5: UNCLEAR[:2]}, plan))
 
-    assert (found.word, found.sentence) == ("NO VERDICT", "The first planned look, at 4 seeds, has not been taken.")
+    assert (found.state, found.sentence) == ("NO VERDICT", "The first planned look, at 4 seeds, has not been taken.")

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from neftune_cli.analysis.alignment import TrialsByArm
-from neftune_cli.analysis.design import Design, MetricAssessment
+from neftune_cli.analysis.design import Design
+from neftune_cli.analysis.results import MetricAssessment
 from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.analysis.verdicts import untested_reason
 from neftune_cli.evidence.measurements import AnalysisPlan

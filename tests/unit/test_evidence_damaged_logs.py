@@ -13,7 +13,7 @@ from zipfile import ZipFile
 import pytest
 
 from neftune_cli.errors import UsageError
-from neftune_cli.evidence.inspect_logs import inspect_evidence
+from neftune_cli.evidence.inspect_ai import inspect_evidence
 from neftune_cli.evidence.lm_eval import lm_eval_evidence
 from neftune_cli.evidence.measurements import Evidence
 from tests.inspect_logs import log, write_eval, write_json

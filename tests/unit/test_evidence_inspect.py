@@ -16,7 +16,7 @@ import pytest
 
 from neftune_cli.errors import UsageError
 from neftune_cli.evidence.gathering import gather
-from neftune_cli.evidence.inspect_logs import inspect_evidence
+from neftune_cli.evidence.inspect_ai import inspect_evidence
 from neftune_cli.evidence.measurements import Evidence
 from tests.inspect_logs import log, sample, write_eval, write_json
 
@@ -78,6 +78,12 @@ def test_metrics_are_named_like_in_the_log(tmp_path: Path) -> None:
         ("sums length mean", "inspect"),
         ("sums even mean", "inspect"),
     ]
+
+
+def test_items_are_named_by_the_tool(tmp_path: Path) -> None:
+    evidence = only(arms(tmp_path, log({"a": [1.0, 0.0]}, metrics={"accuracy": 0.5})))
+
+    assert {metric.item for metric in evidence.metrics.values()} == {"sample"}
 
 
 def test_a_metadata_field_forms_clusters(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from neftune_cli.errors import UsageError
-from neftune_cli.evidence.inspect_logs import inspect_evidence
+from neftune_cli.evidence.inspect_ai import inspect_evidence
 from tests.inspect_logs import log, write_json
 
 Parts = Mapping[str, Any]

@@ -47,7 +47,7 @@ def test_comparable_sweeps_are_combined_with_shared_trials_once(tmp_path: Path, 
     (found,) = sweep_evidence(folders)
 
     assert found.name == "one + two"
-    assert found.folders == (str(tmp_path / "one"), str(tmp_path / "two"))
+    assert found.origin.folders == (str(tmp_path / "one"), str(tmp_path / "two"))
     assert len(found.trials) == 10
     assert list(dict.fromkeys(trial.arm for trial in found.trials)) == ["base", "alpha=0", "alpha=5", "alpha=10"]
 
@@ -212,10 +212,10 @@ def test_declared_trials_that_are_still_to_be_trained_are_noticed_in_all_setting
     whole, more = _sweep(tmp_path / "whole", hand_made_records, **options), _sweep(tmp_path / "more", hand_made_records)
     in_two_settings = _sweep(tmp_path / "two", on_other_data, **options)
 
-    assert [one.lacks_declared_trials for one in sweep_evidence([whole])] == [False]
-    assert [one.lacks_declared_trials for one in sweep_evidence([more])] == [True]
-    assert [one.lacks_declared_trials for one in sweep_evidence([in_two_settings])] == [False, False]
-    assert [one.lacks_declared_trials for one in sweep_evidence([whole, more])] == [False]
+    assert [one.origin.lacks_declared_trials for one in sweep_evidence([whole])] == [False]
+    assert [one.origin.lacks_declared_trials for one in sweep_evidence([more])] == [True]
+    assert [one.origin.lacks_declared_trials for one in sweep_evidence([in_two_settings])] == [False, False]
+    assert [one.origin.lacks_declared_trials for one in sweep_evidence([whole, more])] == [False]
 
 
 def test_seeds_that_were_added_after_a_comparison_are_noticed(tmp_path: Path, hand_made_records: Records) -> None:
@@ -330,7 +330,7 @@ def test_the_digest_is_the_sha256_of_the_manifest(tmp_path: Path, hand_made_reco
     # printf '{"a": 1}' | sha256sum
     digest = "f9d86028c6e0d64e225186f96acb69338b2c59764df79162107f5c4bb34d1310"
     (found,) = sweep_evidence([folder])
-    assert found.manifests == ('{"a": 1}',)
+    assert found.manifest_texts == ('{"a": 1}',)
     assert found.manifest_digest == digest
 
 

@@ -143,7 +143,7 @@ def test_scores_and_curve_are_read_from_the_log(tmp_path: Path) -> None:
     assert trial.curve[0].learning_rate == 5e-4
     assert evidence.name == "runs"
     assert list(evidence.metrics) == ["train_loss", "eval_loss", "eval_perplexity"]
-    assert evidence.folders == tuple(str(tmp_path / "runs" / name) for name in RUNS)
+    assert evidence.origin.folders == tuple(str(tmp_path / "runs" / name) for name in RUNS)
     assert evidence.notes == (
         "These runs come from trainer states, which do not show whether the runs differ only in noise and seed. Arm "
         "and seed come from folder names or run files.",

@@ -20,7 +20,7 @@ from neftune_cli.evaluation.generation import aggregate_scores, item_scores
 from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.metrics import (
     HELD_OUT_RESPONSES,
-    LOSS,
+    LOSS_TABLE,
     METRICS,
     REGISTERED_METRICS,
     RESERVED_KEYS,
@@ -30,8 +30,7 @@ from neftune_cli.metrics import (
     response_metrics,
 )
 from neftune_cli.records import EVAL_METRICS, HELD_OUT_SPLIT, LOSS_METRICS, PROBE_SPLIT, Generation, TrialRecord
-from neftune_cli.reporting.documents import OutputFormat, document
-from neftune_cli.reporting.reports import render_page
+from neftune_cli.reporting.output_formats import OutputFormat, document
 from neftune_cli.store import SweepFolder
 from tests.finished_trials import write_trial
 from tests.registries import restored, without
@@ -155,15 +154,14 @@ def test_tables_and_exports_have_the_metrics(sweep: SweepFolder) -> None:
     sweep.write_tables()
     header = (sweep.path / "eval.csv").read_text().splitlines()[0].split(",")
     assert header == ["arm", "alpha", "seed", *EVAL_METRICS, "shared_words", "distinct_words"]
-    comparisons = [one.comparison for one in compare_sweep(sweep)]
-    page = render_page(compare_sweep(sweep))
-    for text in (*(document(comparisons, format_) for format_ in TEXT_FORMATS), page):
+    compared = compare_sweep(sweep)
+    for text in (document(compared, format_) for format_ in (*TEXT_FORMATS, OutputFormat.HTML)):
         assert "shared words" in text
         assert "distinct words" in text
-    rows = list(csv.DictReader(io.StringIO(document(comparisons, OutputFormat.CSV))))
+    rows = list(csv.DictReader(io.StringIO(document(compared, OutputFormat.CSV))))
     shared = {row["arm"]: float(row["mean"]) for row in rows if row["metric"] == "shared_words" and row["mean"]}
     assert shared == {"alpha=0": 0.25, "alpha=5": 0.625}
-    exported = document(comparisons, OutputFormat.JSON)
+    exported = document(compared, OutputFormat.JSON)
     assert '"shared_words"' in exported
     assert '"distinct_words"' in exported
 
@@ -220,7 +218,7 @@ def test_a_record_keeps_a_metric_that_is_no_longer_registered(sweep: SweepFolder
         assert {one.eval.model_dump()["shared_words"] for one in sweep.records()} == {0.25, 0.625}
         sweep.write_tables()
         assert "shared_words" in (sweep.path / "eval.csv").read_text()
-        assert '"shared_words"' not in document([one.comparison for one in compare_sweep(sweep)], OutputFormat.JSON)
+        assert '"shared_words"' not in document(compare_sweep(sweep), OutputFormat.JSON)
 
 
 def test_records_without_registered_metrics_have_the_fields_of_the_schema() -> None:
@@ -243,7 +241,7 @@ def test_declared_metrics_are_those_of_records() -> None:
         ({"key": "shared/words"}, "cannot have the key 'shared/words'"),
         ({"key": "rouge_l"}, "registered twice"),
         ({"key": "words", "score": None}, "Nothing computes the metric 'words'"),
-        ({"key": "words", "section": LOSS}, "Nothing computes the metric 'words'"),
+        ({"key": "words", "section": LOSS_TABLE}, "Nothing computes the metric 'words'"),
     ],
 )
 def test_a_metric_that_cannot_be_used_raises(changes: dict[str, Any], message: str) -> None:
@@ -265,3 +263,9 @@ def test_a_written_margin_is_short(text: str) -> None:
     margin = Margin.parse(text)
     assert margin is not None
     assert margin.written() == text
+
+
+def test_losses_and_responses_of_training_examples_name_them() -> None:
+    keys = ("train_loss", "train_loss_clean", "probe_rouge_l", "probe_bleu", "eval_loss", "exact_match")
+
+    assert [METRICS[key].item for key in keys] == ["training example"] * 4 + ["held-out example"] * 2

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neftune_cli.analysis.results import Comparison, Verdict
-from neftune_cli.evidence.measurements import AnalysisPlan, Evidence
+from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, TrialOrigin
 from neftune_cli.metrics import Margin
-from neftune_cli.reporting.checklist.document import checklist, checklist_markdown, seed_table, to_checklist
+from neftune_cli.reporting.checklist.document import checklist, checklist_markdown, seed_table
 from neftune_cli.reporting.checklist.files import RunFiles
-from neftune_cli.reporting.documents import OutputFormat, document
-from tests.comparisons import assessment, estimate, summary
+from neftune_cli.reporting.output_formats import OutputFormat, document
+from tests.comparisons import assessment, estimate, of_no_trials, summary
 from tests.comparisons import comparison as compared
 from tests.page_contents import comparison
 
@@ -82,7 +82,7 @@ def test_design_is_answered_from_the_comparison_and_the_spec() -> None:
     assert "Every arm that the sweep declares is reported." in answers["How were the val"]
     assert "9.0% (alpha=5)" in answers["How were the val"]
     assert "epochs 3, learning_rate 0.001, batch_size 16." in answers["Which hyperparameters"]
-    assert "The primary metric is measured on 40 examples." in answers["Which model and data"]
+    assert "The primary metric is measured on 40 held-out examples." in answers["Which model and data"]
     assert "400 examples for training and 200 held out." in answers["Which model and data"]
     assert "Parameters: 1,064 and 1,128, adapters included. Trained: 64 and 128." in answers["Which model and data"]
     assert "Fingerprint of the model: b85e." in answers["Which model and data"]
@@ -237,7 +237,18 @@ def test_arms_without_results_and_with_draws_of_their_own_are_named() -> None:
 
     assert "These declared arms have no result in this comparison: again, bell." in answers["How were the val"]
     assert "These arms have random streams of their own: again." in answers["Which randomness"]
-    assert "These arms draw from a distribution of their own: bell." in answers["Which randomness"]
+    assert (
+        "Only arms with the same distribution of the noise share its draws: alpha=5, alpha=10, alpha=15, again "
+        "(uniform); bell (gaussian)." in answers["Which randomness"]
+    )
+
+
+@pytest.mark.parametrize("stated", ["uniform", "gaussian"])
+def test_arms_that_all_state_the_same_distribution_share_their_draws(stated: str) -> None:
+    arms = "".join(f"- {{name: alpha={alpha}, alpha: {alpha}, noise: {stated}}}\n" for alpha in (5, 10))
+    answers = texts(comparison(), RunFiles.read(["arms:\n- {name: alpha=0, alpha: 0}\n" + arms]))
+
+    assert "distribution" not in answers["Which randomness"]
 
 
 def test_roles_are_named_and_controls_are_not_counted() -> None:
@@ -346,13 +357,19 @@ def test_hostile_names_are_escaped(name: str) -> None:
 
 def test_document_reads_the_files_of_the_evidence(tmp_path: Path) -> None:
     evidence = Evidence(
-        "bios", comparison().setting, (), {}, (str(tmp_path),), (SPEC,), manifests=(json.dumps(MANIFEST),)
+        "bios",
+        comparison().setting,
+        (),
+        {},
+        TrialOrigin((str(tmp_path),), is_sweep=True),
+        (SPEC,),
+        manifest_texts=(json.dumps(MANIFEST),),
     )
 
-    assert document([comparison()], OutputFormat.CHECKLIST) == checklist_markdown(comparison(), RunFiles())
-    with_files = document([comparison()] * 2, OutputFormat.CHECKLIST, evidence=[evidence] * 2)
+    without_files = document([of_no_trials(comparison())], OutputFormat.CHECKLIST)
+    assert without_files == checklist_markdown(comparison(), RunFiles())
+    with_files = document([replace(of_no_trials(comparison()), evidence=evidence)] * 2, OutputFormat.CHECKLIST)
     assert with_files == "\n".join([checklist_markdown(comparison(), FULL)] * 2)
-    assert to_checklist([], []) == ""
 
 
 def texts(whole: Comparison, files: RunFiles) -> dict[str, str]:

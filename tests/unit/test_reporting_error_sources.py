@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from neftune_cli.analysis.best_arm import best_arm_sentences
 from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
 from neftune_cli.metrics import METRICS
-from neftune_cli.reporting.error_sources import error_source_sentences
-from neftune_cli.reporting.footnotes import footnotes
+from neftune_cli.reporting.footnotes import error_source_sentences, footnotes
 from neftune_cli.reporting.markdown import summary_markdown
-from neftune_cli.reporting.sections import best_arm_sentences
 from tests.measured_trials import arm, joined, with_items
 
 DIFFERENCES = {5.0: (-0.10, -0.12, -0.17), 10.0: (-0.05, 0.10, 0.04)}
@@ -37,7 +36,7 @@ def compared(
     base = Measurements(
         "base", BASE_ARM, None, None, {"eval_loss": 3.0}, {}, {}, seconds=seconds / 5 if seconds else None
     )
-    return compare_arms(Evidence("s", Setting("m", "d", {}, {}), (base, *trials), METRICS, ()))
+    return compare_arms(Evidence("s", Setting("m", "d", {}, {}), (base, *trials), METRICS))
 
 
 def test_sources_and_times_are_the_last_footnote() -> None:

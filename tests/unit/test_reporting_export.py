@@ -23,9 +23,9 @@ from neftune_cli.analysis.outlook import Outlook
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.evidence.measurements import AnalysisPlan, Setting
 from neftune_cli.reporting.columns import CSV_COLUMNS, ExportedAssessment, ExportedEstimate
-from neftune_cli.reporting.documents import OutputFormat, document
 from neftune_cli.reporting.exports import to_csv, to_json
 from neftune_cli.reporting.markdown import summary_markdown
+from neftune_cli.reporting.output_formats import OutputFormat, document
 from neftune_cli.reporting.schema import DOCUMENT_VERSION, ExportedComparisons, json_schema
 from tests.comparisons import (
     T_OF_THREE_SEEDS,
@@ -37,6 +37,7 @@ from tests.comparisons import (
     estimate,
     hand_made,
     noise_test,
+    of_no_trials,
     summary,
 )
 
@@ -142,7 +143,7 @@ def test_json_has_the_decision_and_its_plan(whole: Comparison) -> None:
 
     exported = _only(to_json([planned]))
 
-    assert exported["headline"] == {"word": headline(planned).word, "sentence": headline(planned).sentence}
+    assert exported["headline"] == {"word": headline(planned).state, "sentence": headline(planned).sentence}
     assert exported["learning"] == {"has_learned": True, "problems": ["It diverged."]}
     assert exported["plan"] == {
         "metric": "eval_loss",
@@ -240,7 +241,10 @@ def test_markdown_sections(whole: Comparison) -> None:
     lines = summary_markdown(whole).splitlines()
 
     assert lines[0] == "# bios, compared with alpha=0"
-    assert lines[2:4] == ["    bios  tiny on bios · 3 epochs · lr 0.001 · seeds 0-2 · 20 items", "    Apart."]
+    assert lines[2:4] == [
+        "    bios  tiny on bios · 3 epochs · lr 0.001 · seeds 0-2 · 20 held-out examples",
+        "    Apart.",
+    ]
     assert not any(line.startswith(("    Next", "    Details", "    Report")) for line in lines)
     assert lines[lines.index("## Advice") + 2] == advice(whole)
     assert [line for line in lines if line.startswith("## ")] == [
@@ -328,7 +332,7 @@ def test_markdown_renders_any_name_literally(name: str) -> None:
 
 @pytest.mark.parametrize("format_", [one for one in OutputFormat if one is not OutputFormat.HTML])
 def test_every_format_ends_with_one_line_break(format_: OutputFormat, whole: Comparison) -> None:
-    text = document([whole], format_)
+    text = document([of_no_trials(whole)], format_)
 
     assert text.endswith("\n")
     assert not text.endswith("\n\n")

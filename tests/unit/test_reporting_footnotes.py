@@ -10,13 +10,14 @@ from dataclasses import replace
 import pytest
 
 from neftune_cli.analysis.advice import advice
+from neftune_cli.analysis.best_arm import best_arm_sentences
 from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate, Interval, Role
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
 from neftune_cli.metrics import METRICS
 from neftune_cli.records import Attestation
 from neftune_cli.reporting.footnotes import footnotes, noise_sentence
-from neftune_cli.reporting.sections import best_arm_sentences, early_stopping_section
+from neftune_cli.reporting.sections import early_stopping_section
 from tests.comparisons import (
     SETTING,
     assessment,
@@ -219,7 +220,7 @@ def test_advice_and_footnote_have_the_same_reason_if_no_item_is_shared() -> None
     ]
     metrics = {"eval_loss": METRICS["eval_loss"]}
 
-    compared = compare_arms(Evidence("bios", SETTING, tuple(trials), metrics, folders=()))
+    compared = compare_arms(Evidence("bios", SETTING, tuple(trials), metrics))
 
     assert "Alpha 5 has no verdict, because no item is shared with alpha 0." in advice(compared)
     assert "– no verdict: no item is shared with alpha=0." in footnotes(compared)

@@ -50,13 +50,13 @@ def test_page_contains_recipe_manifest_digest_and_command(page: Element) -> None
     assert metas["neftune-manifest"] == f"sha256:{digest}"
     assert page.one("article").attributes["data-manifest"] == digest
     _, command, spec, manifest = [pre.text for pre in page.all("pre")]
-    assert (command, (spec,), (manifest,)) == (content().command, content().specs, content().manifests)
+    assert (command, (spec,), (manifest,)) == (content().command, content().spec_texts, content().manifest_texts)
 
 
 def test_page_contains_the_checklist_and_its_markdown(page: Element) -> None:
     section = next(one for one in page.all("section") if next(one.all("h2")).text == "Checklist for papers")
     answers, by_seed, markdown = section.all("details", "file")
-    files = RunFiles.read(content().specs, content().manifests)
+    files = RunFiles.read(content().spec_texts, content().manifest_texts)
     unknown = len(list(answers.all("li", "missing")))
 
     assert f"{unknown} facts are unknown and are to be filled in." in section.text
@@ -138,7 +138,7 @@ def test_several_comparisons_have_a_table_of_contents() -> None:
 
 def test_missing_parts_have_no_section_and_no_link() -> None:
     bare = replace(comparison(), best=None, early_stopping=None, claims=(), base_scores=None, manifest_digest=None)
-    empty = content(comparison=bare, plots={}, responses=[], responses_seed=None, specs=(), manifests=())
+    empty = content(comparison=bare, plots={}, responses=[], responses_seed=None, spec_texts=(), manifest_texts=())
     page = read(report_page([empty]))
 
     assert [link.text for link in page.one("nav").all("a")] == [
@@ -155,7 +155,7 @@ def test_missing_parts_have_no_section_and_no_link() -> None:
 def test_runs_of_other_programs_have_no_reproduction_and_no_shared_data_order() -> None:
     assert "same data order and dropout" in read(report_page([content()])).text
 
-    page = read(report_page([content(specs=(), manifests=(), command="")]))
+    page = read(report_page([content(spec_texts=(), manifest_texts=(), command="")]))
 
     assert "same data order and dropout" not in page.text
     assert "Reproduce" not in page.text
@@ -188,7 +188,7 @@ def test_size_limit_leaves_out_plots_and_prompts() -> None:
 
 
 def test_long_manifest_is_truncated() -> None:
-    page = read(report_page([content(manifests=("m" * 100_000,))]))
+    page = read(report_page([content(manifest_texts=("m" * 100_000,))]))
 
     assert "40000 more characters are left out" in list(page.all("details", "file"))[-1].text
 
@@ -252,5 +252,7 @@ def _attacked(attack: str) -> PageContent:
     response = prompt.responses["base"].model_copy(update={"response": attack, "exact_match": False})
     prompt = replace(prompt, kind=attack, prompt=attack, reference=attack, responses={attack: response})
     plot = replace(PLOT, name=attack, title=attack, caption=attack)
-    files = replace(content(), specs=(attack,), manifests=(attack,), command=attack, advice=attack, footnotes=[attack])
+    files = replace(
+        content(), spec_texts=(attack,), manifest_texts=(attack,), command=attack, advice=attack, footnotes=[attack]
+    )
     return replace(files, comparison=attacked, responses=[prompt], plots={attack: plot})

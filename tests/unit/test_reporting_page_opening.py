@@ -23,7 +23,7 @@ def test_texts_are_those_of_the_first_screen() -> None:
     whole = open_comparison()
     shown = opening(whole, ADVICE)
 
-    assert (shown.headline.upper(), shown.sentence) == (headline(whole).word, headline(whole).sentence)
+    assert (shown.headline.upper(), shown.sentence) == (headline(whole).state, headline(whole).sentence)
     assert shown.scope == " · ".join(scope_parts(whole))
     assert shown.facts == {fact.label: fact.sentence for fact in facts(whole, has_noise_test=False)}
     assert shown.statement == ADVICE

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from neftune_cli.reporting.plots.captions import short_name, short_names
 from neftune_cli.reporting.plots.histograms import common_bins, outline, rice_bins
 from neftune_cli.reporting.plots.learning_curves import MOST_POINTS, WINDOWS, loss_curve, smoothed
-from neftune_cli.reporting.plots.metric_by_alpha import are_far_apart, arm_axis
+from neftune_cli.reporting.plots.metric_by_arm import are_far_apart, arm_axis
 from neftune_cli.reporting.plots.styles import is_wide, limits, plain, spread_labels
 from tests.comparisons import summary
 

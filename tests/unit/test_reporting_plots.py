@@ -25,12 +25,12 @@ from neftune_cli.reporting.plots.canvas import Plot
 from neftune_cli.reporting.plots.captions import arms_left_out
 from neftune_cli.reporting.plots.histograms import loss_histograms, response_lengths
 from neftune_cli.reporting.plots.learning_curves import learning_curves
-from neftune_cli.reporting.plots.metric_by_alpha import metric_by_alpha
+from neftune_cli.reporting.plots.metric_by_arm import metric_by_arm
 from neftune_cli.reporting.plots.paired_differences import paired_differences
 from neftune_cli.reporting.plots.styles import MOST_ARMS, arm_styles, drawn_arms, styles_in_order
 from tests.comparisons import assessment, comparison, estimate, hand_made, summary
 
-NAMES = ["loss-by-alpha", "paired-differences", "learning-curves", "loss-histograms", "answer-lengths"]
+NAMES = ["metric-by-arm", "paired-differences", "learning-curves", "loss-histograms", "response-lengths"]
 MOST_BYTES = 150_000
 FEWEST_BINS = 12
 MARGIN, BETWEEN = 50.0, 190.0
@@ -70,14 +70,14 @@ def test_hostile_arm_names_give_valid_svg(names: tuple[str, ...]) -> None:
     for plot in drawn.values():
         alone = ElementTree.fromstring(standalone(plot.svg).encode())
         assert not {"script", "image", "a", "foreignObject"} & {tag(element) for element in alone.iter()}
-    assert names is HOSTILE[1] or {"$\\frac{", "a & b"} <= set(texts(drawn["answer-lengths"]))
+    assert names is HOSTILE[1] or {"$\\frac{", "a & b"} <= set(texts(drawn["response-lengths"]))
 
 
 def test_hostile_metric_name_gives_valid_svg() -> None:
     metric = replace(hand_made().metrics["eval_loss"], name="<b>$x$ & \x00\ud800")
     drawn = all_plots(replace(hand_made(), metrics={"eval_loss": metric}), [])
 
-    assert list(drawn) == ["loss-by-alpha", "paired-differences"]
+    assert list(drawn) == ["metric-by-arm", "paired-differences"]
     for plot in drawn.values():
         assert "<b>$x$ & \N{REPLACEMENT CHARACTER}" in (parsed(plot.svg)[0].text or "")
 
@@ -107,7 +107,7 @@ def test_plots_of_thousands_of_trials_are_small() -> None:
 
     assert list(drawn) == NAMES
     assert max(len(plot.svg.encode()) for plot in drawn.values()) < MOST_BYTES
-    assert "Only the first 20 of 500 seeds are drawn" in drawn["loss-by-alpha"].caption
+    assert "Only the first 20 of 500 seeds are drawn" in drawn["metric-by-arm"].caption
 
 
 def test_only_the_best_of_many_arms_are_drawn() -> None:
@@ -119,7 +119,7 @@ def test_only_the_best_of_many_arms_are_drawn() -> None:
     sentence = "Of 30 arms, only the baseline and the 6 with the best held-out loss are drawn."
     for name in ("paired-differences", "learning-curves"):
         assert sentence in drawn[name].caption
-    for name in ("loss-by-alpha", "loss-histograms", "answer-lengths"):
+    for name in ("metric-by-arm", "loss-histograms", "response-lengths"):
         assert "the 19 with the best" in drawn[name].caption
     assert max(len(plot.svg.encode()) for plot in drawn.values()) < MOST_BYTES
 
@@ -148,7 +148,7 @@ def test_captions_use_the_metric_name() -> None:
     compared = replace(comparison(*arms), primary="rouge_l")
 
     assert "with the best ROUGE-L are drawn" in arms_left_out(compared, 3)
-    assert found(metric_by_alpha(compared)).alt.startswith("Mean ROUGE-L over seeds: ")
+    assert found(metric_by_arm(compared)).alt.startswith("Mean ROUGE-L over seeds: ")
 
 
 def test_arm_styles_are_distinct() -> None:
@@ -162,7 +162,7 @@ def test_arm_styles_are_distinct() -> None:
 
 
 def test_positions_of_seeds_and_means() -> None:
-    plot = found(metric_by_alpha(hand_made()))
+    plot = found(metric_by_arm(hand_made()))
     level = axis_of(plot)
     seeds = [level(height(mark)) for mark in marks(plot) if mark.get("fill-opacity") == "0.5"]
     means = [level(height(mark)) for mark in marks(plot) if "fill-opacity" not in mark.attrib]
@@ -175,7 +175,7 @@ def test_positions_of_seeds_and_means() -> None:
 
 
 def test_bar_is_the_interval_shifted_by_the_baseline_mean() -> None:
-    plot = found(metric_by_alpha(hand_made()))
+    plot = found(metric_by_arm(hand_made()))
     level = axis_of(plot)
     (bar,) = [ends(line) for line in lines(plot) if line.attrib.get("stroke") == "#0072b2"]
 
@@ -204,7 +204,7 @@ def test_bar_is_the_simultaneous_interval_of_an_open_arm() -> None:
     compared = comparison(
         arm("alpha=0", 0.0, [1.5, 1.51, 1.52]), widened(arm("alpha=5", 5.0, [1.51, 1.52, 1.53], [1.5, 1.51, 1.52]))
     )
-    plot = found(metric_by_alpha(compared))
+    plot = found(metric_by_arm(compared))
     (bar,) = [ends(line) for line in lines(plot) if line.attrib.get("stroke") == "#0072b2"]
 
     # The half-width of the unadjusted interval is 0.02 around 0.01.
@@ -217,21 +217,21 @@ def test_axis_of_a_loss_does_not_begin_below_zero() -> None:
     points = (CurvePoint(step=1, epoch=1, eval_loss=0.001), CurvePoint(step=2, epoch=2, eval_loss=0.02))
     curves = found(learning_curves([replace(trial("alpha=0", 0), curve=points)], compared))
 
-    for plot in (found(metric_by_alpha(compared)), curves):
+    for plot in (found(metric_by_arm(compared)), curves):
         labels = [number(one) for one in all_of(plot, "text") if re.fullmatch("[\N{MINUS SIGN}\\d.]+", one.text or "")]
         assert min(labels) >= 0
     # The interval of the difference, -0.02 to +0.04, is around the mean 0.02 of the baseline.
-    assert "a bar whose interval extends below 0 ends in an arrow" not in found(metric_by_alpha(compared)).caption
+    assert "a bar whose interval extends below 0 ends in an arrow" not in found(metric_by_arm(compared)).caption
     lower = comparison(arm("alpha=0", 0.0, [0.01] * 3), widened(arm("alpha=5", 5.0, losses, [0.01] * 3)))
-    assert "a bar whose interval extends below 0 ends in an arrow" in found(metric_by_alpha(lower)).caption
+    assert "a bar whose interval extends below 0 ends in an arrow" in found(metric_by_arm(lower)).caption
 
 
 def test_axis_of_a_metric_with_negative_values_is_not_cut() -> None:
     values = [-0.02, -0.01, 0.0]
     compared = comparison(arm("alpha=0", 0.0, values), arm("alpha=5", 5.0, values, values))
 
-    assert "arrow" not in found(metric_by_alpha(compared)).caption
-    labels = [one.text or "" for one in all_of(found(metric_by_alpha(compared)), "text")]
+    assert "arrow" not in found(metric_by_arm(compared)).caption
+    labels = [one.text or "" for one in all_of(found(metric_by_arm(compared)), "text")]
     assert any(label.startswith("\N{MINUS SIGN}") for label in labels)
 
 
@@ -239,7 +239,7 @@ def test_captions_state_confidence_and_margin_band() -> None:
     sure = replace(hand_made(), confidence=0.999)
     plain = comparison(arm("alpha=0", 0.0, [1.0, 1.1]), summary("5", 5.0, {"eval_loss": estimate([1.2], [1.0])}))
 
-    assert "A bar is the 99.9% interval" in found(metric_by_alpha(sure)).caption
+    assert "A bar is the 99.9% interval" in found(metric_by_arm(sure)).caption
     caption = found(paired_differences(sure)).caption
     assert "mean with its 99.9% interval. The interval of an equivalent arm is the 99.8% interval" in caption
     assert "The gray band is the equivalence margin." in caption
@@ -249,17 +249,17 @@ def test_captions_state_confidence_and_margin_band() -> None:
 def test_distant_base_is_a_number_and_near_base_is_drawn() -> None:
     near = replace(hand_made(), base_scores={"eval_loss": 1.53})
 
-    assert "base 4.2000 (above the axis)" in texts(found(metric_by_alpha(hand_made())))
-    assert "base" in texts(found(metric_by_alpha(near)))
-    level = axis_of(found(metric_by_alpha(near)))
-    levels = [ends(line) for line in lines(found(metric_by_alpha(near))) if "stroke-dasharray" in line.attrib]
+    assert "base 4.2000 (above the axis)" in texts(found(metric_by_arm(hand_made())))
+    assert "base" in texts(found(metric_by_arm(near)))
+    level = axis_of(found(metric_by_arm(near)))
+    levels = [ends(line) for line in lines(found(metric_by_arm(near))) if "stroke-dasharray" in line.attrib]
     assert [level(y) for (_, y), _ in levels] == pytest.approx([1.53], abs=2e-4)
 
 
 def test_diverged_arm_is_named_in_the_caption() -> None:
     compared = comparison(arm("alpha=0", 0.0, [1.0, 1.1]), arm("alpha=40", 40.0, [1.0, math.nan], [1.0, 1.1]))
 
-    assert "Not drawn because a value is not finite: alpha=40." in found(metric_by_alpha(compared)).caption
+    assert "Not drawn because a value is not finite: alpha=40." in found(metric_by_arm(compared)).caption
     assert paired_differences(compared) is None
 
 
@@ -281,7 +281,7 @@ def test_paired_plot_needs_a_shared_seed_and_names_omissions() -> None:
 
     assert paired_differences(comparison(arm("alpha=0", 0.0, [1.0]), arm("alpha=5", 5.0, [1.0]))) is None
     assert "Seeds that only one of the two arms has are left out." in found(paired_differences(ragged)).caption
-    caption = found(metric_by_alpha(ragged)).caption
+    caption = found(metric_by_arm(ragged)).caption
     assert "A bar is the unadjusted 95% interval" in caption
     assert "bars apply to these trained models only" in caption
 

@@ -17,10 +17,10 @@ from neftune_cli.analysis.outlook import Outlook
 from neftune_cli.analysis.results import Assessment, Comparison, EarlyStopping, Interval
 from neftune_cli.evidence.measurements import AnalysisPlan, TrialOrigin
 from neftune_cli.metrics import METRICS, Margin
-from neftune_cli.reporting.cells import share_range
+from neftune_cli.reporting.cells import share_range, short_seeds_text
 from neftune_cli.reporting.next_step import next_step
+from neftune_cli.reporting.output_formats import ScreenOptions
 from neftune_cli.reporting.screen import MOST_LINES, print_screen
-from neftune_cli.reporting.sections import short_seeds_text
 from neftune_cli.reporting.terminal import print_comparisons
 from tests.comparisons import (
     assessment,
@@ -377,7 +377,8 @@ def test_several_comparisons_follow_each_other_and_only_written_reports_are_name
     text = io.StringIO()
     other = replace(_four_arms(), sweep="other", origin=TrialOrigin(("results/other",), is_sweep=True))
 
-    print_comparisons(Console(file=text, width=80), [_four_arms(), other], reported=["results/bios"])
+    options = ScreenOptions(reported=["results/bios"])
+    print_comparisons(Console(file=text, width=80), [_four_arms(), other], options)
 
     assert text.getvalue().count("\nReport ") == 1
     assert [line[:5] for line in text.getvalue().splitlines() if "  tiny on bios" in line] == ["bios ", "other"]

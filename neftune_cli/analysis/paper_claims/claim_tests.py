@@ -10,7 +10,7 @@ from neftune_cli.analysis.paper_claims.noise_effects import NoiseEffect
 from neftune_cli.analysis.results import Status
 from neftune_cli.analysis.verdicts import NO_VARIATION
 from neftune_cli.formatting import counted, listed, percent
-from neftune_cli.metrics import LOSS, Metric
+from neftune_cli.metrics import Metric
 
 Direction = Literal["higher", "lower"]
 
@@ -63,14 +63,14 @@ def change_text(comparison: PairedComparison, metric: Metric) -> str:
 
 
 def sample_text(comparison: PairedComparison, metric: Metric) -> str:
-    """Return interval, seeds and items of a comparison, like `95% interval, 5 seeds, 200 examples`."""
+    """Return interval, seeds and items of a comparison, like `95% interval, 5 seeds, 200 held-out examples`."""
     known = math.isfinite(comparison.ci_low)
     parts = [
         f"{percent(comparison.confidence)} interval" if known else "no interval",
         counted(comparison.seeds, "seed"),
     ]
     if comparison.items > 1:
-        parts.append(counted(comparison.items, "example" if metric.section == LOSS else "prompt"))
+        parts.append(counted(comparison.items, metric.item))
     return ", ".join(parts)
 
 

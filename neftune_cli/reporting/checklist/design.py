@@ -8,9 +8,10 @@ from neftune_cli.analysis.results import Comparison
 from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.formatting import counted, listed
 from neftune_cli.metrics import HELD_OUT_LOSS
+from neftune_cli.reporting.cells import all_seeds_text, arm_with_role
 from neftune_cli.reporting.checklist.files import RunFiles
-from neftune_cli.reporting.footnotes import margins_by_metric, noise_sentence
-from neftune_cli.reporting.sections import all_seeds_text
+from neftune_cli.reporting.footnotes import noise_sentence
+from neftune_cli.reporting.inference_sentences import margins_by_metric
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def _margin_sentences(comparison: Comparison) -> Iterator[str]:
 
 def arms(comparison: Comparison, files: RunFiles) -> Answer:
     """Return the answer about the values of alpha."""
-    names = [_arm_with_role(comparison, arm.name) for arm in comparison.arms]
+    names = [arm_with_role(comparison, arm.name) for arm in comparison.arms]
     statements = [
         f"Arms: {', '.join(names)}. Differences are arm minus {comparison.baseline}.",
         *_unreported(comparison, files),
@@ -151,12 +152,6 @@ def arms(comparison: Comparison, files: RunFiles) -> Answer:
         tuple(statements),
         ("the reason for these values of alpha, and values of alpha that were tried outside these runs",),
     )
-
-
-def _arm_with_role(comparison: Comparison, arm: str) -> str:
-    assessment = comparison.assessment(arm, comparison.primary)
-    role = assessment.role if assessment else "arm"
-    return arm if role == "arm" else f"{arm} ({role})"
 
 
 def _unreported(comparison: Comparison, files: RunFiles) -> Iterator[str]:
@@ -236,8 +231,8 @@ def _held_out(comparison: Comparison) -> Iterator[str]:
     if first is None or first.paired.items == 1:
         return
     items, clusters = first.paired.items, first.paired.clusters
-    groups = "" if clusters == items else f" in {clusters:,} clusters of dependent examples"
-    yield f"The primary metric is measured on {counted(items, 'example')}{groups}."
+    groups = "" if clusters == items else f" in {clusters:,} clusters of dependent {comparison.metric.item}s"
+    yield f"The primary metric is measured on {counted(items, comparison.metric.item)}{groups}."
 
 
 def _notes_of(files: RunFiles) -> Iterator[str]:
@@ -257,6 +252,8 @@ def shared_draws(files: RunFiles) -> Answer:
     ]
     if own := files.arms_with("repeat"):
         statements.append(f"These arms have random streams of their own: {', '.join(own)}.")
-    if other := files.arms_with("noise"):
-        statements.append(f"These arms draw from a distribution of their own: {', '.join(other)}.")
+    by_noise = files.arms_by_distribution
+    if len(by_noise) > 1:
+        arms_of = (f"{', '.join(arms)} ({distribution})" for distribution, arms in by_noise.items())
+        statements.append(f"Only arms with the same distribution of the noise share its draws: {'; '.join(arms_of)}.")
     return Answer(question, covers, tuple(statements))

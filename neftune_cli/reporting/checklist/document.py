@@ -8,8 +8,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from neftune_cli.analysis.comparison import ComparedEvidence
 from neftune_cli.analysis.results import Comparison
-from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.formatting import counted, duration, listed, size
 from neftune_cli.reporting.cells import DASH, NOT_FINITE
 from neftune_cli.reporting.checklist import design, inference
@@ -72,15 +72,10 @@ def seed_table(comparison: Comparison) -> SeedTable:
     return SeedTable(f"{metric.name}{unit} of each trial.", tuple(by_arm), rows)
 
 
-def to_checklist(comparisons: Sequence[Comparison], evidence: Sequence[Evidence]) -> str:
-    """Return the checklists in Markdown, one after another, ending with a line break.
-
-    Args:
-        comparisons: each gets one checklist.
-        evidence: trials of each comparison, in the same order; empty if their files are not known.
-    """
-    files = [RunFiles.read(one.specs, one.manifests) for one in evidence]
-    return "\n".join(map(checklist_markdown, comparisons, files or [RunFiles()] * len(comparisons)))
+def to_checklist(compared: Sequence[ComparedEvidence]) -> str:
+    """Return the checklist of each comparison in Markdown, one after another, ending with a line break."""
+    files = [RunFiles.read(one.evidence.spec_texts, one.evidence.manifest_texts) for one in compared]
+    return "\n".join(map(checklist_markdown, [one.comparison for one in compared], files))
 
 
 def checklist_markdown(comparison: Comparison, files: RunFiles) -> str:

@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 
 import yaml
 
+from neftune_cli.config.spec import NoiseSpec
 from neftune_cli.store.manifest import Manifest, TrialResources, manifest_of
 
 T = TypeVar("T")
+DEFAULT_DISTRIBUTION = NoiseSpec().noise
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,17 @@ class RunFiles:
         """Return the arms that the specs declare."""
         declared = (spec.get("arms") for spec in self.specs)
         return [arm for arms in declared if isinstance(arms, list) for arm in arms if isinstance(arm, Mapping)]
+
+    @property
+    def arms_by_distribution(self) -> dict[str, list[str]]:
+        """Return the names of the declared arms with noise, by its distribution."""
+        found: dict[str, list[str]] = {}
+        for spec in self.specs:
+            for arm in RunFiles((spec,)).arms:
+                if arm.get("alpha") != 0:
+                    distribution = arm.get("noise") or spec.get("noise") or DEFAULT_DISTRIBUTION
+                    found.setdefault(str(distribution), []).append(str(arm.get("name")))
+        return {distribution: list(dict.fromkeys(arms)) for distribution, arms in found.items()}
 
     def arms_with(self, field: str) -> list[str]:
         """Return the names of the declared arms that override a field."""

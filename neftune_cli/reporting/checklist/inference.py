@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from neftune_cli.analysis.decision import decide
 from neftune_cli.analysis.results import DECIDED, Comparison
+from neftune_cli.config.arms import spoken_name
 from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.reporting.checklist.design import MOST_NOTES, Answer
@@ -111,7 +112,7 @@ def _missing_runs(comparison: Comparison, files: RunFiles) -> Iterator[str]:
         yield f"Looks taken: {plan.looks_taken} of {len(plan.looks)}."
         open_arms = decide(comparison).open_arms if comparison.treated else ()
         if open_arms:
-            yield f"Not decided: {listed([comparison.spoken(arm) for arm in open_arms])}."
+            yield f"Not decided: {listed([spoken_name(arm) for arm in open_arms])}."
         if is_complete and _has_all_seeds_of_looks(comparison, plan):
             yield "No trial is missing: every declared trial, until the look that decides its arm, has finished."
     elif is_complete and files.specs:

@@ -8,19 +8,20 @@ from itertools import chain
 
 from markupsafe import Markup
 
-from neftune_cli.analysis.headline import Word, headline
+from neftune_cli.analysis.best_arm import best_arm_sentences
+from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.outlook import Outlook
 from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
 from neftune_cli.analysis.results import Assessment, Comparison
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import joined_manifests
 from neftune_cli.formatting import percent
-from neftune_cli.reporting.cells import DASH, interval_kind, share_range
+from neftune_cli.reporting.cells import DASH, STATE_VERDICTS, interval_kind, share_range
 from neftune_cli.reporting.checklist.design import Answer
 from neftune_cli.reporting.checklist.document import SeedTable, checklist, checklist_markdown, seed_table
 from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.columns import PAGE_LAYOUT, TableColumn
-from neftune_cli.reporting.footnotes import margins_by_metric, simultaneous_over
+from neftune_cli.reporting.inference_sentences import margins_by_metric, simultaneous_over
 from neftune_cli.reporting.next_step import next_step
 from neftune_cli.reporting.outlooks import OUTLOOK_TITLE, outlook_note
 from neftune_cli.reporting.page.forest import Forest, build_forest, contrast_sentences, metric_forests
@@ -29,7 +30,6 @@ from neftune_cli.reporting.plots.canvas import Plot
 from neftune_cli.reporting.screen import facts, scope_parts
 from neftune_cli.reporting.sections import (
     Section,
-    best_arm_sentences,
     early_stopping_section,
     sections,
     title,
@@ -51,9 +51,9 @@ class PageContent:
     responses: Sequence[PromptResponses]
     responses_seed: int | None
     """Seed of the trained arms with these responses; None without responses."""
-    specs: Sequence[str]
+    spec_texts: Sequence[str]
     """Texts of `sweep.yaml`, one for each sweep; empty for runs of other tools."""
-    manifests: Sequence[str]
+    manifest_texts: Sequence[str]
     """Texts of `manifest.json`, one for each sweep that has one."""
     command: str
     """Commands that reproduce the comparison, one per line."""
@@ -232,7 +232,7 @@ def build_chapter(number: int, content: PageContent) -> Chapter:
     """Return the chapter of one comparison, without plots and prompts; `number` makes its ids unique."""
     comparison = content.comparison
     tables = sections(comparison)
-    run_files = RunFiles.read(content.specs, content.manifests)
+    run_files = RunFiles.read(content.spec_texts, content.manifest_texts)
     return Chapter(
         id=f"c{number}",
         content=content,
@@ -248,8 +248,8 @@ def build_chapter(number: int, content: PageContent) -> Chapter:
         answers=checklist(comparison, run_files),
         checklist=_file("checklist.md", checklist_markdown(comparison, run_files)),
         seed_table=seed_table(comparison),
-        recipe=_file("sweep.yaml", "---\n".join(content.specs)),
-        manifest=_file("manifest.json", joined_manifests(content.manifests)),
+        recipe=_file("sweep.yaml", "---\n".join(content.spec_texts)),
+        manifest=_file("manifest.json", joined_manifests(content.manifest_texts)),
     )
 
 
@@ -291,17 +291,6 @@ def _file(name: str, text: str) -> AttachedFile:
     return AttachedFile(name, shown.text, shown.left_out)
 
 
-_COLORS: Mapping[Word, str] = {
-    "DECIDED": "equivalent",
-    "PARTLY DECIDED": "inconclusive",
-    "NOT DECIDED": "inconclusive",
-    "NO VERDICT": "inconclusive",
-    "NOTHING LEARNED": "worse",
-    "NOTHING TO COMPARE": "",
-}
-"""Verdict that has the color of each headline."""
-
-
 @dataclass(frozen=True)
 class Opening:
     """Texts of the first screen."""
@@ -329,8 +318,8 @@ def opening(comparison: Comparison, advice: str) -> Opening:
     found = headline(comparison)
     step = next_step(comparison)
     return Opening(
-        headline=found.word.capitalize(),
-        color=_COLORS[found.word],
+        headline=found.state.capitalize(),
+        color=STATE_VERDICTS[found.state] or "",
         sentence=found.sentence,
         scope=" · ".join(scope_parts(comparison)),
         facts={fact.label: fact.sentence for fact in facts(comparison, has_noise_test=False)},

@@ -7,7 +7,7 @@ from neftune_cli.evidence.measurements import Measurements
 from neftune_cli.reporting.plots.canvas import Plot, standalone
 from neftune_cli.reporting.plots.histograms import loss_histograms, response_lengths
 from neftune_cli.reporting.plots.learning_curves import learning_curves
-from neftune_cli.reporting.plots.metric_by_alpha import metric_by_alpha
+from neftune_cli.reporting.plots.metric_by_arm import metric_by_arm
 from neftune_cli.reporting.plots.paired_differences import paired_differences
 
 __all__ = ["Plot", "all_plots", "standalone"]
@@ -16,7 +16,7 @@ __all__ = ["Plot", "all_plots", "standalone"]
 def all_plots(comparison: Comparison, trials: Sequence[Measurements]) -> dict[str, Plot]:
     """Return the plots that have data, by name, in the order of the report."""
     found = (
-        metric_by_alpha(comparison),
+        metric_by_arm(comparison),
         paired_differences(comparison),
         learning_curves(trials, comparison),
         loss_histograms(trials, comparison),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LOSSES: Final = {
+HISTOGRAM_TITLES: Final = {
     NOISE_OFF_TRAINING_LOSS: "Training examples, noise off",
     HELD_OUT_LOSS: "Held-out examples",
 }
@@ -98,7 +98,7 @@ def loss_histograms(trials: Sequence[Measurements], comparison: Comparison) -> P
     """Return the plot with a row for each arm; None without losses."""
     styles = arm_styles(comparison)
     arms = [arm.name for arm in drawn_arms(comparison, MOST_ROWS)]
-    panels = [found for loss, title in LOSSES.items() if (found := _loss_panel(trials, arms, loss, title))]
+    panels = [found for loss, title in HISTOGRAM_TITLES.items() if (found := _loss_panel(trials, arms, loss, title))]
     if not panels:
         return None
     shown = {arm: styles[arm] for arm in arms if any(arm in one.by_arm for one in panels)}
@@ -250,7 +250,7 @@ def _length_text(comparison: Comparison, rows: Sequence[LengthHistogram]) -> Plo
         arms_left_out(comparison, len(drawn_arms(comparison, MOST_ROWS))),
     ]
     means = (f"{short_name(row.name, LONGEST_NAME)} {row.mean}" for row in rows)
-    return PlotText("answer-lengths", "Response length", sentences(parts), f"Mean characters: {', '.join(means)}.")
+    return PlotText("response-lengths", "Response length", sentences(parts), f"Mean characters: {', '.join(means)}.")
 
 
 def _draw_lengths(figure: "Figure", rows: Sequence[LengthHistogram], bins: Bins) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LOSSES: Final = {key: METRICS[key].name for key in (NOISY_TRAINING_LOSS, NOISE_OFF_TRAINING_LOSS, HELD_OUT_LOSS)}
+CURVE_TITLES: Final = {key: METRICS[key].name for key in (NOISY_TRAINING_LOSS, NOISE_OFF_TRAINING_LOSS, HELD_OUT_LOSS)}
 """Loss fields of a logged point with the titles of their panels."""
 WINDOWS: Final = 20
 """Number of equal windows of the training that long lines are averaged over."""
@@ -108,7 +108,7 @@ def smoothed(line: Line, end: float) -> Line:
 
 def _panels(trials: Sequence[Measurements], arms: Sequence[str]) -> Panels:
     curves = {arm: [trial.curve for trial in trials if trial.arm == arm] for arm in arms}
-    panels = {loss: _curves(curves, loss) for loss in LOSSES}
+    panels = {loss: _curves(curves, loss) for loss in CURVE_TITLES}
     return {loss: curves_by_arm for loss, curves_by_arm in panels.items() if curves_by_arm}
 
 
@@ -135,7 +135,7 @@ def _text(panels: Panels, left_out: str) -> PlotText:
         )
     if wide:
         parts.append(f"The axis is logarithmic for {listed(wide)}.")
-    ends = (f"{LOSSES[loss]} ends at {_ends(curves_by_arm)}." for loss, curves_by_arm in panels.items())
+    ends = (f"{CURVE_TITLES[loss]} ends at {_ends(curves_by_arm)}." for loss, curves_by_arm in panels.items())
     return PlotText("learning-curves", "Losses over training", sentences([*parts, left_out]), " ".join(ends))
 
 
@@ -163,7 +163,7 @@ def _draw(figure: "Figure", panels: Panels, arms: Sequence[str]) -> None:
         axes = add_panel(figure, box)
         _draw_curves(axes, curves_by_arm, arms)
         _label(axes, curves_by_arm, names)
-        axes.set_title(LOSSES[loss])
+        axes.set_title(CURVE_TITLES[loss])
         axes.set_xlabel("epoch")
         if not place:
             axes.set_ylabel("nats per completion token")

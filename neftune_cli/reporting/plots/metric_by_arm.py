@@ -121,7 +121,7 @@ class PlottedArm:
         return (self.estimate.mean, *self.estimate.by_seed.values())
 
 
-def metric_by_alpha(comparison: Comparison) -> Plot | None:
+def metric_by_arm(comparison: Comparison) -> Plot | None:
     """Return the plot of the primary metric; None where no arm has a finite mean.
 
     An arm's bar is the interval of its paired difference from the baseline, shifted by the baseline's mean: it excludes
@@ -192,7 +192,7 @@ def _text(comparison: Comparison, shown: list[PlottedArm], axis: ArmAxis) -> Plo
         "The axis is logarithmic." if _is_wide(shown) else "",
     ]
     title = f"{metric.name} by {axis.title or 'arm'}"
-    return PlotText("loss-by-alpha", title, sentences(parts), _alt(metric, shown))
+    return PlotText("metric-by-arm", title, sentences(parts), _alt(metric, shown))
 
 
 def _bars(comparison: Comparison, shown: list[PlottedArm]) -> str:

@@ -5,12 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
-from neftune_cli.evidence.run_names import RunName
+from neftune_cli.evidence.grouping import grouped, with_differences
+from neftune_cli.evidence.measurements import Evidence, Floats, ItemValues, Measurements
+from neftune_cli.evidence.run_names import RunName, name_runs
 from neftune_cli.formatting import counted, listed_at_most
 from neftune_cli.metrics import Margin
 
@@ -45,6 +47,14 @@ class LoggedScore:
     def documents(self) -> set[str]:
         """Return all logged documents."""
         return {*self.logged, *self.values}
+
+
+class LoggedRun(Protocol):
+    """One run of an evaluation tool."""
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of its logs."""
 
 
 @dataclass(frozen=True)
@@ -147,20 +157,53 @@ def _mean(values: ItemValues | None) -> float | None:
     return None if values is None else float(np.average(values.values, weights=values.weights))
 
 
-def check_contents(task: str, runs: Sequence[tuple[Path, Mapping[str, str]]], document: str) -> Iterator[Problem]:
-    """Yield a problem for each run that has another content under the id of a document than an earlier run.
+Run = TypeVar("Run", bound=LoggedRun)
+Contents = Sequence[tuple[Path, Mapping[str, str]]]
+"""Logs of one task, and a hash of each document with a known content by its id."""
+
+
+def evidence_by_setting(
+    root: Path,
+    runs: Sequence[Run],
+    comparable: Callable[[Run, Run], bool],
+    contents: Callable[[Sequence[Run]], Mapping[str, Contents]],
+    build: Callable[[Path, Sequence[Run], Mapping[Path, RunName]], Evidence],
+    item: str,
+) -> list[Evidence]:
+    """Return the evidence of each group of comparable runs, the largest group first.
 
     Args:
-        task: name of the task.
-        runs: log and, by id, a hash of each document with a known content.
-        document: noun for a document.
+        root: folder of the runs.
+        runs: runs of one tool.
+        comparable: whether two runs have the same setting.
+        contents: contents of the logs of a group by task.
+        build: returns the evidence of a group, whose runs are in the order of their names.
+        item: noun for a document.
+
+    Raises:
+        UsageError: documents of comparable runs differ in content, or the arm or seed of a run is unknown.
     """
+    groups = grouped(runs, comparable)
+    names = name_runs([[run.folder for run in group] for group in groups], root)
+    logged = (of_task for group in groups for of_task in contents(group).items())
+    if problems := [problem for task, of_runs in logged for problem in _differing_contents(task, of_runs, item)]:
+        raise UsageError(*problems)
+    in_order = (sorted(group, key=lambda run: names[run.folder].order) for group in groups)
+    return with_differences([build(root, group, names) for group in in_order])
+
+
+def _differing_contents(task: str, runs: Contents, item: str) -> Iterator[Problem]:
+    """Yield a problem for each run that has another content under the id of a document than an earlier run."""
     seen: dict[str, tuple[Path, str]] = {}
     for path, contents in runs:
-        other = [one for one, content in contents.items() if seen.setdefault(one, (path, content))[1] != content]
+        other = [
+            document
+            for document, content in contents.items()
+            if seen.setdefault(document, (path, content))[1] != content
+        ]
         if other:
             ids, first = listed_at_most(other, MOST_NAMES), seen[other[0]][0]
-            these = f"{document} {ids} has" if len(other) == 1 else f"{counted(len(other), document)} ({ids}) have"
+            these = f"{item} {ids} has" if len(other) == 1 else f"{counted(len(other), item)} ({ids}) have"
             yield Problem(f"{path}: {these} different content from {first}, in task {task}.", _CONTENT_FIX)
 
 
@@ -193,27 +236,29 @@ def notes_on_documents(
         without: groups of tasks. Their documents are counted with their tasks.
     """
     fewest = {
-        task: max(used, key=lambda one: one.left_out)
+        task: max(used, key=lambda score: score.left_out)
         for task, scores in by_task.items()
-        if task not in without and (used := [one for one in scores.values() if one.is_mean and one.left_out])
+        if task not in without and (used := [score for score in scores.values() if score.is_mean and score.left_out])
     }
     yield from _left_out(fewest, document)
     yield from _not_logged(fewest, document, runs)
-    known = [(name, one) for scores in by_task.values() for name, one in scores.items()]
-    if separate := [name for name, one in known if one.left_out and all(score is None for score in one.scores)]:
+    known = [(name, score) for scores in by_task.values() for name, score in scores.items()]
+    if separate := [name for name, score in known if score.left_out and all(value is None for value in score.scores)]:
         listing = listed_at_most(separate, MOST_NAMES)
         yield f"Not compared, because the runs were evaluated on different {document}s: {listing}."
-    if unused := [name for name, one in known if one.left_out and not one.is_mean and name not in separate]:
+    if unused := [name for name, score in known if score.left_out and not score.is_mean and name not in separate]:
         listing = listed_at_most(unused, MOST_NAMES)
         yield f"No log of these scores has every {document}, so their intervals are over seeds only: {listing}."
 
 
 def _left_out(tasks: Mapping[str, SharedScore], document: str) -> Iterator[str]:
-    counts = {task: f"{one.left_out:,} of {counted(one.total, document)} of {task}" for task, one in tasks.items()}
-    if in_all := [counts[task] for task, one in tasks.items() if not one.unlogged]:
+    counts = {
+        task: f"{score.left_out:,} of {counted(score.total, document)} of {task}" for task, score in tasks.items()
+    }
+    if in_all := [counts[task] for task, score in tasks.items() if not score.unlogged]:
         listing = listed_at_most(in_all, MOST_NAMES)
         yield f"Left out in all runs, because they are not in every run: {listing}."
-    if in_logged := [counts[task] for task, one in tasks.items() if one.unlogged]:
+    if in_logged := [counts[task] for task, score in tasks.items() if score.unlogged]:
         where = f"Left out in all runs with logged {document}s, because they are not in each of these runs"
         yield f"{where}: {listed_at_most(in_logged, MOST_NAMES)}."
 
@@ -221,8 +266,8 @@ def _left_out(tasks: Mapping[str, SharedScore], document: str) -> Iterator[str]:
 def _not_logged(tasks: Mapping[str, SharedScore], document: str, runs: Sequence[RunName]) -> Iterator[str]:
     """Yield a note for each set of runs that have no score over the shared documents."""
     by_runs: dict[tuple[int, ...], list[str]] = {}
-    for task, one in tasks.items():
-        by_runs.setdefault(one.unlogged, []).append(task)
+    for task, score in tasks.items():
+        by_runs.setdefault(score.unlogged, []).append(task)
     for indices, of_runs in by_runs.items():
         names = listed_at_most([runs[index].label for index in indices], MOST_NAMES, separator="; ")
         whose = "Its" if len(indices) == 1 else "Their"
@@ -231,23 +276,27 @@ def _not_logged(tasks: Mapping[str, SharedScore], document: str, runs: Sequence[
             yield f"Not compared in {listed_at_most(of_runs, MOST_NAMES)}: {names}. {why}."
 
 
-def shared_measurements(trial: str, name: RunName, shared: Mapping[str, SharedScore], index: int) -> Measurements:
-    """Return the measurements of one run.
+def shared_measurements(
+    runs: Sequence[LoggedRun], names: Mapping[Path, RunName], shared: Mapping[str, SharedScore]
+) -> tuple[Measurements, ...]:
+    """Return the measurements of each run.
 
     Args:
-        trial: folder of the run.
-        name: its arm and seed.
-        shared: metric key to the scores of all runs.
-        index: index of the run in these scores.
+        runs: the runs.
+        names: folder to arm and seed.
+        shared: metric key to the scores of the runs, in the same order.
     """
-    return Measurements(
-        trial_id=trial,
-        arm=name.arm,
-        alpha=name.alpha,
-        seed=name.seed,
-        scores={key: one.scores[index] for key, one in shared.items()},
-        items={key: values for key, one in shared.items() if (values := one.items[index]) is not None},
-        held_out_by_epoch={},
+    return tuple(
+        Measurements(
+            trial_id=str(run.folder),
+            arm=names[run.folder].arm,
+            alpha=names[run.folder].alpha,
+            seed=names[run.folder].seed,
+            scores={key: score.scores[index] for key, score in shared.items()},
+            items={key: values for key, score in shared.items() if (values := score.items[index]) is not None},
+            held_out_by_epoch={},
+        )
+        for index, run in enumerate(runs)
     )
 
 

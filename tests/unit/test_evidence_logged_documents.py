@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from neftune_cli.evidence.inspect_logs import inspect_evidence
+from neftune_cli.evidence.inspect_ai import inspect_evidence
 from neftune_cli.evidence.lm_eval import lm_eval_evidence
 from neftune_cli.evidence.measurements import Evidence
 from tests.inspect_logs import log, write_json

@@ -6,26 +6,25 @@ from functools import partial
 from pathlib import Path
 
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
-from neftune_cli.evidence.documents import (
+from neftune_cli.evidence.folders import full_path
+from neftune_cli.evidence.inspect_files import find_logs
+from neftune_cli.evidence.inspect_runs import InspectRun, TaskScore, are_comparable, runs_of, tasks_with_arguments
+from neftune_cli.evidence.logged_documents import (
     MOST_NAMES,
+    Contents,
     SharedScore,
-    check_contents,
     decimals_and_margin,
+    evidence_by_setting,
     notes_on_documents,
     over_shared_documents,
     shared_measurements,
 )
-from neftune_cli.evidence.folders import full_path
-from neftune_cli.evidence.grouping import grouped, with_differences
-from neftune_cli.evidence.inspect_files import find_logs
-from neftune_cli.evidence.inspect_runs import InspectRun, TaskScore, are_comparable, runs_of, tasks_with_arguments
-from neftune_cli.evidence.measurements import Evidence, Setting
-from neftune_cli.evidence.run_names import RunName, by_common_folder, name_runs, origin_note
+from neftune_cli.evidence.measurements import Evidence, Setting, TrialOrigin
+from neftune_cli.evidence.run_names import RunName, by_common_folder, origin_note
 from neftune_cli.formatting import counted, listed_at_most
-from neftune_cli.metrics import Metric
+from neftune_cli.metrics import INSPECT_TABLE, Metric
 
-SECTION = "inspect"
-"""Title of the table of scores."""
+_ITEM = "sample"
 
 _NOTE = origin_note("inspect logs, which")
 _HIGHER_IS_BETTER = "accuracy"
@@ -61,7 +60,11 @@ def inspect_evidence(*roots: Path, cluster_by: str | None = None) -> list[Eviden
         raise UsageError(*(Problem(f"{line}.", _INCOMPLETE_FIX) for line in unused))
     if cluster_by and every:
         _check_field(cluster_by, runs)
-    evidence = [one for root, of_root in by_common_folder(complete) for one in _evidence_of(root, of_root)]
+    evidence = [
+        one
+        for root, of_root in by_common_folder(complete)
+        for one in evidence_by_setting(root, of_root, are_comparable, _contents, _evidence, _ITEM)
+    ]
     return [*(replace(one, unfinished=tuple(unused)) for one in evidence[:1]), *evidence[1:]]
 
 
@@ -74,44 +77,33 @@ def _check_field(cluster_by: str, runs: Iterable[InspectRun]) -> None:
         raise UsageError(Problem(f"--cluster-by {cluster_by}: {what}.", fix))
 
 
-def _evidence_of(root: Path, runs: Sequence[InspectRun]) -> list[Evidence]:
-    groups = grouped(runs, are_comparable)
-    names = name_runs([[run.folder for run in group] for group in groups], root)
-    if problems := [problem for group in groups for problem in _differing_contents(group)]:
-        raise UsageError(*problems)
-    return with_differences([_evidence(root, group, names) for group in groups])
-
-
-def _differing_contents(group: Sequence[InspectRun]) -> Iterator[Problem]:
-    for task in group[0].logs:
-        contents = [
+def _contents(group: Sequence[InspectRun]) -> dict[str, Contents]:
+    return {
+        task: [
             (run.logs[task].path, {one: content for one, content in run.samples(task).items() if content})
             for run in group
         ]
-        yield from check_contents(task, contents, "sample")
+        for task in group[0].logs
+    }
 
 
 def _evidence(root: Path, runs: Sequence[InspectRun], names: Mapping[Path, RunName]) -> Evidence:
-    in_order = sorted(runs, key=lambda run: names[run.folder].order)
-    metrics = _metrics(in_order)
+    metrics = _metrics(runs)
     shared = {
-        metric.key: over_shared_documents([run.logged.get(score) for run in in_order])
-        for score, metric in metrics.items()
+        metric.key: over_shared_documents([run.logged.get(score) for run in runs]) for score, metric in metrics.items()
     }
     return Evidence(
         name=full_path(root).name,
         setting=Setting(
             model=f"the models of {full_path(root).name}",
-            data=listed_at_most(list(in_order[0].logs), MOST_NAMES),
+            data=listed_at_most(list(runs[0].logs), MOST_NAMES),
             recipe={},
-            shared=in_order[0].shared,
+            shared=runs[0].shared,
         ),
-        trials=tuple(
-            shared_measurements(str(run.folder), names[run.folder], shared, index) for index, run in enumerate(in_order)
-        ),
+        trials=shared_measurements(runs, names, shared),
         metrics={metric.key: metric for metric in metrics.values()},
-        folders=tuple(str(run.folder) for run in in_order),
-        notes=(_NOTE, *_notes(in_order, metrics, shared, [names[run.folder] for run in in_order])),
+        origin=TrialOrigin(tuple(str(run.folder) for run in runs)),
+        notes=(_NOTE, *_notes(runs, metrics, shared, [names[run.folder] for run in runs])),
     )
 
 
@@ -137,7 +129,8 @@ def _metric(score: TaskScore, found: Sequence[TaskScore], runs: Sequence[Inspect
         goal="higher" if is_higher else None,
         decimals=decimals,
         margin=margin,
-        section=SECTION,
+        section=INSPECT_TABLE,
+        item=_ITEM,
     )
 
 
@@ -160,7 +153,7 @@ def _notes(
     by_task: dict[str, dict[str, SharedScore]] = {}
     for (task, _), metric in metrics.items():
         by_task.setdefault(task, {})[metric.name] = shared[metric.key]
-    yield from notes_on_documents(by_task, "sample", names)
+    yield from notes_on_documents(by_task, _ITEM, names)
     if runs[0].cluster_by:
         yield from _notes_on_clusters(runs[0])
 

@@ -13,9 +13,8 @@ from rich.console import Console
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate
 from neftune_cli.metrics import METRICS
-from neftune_cli.reporting.documents import OutputFormat, document, to_text
-from neftune_cli.reporting.terminal import print_comparisons
-from neftune_cli.reporting.terminal_tables import print_claims, print_details
+from neftune_cli.reporting.output_formats import OutputFormat, ScreenOptions, document, to_text
+from neftune_cli.reporting.terminal import print_claims, print_comparisons, print_details
 from tests.comparisons import (
     assessment,
     best_arm,
@@ -24,9 +23,11 @@ from tests.comparisons import (
     early_stopping,
     estimate,
     hand_made,
+    of_no_trials,
     summary,
 )
 
+EVERYTHING = ScreenOptions(full=True, hypotheses=True)
 AT_80_COLUMNS = """\
 Loss
 
@@ -339,29 +340,29 @@ def test_document_does_not_depend_on_the_environment(whole: Comparison, monkeypa
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "40")
 
-    text = document([whole, whole], OutputFormat.TABLE)
+    text = document([of_no_trials(whole)] * 2, OutputFormat.TABLE)
 
     assert "\x1b" not in text
     assert text.count("\nbios  tiny on bios") == 1  # the other screen starts the document
     assert "Claims" not in text
-    assert to_text([whole], 120, full=True, hypotheses=True).endswith(expected)
+    assert to_text([whole], 120, EVERYTHING).endswith(expected)
 
 
 def test_colors_repeat_the_text(whole: Comparison) -> None:
     text = io.StringIO()
     colored = Console(file=text, width=80, force_terminal=True, color_system="truecolor")
-    print_comparisons(colored, [whole], full=True, hypotheses=True)
+    print_comparisons(colored, [whole], EVERYTHING)
 
     assert "\x1b[32mbetter" in text.getvalue()
     plain = re.sub(r"\x1b\[[\d;]*m", "", text.getvalue())
-    assert _without_line_ends(plain) == to_text([whole], 80, full=True, hypotheses=True)
+    assert _without_line_ends(plain) == to_text([whole], 80, EVERYTHING)
 
 
 def test_no_color_is_respected(whole: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     text = io.StringIO()
     colored = Console(file=text, width=80, force_terminal=True, color_system="truecolor")
-    print_comparisons(colored, [whole], full=True)
+    print_comparisons(colored, [whole], ScreenOptions(full=True))
 
     codes = set(re.findall(r"\x1b\[([\d;]*)m", text.getvalue()))
     # Codes from 30 are colors; bold, dim and underlined are below.
