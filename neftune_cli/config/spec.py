@@ -37,7 +37,7 @@ class Spec(BaseModel):
 
 
 class Affects(Enum):
-    """Effect of a field of `InputSpec`: on weights, tokens or rows, and on identities where no fingerprint covers it."""
+    """Effect of a field of `InputSpec`: on weights, tokens or rows, or on identities if no fingerprint covers it."""
 
     WEIGHTS, TOKENS, ROWS, IDENTITY = range(4)
 
