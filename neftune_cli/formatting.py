@@ -147,6 +147,6 @@ def sparkline(values: Sequence[float], width: int, *, ascii_only: bool = False) 
     return "".join(levels[round((value - low) / span * (len(levels) - 1))] for value in shown)
 
 
-def printable(text: str) -> str:
+def terminal_text(text: str) -> str:
     """Return text on one line, without control characters that affect a terminal."""
     return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))

@@ -1,7 +1,8 @@
-"""Sanitizing of text of unknown origin for every output: terminal, Markdown, LaTeX, plots (SVG) and HTML.
+"""Sanitizing of text of unknown origin for Markdown, LaTeX, plots (SVG) and HTML.
 
 Names of arms and sweeps, prompts, responses and messages can hold markup, control characters and bidirectional
 overrides. None of these may change the layout of an output or run there.
+`neftune_cli.formatting.terminal_text` does the same for terminals.
 """
 
 import re
@@ -10,14 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from neftune_cli.formatting import printable
-
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-
-
-def terminal_text(text: str) -> str:
-    """Return text on one line without characters that move a terminal's cursor or change its colors."""
-    return printable(text)
 
 
 def plot_text(text: str) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neftune_cli.analysis.results import Assessment, Comparison
-from neftune_cli.formatting import percent
+from neftune_cli.formatting import percent, terminal_text
 from neftune_cli.metrics import CORRECTNESS_METRICS, Metric
 from neftune_cli.reporting.cells import (
     arm_difference,
@@ -27,7 +27,6 @@ from neftune_cli.reporting.folding import (
     broken_name,
     widest_that_fits,
 )
-from neftune_cli.reporting.sanitizing import terminal_text
 
 WIDEST_BASELINE = 8
 """Characters of the longest baseline name in a heading."""

@@ -12,13 +12,13 @@ from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.best_arm import best_arm_sentences
 from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
 from neftune_cli.analysis.results import ClaimResult, Comparison, Status
+from neftune_cli.formatting import terminal_text
 from neftune_cli.reporting.cells import Cell
 from neftune_cli.reporting.columns import TERMINAL_DROPS, ArmRow, TableColumn
 from neftune_cli.reporting.folding import VERDICT_STYLES, PrintedColumn, aligned, broken_name, widest_that_fits
 from neftune_cli.reporting.footnotes import footnotes
 from neftune_cli.reporting.outlooks import outlook_section
 from neftune_cli.reporting.output_formats import FIRST_SCREEN, ScreenOptions
-from neftune_cli.reporting.sanitizing import terminal_text
 from neftune_cli.reporting.screen import print_screen
 from neftune_cli.reporting.sections import (
     ADVICE_TITLE,

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from neftune_cli.formatting import PLAIN_WIDTH, counted, duration, local_time, printable, rough_duration
+from neftune_cli.formatting import PLAIN_WIDTH, counted, duration, local_time, rough_duration, terminal_text
 from neftune_cli.store import SweepFolder
 from neftune_cli.store.manifest import Cost
 from neftune_cli.sweeps.estimate import CALIBRATION, EARLIER
@@ -163,10 +163,10 @@ def print_costs(costed: CostedPlan, console: Console) -> None:
     fits_terminal = console.file.isatty()
     if not fits_terminal:
         console = Console(file=console.file, width=PLAIN_WIDTH, color_system=None)
-    console.print(Text(f"Plan of {printable(costed.folder)}"), soft_wrap=True)
+    console.print(Text(f"Plan of {terminal_text(costed.folder)}"), soft_wrap=True)
     console.print(cost_table(costed, console.width, ascii_only=console.options.ascii_only))
     console.print()
-    for line in (*map(printable, costed.notes), *total_lines(costed)):
+    for line in (*map(terminal_text, costed.notes), *total_lines(costed)):
         console.print(Text(line), soft_wrap=not fits_terminal)
 
 
@@ -250,7 +250,7 @@ _CALIBRATION = "a calibration with a few steps and responses"
 def _cells(line: PlannedTrialCost) -> dict[str, str]:
     time = _UNKNOWN if line.seconds is None else _rough_time(line.seconds)
     return {
-        "arm": printable(line.arm),
+        "arm": terminal_text(line.arm),
         "seed": "" if line.seed is None else str(line.seed),
         "steps": f"{line.steps:,}",
         "tokens": "" if line.tokens is None else f"{line.tokens:,}",

@@ -1,6 +1,6 @@
 """Formatted durations, sparklines and text of a terminal, compared with values by hand."""
 
-from neftune_cli.formatting import condensed, duration, printable, rough_duration, sparkline
+from neftune_cli.formatting import condensed, duration, rough_duration, sparkline, terminal_text
 
 
 def test_durations_are_formatted_in_words() -> None:
@@ -23,4 +23,4 @@ def test_condensing_keeps_the_mean() -> None:
 
 
 def test_control_characters_are_replaced() -> None:
-    assert printable("a\x1b[31mb\nc\x9bd\u202ee") == "a?[31mb c?d?e"
+    assert terminal_text("a\x1b[31mb\nc\x9bd\u202ee") == "a?[31mb c?d?e"

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from neftune_cli.reporting.sanitizing import plot_text, template_value, terminal_text, visible_text
+from neftune_cli.formatting import terminal_text
+from neftune_cli.reporting.sanitizing import plot_text, template_value, visible_text
 
 ANY_TEXT = st.text(alphabet=st.characters(), max_size=200)
 

@@ -9,7 +9,7 @@ from rich.console import ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
-from neftune_cli.formatting import printable, sparkline
+from neftune_cli.formatting import sparkline, terminal_text
 from neftune_cli.records import Phase
 from neftune_cli.sweeps.progress.views import ObservedState, SweepStatus, TrialView
 
@@ -53,7 +53,7 @@ def grid(status: SweepStatus, width: int, rows: int, *, ascii_only: bool) -> Tab
     size = _layout(status, list(arms), width, rows)
     table = _empty_table(size, ascii_only=ascii_only)
     for arm in size.arms:
-        table.add_row(Text(printable(arm)), *_cells(arms[arm], size, ascii_only=ascii_only))
+        table.add_row(Text(terminal_text(arm)), *_cells(arms[arm], size, ascii_only=ascii_only))
     hidden = [row for arm, row in arms.items() if arm not in size.arms]
     if hidden and rows > 1:
         table.add_row(*_hidden_arms(hidden, size, ascii_only=ascii_only))
@@ -84,9 +84,8 @@ def _cell_text(trial: TrialView, width: int, *, ascii_only: bool) -> str:
     if trial.state is ObservedState.FAILED:
         return "failed"
     if trial.state is ObservedState.RUNNING:
-        return (
-            _running(trial, width, ascii_only=ascii_only) if trial.phase == Phase.TRAINING else printable(trial.phase)
-        )
+        is_training = trial.phase == Phase.TRAINING
+        return _running(trial, width, ascii_only=ascii_only) if is_training else terminal_text(trial.phase)
     return _first_fitting(width, f"{trial.state} {_steps(trial)}", str(trial.state)) if trial.step else trial.state
 
 
@@ -118,7 +117,7 @@ def _layout(status: SweepStatus, arms: list[str], width: int, rows: int) -> _Gri
     every_seed: list[int | None] = [trial.seed for trial in status.trials if trial.seed is not None]
     seeds = list(dict.fromkeys(every_seed)) or [None]
     labels = ("arm", f"... {len(arms)} more") if len(arms) > rows else ("arm",)
-    label = min(max(cell_len(printable(arm)) for arm in (*labels, *arms)), max(_MIN_CELL_WIDTH, width // 4))
+    label = min(max(cell_len(terminal_text(arm)) for arm in (*labels, *arms)), max(_MIN_CELL_WIDTH, width // 4))
     room = width - label
     shown = seeds
     if room // len(seeds) < _MIN_CELL_WIDTH + GAP:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from neftune_cli.errors import NeftuneError
-from neftune_cli.formatting import duration, printable
+from neftune_cli.formatting import duration, terminal_text
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Finished
 from neftune_cli.sweeps.progress.screen import MultiSweepScreen, SweepScreen, is_active
@@ -163,7 +163,7 @@ class LiveObserver:
 
     def note(self, text: str) -> None:
         """Print a sentence above the table."""
-        self._screen.print_above(Text(printable(text), style="dim"))
+        self._screen.print_above(Text(terminal_text(text), style="dim"))
 
     def stopping(self) -> None:
         """Show in the last line that the sweep is stopping."""

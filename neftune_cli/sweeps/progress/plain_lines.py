@@ -7,7 +7,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from neftune_cli.formatting import printable, rough_duration
+from neftune_cli.formatting import rough_duration, terminal_text
 from neftune_cli.records import Phase
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Finished
@@ -63,12 +63,12 @@ class LineObserver:
     def trial_ended(self, end: Finished) -> None:
         """Print the result of the trial, and the progress of the sweep."""
         self._reported.pop(end.trial.id, None)
-        label, result = printable(end.trial.label), result_text(end)
+        label, result = terminal_text(end.trial.label), result_text(end)
         self._print(f"{label}  {result}  {end.seconds:.0f} s{self._sweep_progress()}")
 
     def note(self, text: str) -> None:
         """Print the text."""
-        self._print(printable(text))
+        self._print(terminal_text(text))
 
     def stopping(self) -> None:
         """Print that the sweep is stopping."""
@@ -97,7 +97,7 @@ class LineObserver:
 def result_text(end: Finished) -> str:
     """Return the held-out loss of a finished trial, or the reason of its failure."""
     if end.record is None:
-        return f"failed: {printable(end.failure.reason if end.failure else '')}"
+        return f"failed: {terminal_text(end.failure.reason if end.failure else '')}"
     return f"held-out loss {end.record.loss.eval_loss:.4f}"
 
 
@@ -108,9 +108,9 @@ def progress_line(trial: TrialView) -> str:
     >>> progress_line(view)
     'alpha=5, seed 0  step 40 of 120, loss 1.234, about 3 min left'
     """
-    parts = [f"step {trial.step} of {trial.steps}" if trial.phase == Phase.TRAINING else printable(trial.phase)]
+    parts = [f"step {trial.step} of {trial.steps}" if trial.phase == Phase.TRAINING else terminal_text(trial.phase)]
     if trial.loss is not None and trial.phase == Phase.TRAINING:
         parts.append(f"loss {trial.loss:.3f}")
     if trial.seconds_left is not None:
         parts.append(f"about {rough_duration(trial.seconds_left)} left")
-    return f"{printable(trial.label)}  {', '.join(parts)}"
+    return f"{terminal_text(trial.label)}  {', '.join(parts)}"

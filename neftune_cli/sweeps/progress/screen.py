@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from neftune_cli.formatting import duration, printable, rough_duration
+from neftune_cli.formatting import duration, rough_duration, terminal_text
 from neftune_cli.records import Phase
 from neftune_cli.sweeps.progress.grid import GAP, grid, one_line
 from neftune_cli.sweeps.progress.views import ObservedState, SweepStatus, TrialView
@@ -109,7 +109,7 @@ def is_active(status: SweepStatus) -> bool:
 
 
 def _heading(status: SweepStatus) -> Text:
-    return Text.assemble((printable(status.name), "bold"), "  ", status.summary)
+    return Text.assemble((terminal_text(status.name), "bold"), "  ", status.summary)
 
 
 def _in_full(statuses: Sequence[SweepStatus], lines: int, space: int) -> tuple[list[SweepStatus], list[SweepStatus]]:
@@ -193,12 +193,12 @@ def _details(trial: TrialView, *, with_host: bool) -> tuple[str, ...]:
     phase = f"{trial.phase} {trial.step}/{trial.steps}" if trial.phase == Phase.TRAINING else trial.phase
     left = trial.seconds_left
     return (
-        printable(trial.label),
-        printable(phase),
+        terminal_text(trial.label),
+        terminal_text(phase),
         f"loss {trial.loss:.3f}" if trial.loss is not None and trial.phase == Phase.TRAINING else "",
         f"{trial.tokens_per_second:,.0f} tokens/s" if trial.tokens_per_second else "",
         "" if left is None else _left(trial, left),
-        f"on {printable(trial.host)}" if with_host and trial.host else "",
+        f"on {terminal_text(trial.host)}" if with_host and trial.host else "",
     )
 
 
@@ -220,7 +220,7 @@ def _failed(trials: Sequence[TrialView], lines: int, options: ConsoleOptions, *,
     if lines > 1:
         yield from _more(len(trials) - len(shown), "failed", options)
     for trial in shown:
-        text = Text(f"{printable(trial.label)} failed: {printable(trial.reason)}", style="red")
+        text = Text(f"{terminal_text(trial.label)} failed: {terminal_text(trial.reason)}", style="red")
         yield one_line(text, options, fold=fold)
 
 
