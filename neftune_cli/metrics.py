@@ -302,7 +302,7 @@ def _on_training_prompts(metric: Metric) -> Metric:
         goal=None,
         section=PROBE_RESPONSES,
         on_training_prompts=False,
-        item=_TRAINING_ITEM,
+        item=_PROBE_ITEM,
     )
 
 
@@ -312,7 +312,7 @@ METRICS: Mapping[str, Metric] = _Metrics()
 _ONE_PERCENT, _TWO_PERCENT, _FIVE_PERCENT = (Margin(share, relative=True) for share in (0.01, 0.02, 0.05))
 _FROM_0, _SHARE, _PERCENT = (0.0, math.inf), (0.0, 1.0), (0.0, 100.0)
 _SCORES = "neftune_cli.evaluation.text_metrics"
-_TRAINING_ITEM = "training example"
+_PROBE_ITEM = "probe example"
 
 
 def _response_chars(response: str, _reference: str) -> float:
@@ -326,12 +326,12 @@ for _metric in (
         *(NOISY_TRAINING_LOSS, "Noisy training loss", "nats", None, 4, _TWO_PERCENT),
         bounds=_FROM_0,
         per_item=False,
-        item=_TRAINING_ITEM,
+        item="training example",
     ),
     Metric(
         *(NOISE_OFF_TRAINING_LOSS, "Noise-off training loss", "nats", None, 4, _TWO_PERCENT),
         bounds=_FROM_0,
-        item=_TRAINING_ITEM,
+        item=_PROBE_ITEM,
     ),
     Metric(HELD_OUT_LOSS, "Held-out loss", "nats", "lower", 4, Margin(0.01, of_gain=0.01), bounds=_FROM_0),
     Metric(HELD_OUT_PERPLEXITY, "Held-out perplexity", "", "lower", 3, _ONE_PERCENT, bounds=(1.0, math.inf)),

@@ -165,9 +165,9 @@ class Design:
         found = {arm: self._looks.compare(metric.key, arm, None) for arm in arms}
         unknown, interval = math.nan, Interval(math.nan, math.nan)
         return {
-            arm: Assessment(one, unknown, unknown, margin, None, interval, interval, looks_taken=0)
+            arm: Assessment(comparison, unknown, unknown, margin, None, interval, interval, looks_taken=0)
             for arm, of_arm in found.items()
-            if of_arm and (one := of_arm[1])
+            if of_arm and (comparison := of_arm[1])
         }
 
     def _noise_test(self, metric: Metric, margin: float, compared: Mapping[str, ComparisonsByLook]) -> NoiseTest | None:
@@ -229,7 +229,10 @@ class _Looks:
         return {seed: trial for seed, trial in trials.items() if seed in seeds}
 
     def _compare(self, key: str, arm: str, look: int | None) -> tuple[tuple[int, ...], PairedComparison | None] | None:
-        """Return seeds and comparison of an arm on a metric; None if it shares no seed or no item with the baseline."""
+        """Return the seeds of an arm at a look, and its comparison, which is None if a value is not finite.
+
+        None if the arm shares no seed or no item with the baseline.
+        """
         aligned = self._aligned(key, (self._baseline, arm), look)
         return (aligned.seeds, aligned.compare(*aligned.values, confidence=self._confidence)) if aligned else None
 

@@ -107,7 +107,7 @@ Loss = Annotated[
     str | None,
     Option(
         "--loss",
-        "Turns of a conversation that the loss is computed on: the last assistant turn, or all of them (default last).",
+        "Turns that the loss is computed on: the last assistant turn, or all assistant turns (default last).",
         DATA,
         _SPEC,
         field="loss",

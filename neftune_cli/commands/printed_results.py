@@ -107,7 +107,7 @@ def _training_amounts(sweep: PreparedSweep) -> Iterator[str]:
     lengths = {
         (steps_of(trial, available), trial.spec.train.examples_per_step)
         for trial in plan.trials
-        if not trial.is_base and trial.spec.train.max_steps
+        if not trial.is_base and trial.spec.train.max_steps and not trial.spec.train.sft.get("packing")
     }
     for steps, examples in sorted(lengths):
         epochs = steps / math.ceil(available / examples)  # the last step of an epoch may have fewer examples

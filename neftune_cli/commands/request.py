@@ -81,8 +81,8 @@ def checked_request(
 ) -> SweepRequest:
     """Return the request of some option values, whose run settings are checked.
 
-    Problems of the run settings are raised together with those of the experiment that need neither a worker nor the
-    results folder. Without the former, `prepared_sweep` raises all problems of the experiment.
+    A problem of the run settings or of another option is raised together with the problems of the experiment that are
+    found without a worker and without the results folder. Otherwise `prepared_sweep` raises those of the experiment.
 
     Args:
         fields: given option values by spec field.

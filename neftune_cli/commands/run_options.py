@@ -111,7 +111,7 @@ Executor = Annotated[str, Option("--executor", "Where the trials run (default lo
 Retry = Annotated[
     run_settings.Retry | None,
     Option(
-        "--retry", "Run failed trials again, except those that were missing when a planned look was taken.", RUN, _RUN
+        "--retry", "Run failed trials again, except those that were left out of a test at a planned look.", RUN, _RUN
     ),
 ]
 FailFast = Annotated[bool, Option("--fail-fast", "Stop all trials when one fails.", RUN, _RUN)]

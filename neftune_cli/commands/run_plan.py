@@ -93,7 +93,7 @@ def _run_looks(
                 sweep.request.settings,
                 known_notes=known_notes,
             )
-        known_notes = plan.all_notes
+        known_notes = (*known_notes, *outcome.notes)
         # each look counts the trials of earlier looks as done before
         total = replace(_joined(total, outcome), already_done=done_before)
         if outcome.was_cut_short:
@@ -151,7 +151,7 @@ def _without_excluded_trials(plan: Plan, folder: SweepFolder, comparison: "Compa
     left_out = {one.id: one.label for one in plan.trials if folder_label(one.arm, one.seed) in excluded}
     failed = failed_trials(plan, folder)
     if labels := [label for label in left_out.values() if label in failed]:
-        note = f"Not run again, because they were missing when a planned look was taken: {listed(labels)}."
+        note = f"Not run again, because they were left out of a test at a planned look: {listed(labels)}."
         plan = replace(plan, notes=(*plan.notes, note))
     return replace(plan, not_run_again=frozenset(left_out))
 

@@ -1,4 +1,4 @@
-"""Experiment files in YAML: their fields, the line of each field for messages, and the dialect, which options share."""
+"""Experiment files in YAML: their fields, the line of each field for messages, and the dialect of YAML."""
 
 import re
 from dataclasses import dataclass, field

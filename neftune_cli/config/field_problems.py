@@ -214,7 +214,8 @@ def _option(location: Location) -> str:
     names = [
         str(part) for part in location if part not in ("train", "evaluation", "analysis") and isinstance(part, str)
     ]
-    return f"--{names[0].replace('_', '-')}"
+    is_other_field = location[0] == "train" and names[0] not in TRAINING_FIELDS
+    return f"--set {names[0]}" if is_other_field else f"--{names[0].replace('_', '-')}"
 
 
 def _fields(section: Location) -> dict[str, FieldInfo]:

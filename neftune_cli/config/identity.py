@@ -1,6 +1,7 @@
 """Identity of a trial: canonical JSON of the model, the data, the spec and the environment, and the id hashed from it.
 
-Run settings (`neftune_cli.config.run_settings`) are not part of it, except `--nproc` if it is more than 1.
+Run settings (`neftune_cli.config.run_settings`) are not part of it, except the processes of a trial (`--nproc`,
+`--accelerate-config`) if there are several.
 """
 
 import hashlib

@@ -18,7 +18,7 @@ D = TypeVar("D")
 
 
 def imported(reference: str | D) -> D:
-    """Return what a declaration names as `module:name`, imported only now, or the object that it contains itself."""
+    """Return the object of a declaration: a text `module:name` is imported now, anything else is the object."""
     if not isinstance(reference, str):
         return reference
     module, _, name = reference.partition(":")

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from neftune_cli.config.choices import LARGEST_SEED, DecodingName, LearnedTurns, NoiseScale, NoiseTarget, Precision
 from neftune_cli.config.noises import DEFAULT_NOISE, DISTRIBUTIONS, SCHEDULES
-from neftune_cli.config.values import LARGEST_ALPHA, MOST_SEEDS, are_increasing, repeated
+from neftune_cli.config.values import LARGEST_ALPHA, MOST_SEEDS, are_increasing, json_value, repeated
 
 DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
@@ -68,11 +68,11 @@ class InputSpec(Spec):
     raw: Annotated[bool, Affects.ROWS] = False
     """Whether prompt and completion are trained as they are, without a chat template."""
     loss: Annotated[LearnedTurns, Affects.TOKENS, Affects.IDENTITY] = "last"
-    """Turns that the loss is computed on: the last assistant turn, or all of them."""
+    """Turns that the loss is computed on: the last assistant turn, or all assistant turns."""
     allow_special_tokens: Annotated[bool, Affects.TOKENS, Affects.IDENTITY] = False
     """Whether special tokens in the text of a turn become special tokens."""
     skip_bad_rows: Annotated[bool, Affects.ROWS, Affects.IDENTITY] = False
-    """Whether rows that cannot be used are dropped and counted."""
+    """Whether rows, and examples that cannot be rendered, are dropped and counted."""
     max_bad_share: Annotated[float, Affects.ROWS] = Field(default=0.05, ge=0, lt=1)
     """Largest share of rows that `skip_bad_rows` may drop."""
     template_time: Annotated[str | None, Affects.TOKENS, Affects.IDENTITY] = None
@@ -88,7 +88,7 @@ class InputSpec(Spec):
         return {name: getattr(self, name) for name in InputSpec.model_fields}
 
     def inputs_with(self, effect: Affects) -> dict[str, Any]:
-        """Return the fields of this class with an effect by name."""
+        """Return by name the fields of this class that have this effect."""
         return {name: value for name, value in self.inputs.items() if effect in InputSpec.model_fields[name].metadata}
 
 
@@ -111,7 +111,7 @@ class TrainSpec(Spec):
     """Floating-point precision of training; `auto`: bfloat16 where the hardware has it. Default for `tiny`: float32."""
     micro_batch_tokens: int | None = Field(default=None, ge=0, examples=[512])
     """Tokens of a micro-batch, padding included; 0 computes batches whole. Default: 512 on a CPU, 16384 on a GPU."""
-    sft: dict[str, Any] = Field(default_factory=dict)
+    sft: dict[str, Annotated[Any, AfterValidator(json_value)]] = Field(default_factory=dict)
     """Other SFTConfig fields by name."""
 
     @property

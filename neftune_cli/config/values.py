@@ -293,3 +293,19 @@ PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "evaluation.lm_eval": parse_tasks,
 }
 """Parsers of option values by the field of the option. Other values are used as they are given."""
+
+
+def json_value(value: Any) -> Any:
+    """Return a value that JSON has, so that identities of trials and messages to workers can contain it.
+
+    Raises:
+        ValueError: it is a date, a number that is not finite, a mapping with other keys than text, or contains one.
+    """
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    has_text_keys = not isinstance(value, dict) or all(isinstance(key, str) for key in value)
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    if not (has_text_keys and is_finite and isinstance(value, dict | list | tuple | str | int | float | None)):
+        raise ValueError("must be text, a finite number, true, false, null, or a list or mapping of these")
+    for part in parts:
+        json_value(part)
+    return value

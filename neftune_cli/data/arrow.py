@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 WRITE_AGAIN = "Write it again, or use the data as .jsonl or .csv."
 PARQUET_MAGIC = b"PAR1"
 MOST_CHARACTERS = 120
-"""Largest length of a reason of pyarrow in a message."""
 """Largest number of characters of an error of pyarrow in a message."""
 LoadColumn = Callable[[str], "pyarrow.ChunkedArray"]
 """Return a column by its name."""

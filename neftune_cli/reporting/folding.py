@@ -12,6 +12,8 @@ COLUMN_GAP = 2
 """Spaces between columns."""
 WIDEST_PART_OF_NAME = 24
 """Characters of a line of a broken name."""
+_INDENT = 2
+"""Spaces before the further lines of a broken name."""
 VERDICT_STYLES: Mapping[Verdict | None, str] = {
     "better": "green",
     "worse": "red",
@@ -64,10 +66,10 @@ def _width(columns: Sequence[PrintedColumn]) -> int:
 
 def broken_name(name: str) -> str:
     """Return the name of an arm in lines, broken after commas and within long parts. Further lines are indented."""
-    size = WIDEST_PART_OF_NAME - COLUMN_GAP
+    size = WIDEST_PART_OF_NAME - _INDENT
     parts = name.replace(",", ",\n").split("\n")
     pieces = [part[start : start + size] for part in parts for start in range(0, max(1, len(part)), size)]
-    return f"\n{' ' * COLUMN_GAP}".join(pieces)
+    return f"\n{' ' * _INDENT}".join(pieces)
 
 
 def aligned(cells: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:

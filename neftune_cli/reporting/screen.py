@@ -95,7 +95,7 @@ def _height(console: Console, *parts: RenderableType) -> int:
 
 
 def scope_parts(comparison: Comparison) -> Iterator[str]:
-    """Yield the setting, the seeds and the held-out items of a comparison."""
+    """Yield the setting, the seeds and the items of the primary metric."""
     yield comparison.setting.name
     for part in comparison.setting.recipe_parts:
         if not part.startswith("batch size"):

@@ -57,7 +57,7 @@ class ScreenTable:
 def screen_table(comparison: Comparison, width: int) -> ScreenTable:
     """Return the table with as many columns as the width allows.
 
-    Long names of arms are broken into lines before a column other than the last two is left out.
+    Long names of arms are broken into lines before a column is left out, and are whole again if that makes room.
     """
     return widest_that_fits(_layouts(comparison), width, lambda table: [table.columns])
 

@@ -72,7 +72,7 @@ class PlannedTrial(ManifestPart):
     seed: int | None
     """Seed; null for the base model only."""
     steps: int = 0
-    """Planned optimizer steps; 0 for the base model."""
+    """Planned optimizer steps; 0 for the base model, and if the number is not known before the training."""
 
 
 class Cost(ManifestPart):
@@ -178,8 +178,8 @@ class Manifest(ManifestPart):
     looks: tuple[StrictInt, ...] = ()
     """Numbers of seeds with which the sweep was compared at the end of a run."""
     settled: dict[int, tuple[str, ...]] = Field(default_factory=dict)
-    """By the number of seeds of a planned look: failed trials that are not retried, because they were missing
-    when the look was taken."""
+    """By the number of seeds of a planned look: failed trials that are not retried, because they were left out
+    of a test at the look."""
     schema_version: int = SCHEMA_VERSION
     """Version of the file format."""
 

@@ -291,7 +291,8 @@ _SUBSET = "eval_examples"
 def folder_label(arm: str, seed: int | None = None) -> str:
     """Return the name of a trial folder without the id, for example `weight_decay,seed=0` of the arm `weight decay`.
 
-    It identifies the trial in its sweep, because a plan refuses arms whose folders would have equal names.
+    It identifies the trial in its sweep, except in sweeps of earlier versions: a plan refuses new arms whose folders
+    would have equal names.
     """
     return trial_key(re.sub(r"[^\w=,.+-]+", "_", arm)[:LABEL_LENGTH], seed)
 

@@ -28,6 +28,7 @@ class PlannedTrialCost:
     arm: str
     seed: int | None
     steps: int
+    """Optimizer steps; 0 for the base model, and if the number is not known before the training."""
     state: str
     tokens: int | None
     """Training tokens; None if unknown."""
@@ -38,6 +39,11 @@ class PlannedTrialCost:
     def is_to_run(self) -> bool:
         """Return whether this command would run the trial."""
         return self.state in (TO_RUN, TO_RESUME)
+
+    @property
+    def has_unknown_steps(self) -> bool:
+        """Return whether the number of steps is not known before the training."""
+        return self.seed is not None and not self.steps
 
 
 @dataclass(frozen=True)
@@ -195,7 +201,8 @@ def total_lines(costed: CostedPlan) -> Iterator[str]:
     """Yield the totals of the trials to run, one sentence per line, without unknown ones."""
     to_run, estimate = costed.to_run, costed.estimate
     steps = sum(line.steps for line in to_run)
-    yield f"{missing_in_words(costed.lines, to_run)}, at most {counted(steps, 'optimizer step')}."
+    at_most = "" if any(line.has_unknown_steps for line in to_run) else f", at most {counted(steps, 'optimizer step')}"
+    yield f"{missing_in_words(costed.lines, to_run)}{at_most}."
     if failed := sum(line.state == FAILED for line in costed.lines):
         yield f"{counted(failed, 'trial')} failed before. --retry failed runs {'it' if failed == 1 else 'them'} again."
     if not to_run:
@@ -252,7 +259,7 @@ def _cells(line: PlannedTrialCost) -> dict[str, str]:
     return {
         "arm": terminal_text(line.arm),
         "seed": "" if line.seed is None else str(line.seed),
-        "steps": f"{line.steps:,}",
+        "steps": _UNKNOWN if line.has_unknown_steps else f"{line.steps:,}",
         "tokens": "" if line.tokens is None else f"{line.tokens:,}",
         "state": line.state,
         "time": time if line.is_to_run else "",

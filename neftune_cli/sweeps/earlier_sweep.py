@@ -1,5 +1,6 @@
-"""The sweep that a results folder has already: the checks whether a command extends it, and the merged spec."""
+"""The sweep that is already in a results folder: checks that a command may extend it, and the merged spec."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,10 @@ def existing_spec(folder: SweepFolder) -> SweepSpec | None:
 
 
 def check_extends(folder: SweepFolder, there: SweepSpec, spec: SweepSpec) -> None:
-    """Refuse a spec that does more than to add arms and seeds to the sweep in the folder."""
+    """Refuse a spec that differs from the sweep in the folder in more than additional arms and seeds.
+
+    With planned looks, arms and seeds must be the same.
+    """
     if different := list(differences(there, spec)):
         what = f"{folder.path} has a different sweep: {'; '.join(different)}."
         fix = f"{_looks_option(there, spec)}Use --output with another folder, or the same options."
@@ -99,7 +103,8 @@ def _kept_baseline(folder: SweepFolder, whole: SweepSpec, requested: SweepSpec) 
     """Yield a note if this command gives another order of the arms, in which another one is the baseline."""
     baseline, first = whole.arms[0].name, requested.arms[0].name
     if baseline != first and baseline in {arm.name for arm in requested.arms}:
-        other = f"`neftune compare --baseline {first}` compares with {first}."
+        command = shlex.join(["neftune", "compare", str(folder.path), "--baseline", first])
+        other = f"`{command}` compares with {first}."
         yield f"The baseline stays {baseline}, the first arm in {folder.path}. {other}"
 
 

@@ -99,7 +99,7 @@ class Inspection:
     """Trials in parallel on a cluster; None if the cores and the memory of this machine determine them."""
 
     def for_processes(self, settings: TrialSettings, cores: int) -> "Inspection":
-        """Return the facts for trials that several processes train together, with the problems of that.
+        """Return the facts for trials that several processes train together, with the problems that this adds.
 
         Their noise is not that of one process, so their number is part of the environment, as is their sharding, which
         changes the results in bfloat16. One worker sees all GPUs.

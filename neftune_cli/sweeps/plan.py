@@ -108,9 +108,15 @@ def at_look(plan: Plan, seeds: int, arms: Collection[str], before: Plan | None =
 
 
 def steps_of(trial: Trial, examples: int) -> int:
-    """Return the number of optimizer steps of a trial for a number of training examples; 0 for the base model."""
+    """Return the number of optimizer steps of a trial for a number of training examples; 0 for the base model.
+
+    With packing and without `max_steps` it is 0 as well: the number of packed rows is known after tokenization only.
+    """
     train = trial.spec.train
-    return 0 if trial.is_base else train.steps(math.ceil(examples / train.examples_per_step))
+    if trial.is_base or (train.sft.get("packing") and not train.max_steps):
+        return 0
+    whole = math.floor if train.sft.get("dataloader_drop_last") else math.ceil
+    return train.steps(max(1, math.ceil(whole(examples / train.batch_size) / train.gradient_accumulation)))
 
 
 def trial_folder(folder: SweepFolder, trial: Trial) -> TrialFolder:
@@ -280,8 +286,11 @@ def _trials(spec: SweepSpec, found: Inspection, model: ModelFacts, data: DataFac
             yield Trial(trial_id(identity), arm.name, one, identity)
 
 
-def _check_distinct(trials: tuple[Trial, ...], in_folder: Collection[str]) -> None:
-    """Refuse arms with equal settings, or with equal names of folders, unless an earlier version began to run both."""
+def _check_distinct(trials: tuple[Trial, ...], arms_in_folder: Collection[str]) -> None:
+    """Refuse two arms with the same settings, and two with the same folder name.
+
+    Two arms of the sweep in the folder may share a folder name: earlier releases allowed it.
+    """
     by_id, by_label = dict[str, str](), dict[str, str]()
     for trial in trials:
         if trial.arm != (other := by_id.setdefault(trial.id, trial.arm)):
@@ -289,7 +298,7 @@ def _check_distinct(trials: tuple[Trial, ...], in_folder: Collection[str]) -> No
                 Problem(f"The arms {other!r} and {trial.arm!r} have the same settings.", "Remove one of them.")
             )
         other = by_label.setdefault(folder_label(trial.arm, trial.seed), trial.arm)
-        if trial.arm != other and not {trial.arm, other}.issubset(in_folder):
+        if trial.arm != other and not {trial.arm, other}.issubset(arms_in_folder):
             what = f"The arms {other!r} and {trial.arm!r} have the same folder name, {folder_label(trial.arm)!r}."
             fix = f"Rename one of them; its letters and digits must differ in the first {LABEL_LENGTH} characters."
             raise UsageError(Problem(what, fix))

@@ -48,6 +48,8 @@ class SweepOutcome:
     interrupted: bool = False
     submitted: int = 0
     """Trials that go on after the end of the command, with --detach."""
+    notes: tuple[str, ...] = ()
+    """Notes of the run, those that the user had seen before included."""
 
     @property
     def was_cut_short(self) -> bool:
@@ -106,7 +108,7 @@ def run_sweep(
         updates.finish(changed=bool(missing))
     outcome = _outcome(plan, folder, ran, done_before)
     need = _disk_need(settings.keep, missing, allocation)
-    return replace(outcome, halted=_halt_reason(ran.halted, need), interrupted=interrupts.requested)
+    return replace(outcome, halted=_halt_reason(ran.halted, need), interrupted=interrupts.requested, notes=tuple(notes))
 
 
 def _outcome(plan: Plan, folder: SweepFolder, ran: DispatchResult, done_before: set[str]) -> SweepOutcome:

@@ -27,7 +27,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="neftune-") as work:
         train_as_other_rank(
             request.spec,
-            cache.shared_model(request.spec),
+            cache.shared_model(request.spec),  # not a copy: this process trains one trial and ends
             prepared,
             Path(work),
             settings=request.settings,

@@ -104,9 +104,9 @@ def _replacement(name: str, value: Any) -> str:
 
 
 def _expected_instead(field: Field[Any], value: Any) -> str | None:
-    """Return the type of value that a field expects if `value` has another type; None if it fits.
+    """Return what a field expects if a value does not fit, for example "a whole number" or "1 or larger"; else None.
 
-    The type is known only from the field's default, choices and numbers.
+    It follows from the choices, the default and the number types of the field, and from `_LEAST`.
     """
     choices = field.metadata.get("choices")
     if choices and value not in choices:

@@ -66,11 +66,8 @@ def run(
     retry_failed: bool = False,
     most: int | None = None,
     fields: dict[str, object] = FIELDS,
-    notes: list[str] | None = None,
 ) -> tuple[SweepOutcome, list[str]]:
-    """Run the looks with an executor that writes records with given losses. Return the outcome and the lines on looks.
-
-    `notes` receives the notes that are shown.
+    """Run the looks with an executor that writes records with given losses. Return the outcome and the lines.
 
     The trials in `failing`, arms or labels of trials, fail. The sweep is interrupted after `most` trials.
     """
@@ -78,9 +75,7 @@ def run(
     request = request_for(folder, fields, pause_at=pause_at, settings=settings)
     planned = plan_sweep(request, TrialRunner().inspect)
 
-    def run_sweep(plan: Plan, sweep: SweepFolder, *_: object, known_notes: Sequence[str]) -> SweepOutcome:
-        if notes is not None:
-            notes.extend(note for note in plan.all_notes if note not in known_notes)
+    def run_sweep(plan: Plan, sweep: SweepFolder, *_: object, **__: object) -> SweepOutcome:
         missing = missing_trials(plan, sweep, retry_failed=retry_failed)
         sweep.open(plan.spec)
         for trial in missing[:most]:
@@ -117,16 +112,6 @@ def test_a_decided_arm_gets_no_further_seeds(tmp_path: Path, monkeypatch: pytest
     assert lines[-1] == "Look 3 of 3, 8 seeds: not decided: alpha=10."
     (compared,) = compare_sweep(SweepFolder(tmp_path / "out"))
     assert compared.comparison.assessment("alpha=5", "eval_loss").verdict == "better"  # type: ignore[union-attr]
-
-
-def test_notes_are_shown_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    notes: list[str] = []
-
-    _, lines = run(tmp_path, one_better, monkeypatch, notes=notes)
-
-    assert len(lines) == 3
-    assert len(notes) == len({*notes})
-    assert notes[0].startswith("Looks are planned at 3, 5 and 8 seeds.")
 
 
 def test_the_sweep_ends_when_every_arm_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +215,7 @@ def test_failed_trials_of_tested_looks_are_not_retried(tmp_path: Path, monkeypat
     seeds = seeds_of(tmp_path)
     assert seeds["alpha=10"] == [0, *range(2, 8)]
     assert seeds["alpha=5"] in (list(range(3)), list(range(5)))
-    assert lines[0] == "Not run again, because they were missing when a planned look was taken: alpha=10, seed 1."
+    assert lines[0] == "Not run again, because they were left out of a test at a planned look: alpha=10, seed 1."
     assert whole.notes[-1] != lines[0]
 
 

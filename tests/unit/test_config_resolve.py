@@ -10,6 +10,8 @@ from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import Problems, UsageError
 from neftune_cli.sweeps.earlier_sweep import differences, merged
 
+JSON_VALUES = "must be text, a finite number, true, false, null, or a list or mapping of these"
+
 
 def experiment(folder: Path, text: str) -> Path:
     file = folder / "experiment.yaml"
@@ -216,6 +218,9 @@ def test_a_merged_mapping_can_be_overridden(tmp_path: Path) -> None:
         ("train: false", "line 1: train must be a mapping of fields; false was given"),
         ("evaluation: 0", "line 1: evaluation must be a mapping of fields; 0 was given"),
         ("train: {sft: 0}", "train.sft must be a mapping of fields"),
+        ("train: {lr_scheduler_kwargs: {since: 2024-01-01}}", f"train.lr_scheduler_kwargs {JSON_VALUES}"),
+        ("train: {lr_scheduler_kwargs: [.inf]}", f"train.lr_scheduler_kwargs {JSON_VALUES}"),
+        ("train: {weight_decay: .nan}", f"train.weight_decay {JSON_VALUES}"),
     ],
 )
 def test_an_invalid_file_is_reported(tmp_path: Path, text: str, message: str) -> None:

@@ -265,7 +265,8 @@ def test_a_written_margin_is_short(text: str) -> None:
     assert margin.written() == text
 
 
-def test_losses_and_responses_of_training_examples_name_them() -> None:
+def test_metrics_name_their_items() -> None:
     keys = ("train_loss", "train_loss_clean", "probe_rouge_l", "probe_bleu", "eval_loss", "exact_match")
 
-    assert [METRICS[key].item for key in keys] == ["training example"] * 4 + ["held-out example"] * 2
+    items = [METRICS[key].item for key in keys]
+    assert items == ["training example", *["probe example"] * 3, *["held-out example"] * 2]

@@ -77,6 +77,7 @@ def test_another_order_of_arms_keeps_the_baseline_and_says_so(tmp_path: Path) ->
     assert plan.spec.arms[0].name == first
     (note,) = [note for note in plan.notes if note.startswith("The baseline stays ")]
     assert note.startswith(f"The baseline stays {first}, the first arm in {sweep.path}.")
+    assert f"`neftune compare {sweep.path} --baseline " in note
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,11 @@ def test_arms_of_an_earlier_version_with_the_same_folder_name_can_be_resumed(tmp
         ({"train.batch_size": 6}, 9),
         ({"train.batch_size": 4, "train.epochs": 0.5}, 2),
         ({"train.sft": ["gradient_accumulation_steps=2"], "train.batch_size": 4}, 6),
+        ({"train.sft": ["dataloader_drop_last=true"], "train.batch_size": 6}, 6),
+        ({"train.sft": ["dataloader_drop_last=true", "gradient_accumulation_steps=2"], "train.batch_size": 5}, 6),
         ({"train.max_steps": 5}, 5),
+        ({"train.sft": ["packing=true"], "train.max_steps": 5}, 5),
+        ({"train.sft": ["packing=true"]}, 0),  # unknown: it depends on the lengths of the examples
     ],
 )
 def test_the_number_of_steps_is_that_of_the_trainer(tmp_path: Path, options: dict[str, object], steps: int) -> None:

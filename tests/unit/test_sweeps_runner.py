@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.progress import NullObserver
 from neftune_cli.sweeps.runner import SweepOutcome
 from neftune_cli.sweeps.trial_runner import TrialRunner
+from neftune_cli.training.trial import Trial
 from tests.finished_trials import trial_record, write_trial
 from tests.requests import request_for
 from tests.scripted_executor import Act, ScriptedExecutor, fail
 
 LOOKS: dict[str, Any] = {"until_decided": True, "looks": "3,5", "analysis.margin": "0.02"}
-SIZES = LoadedSizes(notes=(), trainable=10, weight_bytes=40, vocabulary=10, width=2, layers=1, longest=8)
+CUT = "3 of 16 examples were cut."
+SIZES = LoadedSizes(notes=(CUT,), trainable=10, weight_bytes=40, vocabulary=10, width=2, layers=1, longest=8)
 
 
 @dataclass
@@ -50,15 +52,29 @@ def finish_with_model(job: Job, folder: SweepFolder) -> Event:
     return Finished(trial, record, None, 1.0)
 
 
+@dataclass
+class NotesObserver(NullObserver):
+    """An observer that keeps the notes at the start of each run."""
+
+    shown: list[str] = field(default_factory=list)
+
+    def sweep_started(self, trials: Sequence[Trial], missing: Sequence[Trial], notes: Sequence[str]) -> None:
+        self.shown += notes
+
+
 def run(
-    folder: Path, *acts: Act, settings: SweepSettings | None = None, **options: object
+    folder: Path,
+    *acts: Act,
+    settings: SweepSettings | None = None,
+    observer: NullObserver | None = None,
+    **options: object,
 ) -> tuple[SweepOutcome, ScriptedExecutor]:
     """Run a sweep of three arms whose trials end by the given acts, and otherwise finish."""
     fields = {"train_examples": 16, "eval_examples": 4, "alphas": "0,5,10", **options}
     executor = OfflineExecutor([*acts, *[finish_with_model] * 40])
     request = request_for(folder, fields, settings=settings)
     sweep = PreparedSweep(request, *plan_sweep(request, executor.inspect), executor, Interrupts())
-    return run_plan(sweep, lambda: nullcontext(NullObserver()), lambda _: None), executor
+    return run_plan(sweep, lambda: nullcontext(observer or NullObserver()), lambda _: None), executor
 
 
 def arms_and_seeds(folder: Path) -> list[tuple[str, int]]:
@@ -69,6 +85,15 @@ def forget_end(folder: Path) -> None:
     """Leave the folder as a process does that was killed after its last record."""
     sweep = SweepFolder(folder)
     sweep.write_manifest(sweep.manifest().model_copy(update={"ended": None, "truth": None, "trials": {}}))
+
+
+def test_notes_are_shown_once_and_not_before_each_look(tmp_path: Path) -> None:
+    observer = NotesObserver()
+    run(tmp_path, observer=observer, **LOOKS)
+    assert SweepFolder(tmp_path).manifest().looks == (3, 5)
+    assert observer.shown[0].startswith("Looks are planned at 3 and 5 seeds.")
+    assert observer.shown.count(CUT) == 1
+    assert len(observer.shown) == len({*observer.shown})
 
 
 def test_fail_fast_takes_no_look_and_runs_no_later_one(tmp_path: Path) -> None:

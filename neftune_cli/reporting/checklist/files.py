@@ -7,11 +7,10 @@ from typing import Any, TypeVar
 
 import yaml
 
-from neftune_cli.config.spec import NoiseSpec
+from neftune_cli.config.noises import DEFAULT_NOISE
 from neftune_cli.store.manifest import Manifest, TrialResources, manifest_of
 
 T = TypeVar("T")
-DEFAULT_DISTRIBUTION = NoiseSpec().noise
 
 
 @dataclass(frozen=True)
@@ -38,17 +37,16 @@ class RunFiles:
     @property
     def arms(self) -> list[Mapping[str, Any]]:
         """Return the arms that the specs declare."""
-        declared = (spec.get("arms") for spec in self.specs)
-        return [arm for arms in declared if isinstance(arms, list) for arm in arms if isinstance(arm, Mapping)]
+        return [arm for spec in self.specs for arm in _arms_of(spec)]
 
     @property
     def arms_by_distribution(self) -> dict[str, list[str]]:
         """Return the names of the declared arms with noise, by its distribution."""
         found: dict[str, list[str]] = {}
         for spec in self.specs:
-            for arm in RunFiles((spec,)).arms:
+            for arm in _arms_of(spec):
                 if arm.get("alpha") != 0:
-                    distribution = arm.get("noise") or spec.get("noise") or DEFAULT_DISTRIBUTION
+                    distribution = arm.get("noise") or spec.get("noise") or DEFAULT_NOISE
                     found.setdefault(str(distribution), []).append(str(arm.get("name")))
         return {distribution: list(dict.fromkeys(arms)) for distribution, arms in found.items()}
 
@@ -64,6 +62,11 @@ class RunFiles:
     def numbers(self, value: Callable[[TrialResources], float | None]) -> list[float]:
         """Return the finite numbers of the finished trials, such as their seconds."""
         return [one for one in map(value, self.trials) if one is not None and math.isfinite(one)]
+
+
+def _arms_of(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    arms = spec.get("arms")
+    return [arm for arm in arms if isinstance(arm, Mapping)] if isinstance(arms, list) else []
 
 
 def _of_yaml(text: str) -> Any:

@@ -155,7 +155,7 @@ class ExpectedDurations:
 
     def __init__(self, finished: Sequence[TrialDuration], estimate: Mapping[str, float]) -> None:
         self._finished, self._estimate = finished, estimate
-        known = [one for one in finished if one.planned.steps and estimate.get(one.planned.trial)]
+        known = [one for one in finished if one.planned.seed is not None and estimate.get(one.planned.trial)]
         estimated = sum(estimate[one.planned.trial] for one in known)
         self._correction = sum(one.seconds for one in known) / estimated if estimated else 1.0
 
@@ -164,7 +164,7 @@ class ExpectedDurations:
         if same_arm := [one.seconds for one in self._finished if one.planned.arm == planned.arm]:
             return fmean(same_arm)
         if (estimated := self._estimate.get(planned.trial)) is not None:
-            return estimated * (self._correction if planned.steps else 1.0)
+            return estimated * (1.0 if planned.seed is None else self._correction)
         rates = [one.seconds / one.planned.steps for one in self._finished if one.planned.steps]
         return fmean(rates) * planned.steps if rates and planned.steps else None
 
