@@ -229,9 +229,10 @@ class _Looks:
         return {seed: trial for seed, trial in trials.items() if seed in seeds}
 
     def _compare(self, key: str, arm: str, look: int | None) -> tuple[tuple[int, ...], PairedComparison | None] | None:
-        """Return the seeds of an arm at a look, and its comparison, which is None if a value is not finite.
+        """Return the seeds that an arm shares with the baseline at a look, and their comparison on a metric.
 
-        None if the arm shares no seed or no item with the baseline.
+        `look` is None for all planned seeds. The comparison is None if a value is not finite. None is returned if no
+        seed or no item is shared.
         """
         aligned = self._aligned(key, (self._baseline, arm), look)
         return (aligned.seeds, aligned.compare(*aligned.values, confidence=self._confidence)) if aligned else None

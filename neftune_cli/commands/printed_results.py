@@ -1,7 +1,6 @@
 """Results of a sweep for the user: the first screen of its comparison, or a JSON summary."""
 
 import json
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from neftune_cli.formatting import PLAIN_WIDTH, SCREEN_WIDTH, counted
 from neftune_cli.reporting.output_formats import FIRST_SCREEN, OutputFormat, ScreenOptions, document, to_text
 from neftune_cli.reporting.reports import write_reports
 from neftune_cli.reporting.terminal import print_comparisons
-from neftune_cli.sweeps.plan import steps_of
+from neftune_cli.sweeps.plan import steps_of, steps_per_epoch
 from neftune_cli.sweeps.runner import SweepOutcome
 
 NARROWEST = 40
@@ -105,13 +104,13 @@ def _training_amounts(sweep: PreparedSweep) -> Iterator[str]:
     """Yield the epochs and examples of a training run whose length is given in steps."""
     plan, available = sweep.plan, sweep.plan.data.train
     lengths = {
-        (steps_of(trial, available), trial.spec.train.examples_per_step)
+        (steps_of(trial, available), trial.spec.train.examples_per_step, steps_per_epoch(trial.spec.train, available))
         for trial in plan.trials
         if not trial.is_base and trial.spec.train.max_steps and not trial.spec.train.sft.get("packing")
     }
-    for steps, examples in sorted(lengths):
-        epochs = steps / math.ceil(available / examples)  # the last step of an epoch may have fewer examples
-        used = available if epochs >= 1 else steps * examples
+    for steps, examples, of_epoch in sorted(lengths):
+        epochs = steps / of_epoch  # the last step of an epoch may have fewer examples
+        used = min(available, steps * examples)
         yield (
             f"Length of training: {counted(steps, 'step')} of up to {counted(examples, 'example')}, "
             f"which are {epochs:.3g} {'epoch' if epochs == 1 else 'epochs'}. "

@@ -135,7 +135,8 @@ def after_taken_looks(plan: Plan, folder: SweepFolder, *, retry_failed: bool) ->
     continued = arms_to_train(comparison, retry_failed=retry_failed) if comparison else frozenset()
     undecided = _undecided(plan, comparison)
     arms = {arm.name for arm in plan.spec.arms}
-    if continued == arms > {plan.spec.arms[0].name, *undecided}:
+    reopens_decided_arms = continued == arms and arms != {plan.spec.arms[0].name, *undecided}
+    if reopens_decided_arms:
         return plan
     missing = {trial.id for trial in missing_trials(plan, folder)}
     trials = [trial for trial in plan.trials if trial.id not in missing or trial.is_base or trial.arm in continued]
@@ -144,7 +145,7 @@ def after_taken_looks(plan: Plan, folder: SweepFolder, *, retry_failed: bool) ->
 
 
 def _without_excluded_trials(plan: Plan, folder: SweepFolder, comparison: "Comparison | None") -> Plan:
-    """Return the plan without failed trials that taken looks were tested without, and with a note if there are any."""
+    """Return the plan in which failed trials that were left out of a test are not run again, with a note on them."""
     from neftune_cli.analysis.decision import excluded_trials
 
     excluded = excluded_trials(comparison) if comparison else frozenset()

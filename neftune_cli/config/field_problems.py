@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
@@ -115,6 +116,8 @@ class Origin:
 
     def _fix(self, location: Location, value: Any, *, is_option: bool) -> str:
         """Return the advice to use a valid value of a field: the closest choice, or an example."""
+        if isinstance(value, date):
+            return f"YAML reads {value} as a date. Put it in quotes within the value: '{value}'."
         *_, name = [part for part in location if isinstance(part, str)]
         if name in NOISE_DETAILS and (meant := did_you_mean(str(value), choices_of(name))):
             return meant
@@ -232,6 +235,8 @@ def _fields(section: Location) -> dict[str, FieldInfo]:
 
 def _as_yaml(value: Any) -> str:
     """Return a value as the user would write it in YAML."""
+    if isinstance(value, date):
+        return str(value)
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return f"{value:.15g}" if isinstance(value, float) else str(value) if isinstance(value, int) else repr(value)

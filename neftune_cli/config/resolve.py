@@ -303,10 +303,13 @@ def _without(values: Any, location: Sequence[str | int]) -> Any:
     if not location:
         return values
     first, *rest = location
+    if first == "sft" and isinstance(values, Mapping) and rest and rest[0] in values:
+        return _without(values, rest)  # the error is placed under `sft`, the field was given beside it
     if isinstance(values, Mapping) and first in values:
         smaller = _without(values[first], rest)
         others = {name: value for name, value in values.items() if name != first}
-        return others if smaller == values[first] else {**values, first: smaller}
+        is_same = smaller is values[first] or smaller == values[first]  # NaN equals nothing
+        return others if is_same else {**values, first: smaller}
     if isinstance(values, list) and isinstance(first, int) and first < len(values):
         return [*values[:first], _without(values[first], rest), *values[first + 1 :]]
     return values

@@ -71,8 +71,9 @@ class InputSpec(Spec):
     """Turns that the loss is computed on: the last assistant turn, or all assistant turns."""
     allow_special_tokens: Annotated[bool, Affects.TOKENS, Affects.IDENTITY] = False
     """Whether special tokens in the text of a turn become special tokens."""
+    # IDENTITY: it also drops examples that cannot be rendered, after the fingerprint of the data was computed
     skip_bad_rows: Annotated[bool, Affects.ROWS, Affects.IDENTITY] = False
-    """Whether rows, and examples that cannot be rendered, are dropped and counted."""
+    """Whether rows that cannot be used, and examples that cannot be rendered, are dropped and counted."""
     max_bad_share: Annotated[float, Affects.ROWS] = Field(default=0.05, ge=0, lt=1)
     """Largest share of rows that `skip_bad_rows` may drop."""
     template_time: Annotated[str | None, Affects.TOKENS, Affects.IDENTITY] = None

@@ -77,6 +77,12 @@ class CostedPlan:
         return price_of(self.estimate.seconds, self.hourly_rate)
 
     @property
+    def steps(self) -> int | None:
+        """Return the optimizer steps of the trials to run; None if those of a trial are not known."""
+        has_unknown = any(line.has_unknown_steps for line in self.to_run)
+        return None if has_unknown else sum(line.steps for line in self.to_run)
+
+    @property
     def tokens(self) -> int | None:
         """Return the training tokens of trials with an estimate; None if there are none."""
         return sum(line.tokens or 0 for line in self.to_run) if self.estimate else None
@@ -87,13 +93,16 @@ class CostedPlan:
         return sum(line.seconds is None for line in self.to_run)
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values for JSON. If there are trials without an estimate, the totals are lower bounds."""
+        """Return plain values for JSON. If there are trials without an estimate, the totals are lower bounds.
+
+        The steps of a trial are 0 if they are not known before the training. Their total is then None.
+        """
         return {
             "folder": self.folder,
             "trials": [asdict(line) for line in self.lines],
             "to_run": len(self.to_run),
             "without_estimate": self.without_estimate,
-            "steps": sum(line.steps for line in self.to_run),
+            "steps": self.steps,
             "tokens": self.tokens,
             "estimate": self.estimate.model_dump() if self.estimate else None,
             "available_memory": self.available_memory,
@@ -200,8 +209,8 @@ def cost_table(costed: CostedPlan, width: int = PLAIN_WIDTH, *, ascii_only: bool
 def total_lines(costed: CostedPlan) -> Iterator[str]:
     """Yield the totals of the trials to run, one sentence per line, without unknown ones."""
     to_run, estimate = costed.to_run, costed.estimate
-    steps = sum(line.steps for line in to_run)
-    at_most = "" if any(line.has_unknown_steps for line in to_run) else f", at most {counted(steps, 'optimizer step')}"
+    steps = costed.steps
+    at_most = "" if steps is None else f", at most {counted(steps, 'optimizer step')}"
     yield f"{missing_in_words(costed.lines, to_run)}{at_most}."
     if failed := sum(line.state == FAILED for line in costed.lines):
         yield f"{counted(failed, 'trial')} failed before. --retry failed runs {'it' if failed == 1 else 'them'} again."

@@ -9,7 +9,16 @@ from functools import partial
 from typing import Protocol
 
 from neftune_cli.config.identity import base_identity, trial_id, trial_identity
-from neftune_cli.config.spec import BASE_ARM, DEFAULT_LOOKS, MIN_SEEDS, AnalysisSpec, ArmSpec, HarnessTasks, SweepSpec
+from neftune_cli.config.spec import (
+    BASE_ARM,
+    DEFAULT_LOOKS,
+    MIN_SEEDS,
+    AnalysisSpec,
+    ArmSpec,
+    HarnessTasks,
+    SweepSpec,
+    TrainSpec,
+)
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 from neftune_cli.formatting import counted, listed
 from neftune_cli.metrics import HELD_OUT_LOSS, HELD_OUT_RESPONSES, METRICS, PROBE_RESPONSES, Margin, names_function
@@ -38,7 +47,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     """Notes for the user: those of the inspection, then notes on the folder, the seeds and the baseline."""
     not_run_again: frozenset[str] = frozenset()
-    """Ids of trials that are not run again: those of earlier looks, and failed ones that a look was tested without."""
+    """Ids of trials that are not run again: those of earlier looks, and failed ones that a test at a look left out."""
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -115,8 +124,13 @@ def steps_of(trial: Trial, examples: int) -> int:
     train = trial.spec.train
     if trial.is_base or (train.sft.get("packing") and not train.max_steps):
         return 0
+    return train.steps(steps_per_epoch(train, examples))
+
+
+def steps_per_epoch(train: TrainSpec, examples: int) -> int:
+    """Return the number of optimizer steps of one epoch over a number of training examples, without packing."""
     whole = math.floor if train.sft.get("dataloader_drop_last") else math.ceil
-    return train.steps(max(1, math.ceil(whole(examples / train.batch_size) / train.gradient_accumulation)))
+    return max(1, math.ceil(whole(examples / train.batch_size) / train.gradient_accumulation))
 
 
 def trial_folder(folder: SweepFolder, trial: Trial) -> TrialFolder:

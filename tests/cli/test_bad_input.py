@@ -607,3 +607,15 @@ def test_all_invalid_values_of_a_command_line_are_reported_together(neftune: Nef
         "--projection",
         "--points",
     ]
+
+
+def test_an_sft_value_that_json_lacks_hides_no_other_problem(neftune: Neftune) -> None:
+    result = neftune(*SWEEP, "--set", "weight_decay=.nan", "--set", "run_name=2024-01-01", "--set", "warmup_ratios=0.1")
+
+    assert result.code == 2
+    assert [line.removeprefix("Error: ").split(" must be")[0] for line in result.err.splitlines()[::2]] == [
+        "--set weight_decay",
+        "--set run_name",
+        "--set warmup_ratios: SFTConfig has no field 'warmup_ratios'.",
+    ]
+    assert "YAML reads 2024-01-01 as a date. Put it in quotes within the value: '2024-01-01'." in result.err

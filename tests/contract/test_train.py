@@ -81,18 +81,19 @@ def test_the_trained_model_is_compared_with_the_base_model(tmp_path: Path, train
 
 
 @pytest.mark.parametrize(
-    ("examples", "batch", "expected"),
+    ("examples", "batch", "drops_last", "expected"),
     [
-        (8, 16, "2 steps of up to 16 examples, which are 2 epochs. 8 of 8 training examples were used."),
-        (27, 8, "2 steps of up to 8 examples, which are 0.5 epochs. 16 of 27 training examples were used."),
+        (8, 16, False, "2 steps of up to 16 examples, which are 2 epochs. 8 of 8 training examples were used."),
+        (27, 8, False, "2 steps of up to 8 examples, which are 0.5 epochs. 16 of 27 training examples were used."),
+        (31, 8, True, "2 steps of up to 8 examples, which are 0.667 epochs. 16 of 31 training examples were used."),
     ],
 )
 def test_max_steps_reports_epochs_and_examples(
-    neftune: Neftune, tmp_path: Path, examples: int, batch: int, expected: str
+    neftune: Neftune, tmp_path: Path, examples: int, batch: int, drops_last: bool, expected: str
 ) -> None:
-    result = neftune(
-        *SWEEP, *("--alphas", "0", *SMALL), "--train-examples", str(examples), "--batch-size", str(batch), "--quiet"
-    )
+    sizes = ("--train-examples", str(examples), "--batch-size", str(batch))
+    drop = ("--set", f"dataloader_drop_last={str(drops_last).lower()}")
+    result = neftune(*SWEEP, "--alphas", "0", *SMALL, *sizes, *drop, "--quiet")
     assert f"Length of training: {expected}" in result.err
     (trial,) = (tmp_path / "results" / "small-bios" / "trials").glob("alpha=0*")
     last = json.loads((trial / "metrics.jsonl").read_text().splitlines()[-1])
