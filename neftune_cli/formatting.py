@@ -112,6 +112,17 @@ def percent(share: float) -> str:
     return f"{100 * share:.6g}%"
 
 
+def rough_share(share: float) -> str:
+    """Return an estimated share in whole percent; shares near 0 and 1 are bounds.
+
+    >>> rough_share(0.005), rough_share(0.2), rough_share(0.995)
+    ('<1%', '20%', '>99%')
+    """
+    if share < 0.01:
+        return "<1%"
+    return ">99%" if share > 0.99 else f"{share:.0%}"
+
+
 def number_range(values: Sequence[float], form: str) -> str:
     """Return the lowest and the highest value in a format, or one number if they look equal.
 

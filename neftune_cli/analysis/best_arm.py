@@ -13,7 +13,7 @@ from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.results import DIFFERENT, BestArm, Comparison
 from neftune_cli.config.arms import spoken_name
 from neftune_cli.evidence.measurements import Floats
-from neftune_cli.formatting import capitalized, listed, percent
+from neftune_cli.formatting import capitalized, listed, percent, rough_share
 from neftune_cli.metrics import METRICS, Metric
 
 ARM_SPLIT_PAIRS = 100
@@ -239,8 +239,8 @@ def _advantage(advantage: PairedComparison, metric: Metric) -> str:
 def _shares(best: BestArm) -> str:
     ranked = sorted(best.chosen.items(), key=lambda one: -one[1])
     (arm, share), *others = [(arm, share) for arm, share in ranked if share > 0]
-    first = f"{arm} in {share:.0%} of the splits"
-    rest = (f"{arm} in {'<1%' if share < 0.005 else f'{share:.0%}'}" for arm, share in others)
+    first = f"{arm} in {rough_share(share) if others else '100%'} of the splits"
+    rest = (f"{arm} in {rough_share(share)}" for arm, share in others)
     return f"The selected arm was {listed([first, *rest])}."
 
 

@@ -117,7 +117,9 @@ class Origin:
     def _fix(self, location: Location, value: Any, *, is_option: bool) -> str:
         """Return the advice to use a valid value of a field: the closest choice, or an example."""
         if isinstance(value, date):
-            return f"YAML reads {value} as a date. Put it in quotes within the value: '{value}'."
+            return (
+                f"YAML reads {value} as a date. Put it in quotes{' within the value' if is_option else ''}: '{value}'."
+            )
         *_, name = [part for part in location if isinstance(part, str)]
         if name in NOISE_DETAILS and (meant := did_you_mean(str(value), choices_of(name))):
             return meant

@@ -306,6 +306,6 @@ _COLUMN_SETS = [
     _prompt_completion(("prompt", "question", "query", "input"), ("completion", "response", "answer", "output")),
     _messages("messages", "conversations", "conversation", "dialog", "dialogue"),
 ]
-"""All column sets by preference. `register_columns` adds to the start. Of the built-in ones, `text` comes after
-the most common sets, beside which data sets have it. The sets after `text` accept more names, and never change the
-reading of a data set that an earlier set fits."""
+"""All column sets by preference. `register_columns` adds to the start. Of the built-in ones, `text` comes after the
+most common sets, because many data sets have a column `text` beside theirs. The sets after `text` accept more names,
+and never change the reading of a data set that an earlier set fits."""

@@ -256,7 +256,7 @@ def value_in(row: RowValues, column: str) -> object:
 
 
 def is_blank(value: object) -> bool:
-    """Return whether a value is missing, not a number, an empty list, or text of white space only.
+    """Return whether a value is missing, NaN, an empty list, or text of white space only.
 
     An object is blank if it is empty or all values in it are null: Parquet files have such objects in place of null.
     """

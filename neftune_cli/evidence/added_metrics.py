@@ -74,5 +74,5 @@ def _missing(evidence: Evidence, values: ItemScores, shared: int, source: str, m
     left_out = f" Trials without any: {listed_at_most(without, _MOST_NAMES)}." if without else ""
     return (
         f"{source} has no value for {missing} of {counted(total, 'response')}. {metric.name} is compared over the "
-        f"{counted(shared, 'prompt')} for which all other trials have one.{left_out}",
+        f"{counted(shared, 'prompt')} for which all {'other ' if without else ''}trials have one.{left_out}",
     )

@@ -38,7 +38,7 @@ def token_half_widths(
     - none of them: the whole row is one example.
 
     Collators pad packed rows with position 0, or with boundaries one token apart, and pass no mask. Without a mask,
-    one-token examples at the end of a row therefore count as padding, unless the row has no other tokens. A real
+    one-token examples at the end of a row therefore count as padding, except the first token of the row. A real
     one-token example loses nothing: it has no token to predict.
 
     Placeholders of images and audio get no noise and are not counted: L is the length of the example's text.

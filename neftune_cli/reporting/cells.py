@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from neftune_cli.analysis.headline import DecisionState
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate, Verdict, tests_by_family
 from neftune_cli.analysis.verdicts import missing_verdict_reason, untested_reason
-from neftune_cli.formatting import counted
+from neftune_cli.formatting import counted, rough_share
 from neftune_cli.metrics import Metric
 
 DASH = "\N{EN DASH}"
@@ -112,14 +112,8 @@ def share_range(low: float, high: float) -> str:
     >>> share_range(0.001, 0.2), share_range(0.998, 1.0)
     ('<1% to 20%', '>99%')
     """
-    first, last = map(_share, (low, high))
+    first, last = map(rough_share, (low, high))
     return first if first == last else f"{first} to {last}"
-
-
-def _share(probability: float) -> str:
-    if probability < 0.01:
-        return "<1%"
-    return ">99%" if probability > 0.99 else f"{probability:.0%}"
 
 
 def arm_difference(arm: ArmSummary, metric: Metric, baseline: str) -> Difference:

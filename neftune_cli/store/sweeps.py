@@ -101,7 +101,7 @@ class SweepFolder:
         sys.audit("neftune.sweep-spec-written", str(self.path))
 
     def has_foreign_files(self) -> bool:
-        """Return whether the folder has other content than a sweep leaves that was killed at its start."""
+        """Return whether the folder has content that a sweep killed at its start does not leave."""
         if not self.path.is_dir():
             return False
         content = (path for path in self.path.iterdir() if not is_temporary(path))

@@ -31,7 +31,7 @@ class WorkerAllocation:
     """Number of workers if no trial was finished."""
     cores: int
     most_threads: int
-    """Threads of a worker when the sweep was started."""
+    """Largest number of threads of a worker: that of a started sweep, or all usable ones in a new sweep."""
     is_automatic: bool
     """Whether the number of workers may be lowered."""
     startup: float

@@ -86,6 +86,7 @@ def test_the_trained_model_is_compared_with_the_base_model(tmp_path: Path, train
         (8, 16, False, "2 steps of up to 16 examples, which are 2 epochs. 8 of 8 training examples were used."),
         (27, 8, False, "2 steps of up to 8 examples, which are 0.5 epochs. 16 of 27 training examples were used."),
         (31, 8, True, "2 steps of up to 8 examples, which are 0.667 epochs. 16 of 31 training examples were used."),
+        (15, 8, True, "2 steps of up to 8 examples, which are 2 epochs. At least 8 of 15 training examples were used."),
     ],
 )
 def test_max_steps_reports_epochs_and_examples(

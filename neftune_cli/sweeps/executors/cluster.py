@@ -1,6 +1,6 @@
 """Executors on clusters: the executor protocol for every scheduler that can run a task on a node.
 
-A scheduler has a module of its own, which implements `Cluster` in four methods. A task is a request of the worker
+A scheduler has a module of its own, which implements `Cluster`. A task is a request of the worker
 protocol as JSON. The results of a trial are in the sweep's folder, and the leases there decide which process may run a
 trial, whatever a scheduler does. The nodes share the folder, unless the scheduler copies the files of trials.
 """
