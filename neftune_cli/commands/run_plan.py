@@ -1,6 +1,6 @@
 """Run the trials of a plan: all of them, or at each planned look those of the arms that are not decided yet."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -71,8 +71,9 @@ def _run_looks(
     """
     from neftune_cli.sweeps.runner import run_sweep
 
-    plan, folder = sweep.plan, sweep.folder
-    if sweep.request.settings.retry_failed and folder.manifest().planned_looks_taken(plan.spec.analysis.looks):
+    plan, folder, looks = sweep.plan, sweep.folder, sweep.plan.spec.analysis.looks
+    last_taken = max(folder.manifest().planned_looks_taken(looks), default=0)
+    if sweep.request.settings.retry_failed and last_taken:
         plan = _without_excluded_trials(plan, folder, _comparison_at_looks(plan, folder))
     known_notes = plan.notes[len(sweep.plan.notes) :]
     for note in known_notes:
@@ -81,7 +82,7 @@ def _run_looks(
     done_before = len(done_trials(plan, folder))
     part: Plan | None = None
     total: SweepOutcome | None = None
-    for number, seeds in enumerate(plan.spec.analysis.looks, start=1):
+    for number, seeds in enumerate(looks, start=1):
         with observe() as observer:
             part = at_look(plan, seeds, undecided, part)
             outcome = run_sweep(
@@ -104,8 +105,10 @@ def _run_looks(
         folder.add_look(seeds)
         score_declared_metric(plan.spec, folder)
         undecided = _undecided(plan, _comparison_at_looks(plan, folder))
-        say(_look_line(number, len(plan.spec.analysis.looks), seeds, undecided))
-        if not undecided or seeds == sweep.request.pause_at:
+        is_last = not undecided or seeds == sweep.request.pause_at
+        if is_last or seeds >= last_taken:  # the comparison is that of the last look that was taken
+            say(_look_line(looks, max(seeds, last_taken), undecided))
+        if is_last:
             break
     assert total is not None
     return total
@@ -140,7 +143,7 @@ def after_taken_looks(plan: Plan, folder: SweepFolder, *, retry_failed: bool) ->
         return plan
     missing = {trial.id for trial in missing_trials(plan, folder)}
     trials = [trial for trial in plan.trials if trial.id not in missing or trial.is_base or trial.arm in continued]
-    note = _look_line(len(taken), len(looks), taken[-1], undecided)
+    note = _look_line(looks, taken[-1], undecided)
     return replace(plan, trials=tuple(trials), notes=(*plan.notes, note))
 
 
@@ -204,9 +207,9 @@ def _joined(before: "SweepOutcome | None", outcome: "SweepOutcome") -> "SweepOut
     )
 
 
-def _look_line(number: int, looks: int, seeds: int, undecided: tuple[str, ...]) -> str:
+def _look_line(looks: Sequence[int], seeds: int, undecided: tuple[str, ...]) -> str:
     state = f"not decided: {listed(undecided)}" if undecided else "no arm gets further seeds"
-    return f"Look {number} of {looks}, {seeds} seeds: {state}."
+    return f"Look {looks.index(seeds) + 1} of {len(looks)}, {seeds} seeds: {state}."
 
 
 def score_declared_metric(spec: SweepSpec, folder: SweepFolder) -> None:

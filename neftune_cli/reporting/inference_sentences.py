@@ -265,13 +265,17 @@ def _assessments(comparison: Comparison) -> Iterator[Assessment]:
 
 
 def _arms_with_few_seeds(comparison: Comparison) -> list[str]:
-    few = {
-        arm
-        for metric in comparison.metrics
-        for arm, assessment in comparison.assessments(metric).items()
-        if not assessment.paired.has_enough_seeds
-    }
-    return [arm.name for arm in comparison.treated if arm.name in few]
+    """Return the arms with fewer than three paired seeds, with the metrics if others have more seeds."""
+    by_arm: dict[str, dict[str, bool]] = {}
+    for key, metric in comparison.metrics.items():
+        for arm, assessment in comparison.assessments(key).items():
+            by_arm.setdefault(arm, {})[metric.name_within] = assessment.paired.has_enough_seeds
+    few = {arm: [name for name, is_enough in enough.items() if not is_enough] for arm, enough in by_arm.items()}
+    return [
+        arm.name if len(few[arm.name]) == len(by_arm[arm.name]) else f"{arm.name} in {listed(few[arm.name])}"
+        for arm in comparison.treated
+        if few.get(arm.name)
+    ]
 
 
 def _paired_by(assessments: Iterable[Assessment]) -> str:

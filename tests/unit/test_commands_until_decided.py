@@ -120,6 +120,21 @@ def test_the_sweep_ends_when_every_arm_is_decided(tmp_path: Path, monkeypatch: p
     assert len(seeds_of(tmp_path / "out")["alpha=0"]) < 8
 
 
+def test_a_finished_sweep_that_runs_again_names_its_last_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alpha 5 is decided at the second look only: its differences at the first three seeds have a large spread."""
+
+    def late(arm: str, seed: int) -> float:
+        return 1.0 + (spread(seed) if arm == "alpha=0" else (-0.9, -0.1, -0.5, -0.5, -0.5)[seed])
+
+    fields = {**FIELDS, "alphas": "0,5", "looks": "3,5"}
+    _, lines = run(tmp_path, late, monkeypatch, fields=fields)
+    outcome, again = run(tmp_path, late, monkeypatch, fields=fields)
+
+    assert lines == ["Look 1 of 2, 3 seeds: not decided: alpha=5.", "Look 2 of 2, 5 seeds: no arm gets further seeds."]
+    assert again == lines[-1:]
+    assert outcome.run_now == 0
+
+
 def test_the_sweep_ends_when_fine_tuning_learned_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def worse_than_base(arm: str, seed: int) -> float:
         return 3.0 + one_better(arm, seed)

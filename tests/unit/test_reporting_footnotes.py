@@ -183,6 +183,17 @@ def test_only_arms_with_few_seeds_lack_verdicts() -> None:
     assert "Seeds: 0, 1, 2 (alpha=0); 0, 1, 2 (alpha=5); 0 (alpha=10)." in notes
 
 
+def test_few_seeds_of_some_metrics_name_these() -> None:
+    enough = estimate(VALUES, VALUES, assessment(0.0, 0.02))
+    few = estimate(VALUES[:1], VALUES, assessment(0.0, 0.02, None, seeds=1))
+    values = {"eval_loss": estimate(VALUES), "repetition_2gram": estimate(VALUES)}
+    treated = summary("alpha=5", 5.0, {"eval_loss": enough, "repetition_2gram": few})
+
+    notes = footnotes(comparison(summary("alpha=0", 0.0, values), treated))
+
+    assert any(note.startswith("With fewer than three paired seeds (alpha=5 in repetition), ") for note in notes)
+
+
 @pytest.mark.parametrize(
     ("missing", "reason"),
     [
