@@ -256,11 +256,17 @@ def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     known = options_of(sweep_command).keys() - _NOT_FOR_PROGRAMS - {"output", "pause_at"}
     unknown = [name for name in options if name not in known]
     if unknown:
-        fixes = {name: did_you_mean(name, sorted(known)) or "Use the options of `neftune sweep`." for name in unknown}
+        fixes = {name: _fix_of_unknown(name, sorted(known)) for name in unknown}
         raise UsageError(*(Problem(f"sweep has no option {name!r}.", fix) for name, fix in fixes.items()))
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     given = {name: _as_typed(name, value) for name, value in options.items() if value is not None}
     return {**defaults, **given}
+
+
+def _fix_of_unknown(name: str, known: list[str]) -> str:
+    if name in _NOT_FOR_PROGRAMS:
+        return "Remove it: it changes only what the command `neftune sweep` prints."
+    return did_you_mean(name, known) or "Use the options of `neftune sweep`."
 
 
 def _as_typed(name: str, value: Any) -> Any:

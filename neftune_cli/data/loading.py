@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from neftune_cli.config.spec import BUNDLED_DATASET, InputSpec
@@ -77,7 +78,7 @@ def _check_names(inputs: InputSpec) -> None:
         raise UsageError(*(Problem(f"{option} is empty.", f"Use a name, or remove {option}.") for option in empty))
 
 
-def load_examples(name: str, *, layout: str | None = None) -> "Dataset":
+def load_examples(name: str | Path, *, layout: str | None = None) -> "Dataset":
     """Load all training rows of a data set in any supported layout, as a dataset for the trainers of TRL.
 
     Duplicates are kept, and nothing is held out of the split `train`, or of a data set without splits. SFTTrainer
@@ -97,7 +98,10 @@ def load_examples(name: str, *, layout: str | None = None) -> "Dataset":
         UsageError: the source cannot be found or read, or rows cannot be used. This includes completions in which a
             turn that is not learned comes after a learned one, since TRL has no weights.
     """
-    inputs = InputSpec(dataset=name, layout=layout)
+    if not isinstance(name, str | Path):
+        what = f"the data set must be a name or a path; {name!r} was given."
+        raise UsageError(Problem(what, 'Use load_examples("mine.jsonl").'))
+    inputs = InputSpec(dataset=str(name), layout=layout)
     if name == BUNDLED_DATASET:
         return trl_dataset(_bundled_split(inputs).train)
     (training,) = _read_all([select(inputs).training], inputs)

@@ -8,7 +8,7 @@ from weakref import WeakMethod
 import torch
 from torch import Tensor, nn
 
-from neftune_cli.config.choices import NoiseScale, NoiseTarget, check_choice
+from neftune_cli.config.choices import NoiseScale, NoiseTarget, check_choice, check_seed
 from neftune_cli.config.values import check_alpha
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.attestation import MeterTotals, NoiseMeter
@@ -59,14 +59,15 @@ def attach_noise(
             torch.distributed's by default. Processes that share one batch (tensor parallel) need the same rank.
 
     Raises:
-        UsageError: alpha is not a number from 0 to 1e6; `noise`, `noise_scale` or `target` is unknown; the model has no
-            input embeddings; or the model already has noise. In a forward: the lengths are unknown, the target needs
-            labels, or the embeddings were not called through this model.
+        UsageError: alpha is not a number from 0 to 1e6; `seed` is no seed; `noise`, `noise_scale` or `target` is unknown;
+            the model has no input embeddings; or the model already has noise. In a forward: the lengths are unknown,
+            the target needs labels, or the embeddings were not called through this model.
 
     """
     check_alpha(alpha)
     check_choice("noise scale", noise_scale, NoiseScale)
     check_choice("noise target", target, NoiseTarget)
+    check_seed(seed)
     stream = NoiseStream(noise, seed, _process_rank() if rank is None else rank)
     placement = Placement.of(model)
     if target != "all" and is_encoder_decoder(model):

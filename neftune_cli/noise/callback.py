@@ -11,7 +11,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from neftune_cli.config.choices import NoiseScale, NoiseTarget, check_choice
+from neftune_cli.config.choices import NoiseScale, NoiseTarget, check_choice, check_seed
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 from neftune_cli.config.spec import NoiseSpec
 from neftune_cli.config.values import check_alpha
@@ -59,7 +59,8 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         target: the real tokens that get noise.
 
     Raises:
-        UsageError: alpha is not a number from 0 to 1e6, or a name is unknown. When training begins: see `attach_noise`.
+        UsageError: alpha is not a number from 0 to 1e6, `seed` is no seed, or a name is unknown. When training begins:
+            see `attach_noise`.
 
     """
 
@@ -76,6 +77,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         DISTRIBUTIONS[noise]  # raises UsageError for an unknown name, as SCHEDULES does
         check_choice("noise scale", noise_scale, NoiseScale)
         check_choice("noise target", target, NoiseTarget)
+        check_seed(seed)
         self._factor = SCHEDULES[schedule].factor
         self._options: _Options = {
             "alpha": check_alpha(alpha),

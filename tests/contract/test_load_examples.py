@@ -147,3 +147,11 @@ def test_a_turn_that_is_not_learned_after_a_learned_one_is_reported_with_its_lin
         "mine.jsonl, line 2, line 3: the completion has an assistant turn with the weight 0 after a learned one, which "
         "TRL cannot skip. Divide the row into one for each learned turn, or remove it."
     )
+
+
+def test_a_path_is_a_data_set_and_a_number_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(alpaca(number)) + "\n" for number in range(ROWS)))
+    assert len(load_examples(file)) == ROWS
+    with pytest.raises(UsageError, match="the data set must be a name or a path; 5 was given"):
+        load_examples(5)  # type: ignore[arg-type]

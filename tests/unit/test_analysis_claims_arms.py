@@ -47,7 +47,8 @@ def test_claims_need_an_arm_with_alpha_0() -> None:
 
     assert {one.status for one in results} == {"not measured"}
     assert {one.here for one in results} == {
-        "This claim needs an arm with alpha 0: `neftune sweep --alphas 0,5,10,15 --seeds 5`."
+        "This claim needs an arm with alpha 0: "
+        "`neftune sweep --model NAME --dataset NAME --alphas 0,5,10,15 --seeds 5`."
     }
 
 
@@ -192,7 +193,10 @@ def test_arm_without_shared_seeds_is_excluded() -> None:
         ("training-rouge-falls", "Run the sweep again on data with prompts."),
         ("diversity-stays", "on data with completions. The responses must have at least ten words"),
         ("gains-beyond-length", "on data with completions"),
-        ("gains-over-early-stopping", "`neftune sweep --alphas 0,5,10,15 --seeds 5 --epochs 3`"),
+        (
+            "gains-over-early-stopping",
+            "`neftune sweep --model NAME --dataset NAME --alphas 0,5,10,15 --seeds 5 --epochs 3`",
+        ),
     ],
 )
 def test_claims_that_were_not_measured_have_advice(claim: str, text: str) -> None:

@@ -104,7 +104,9 @@ def test_missing_losses_are_named(epochs: dict[str, int], need: str) -> None:
     result = examine(by_epoch(arms_of(0, 5), epochs))["gains-over-early-stopping"]
 
     assert result.status == "not measured"
-    assert result.here == f"{need}: `neftune sweep --alphas 0,5,10,15 --seeds 5 --epochs 3`."
+    assert (
+        result.here == f"{need}: `neftune sweep --model NAME --dataset NAME --alphas 0,5,10,15 --seeds 5 --epochs 3`."
+    )
 
 
 def test_claim_needs_two_examples() -> None:

@@ -306,3 +306,9 @@ def test_a_deleted_trainer_is_freed(tmp_path: Path) -> None:
         assert deleted() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("seed", ["a", -1, 2**32, 1.5, True])
+def test_a_seed_is_a_whole_number(seed: Any) -> None:
+    with pytest.raises(UsageError, match="seed must be a whole number from 0 to 4294967295"):
+        NEFTuneCallback(alpha=5, seed=seed)

@@ -9,7 +9,7 @@ from neftune_cli.analysis.results import EarlyStopping
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import HELD_OUT_RESPONSES, METRICS, PROBE_RESPONSES, Metric
 
-SWEEP = "`neftune sweep --alphas 0,5,10,15 --seeds 5`"
+SWEEP = "`neftune sweep --model NAME --dataset NAME --alphas 0,5,10,15 --seeds 5`"
 
 
 class NotMeasuredError(Exception):
