@@ -59,9 +59,9 @@ def attach_noise(
             torch.distributed's by default. Processes that share one batch (tensor parallel) need the same rank.
 
     Raises:
-        UsageError: alpha is not a number from 0 to 1e6; `seed` is no seed; `noise`, `noise_scale` or `target` is unknown;
-            the model has no input embeddings; or the model already has noise. In a forward: the lengths are unknown,
-            the target needs labels, or the embeddings were not called through this model.
+        UsageError: alpha is not a number from 0 to 1e6; `seed` is no seed; `noise`, `noise_scale` or `target` is
+            unknown; the model has no input embeddings; or the model already has noise. In a forward: the lengths are
+            unknown, the target needs labels, or the embeddings were not called through this model.
 
     """
     check_alpha(alpha)
