@@ -98,8 +98,9 @@ def load_examples(name: str | Path, *, layout: str | None = None) -> "Dataset":
         UsageError: the source cannot be found or read, or rows cannot be used. This includes completions in which a
             turn that is not learned comes after a learned one, since TRL has no weights.
     """
-    if not isinstance(name, str | Path):
-        what = f"the data set must be a name or a path; {name!r} was given."
+    given: Any = name
+    if not isinstance(given, str | Path):
+        what = f"the data set must be a name or a path; {given!r} was given."
         raise UsageError(Problem(what, 'Use load_examples("mine.jsonl").'))
     inputs = InputSpec(dataset=str(name), layout=layout)
     if name == BUNDLED_DATASET:
