@@ -103,7 +103,7 @@ def resolve_valid_fields(file: Path | None, options: Mapping[str, Any], problems
     spec, errors = _validated(values)
     problems.add(map(origin.problem, errors))
     while errors:
-        smaller = reduce(_without, (details["loc"] for details in errors), values)
+        smaller = reduce(_without, map(_place, errors), values)
         if smaller == values:
             return None
         values = smaller
@@ -296,6 +296,12 @@ def _recipe(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the default recipe of the model in some values of a sweep."""
     lora = bool(values.get("train", {}).get("lora_rank"))
     return default_recipe(str(values.get("model", DEFAULT_MODEL)), lora=lora)
+
+
+def _place(details: Details) -> tuple[str | int, ...]:
+    """Return the location of a field that has a problem. Pydantic places the order of looks at their section."""
+    location: tuple[str | int, ...] = details["loc"]
+    return (*location, "looks") if details["type"] == "looks_order" else location
 
 
 def _without(values: Any, location: Sequence[str | int]) -> Any:

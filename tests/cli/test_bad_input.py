@@ -619,3 +619,13 @@ def test_an_sft_value_that_json_lacks_hides_no_other_problem(neftune: Neftune) -
         "--set warmup_ratios: SFTConfig has no field 'warmup_ratios'.",
     ]
     assert "YAML reads 2024-01-01 as a date. Put it in quotes within the value: '2024-01-01'." in result.err
+
+
+def test_looks_in_a_wrong_order_hide_no_other_problem_of_the_analysis(neftune: Neftune, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("analysis: {looks: [5, 3], margin: lots, metric: eval_los}\n")
+
+    result = neftune("sweep", "x.yaml")
+
+    assert result.code == 2
+    assert result.err.count("Error: ") == 3
+    assert all(word in result.err for word in ("looks must increase", "'lots' is not a margin", "'eval_los'"))
