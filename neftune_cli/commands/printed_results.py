@@ -19,7 +19,7 @@ from neftune_cli.formatting import PLAIN_WIDTH, SCREEN_WIDTH, counted
 from neftune_cli.reporting.output_formats import FIRST_SCREEN, OutputFormat, ScreenOptions, document, to_text
 from neftune_cli.reporting.reports import write_reports
 from neftune_cli.reporting.terminal import print_comparisons
-from neftune_cli.sweeps.plan import steps_per_epoch
+from neftune_cli.sweeps.plan import examples_per_epoch, steps_per_epoch
 from neftune_cli.sweeps.runner import SweepOutcome
 
 NARROWEST = 40
@@ -104,20 +104,17 @@ def _print_against_base(comparison: Comparison) -> None:
 def _training_amounts(sweep: PreparedSweep) -> Iterator[str]:
     """Yield the epochs and examples of a training run whose length is given in steps."""
     plan, available = sweep.plan, sweep.plan.data.train
-    recipes = {
-        trial.spec.train.model_dump_json(): trial.spec.train
-        for trial in plan.trials
-        if not trial.is_base and trial.spec.train.max_steps and not trial.spec.train.sft.get("packing")
-    }
-    yield from dict.fromkeys(_length_of_training(train, available) for train in recipes.values())
+    recipes = (trial.spec.train for trial in plan.trials if not trial.is_base)
+    yield from dict.fromkeys(
+        _length_of_training(train, available) for train in recipes if train.max_steps and not train.sft.get("packing")
+    )
 
 
 def _length_of_training(train: TrainSpec, available: int) -> str:
     """Return the steps, epochs and examples of a recipe with `max_steps`."""
     steps, examples, of_epoch = train.steps(1), train.examples_per_step, steps_per_epoch(train, available)
     epochs = steps / of_epoch  # the last step of an epoch may have fewer examples
-    drops_last = bool(train.sft.get("dataloader_drop_last"))
-    in_epoch = available // train.batch_size * train.batch_size if drops_last else available
+    in_epoch = examples_per_epoch(train, available)
     used = min(in_epoch, steps * examples)
     at_least = "At least " if in_epoch < available and steps > of_epoch else ""  # each epoch drops other examples
     return (

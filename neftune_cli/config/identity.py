@@ -5,11 +5,10 @@ Run settings (`neftune_cli.config.run_settings`) are not part of it, except the 
 """
 
 import hashlib
-import json
-import math
 from typing import Any
 
 from neftune_cli.config.spec import Affects, ResolvedEvaluation, Spec, TrainSpec, TrialSpec
+from neftune_cli.config.values import canonical_json
 
 ID_DIGITS = 12
 
@@ -96,20 +95,3 @@ def trial_id(identity: dict[str, Any]) -> str:
         ValueError: a number is NaN or infinite.
     """
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:ID_DIGITS]
-
-
-def canonical_json(value: Any) -> str:
-    """Return the canonical JSON of a value: sorted keys, no spaces, integers for floats with integer values."""
-    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _canonical(value: Any) -> Any:
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float):
-        return int(value) if math.isfinite(value) and value.is_integer() else value
-    if isinstance(value, list | tuple):
-        return [_canonical(item) for item in value]
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: _canonical(item) for key, item in value.items()}
-    raise TypeError(f"{type(value).__name__} has no stable identity: {value!r}")

@@ -1,5 +1,6 @@
 """Parsers of option values: paths, lists of alphas, ratios, noises and seeds, and `key=value` pairs in YAML."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -301,11 +302,26 @@ def json_value(value: Any) -> Any:
     Raises:
         ValueError: it is a date, a number that is not finite, a mapping with other keys than text, or contains one.
     """
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    has_text_keys = not isinstance(value, dict) or all(isinstance(key, str) for key in value)
-    is_finite = not isinstance(value, float) or math.isfinite(value)
-    if not (has_text_keys and is_finite and isinstance(value, dict | list | tuple | str | int | float | None)):
-        raise ValueError("must be text, a finite number, true, false, null, or a list or mapping of these")
-    for part in parts:
-        json_value(part)
+    try:
+        canonical_json(value)
+    except (TypeError, ValueError):
+        message = "must be text, a finite number, true, false, null, or a list or mapping of these"
+        raise ValueError(message) from None
     return value
+
+
+def canonical_json(value: Any) -> str:
+    """Return the canonical JSON of a value: sorted keys, no spaces, integers for floats with integer values."""
+    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _canonical(value: Any) -> Any:
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return int(value) if math.isfinite(value) and value.is_integer() else value
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _canonical(item) for key, item in value.items()}
+    raise TypeError(f"{type(value).__name__} has no stable identity: {value!r}")

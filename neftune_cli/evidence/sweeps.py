@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from neftune_cli.config.executors import EXECUTORS
-from neftune_cli.config.identity import canonical_json, recipe_identity
+from neftune_cli.config.identity import recipe_identity
 from neftune_cli.config.spec import NOISE_DETAILS, AnalysisSpec, NoiseSpec, SweepSpec
+from neftune_cli.config.values import canonical_json
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
 from neftune_cli.evidence.grouping import with_differences

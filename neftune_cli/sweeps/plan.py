@@ -129,8 +129,12 @@ def steps_of(trial: Trial, examples: int) -> int:
 
 def steps_per_epoch(train: TrainSpec, examples: int) -> int:
     """Return the number of optimizer steps of one epoch over a number of training examples, without packing."""
-    whole = math.floor if train.sft.get("dataloader_drop_last") else math.ceil
-    return max(1, math.ceil(whole(examples / train.batch_size) / train.gradient_accumulation))
+    return max(1, math.ceil(examples_per_epoch(train, examples) / train.examples_per_step))
+
+
+def examples_per_epoch(train: TrainSpec, examples: int) -> int:
+    """Return the number of examples that one epoch uses: all, or those in whole batches if the last one is dropped."""
+    return examples - examples % train.batch_size if train.sft.get("dataloader_drop_last") else examples
 
 
 def trial_folder(folder: SweepFolder, trial: Trial) -> TrialFolder:

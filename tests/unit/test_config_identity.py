@@ -7,12 +7,12 @@ import pytest
 
 from neftune_cli.config.identity import (
     base_identity,
-    canonical_json,
     trial_id,
     trial_identity,
 )
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import Affects, HarnessTasks, InputSpec, NoiseSpec, ResolvedEvaluation, TrainSpec
+from neftune_cli.config.values import canonical_json
 from neftune_cli.training.cost import COSTLY_FIELDS
 
 CONTENT: dict[str, Any] = {"model_fingerprint": "m", "data_fingerprint": "d", "environment": {"device": "cpu"}}

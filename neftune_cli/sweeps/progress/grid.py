@@ -60,7 +60,7 @@ def grid(status: SweepStatus, width: int, rows: int, *, ascii_only: bool) -> Tab
     return table
 
 
-def one_line(text: Text, options: ConsoleOptions, *, fold: bool = True) -> Text:
+def screen_line(text: Text, options: ConsoleOptions, *, fold: bool = True) -> Text:
     """Return text that ends in an ellipsis if it is too long for one line, or that wraps if `fold` is false."""
     if not fold:
         return text

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from neftune_cli.formatting import duration, rough_duration, terminal_text
 from neftune_cli.records import Phase
-from neftune_cli.sweeps.progress.grid import GAP, grid, one_line
+from neftune_cli.sweeps.progress.grid import GAP, grid, screen_line
 from neftune_cli.sweeps.progress.views import ObservedState, SweepStatus, TrialView
 
 _EXPLAINED_FROM, _SPACED_FROM = 16, 30
@@ -39,9 +39,9 @@ class SweepScreen:
         """Yield the lines for the size and the character set of the terminal."""
         status, width = self.status, options.max_width
         height = self._height(options)
-        yield one_line(_heading(status), options, fold=self.folded)
+        yield screen_line(_heading(status), options, fold=self.folded)
         if height is None or height >= _EXPLAINED_FROM:
-            yield one_line(Text("held-out loss; while training: step and training loss", style="dim"), options)
+            yield screen_line(Text("held-out loss; while training: step and training loss", style="dim"), options)
         running, failures = status.of(ObservedState.RUNNING), status.failures
         room = None if height is None else height - self._fixed_lines(height)
         rows, runs, fails = _shares(room, len({trial.arm for trial in status.trials}), len(running), len(failures))
@@ -54,7 +54,7 @@ class SweepScreen:
         yield from space
         for line in (self._times(), self.footer):
             if line is not None:
-                yield one_line(line, options, fold=self.folded)
+                yield screen_line(line, options, fold=self.folded)
 
     def _height(self, options: ConsoleOptions) -> int | None:
         if not self.folded:
@@ -100,7 +100,7 @@ class MultiSweepScreen:
             yield SweepScreen(status, lines=share)
             yield from space
         yield from _headings(others, for_others, options)
-        yield one_line(self.footer, options)
+        yield screen_line(self.footer, options)
 
 
 def is_active(status: SweepStatus) -> bool:
@@ -142,7 +142,7 @@ def _headings(statuses: Sequence[SweepStatus], lines: int, options: ConsoleOptio
         return
     shown = statuses if len(statuses) <= lines else statuses[: lines - 1]
     for status in shown:
-        yield one_line(_heading(status), options)
+        yield screen_line(_heading(status), options)
     yield from _more(len(statuses) - len(shown), "sweeps", options)
 
 
@@ -221,7 +221,7 @@ def _failed(trials: Sequence[TrialView], lines: int, options: ConsoleOptions, *,
         yield from _more(len(trials) - len(shown), "failed", options)
     for trial in shown:
         text = Text(f"{terminal_text(trial.label)} failed: {terminal_text(trial.reason)}", style="red")
-        yield one_line(text, options, fold=fold)
+        yield screen_line(text, options, fold=fold)
 
 
 def _more(number: int, items: str, options: ConsoleOptions) -> RenderResult:
