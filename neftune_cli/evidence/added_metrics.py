@@ -7,14 +7,13 @@ from statistics import fmean
 import numpy as np
 
 from neftune_cli.config.arms import trial_key
-from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements
+from neftune_cli.evidence.measurements import MOST_NAMES, Evidence, ItemValues, Measurements
 from neftune_cli.formatting import counted, listed_at_most
 from neftune_cli.metrics import Metric
 from neftune_cli.records import MetricScores
 
 ItemScores = dict[str, dict[str, float]]
 """Trial id to example id to score."""
-_MOST_NAMES = 3
 
 
 def with_item_metric(evidence: Evidence, metric: Metric, values: ItemScores, source: str) -> Evidence:
@@ -71,7 +70,7 @@ def _missing(evidence: Evidence, values: ItemScores, shared: int, source: str, m
     if not missing:
         return ()
     without = [trial_key(one.arm, one.seed) for one in evidence.trials if not values.get(one.trial_id)]
-    left_out = f" Trials without any: {listed_at_most(without, _MOST_NAMES)}." if without else ""
+    left_out = f" Trials without any: {listed_at_most(without, MOST_NAMES)}." if without else ""
     return (
         f"{source} has no value for {missing} of {counted(total, 'response')}. {metric.name} is compared over the "
         f"{counted(shared, 'prompt')} for which all {'other ' if without else ''}trials have one.{left_out}",

@@ -10,7 +10,6 @@ from neftune_cli.evidence.folders import full_path
 from neftune_cli.evidence.inspect_files import find_logs
 from neftune_cli.evidence.inspect_runs import InspectRun, TaskScore, are_comparable, runs_of, tasks_with_arguments
 from neftune_cli.evidence.logged_documents import (
-    MOST_NAMES,
     Contents,
     SharedScore,
     decimals_and_margin,
@@ -19,7 +18,7 @@ from neftune_cli.evidence.logged_documents import (
     over_shared_documents,
     shared_measurements,
 )
-from neftune_cli.evidence.measurements import Evidence, Setting, TrialOrigin
+from neftune_cli.evidence.measurements import MOST_NAMES, Evidence, Setting, TrialOrigin
 from neftune_cli.evidence.run_names import RunName, by_common_folder, origin_note
 from neftune_cli.formatting import counted, listed_at_most
 from neftune_cli.metrics import INSPECT_TABLE, Metric

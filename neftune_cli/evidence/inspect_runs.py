@@ -11,7 +11,8 @@ from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.grouping import agree, without_parts
 from neftune_cli.evidence.inspect_log import SUCCESS, InspectLog, InspectScore
 from neftune_cli.evidence.json_parts import canonical, comparable, digest, mapping, mappings
-from neftune_cli.evidence.logged_documents import MOST_NAMES, LoggedScore
+from neftune_cli.evidence.logged_documents import LoggedScore
+from neftune_cli.evidence.measurements import MOST_NAMES
 from neftune_cli.evidence.run_names import has_run_name
 from neftune_cli.formatting import listed_at_most
 

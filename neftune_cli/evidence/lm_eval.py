@@ -11,7 +11,6 @@ from neftune_cli.evidence.json_parts import mapping
 from neftune_cli.evidence.lm_eval_files import Results
 from neftune_cli.evidence.lm_eval_runs import EvaluatedRun, Score, are_comparable, run_of_trial, runs_below
 from neftune_cli.evidence.logged_documents import (
-    MOST_NAMES,
     Contents,
     SharedScore,
     decimals_and_margin,
@@ -21,7 +20,7 @@ from neftune_cli.evidence.logged_documents import (
     over_shared_documents,
     shared_measurements,
 )
-from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, TrialOrigin
+from neftune_cli.evidence.measurements import MOST_NAMES, Evidence, Measurements, Setting, TrialOrigin
 from neftune_cli.evidence.run_names import RunName, by_common_folder, origin_note
 from neftune_cli.formatting import listed_at_most
 from neftune_cli.metrics import TASKS_TABLE, Metric, task_metric_key

@@ -11,7 +11,7 @@ import numpy as np
 
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.grouping import grouped, with_differences
-from neftune_cli.evidence.measurements import Evidence, Floats, ItemValues, Measurements
+from neftune_cli.evidence.measurements import MOST_NAMES, Evidence, Floats, ItemValues, Measurements
 from neftune_cli.evidence.run_names import RunName, name_runs
 from neftune_cli.formatting import counted, listed_at_most
 from neftune_cli.metrics import Margin
@@ -19,8 +19,6 @@ from neftune_cli.metrics import Margin
 Weighting = Callable[[Sequence[str]], Floats]
 """Documents -> weight of each in the mean, (documents,)."""
 
-MOST_NAMES = 3
-"""Number of tasks or documents that a sentence names."""
 _SAME_MEAN = 1e-6
 """Tolerance, because some scores are averages in single precision."""
 _SHARE, _PERCENT = (3, Margin(0.02)), (2, Margin(2.0))

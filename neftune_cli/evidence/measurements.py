@@ -14,6 +14,8 @@ from neftune_cli.metrics import Margin, Metric
 from neftune_cli.records import Attestation, CurvePoint
 
 Floats = NDArray[np.float64]
+MOST_NAMES = 3
+"""Number of sweeps, trials, tasks or documents that a sentence names."""
 REFERENCE_LENGTH = "reference_chars"
 """Key of the length of each reference, in characters, which is no metric."""
 

@@ -11,7 +11,14 @@ import numpy as np
 from neftune_cli.config.arms import trial_key
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.folders import trial_folders
-from neftune_cli.evidence.measurements import REFERENCE_LENGTH, Evidence, ItemValues, Measurements, RespondedItems
+from neftune_cli.evidence.measurements import (
+    MOST_NAMES,
+    REFERENCE_LENGTH,
+    Evidence,
+    ItemValues,
+    Measurements,
+    RespondedItems,
+)
 from neftune_cli.formatting import listed_at_most
 from neftune_cli.metrics import (
     HELD_OUT_LOSS,
@@ -33,8 +40,6 @@ from neftune_cli.store import SweepFolder, TrialFolder
 
 if TYPE_CHECKING:
     from pyarrow import Table
-
-_MOST_NAMES = 3
 
 
 def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
@@ -123,7 +128,7 @@ def only_sweep(evidence: Sequence[Evidence], option: str) -> Evidence:
     sweeps = [one for one in evidence if one.origin.is_sweep and one.trials]
     if len(sweeps) == 1:
         return sweeps[0]
-    found = listed_at_most([one.name for one in sweeps], _MOST_NAMES) if sweeps else "none"
+    found = listed_at_most([one.name for one in sweeps], MOST_NAMES) if sweeps else "none"
     what = f"{option} is about the responses of one sweep. Sweeps with finished trials: {found}."
     raise UsageError(Problem(what, "Give one results folder."))
 

@@ -38,10 +38,9 @@ def pairing(comparison: Comparison, keys: Sequence[str]) -> str:
 
 def few_seeds_sentence(comparison: Comparison) -> str:
     """Return the sentence on arms with fewer than three paired seeds; empty where there is no such arm."""
-    few = _arms_with_few_seeds(comparison)
-    if not few:
+    arms = ", ".join(_arms_with_few_seeds(comparison))
+    if not arms:
         return ""
-    arms = ", ".join(few)
     if _have_items(one for one in _assessments(comparison) if not one.paired.has_enough_seeds):
         return (
             f"With fewer than three paired seeds ({arms}), intervals are unadjusted and describe these trained models, "
@@ -264,18 +263,13 @@ def _assessments(comparison: Comparison) -> Iterator[Assessment]:
         yield from comparison.assessments(metric).values()
 
 
-def _arms_with_few_seeds(comparison: Comparison) -> list[str]:
-    """Return the arms with fewer than three paired seeds, with the metrics if others have more seeds."""
-    by_arm: dict[str, dict[str, bool]] = {}
-    for key, metric in comparison.metrics.items():
-        for arm, assessment in comparison.assessments(key).items():
-            by_arm.setdefault(arm, {})[metric.name_within] = assessment.paired.has_enough_seeds
-    few = {arm: [name for name, is_enough in enough.items() if not is_enough] for arm, enough in by_arm.items()}
-    return [
-        arm.name if len(few[arm.name]) == len(by_arm[arm.name]) else f"{arm.name} in {listed(few[arm.name])}"
-        for arm in comparison.treated
-        if few.get(arm.name)
-    ]
+def _arms_with_few_seeds(comparison: Comparison) -> Iterator[str]:
+    """Yield the arms with fewer than three paired seeds, with the metrics if others have more seeds."""
+    for arm in comparison.treated:
+        assessed = {key: one for key in comparison.metrics if (one := comparison.assessment(arm.name, key))}
+        few = [comparison.metrics[key].name_within for key, one in assessed.items() if not one.paired.has_enough_seeds]
+        if few:
+            yield arm.name if len(few) == len(assessed) else f"{arm.name} in {listed(few)}"
 
 
 def _paired_by(assessments: Iterable[Assessment]) -> str:
