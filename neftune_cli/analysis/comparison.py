@@ -30,7 +30,7 @@ from neftune_cli.analysis.results import (
 )
 from neftune_cli.config.arms import arms_named
 from neftune_cli.config.spec import MIN_SEEDS
-from neftune_cli.errors import NothingToCompareError, Problem, UsageError
+from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
 from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.metrics import HELD_OUT_LOSS, TASKS_TABLE, Metric
@@ -85,14 +85,18 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     """
     arms = _trials_by_arm(evidence)
     declared_arms = evidence.declared_arms or tuple(arms)
-    baseline = _baseline(evidence.name, arms, declared_arms[0], options.baseline)
     metrics = _measured_metrics(evidence)
     base = next((trial for trial in evidence.trials if trial.is_base), None)
     base_scores = base.scores if base else None
     plan = evidence.plan or AnalysisPlan()
     planned_key = _planned_metric(plan, metrics)
     planned = metrics[planned_key]
-    primary = _named_metric(evidence.name, metrics, options.metric) if options.metric else planned_key
+    problems = Problems()
+    baseline = problems.attempt(lambda: _baseline(evidence.name, arms, declared_arms[0], options.baseline))
+    primary = problems.attempt(lambda: _primary_metric(evidence.name, metrics, planned_key, options.metric))
+    problems.raise_any()
+    assert baseline is not None
+    assert primary is not None
     until_first_look = _until_first_look(arms, plan)
     with_declared_margin = replace(options, margins={plan.metric or planned_key: plan.margin} if plan.margin else {})
     resolved = _resolved(options, with_declared_margin, primary, metrics, until_first_look, baseline, base_scores)
@@ -267,8 +271,10 @@ def _measured_metrics(evidence: Evidence) -> dict[str, Metric]:
     raise NothingToCompareError(f"The runs of '{evidence.name}' have no score that can be compared. {notes}".strip())
 
 
-def _named_metric(sweep: str, metrics: Mapping[str, Metric], wanted: str) -> str:
-    """Return the key of a metric that is given by its key or by its name."""
+def _primary_metric(sweep: str, metrics: Mapping[str, Metric], default: str, wanted: str | None) -> str:
+    """Return the key of the metric that is wanted by its key or its name, or the default one."""
+    if not wanted:
+        return default
     named = [key for key, one in metrics.items() if wanted.casefold() == one.name.casefold()]
     if wanted in metrics or len(named) == 1:
         return wanted if wanted in metrics else named[0]

@@ -157,7 +157,7 @@ def _without_room(
             yield f"{name} of {baseline} is {rate:.3f}, so it can hardly improve. Use harder held-out examples."
         elif rates and max(rates) <= NO_ROOM and key == primary:
             yield (
-                f"{metrics[key].name} is {max(rates):.3f} or less in every arm, so it can hardly show a difference. "
+                f"{metrics[key].name} is at most {max(rates):.3f} in every arm, so it can hardly show a difference. "
                 "Train longer, or choose another metric with --metric."
             )
 

@@ -1,13 +1,14 @@
 """`neftune compare`: verdict, tables, report or export of finished sweeps."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neftune_cli.commands.output import OutputFile, say_line
-from neftune_cli.errors import Problem, Problems
+from neftune_cli.errors import NothingToCompareError, Problem, Problems
 from neftune_cli.reporting.output_formats import OutputFormat, ScreenOptions, document
 
 if TYPE_CHECKING:
@@ -83,6 +84,9 @@ def compare(
         lambda: gather(paths, metric=metric, judge_results=judge_results, cluster_by=cluster_by, say=say_line)
     )
     margins = problems.attempt(lambda: parse_margins(margin or (), measured_metrics(evidence) if evidence else None))
+    if problems.found and evidence:
+        with suppress(NothingToCompareError):  # baseline and metric may have problems, too
+            problems.attempt(lambda: compare_all(evidence, ComparisonOptions(baseline, metric)))
     problems.raise_any()
     options = ComparisonOptions(baseline, metric, confidence, margins or {})
     compared, empty = compare_all(evidence or (), options)

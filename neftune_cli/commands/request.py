@@ -34,6 +34,8 @@ from neftune_cli.training.hardware import available_cores
 
 READING = "Reading model and data ..."
 """First line of a sweep. The imports of a worker and its reading take seconds."""
+ONE_ARM = "The sweep has one arm, so there will be nothing to compare. Use at least two, for example --alphas 0,5."
+"""Note before the trials of a sweep with one arm."""
 Inspect = Callable[[SweepSpec], Inspection]
 _SUFFIXES = (".gguf", *FILE_SUFFIXES)
 _INPUT_NAMES = {field.alias or name for name, field in InputSpec.model_fields.items()}
@@ -140,6 +142,8 @@ def prepared_sweep(
             there = f"{folder.path} already has trials of other arms or seeds"
             what = f"`neftune train` needs a folder with one training run; {there}."
             raise UsageError(Problem(what, "Use another folder with --output, or `neftune sweep`."))
+        if not request.single_trial and len(plan.spec.arms) == 1:
+            plan = replace(plan, notes=(*plan.notes, ONE_ARM))
         yield PreparedSweep(request, plan, folder, executor, interrupts)
 
 

@@ -185,12 +185,16 @@ def _checked(index: int, arm: Arm, prefix: Prefix, problems: Problems) -> Arm:
             what = f"{prefix('arms', index, field)}{label}: {field} must be a number{given(value)}."
             problems.add([Problem(what, f"Use {field}: {'5' if field == 'alpha' else '10'}.")])
             wrong.add(field)
+    if isinstance(name := arm.get("name"), str) and not name.strip():
+        what = f"{prefix('arms', index, 'name')}{label}: name is empty."
+        problems.add([Problem(what, "Give the arm a name, or remove name: its overrides are its name then.")])
+        wrong.add("name")
     if problems.attempt(partial(fields_in, arm, "train", f"{prefix('arms', index, 'train')}{label}: ")) is None:
         wrong.add("train")
     if not wrong:
         return arm
     valid = {field: value for field, value in arm.items() if field not in wrong}
-    return {**valid, "name": arm.get("name") or label}  # a name of the other fields could be that of another arm
+    return {**valid, "name": valid.get("name") or label}  # a name of the other fields could be that of another arm
 
 
 def _lost_recipes(listed: Iterable[Arm], option: str, prefix: Prefix) -> Iterator[Problem]:

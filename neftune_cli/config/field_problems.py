@@ -139,7 +139,7 @@ class Origin:
 
 def arm_label(index: int, arm: Mapping[str, Any]) -> str:
     """Return how messages refer to an arm: its name, or its place in the list if it has none."""
-    return f"arm {arm['name']!r}" if arm.get("name") else f"arm {index + 1}"
+    return f"arm {arm['name']!r}" if str(arm.get("name") or "").strip() else f"arm {index + 1}"
 
 
 def independent(error: ValidationError) -> list[Details]:

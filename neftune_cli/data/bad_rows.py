@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.errors import Problem, UsageError
@@ -12,6 +12,7 @@ from neftune_cli.formatting import counted, listed
 TOO_DEEP = "the row is nested too deeply."
 SHOWN_PROBLEMS = 20
 SHOWN_PLACES = 3
+_SKIP = "--skip-bad-rows leaves out bad rows."
 _ROUNDING = 1e-9
 """Rounding error of a share that is computed from those of several steps."""
 _NUMBER = re.compile(r"\b(turn|item) \d+")
@@ -89,10 +90,15 @@ def check_bad_rows(inputs: InputSpec, *steps: BadRowCount) -> None:
     """
     lost = 1 - math.prod(1 - step.share for step in steps)
     bad_rows = sorted((row for step in steps for row in step.bad_rows), key=lambda row: place_sort_key(row.place))
-    if not bad_rows or (inputs.skip_bad_rows and lost <= inputs.max_bad_share + _ROUNDING):
+    are_few = lost <= inputs.max_bad_share + _ROUNDING
+    if not bad_rows or (inputs.skip_bad_rows and are_few):
         return
-    limit = [_over_limit(inputs, lost, steps)] if inputs.skip_bad_rows else []
-    raise UsageError(*limit, *problems_of(bad_rows))
+    problems = problems_of(bad_rows)
+    if inputs.skip_bad_rows:
+        problems.insert(0, _over_limit(inputs, lost, steps))
+    elif are_few:
+        problems[-1] = replace(problems[-1], fix=f"{problems[-1].fix} {_SKIP}")
+    raise UsageError(*problems)
 
 
 def _over_limit(inputs: InputSpec, lost: float, steps: Sequence[BadRowCount]) -> Problem:

@@ -6,14 +6,19 @@ from typing import Any
 
 from neftune_cli.config.spec import DEFAULT_LOOKS, SweepSpec
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.store import SweepFolder
+from neftune_cli.store import SweepFolder, check_writable
 from neftune_cli.training.trial import Trial
 
 
 def existing_spec(folder: SweepFolder) -> SweepSpec | None:
-    """Return the sweep in the folder; None if there is none."""
+    """Return the sweep in the folder; None if there is none.
+
+    Raises:
+        UsageError: the folder is not writable, has other files, or its sweep is damaged.
+    """
     if folder.path.exists() and not folder.path.is_dir():
         raise UsageError(Problem(f"--output {folder.path} is a file.", "Use an empty or a new folder."))
+    check_writable(folder.path)
     there = folder.spec()
     if there is None and folder.has_foreign_files():
         what = f"{folder.path} has files but no sweep."

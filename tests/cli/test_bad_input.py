@@ -339,6 +339,13 @@ def test_the_option_that_plans_the_looks_of_a_folder_is_named(neftune: Neftune, 
     )
 
 
+@pytest.mark.parametrize(("alphas", "is_noted"), [("5", True), ("0,5", False)])
+def test_a_sweep_of_one_arm_is_planned_with_a_note(neftune: Neftune, alphas: str, is_noted: bool) -> None:
+    result = neftune("sweep", "--alphas", alphas, "--dry-run", "--no-estimate", "--quiet")
+    assert ("one arm, so there will be nothing to compare" in " ".join(result.out.split())) == is_noted
+    assert result.code == 0
+
+
 def test_a_plan_for_a_file_is_refused(neftune: Neftune, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = neftune("sweep", "--output", "file", "--dry-run", "--no-estimate", "--quiet")
@@ -355,11 +362,12 @@ def test_a_missing_tracker_is_reported_with_the_trackers(neftune: Neftune, tmp_p
     assert result.code == 2
 
 
-def test_a_folder_that_is_a_file_is_refused(neftune: Neftune, tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [(), ("--dry-run", "--no-estimate")])
+def test_a_folder_that_cannot_be_written_is_refused(neftune: Neftune, tmp_path: Path, more: tuple[str, ...]) -> None:
     (tmp_path / "file").touch()
-    result = neftune(*SWEEP, "--output", "file/sweep")
-    assert result.err == (
-        "Error: file/sweep is not writable: Not a directory.\n  Use --output with a writable folder.\n"
+    result = neftune(*SWEEP, "--output", "file/sweep", *more)
+    assert result.err.removeprefix("Reading model and data ...\n") == (
+        "Error: file/sweep is not writable: file is not a writable folder.\n  Use --output with a writable folder.\n"
     )
     assert result.code == 2
 

@@ -239,6 +239,15 @@ def test_a_damaged_manifest_is_refused_because_it_lists_the_looks(results: Path)
     assert error.problems[0].what == f"{manifest} is damaged."
 
 
+def test_all_invalid_options_are_reported_together(results: Path) -> None:
+    error = _compare(
+        results, "--baseline", "7", "--metric", "los", "--margin", "eval_loss=x", "--confidence", "2"
+    ).exception
+
+    assert isinstance(error, UsageError)
+    assert [one.what.split()[0] for one in error.problems] == ["--confidence", "--margin", "--baseline", "--metric"]
+
+
 def test_json_is_the_only_output(results: Path) -> None:
     result = _compare(results, "--format", "json", "--baseline", "5")
 

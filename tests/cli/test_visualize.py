@@ -110,9 +110,11 @@ def test_invalid_input_raises_and_nothing_is_written(
 
 
 def test_all_problems_are_reported_together(neftune: Neftune) -> None:
-    ended = neftune("visualize", "--alpha", "inf", "--model", "./none", "--dataset", "none.jsonl")
+    options = ("--alpha", "inf", "--perplexity", "-1", "--model", "./none", "--dataset", "none.jsonl")
 
-    for words in ("inf was given", "./none", "none.jsonl"):
+    ended = neftune("visualize", *options)
+
+    for words in ("inf was given", "--perplexity must be 1 or larger; -1 was given", "./none", "none.jsonl"):
         assert words in ended.err
     assert ended.code == 2
 

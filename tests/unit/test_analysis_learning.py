@@ -127,7 +127,7 @@ def test_metric_that_is_all_wrong_matters_if_it_is_the_primary_one() -> None:
 
     assert check(trials).problems == ()
     assert check(trials, primary="exact_match").problems == (
-        "Exact match is 0.003 or less in every arm, so it can hardly show a difference. Train longer, or choose "
+        "Exact match is at most 0.003 in every arm, so it can hardly show a difference. Train longer, or choose "
         "another metric with --metric.",
     )
 

@@ -206,6 +206,7 @@ def test_a_merged_mapping_can_be_overridden(tmp_path: Path) -> None:
         ("arms: []", "line 1: arms has no arm. Use arms: "),
         ("seeds: 3\nanalysis:\n  margin: 1%\n  looks: [6, 3]", "line 4: analysis.looks must increase. Use for example"),
         ("arms: 5", "line 1: arms must be a list of mappings"),
+        ("arms: [{name: ' ', alpha: 5}]", "line 1: arm 1: name is empty. Give the arm a name, or remove name: "),
         ("arms: [{alpha: -1}]", "line 1: arm 1: alpha must be 0 or larger; -1 was given. Use alpha: 5."),
         ("arms: [{alpha: 1e7}]", "line 1: arm 1: alpha must be 1000000 or less; 10000000 was given. Use alpha: 5."),
         ("grid: {alpha: [0, 1e7]}", "line 1: grid: alpha must be 1000000 or less; 10000000 was given."),

@@ -339,6 +339,14 @@ def test_rows_of_rare_causes_are_counted() -> None:
     assert note.endswith("; 2 rows with other causes.")
 
 
+@pytest.mark.parametrize(("good", "names_option"), [(77, True), (17, False)])
+def test_the_option_that_leaves_out_bad_rows_is_named_if_they_are_few(good: int, names_option: bool) -> None:
+    with pytest.raises(UsageError) as error:
+        load(write_bad_rows(good))
+    advice = [problem.fix.endswith("--skip-bad-rows leaves out bad rows.") for problem in error.value.problems]
+    assert advice == [False, False, names_option]
+
+
 def test_more_bad_rows_than_allowed_are_an_error() -> None:
     file = write_bad_rows(good=17)
     with pytest.raises(UsageError) as error:

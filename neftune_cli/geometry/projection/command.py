@@ -1,5 +1,6 @@
 """Steps of `neftune visualize`: options to model, noise and map, the drawing, and its files."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -73,8 +74,8 @@ def visualize_noise(options: VisualizationOptions, folder: Path) -> Visualizatio
     The output folder is checked first, and nothing is written to it.
 
     Raises:
-        UsageError: all problems with options, folder, model and data together; then those with the perplexity, the
-            vocabulary and the map.
+        UsageError: all problems with options, folder, model and data together; then those with the vocabulary, the
+            number of tokens for the perplexity, and the map.
     """
     source, data = _find(options, folder)
     loaded = load_model(source)
@@ -103,6 +104,7 @@ def _find(options: VisualizationOptions, folder: Path) -> tuple[ModelSource, Ins
     problems = Problems()
     problems.attempt(lambda: check_alpha(options.alpha))
     problems.attempt(lambda: check_method(options.projection))
+    problems.attempt(lambda: check_perplexity(options.projection, options.perplexity, math.inf))
     problems.attempt(lambda: check_output(folder, options, (PNG, SVG, POINTS)))
     source = problems.attempt(lambda: find_model(options.model))
     needed = options.length is None

@@ -41,8 +41,13 @@ def check_method(method: ProjectionMethod) -> None:
         raise UsageError(Problem(what, "Run `pip install umap-learn`, or use --projection tsne or pca."))
 
 
-def check_perplexity(method: ProjectionMethod, perplexity: float, tokens: int) -> None:
+def check_perplexity(method: ProjectionMethod, perplexity: float, tokens: float) -> None:
     """Check the perplexity of t-SNE, its effective number of neighbours per point.
+
+    Args:
+        method: the projection.
+        perplexity: its value.
+        tokens: number of tokens; infinite if it is not known yet.
 
     Raises:
         UsageError: it is below 1 or not below the number of tokens.
