@@ -1,4 +1,4 @@
-"""Invalid input: messages with a fix, exit code 2, and no file written or lost."""
+"""Invalid options and data: messages with a fix, exit code 2, and no file written or lost."""
 
 import os
 import subprocess
@@ -271,74 +271,6 @@ def test_problems_of_run_options_are_reported_with_those_of_the_experiment(
     assert [path.name for path in tmp_path.iterdir()] == ["experiment.yaml"]
 
 
-def test_a_folder_with_a_different_sweep_is_not_changed(neftune: Neftune, tmp_path: Path) -> None:
-    from neftune_cli.config.resolve import resolve_sweep
-    from neftune_cli.store import SweepFolder
-
-    SweepFolder(tmp_path / "there").open(resolve_sweep(None, {"train": {"epochs": 9.0}}))
-    before = (tmp_path / "there" / "sweep.yaml").read_bytes()
-    result = neftune("sweep", "--epochs", "1", "--output", "there", "--quiet")
-    assert result.err == (
-        "Error: there has a different sweep: train.epochs is 9.0 there and 1.0 here.\n"
-        "  Use --output with another folder, or the same options.\n"
-    )
-    assert result.code == 2
-    assert (tmp_path / "there" / "sweep.yaml").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "named"),
-    [
-        ("--noises", "unifrom", "'unifrom'"),
-        ("--set", "wieght_decay=0.1", "'wieght_decay'"),
-        ("--seeds", "x", "'x'"),
-        ("--alphas", "x", "'x'"),
-    ],
-)
-def test_an_invalid_option_is_reported_instead_of_a_different_sweep(
-    neftune: Neftune, tmp_path: Path, option: str, value: str, named: str
-) -> None:
-    from neftune_cli.config.resolve import resolve_sweep
-    from neftune_cli.store import SweepFolder
-
-    SweepFolder(tmp_path / "there").open(resolve_sweep(None, {"train": {"epochs": 9.0}}))
-    result = neftune("sweep", option, value, "--output", "there", "--quiet")
-    assert named in result.err.partition("\n")[0]
-    assert "different sweep" not in result.err
-    assert result.code == 2
-
-
-def test_a_folder_with_other_files_is_refused(neftune: Neftune, tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "cat.png").touch()
-    result = neftune("sweep", "--output", "photos", "--quiet")
-    assert result.err == ("Error: photos has files but no sweep.\n  Use --output with an empty or a new folder.\n")
-
-
-@pytest.mark.parametrize("name", ["mine.jsonl", "mine.csv.gz", "mine.json"])
-@pytest.mark.parametrize("command", ["sweep", "preview"])
-def test_a_data_file_in_place_of_an_experiment_is_refused(
-    neftune: Neftune, tmp_path: Path, command: str, name: str
-) -> None:
-    (tmp_path / name).write_text("[]")
-    result = neftune(command, name)
-    assert result.err == (f"Error: {name} is a data file, not an experiment in YAML.\n  Use --dataset {name}.\n")
-    assert result.code == 2
-
-
-def test_the_option_that_plans_the_looks_of_a_folder_is_named(neftune: Neftune, tmp_path: Path) -> None:
-    from neftune_cli.config.resolve import resolve_sweep
-    from neftune_cli.store import SweepFolder
-
-    SweepFolder(tmp_path / "there").open(resolve_sweep(None, {"until_decided": True, "looks": [3, 4]}))
-    result = neftune("sweep", "--output", "there", "--quiet")
-    assert result.err == (
-        "Error: there has a different sweep: analysis.looks is [3, 4] there and [] here.\n"
-        "  Add --until-decided --looks 3,4 to continue that sweep. Use --output with another folder, or the same "
-        "options.\n"
-    )
-
-
 @pytest.mark.parametrize(("alphas", "is_noted"), [("5", True), ("0,5", False)])
 def test_a_sweep_of_one_arm_is_planned_with_a_note(neftune: Neftune, alphas: str, is_noted: bool) -> None:
     result = neftune("sweep", "--alphas", alphas, "--dry-run", "--no-estimate", "--quiet")
@@ -346,28 +278,11 @@ def test_a_sweep_of_one_arm_is_planned_with_a_note(neftune: Neftune, alphas: str
     assert result.code == 0
 
 
-def test_a_plan_for_a_file_is_refused(neftune: Neftune, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    result = neftune("sweep", "--output", "file", "--dry-run", "--no-estimate", "--quiet")
-    assert result.err == "Error: --output file is a file.\n  Use an empty or a new folder.\n"
-    assert result.code == 2
-
-
 def test_a_missing_tracker_is_reported_with_the_trackers(neftune: Neftune, tmp_path: Path) -> None:
     result = neftune("export", str(tmp_path))
     assert (
         result.err
         == "Error: --to is missing.\n  Use --to tensorboard, mlflow, wandb, wandb-offline, trackio or alpaca-eval.\n"
-    )
-    assert result.code == 2
-
-
-@pytest.mark.parametrize("more", [(), ("--dry-run", "--no-estimate")])
-def test_a_folder_that_cannot_be_written_is_refused(neftune: Neftune, tmp_path: Path, more: tuple[str, ...]) -> None:
-    (tmp_path / "file").touch()
-    result = neftune(*SWEEP, "--output", "file/sweep", *more)
-    assert result.err.removeprefix("Reading model and data ...\n") == (
-        "Error: file/sweep is not writable: file is not a writable folder.\n  Use --output with a writable folder.\n"
     )
     assert result.code == 2
 
@@ -448,107 +363,6 @@ def test_a_reader_that_ends_early_is_no_failure() -> None:
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
-def test_compare_without_results_exits_with_3(neftune: Neftune, tmp_path: Path) -> None:
-    result = neftune("compare", str(tmp_path))
-    assert result.code == 3
-    assert result.err.startswith("Error: There is no sweep in ")
-
-
-def test_compare_of_a_missing_folder_exits_with_2(neftune: Neftune) -> None:
-    result = neftune("compare", "nowhere")
-    assert (result.code, result.err.partition("\n")[0]) == (2, "Error: nowhere does not exist.")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (
-            "arms: [{alpha: five}]",
-            "invalid.yaml, line 1: arm 1: alpha must be a number; 'five' was given.\n  Use alpha: 5.",
-        ),
-        (
-            "arms: [{alpha: 5, train: 3}]",
-            "arm 1: train must be a mapping of fields; 3 was given.\n  Use train: {epochs: 3}.",
-        ),
-        ("arms: [{name: base, alpha: 0}]", "'base' is reserved for the base model"),
-        ("arms: [{alpha: 5, nose: gaussian}]", "arm 1 has no field 'nose'.\n  Did you mean 'noise'?"),
-        ("seeds: [-1]", "item 1 of seeds must be 0 or larger; -1 was given.\n  Use seeds: 3."),
-        (
-            "train: {learning_rate: .inf}",
-            "train.learning_rate must be a finite number; inf was given.\n  Use learning_rate: 0.001.",
-        ),
-        ("train: {sft: 3}", "train.sft must be a mapping of fields.\n  Use sft: {weight_decay: 0.1}."),
-        (
-            "train: {fp16: maybe}",
-            "invalid.yaml, line 1: the SFTConfig field 'fp16' must be true or false, not 'maybe'.",
-        ),
-        ("train: {loss_type: mse}", "the SFTConfig field 'loss_type' must be one of nll, dft, chunked_nll, not 'mse'."),
-        ("train: {logging_steps: 100}", "the SFTConfig field 'logging_steps' cannot be set."),
-        ("evaluation: {max_tokens: 5}", "Did you mean 'max_new_tokens'?"),
-    ],
-)
-def test_an_invalid_experiment_is_reported(neftune: Neftune, tmp_path: Path, text: str, expected: str) -> None:
-    (tmp_path / "invalid.yaml").write_text(text)
-    result = neftune("sweep", "invalid.yaml")
-    assert expected in result.err
-    assert (result.code, result.out, [path.name for path in tmp_path.iterdir()]) == (2, "", ["invalid.yaml"])
-
-
-def test_a_field_of_the_recipe_among_other_fields_is_refused(neftune: Neftune, tmp_path: Path) -> None:
-    (tmp_path / "twice.yaml").write_text(
-        "train:\n"
-        "  learning_rate: 0.001\n"
-        "  sft:\n"
-        "    learning_rate: 1\n"
-        "arms:\n"
-        "  - {name: short, alpha: 5, train: {sft: {max_length: 9}}}\n"
-    )
-    result = neftune("sweep", "twice.yaml", "--dry-run", "--no-estimate")
-    assert result.err == (
-        "Error: twice.yaml, line 4: train.sft: learning_rate is not one of the other SFTConfig fields.\n"
-        "  Use train: {learning_rate: 1}, without sft.\n"
-        "Error: twice.yaml, line 6: train.sft: max_length is not one of the other SFTConfig fields.\n"
-        "  Use train: {max_length: 9}, without sft.\n"
-    )
-    assert result.code == 2
-
-
-def test_all_problems_of_an_experiment_are_reported_with_their_lines(neftune: Neftune, tmp_path: Path) -> None:
-    (tmp_path / "wrong.yaml").write_text(
-        "model: ./none\n"
-        "train:\n"
-        "  epoch: 3\n"
-        "  learning_rate: 0\n"
-        "  sft: {fp16: maybe}\n"
-        "seeds: [-1]\n"
-        "arms:\n"
-        "  - {alpha: five}\n"
-        "  - {alpha: 5, nose: gaussian}\n"
-        "  - {name: decayed, alpha: 0, train: {wieght_decay: 0.1, batch_size: 0}}\n"
-        "grid:\n"
-        "  alpha: [0, -1]\n"
-        "  epochs: [1, 2]\n"
-    )
-    result = neftune("sweep", "wrong.yaml", "--set", "nonsense=1", "--epochs", "0")
-    place = "Error: wrong.yaml, line"
-    assert [line for line in result.err.splitlines() if line.startswith("Error: ")] == [
-        f"{place} 8: arm 1: alpha must be a number; 'five' was given.",
-        f"{place} 12: grid: alpha must be a finite number, 0 or larger; -1 was given.",
-        f"{place} 13: a grid cannot vary 'epochs'.",
-        "Error: --epochs must be larger than 0; 0 was given.",
-        f"{place} 4: train.learning_rate must be larger than 0; 0 was given.",
-        f"{place} 6: item 1 of seeds must be 0 or larger; -1 was given.",
-        f"{place} 9: arm 2 has no field 'nose'.",
-        f"{place} 10: arm 'decayed': train.batch_size must be larger than 0; 0 was given.",
-        "Error: There is no model directory './none'.",
-        f"{place} 5: the SFTConfig field 'fp16' must be true or false, not 'maybe'.",
-        f"{place} 3: SFTConfig has no field 'epoch'.",
-        "Error: --set nonsense: SFTConfig has no field 'nonsense'.",
-        f"{place} 10: arm 'decayed': SFTConfig has no field 'wieght_decay'.",
-    ]
-    assert result.code == 2
-
-
 def test_an_interrupt_prints_the_command_that_resumes(neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -593,19 +407,6 @@ def test_workers_0_excludes_executors_with_workers(neftune: Neftune, tmp_path: P
     assert (result.code, list(tmp_path.iterdir())) == (2, [])
 
 
-@pytest.mark.parametrize("command", ["status", "compare", "export --to tensorboard", "push --output copy"])
-def test_a_missing_path_is_wrong_usage_and_a_folder_without_sweeps_has_no_results(
-    command: str, neftune: Neftune, tmp_path: Path
-) -> None:
-    name, *options = command.split()
-    (tmp_path / "empty").mkdir()
-
-    missing, empty = (neftune(name, path, *options) for path in ("nowhere", "empty"))
-
-    assert (missing.code, missing.err.splitlines()[0]) == (2, "Error: nowhere does not exist.")
-    assert (empty.code, empty.err.startswith("Error: There is no sweep in empty")) == (3, True)
-
-
 def test_all_invalid_values_of_a_command_line_are_reported_together(neftune: Neftune) -> None:
     result = neftune("visualize", "--alpha", "-1", "--projection", "map", "--points", "0", "--output", "")
 
@@ -627,13 +428,3 @@ def test_an_sft_value_that_json_lacks_hides_no_other_problem(neftune: Neftune) -
         "--set warmup_ratios: SFTConfig has no field 'warmup_ratios'.",
     ]
     assert "YAML reads 2024-01-01 as a date. Put it in quotes within the value: '2024-01-01'." in result.err
-
-
-def test_looks_in_a_wrong_order_hide_no_other_problem_of_the_analysis(neftune: Neftune, tmp_path: Path) -> None:
-    (tmp_path / "x.yaml").write_text("analysis: {looks: [5, 3], margin: lots, metric: eval_los}\n")
-
-    result = neftune("sweep", "x.yaml")
-
-    assert result.code == 2
-    assert result.err.count("Error: ") == 3
-    assert all(word in result.err for word in ("looks must increase", "'lots' is not a margin", "'eval_los'"))
