@@ -1,9 +1,11 @@
 """The Typer app: its commands, each imported when it is asked for, and messages and exit codes for errors."""
 
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -172,6 +174,7 @@ def _common(
 
 def main() -> None:
     """Run the command line and exit with one of `ExitCode`."""
+    _open_closed_streams()
     _silence_libraries()
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
@@ -186,13 +189,28 @@ def main() -> None:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        _print_error(f"Internal error: {type(error).__name__}: {error}\nPlease report it with the output of --debug.")
+        _print_error(_failure(error))
         code = ExitCode.FAILED
     if code == ExitCode.INTERRUPTED:  # Typer turns an interrupt into this code without a message
         kept = "Finished trials are kept. Resume with:"
         lost = "Nothing was trained. Run the command again:"
         _print_error(f"Interrupted. {kept if _trains(sys.argv[1:]) else lost}\n  {command_again()}")
     sys.exit(code or ExitCode.DONE)
+
+
+def _open_closed_streams() -> None:
+    """Open the null device for standard streams that are closed, as after `2>&-`. Other files would get their numbers.
+
+    Python has no objects for such streams, and `print` writes to stdout in place of stderr.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _run_command() -> int:
@@ -204,8 +222,22 @@ def _run_command() -> int:
             raise
     except BrokenPipeError:
         pass
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _discard_output()
     return ExitCode.DONE
+
+
+def _discard_output() -> None:
+    """Write what stdout still holds to the null device, because its own file takes nothing more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _failure(error: Exception) -> str:
+    """Return the message for an error that no command explains."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.filename is None:  # a write to an open file, as stdout is
+            _discard_output()
+        return f"Error: {error.strerror}.\n  Free some space, or use another disk, and run the command again."
+    return f"Internal error: {type(error).__name__}: {error}\nPlease report it with the output of --debug."
 
 
 def _trains(arguments: Sequence[str]) -> bool:
@@ -229,7 +261,8 @@ def _explain(error: TyperException | NeftuneError) -> int:
 
 
 def _print_error(text: str) -> None:
-    print(text, file=sys.stderr)
+    with suppress(OSError, ValueError):  # without a reader, the exit code still tells
+        print(text, file=sys.stderr)
 
 
 def _silence_libraries() -> None:

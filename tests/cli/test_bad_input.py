@@ -1,8 +1,5 @@
 """Invalid options and data: messages with a fix, exit code 2, and no file written or lost."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -350,17 +347,6 @@ def test_a_file_of_blank_lines_has_no_rows(neftune: Neftune, tmp_path: Path, nam
     (tmp_path / name).write_text("\n \n")
     result = neftune("preview", "--dataset", name)
     assert (result.code, result.err) == (2, f"Error: {name} has no rows.\n  Add examples to it.\n")
-
-
-def test_a_reader_that_ends_early_is_no_failure() -> None:
-    """The pipe has no reader, as that of `neftune compare X | head` after the last line that `head` shows."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    ended = subprocess.run(
-        [sys.executable, "-m", "neftune_cli", "--help"], stdout=writer, stderr=subprocess.PIPE, check=False
-    )
-    os.close(writer)
-    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 def test_an_interrupt_prints_the_command_that_resumes(neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:
