@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from neftune_cli.config.experiment_file import RepeatedKeyError, UniqueKeyLoader
+from neftune_cli.config.experiment_file import KeyFaultError, UniqueKeyLoader
 from neftune_cli.config.run_settings import ACCELERATE_CONFIG, Sharding
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import Problem, UsageError, did_you_mean
@@ -60,8 +60,8 @@ def sharding_problems(spec: SweepSpec, sharding: Sharding, automatic_precision: 
 def _mapping(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text("utf-8"), Loader=UniqueKeyLoader)
-    except RepeatedKeyError as error:
-        raise UsageError(Problem(f"{ACCELERATE_CONFIG} {path}: {error}.", "Remove one of the two.")) from None
+    except KeyFaultError as error:
+        raise UsageError(Problem(f"{ACCELERATE_CONFIG} {path}: {error}.", error.fix)) from None
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that does not exist
         reason = error.strerror if isinstance(error, OSError) else "it is not YAML"
         raise UsageError(Problem(f"{ACCELERATE_CONFIG} {path} cannot be read: {reason}.", _CREATE)) from error

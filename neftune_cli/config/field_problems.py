@@ -69,7 +69,11 @@ class Origin:
             fix = "Use seeds: 3, or seeds: [0, 1, 7]."
         else:
             what = requirement(details)
-            fix = _closest_literal(details) or self._fix(location, details["input"], is_option=is_option)
+            fix = (
+                _closest_literal(details)
+                or _quoted(details)
+                or self._fix(location, details["input"], is_option=is_option)
+            )
         return Problem(f"{prefix}{subject} {what}{given(details['input'])}.", fix)
 
     def placed(self, problem: Problem) -> Problem:
@@ -208,6 +212,13 @@ _FIXES = {
     "sft_type": "Use sft: {weight_decay: 0.1}.",
 }
 """Fixes for the errors that the specs raise themselves, by type. Their message is a complete sentence."""
+
+
+def _quoted(details: Details) -> str:
+    """Return the advice to put a number or boolean in quotes where text is needed, else ""."""
+    name, value = details["loc"][-1], details["input"]
+    is_scalar = details["type"] == "string_type" and isinstance(value, bool | int | float)
+    return f"Put it in quotes: {name}: '{_as_yaml(value)}'." if is_scalar else ""
 
 
 def _closest_literal(details: Details) -> str:

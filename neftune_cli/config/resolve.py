@@ -160,15 +160,19 @@ def _fields(text: str) -> dict[str, Any]:
 
 
 def _misplaced_fields(values: Mapping[str, Any], prefix: Prefix) -> Iterator[Problem]:
-    """Yield a problem for each field under `sft` that is a field of `train` itself, which could contradict it."""
+    """Yield a problem for each field under `sft` that is also given in `train` itself, or belongs there."""
     recipes: list[tuple[Location, Mapping[str, Any]]] = [(("train",), values["train"])]
     recipes += [(("arms", index, "train"), arm["train"]) for index, arm in enumerate(values["arms"])]
     for location, train in recipes:
-        sft = train.get("sft")
-        for name in TRAINING_FIELDS:
-            if isinstance(sft, Mapping) and name in sft:
+        written = train.get("sft")
+        sft = written if isinstance(written, Mapping) else {}
+        for name in sft:
+            if name in TRAINING_FIELDS:
                 what = f"{prefix(*location, 'sft', name)}train.sft: {name} is not one of the other SFTConfig fields."
                 yield Problem(what, f"Use train: {{{name}: {sft[name]}}}, without sft.")
+            elif name in train:
+                what = f"{prefix(*location, 'sft', name)}{name} is given both in train and in train.sft."
+                yield Problem(what, "Remove one of the two.")
 
 
 def _planned_looks(options: Mapping[str, Any], written: Any, problems: Problems) -> list[int]:

@@ -6,16 +6,23 @@ import re
 from enum import Enum
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from neftune_cli.config.choices import LARGEST_SEED, DecodingName, LearnedTurns, NoiseScale, NoiseTarget, Precision
-from neftune_cli.config.noises import DEFAULT_NOISE, DISTRIBUTIONS, SCHEDULES
-from neftune_cli.config.values import LARGEST_ALPHA, MOST_SEEDS, are_increasing, json_value, repeated
-
-DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
-ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
-Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+from neftune_cli.config.choices import DecodingName, LearnedTurns, NoiseScale, NoiseTarget, Precision
+from neftune_cli.config.field_types import (
+    DistributionName,
+    JsonValue,
+    Number,
+    ScheduleName,
+    Seed,
+    TextList,
+    TextOrNumber,
+    Time,
+    WholeNumber,
+)
+from neftune_cli.config.noises import DEFAULT_NOISE
+from neftune_cli.config.values import LARGEST_ALPHA, MOST_SEEDS, are_increasing, repeated
 
 BUNDLED_MODEL = "tiny"
 """Name of the model that the package contains."""
@@ -51,9 +58,9 @@ class InputSpec(Spec):
     """`bios`, a hub id, files, a folder or a saved data set."""
     layout: Annotated[str | None, Affects.ROWS] = Field(default=None, alias="format")
     """Layout of the data; null recognizes it by the columns."""
-    train_examples: Annotated[int | None, Affects.ROWS] = Field(default=None, gt=0, examples=[1000])
+    train_examples: Annotated[WholeNumber | None, Affects.ROWS] = Field(default=None, gt=0, examples=[1000])
     """Maximum number of training examples, chosen by content hash."""
-    eval_examples: Annotated[int | None, Affects.ROWS] = Field(default=None, gt=0, examples=[200])
+    eval_examples: Annotated[WholeNumber | None, Affects.ROWS] = Field(default=None, gt=0, examples=[200])
     """Maximum number of held-out examples, chosen by content hash."""
     columns: Annotated[dict[str, str], Affects.ROWS] = Field(
         default_factory=dict, examples=[{"prompt": "question", "completion": "answer"}]
@@ -67,16 +74,18 @@ class InputSpec(Spec):
     """Split of the held-out examples; null is the test, validation or eval split if there is one."""
     raw: Annotated[bool, Affects.ROWS] = False
     """Whether prompt and completion are trained as they are, without a chat template."""
-    loss: Annotated[LearnedTurns, Affects.TOKENS, Affects.IDENTITY] = "last"
+    loss: Annotated[LearnedTurns, Affects.ROWS, Affects.IDENTITY] = "last"
     """Turns that the loss is computed on: the last assistant turn, or all assistant turns."""
     allow_special_tokens: Annotated[bool, Affects.TOKENS, Affects.IDENTITY] = False
     """Whether special tokens in the text of a turn become special tokens."""
     # IDENTITY: it also drops examples that cannot be rendered, after the fingerprint of the data was computed
     skip_bad_rows: Annotated[bool, Affects.ROWS, Affects.IDENTITY] = False
     """Whether rows that cannot be used, and examples that cannot be rendered, are dropped and counted."""
-    max_bad_share: Annotated[float, Affects.ROWS] = Field(default=0.05, ge=0, lt=1)
+    max_bad_share: Annotated[Number, Affects.ROWS] = Field(default=0.05, ge=0, lt=1)
     """Largest share of rows that `skip_bad_rows` may drop."""
-    template_time: Annotated[str | None, Affects.TOKENS, Affects.IDENTITY] = None
+    template_time: Annotated[Time | None, Affects.TOKENS, Affects.IDENTITY] = Field(
+        default=None, examples=["'2026-01-31T12:00:00'"]
+    )
     """Time that a chat template with a clock sees, in ISO 8601; null until a sweep sets it."""
     load_in_4bit: Annotated[bool, Affects.WEIGHTS, Affects.IDENTITY] = False
     """Whether the frozen weights under LoRA adapters are quantized to 4 bits."""
@@ -96,23 +105,23 @@ class InputSpec(Spec):
 class TrainSpec(Spec):
     """Training recipe. Fields that are not listed here go to TRL's SFTConfig unchanged."""
 
-    epochs: float = Field(gt=0, examples=[3])
+    epochs: Number = Field(gt=0, examples=[3])
     """Passes over the training examples."""
-    max_steps: int | None = Field(default=None, gt=0, examples=[100])
+    max_steps: WholeNumber | None = Field(default=None, gt=0, examples=[100])
     """Number of optimizer steps; replaces `epochs`."""
-    learning_rate: float = Field(gt=0, examples=[2e-5])
+    learning_rate: Number = Field(gt=0, examples=[2e-5])
     """Peak learning rate of AdamW."""
-    batch_size: int = Field(gt=0, examples=[8])
+    batch_size: WholeNumber = Field(gt=0, examples=[8])
     """Number of examples of a batch. The processes of `--nproc` divide the examples of a step."""
-    max_length: int = Field(gt=1, examples=[512])
+    max_length: WholeNumber = Field(gt=1, examples=[512])
     """Maximum length of an example in tokens; longer examples are cut."""
-    lora_rank: int | None = Field(default=None, gt=0, examples=[16])
+    lora_rank: WholeNumber | None = Field(default=None, gt=0, examples=[16])
     """Rank of LoRA adapters; null trains all weights."""
     precision: Precision = "auto"
     """Floating-point precision of training; `auto`: bfloat16 where the hardware has it. Default for `tiny`: float32."""
-    micro_batch_tokens: int | None = Field(default=None, ge=0, examples=[512])
+    micro_batch_tokens: WholeNumber | None = Field(default=None, ge=0, examples=[512])
     """Tokens of a micro-batch, padding included; 0 computes batches whole. Default: 512 on a CPU, 16384 on a GPU."""
-    sft: dict[str, Annotated[Any, AfterValidator(json_value)]] = Field(default_factory=dict)
+    sft: dict[str, JsonValue] = Field(default_factory=dict)
     """Other SFTConfig fields by name."""
 
     @property
@@ -140,33 +149,26 @@ class TrainSpec(Spec):
         return {**own, "sft": {**sft, **others}}
 
 
-def _as_list(value: Any) -> Any:
-    """Return text as a list; in YAML, one task needs no brackets."""
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
 class EvaluationSpec(Spec):
     """Settings of the noise-off measurements. By default the data set and the recipe determine them."""
 
-    max_length: int | None = Field(default=None, gt=1, examples=[512])
+    max_length: WholeNumber | None = Field(default=None, gt=1, examples=[512])
     """Maximum length of a probe or held-out example in tokens, in every arm."""
-    max_new_tokens: int | None = Field(default=None, gt=0, examples=[128])
+    max_new_tokens: WholeNumber | None = Field(default=None, gt=0, examples=[128])
     """Maximum length of a generated response in tokens."""
-    repetition_penalty: float | None = Field(default=None, gt=0, examples=[1.2])
+    repetition_penalty: Number | None = Field(default=None, gt=0, examples=[1.2])
     """Repetition penalty of greedy generation; 1 is none."""
     decoding: DecodingName = "preallocated"
     """Generation of responses: with a preallocated cache (`preallocated`), or with `transformers`."""
-    curve_examples: int | None = Field(default=None, gt=0, examples=[50])
+    curve_examples: WholeNumber | None = Field(default=None, gt=0, examples=[50])
     """Number of held-out examples, and of probe examples, of the loss curves; null is all. All examples are used after
     the last epoch and after each epoch with a new lowest loss."""
-    probe_examples: int | None = Field(default=None, gt=1, examples=[16])
+    probe_examples: WholeNumber | None = Field(default=None, gt=1, examples=[16])
     """Maximum number of probe examples: training examples whose noise-off loss and responses are measured. Null is
     120. Responses are measured on at most 64 of them."""
-    lm_eval: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
-        default=(), examples=[["hellaswag", "tasks/trivia.yaml"]]
-    )
+    lm_eval: TextList = Field(default=(), examples=[["hellaswag", "tasks/trivia.yaml"]])
     """Tasks of lm-evaluation-harness for each trained model: names, YAML files, or folders of YAML files."""
-    lm_eval_limit: int | None = Field(default=None, gt=0, examples=[100])
+    lm_eval_limit: WholeNumber | None = Field(default=None, gt=0, examples=[100])
     """Maximum number of documents of each task of `lm_eval`; null is all."""
 
     @model_validator(mode="after")
@@ -236,17 +238,12 @@ class NoiseDetails(Spec):
 class NoiseSpec(NoiseDetails):
     """Noise of one arm."""
 
-    alpha: float = Field(default=0.0, ge=0, le=LARGEST_ALPHA)
+    alpha: Number = Field(default=0.0, ge=0, le=LARGEST_ALPHA)
     """Noise size; 0 is no noise."""
 
 
 NOISE_DETAILS = tuple(NoiseDetails.model_fields)
 """Noise fields other than the size, which an arm can override."""
-
-
-def _as_text(value: Any) -> Any:
-    """Return a number as text; YAML reads `margin: 0.02` as a number."""
-    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 MIN_SEEDS = 3
@@ -258,11 +255,13 @@ class AnalysisSpec(Spec):
 
     metric: str | None = Field(default=None, examples=["eval_loss"])
     """Primary metric, or `module:function`: the headline reports the result for it. Null is the held-out loss."""
-    margin: Annotated[str, BeforeValidator(_as_text)] | None = Field(default=None, examples=["0.02"])
+    margin: TextOrNumber | None = Field(default=None, examples=["0.02"])
     """Equivalence margin of the primary metric: a size in its unit, `10%` of the baseline, or `1% of gain`."""
     primary_arm: str | None = Field(default=None, examples=["alpha=5"])
     """Arm of the confirmatory test; the other arms are exploratory. Null: all arms are tested together."""
-    looks: tuple[Annotated[int, Field(ge=MIN_SEEDS, le=MOST_SEEDS)], ...] = Field(default=(), examples=[[5, 8, 12, 20]])
+    looks: tuple[Annotated[WholeNumber, Field(ge=MIN_SEEDS, le=MOST_SEEDS)], ...] = Field(
+        default=(), examples=[[5, 8, 12, 20]]
+    )
     """Numbers of seeds at the planned looks. An arm that is decided at a look gets no further seeds. Empty: the number
     of seeds is fixed."""
 
@@ -283,11 +282,11 @@ class ArmSpec(Spec):
 
     name: str = ""
     """Name in tables; by default the overrides."""
-    repeat: int = Field(default=0, ge=0)
+    repeat: WholeNumber = Field(default=0, ge=0)
     """Index of the random streams. An arm with another index has other noise, dropout and data order."""
-    alpha: float | None = Field(default=None, ge=0, le=LARGEST_ALPHA, examples=[5])
+    alpha: Number | None = Field(default=None, ge=0, le=LARGEST_ALPHA, examples=[5])
     """Noise size; 0 is no noise."""
-    snr: float | None = Field(default=None, ge=1, examples=[10])
+    snr: Number | None = Field(default=None, ge=1, examples=[10])
     """Embedding norm over noise norm at the median length. Replaces alpha; the plan computes alpha from it."""
     noise: DistributionName | None = None
     """Noise distribution."""

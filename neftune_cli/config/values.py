@@ -245,7 +245,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
             continue
         try:
             settings[key.strip()] = yaml.load(value, Loader=NumberLoader)
-        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that does not exist
             what = f"--set {pair}: the value is not valid YAML: {parser_reason(error)}."
             problems.append(Problem(what, "Add quotes around the value."))
     if problems:
@@ -294,20 +294,6 @@ PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "evaluation.lm_eval": parse_tasks,
 }
 """Parsers of option values by the field of the option. Other values are used as they are given."""
-
-
-def json_value(value: Any) -> Any:
-    """Return a value that JSON has, so that identities of trials and messages to workers can contain it.
-
-    Raises:
-        ValueError: it is a date, a number that is not finite, a mapping with other keys than text, or contains one.
-    """
-    try:
-        canonical_json(value)
-    except (TypeError, ValueError):
-        message = "must be text, a finite number, true, false, null, or a list or mapping of these"
-        raise ValueError(message) from None
-    return value
 
 
 def canonical_json(value: Any) -> str:

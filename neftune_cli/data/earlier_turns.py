@@ -6,20 +6,10 @@ from dataclasses import dataclass, replace
 
 from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.chat_template import CHANGE_TEMPLATE, SAMPLE_TEXTS, Chat, ChatTemplate, Span
-from neftune_cli.data.examples import Example, Message
+from neftune_cli.data.examples import Message
 from neftune_cli.data.located_text import LocatedTexts, locate, shared_length, without_opened_reasoning
 
 USE_LAST = "Use --loss last, or a chat template with generation markers."
-
-
-def learned_turns(example: Example, *, all_turns: bool) -> list[int]:
-    """Return the assistant turns before the last one that carry loss: all of them, or those of the completion."""
-    first = 0 if all_turns else len(example.turns) - example.completion_turns
-    return [
-        index
-        for index, turn in enumerate(example.prompt)
-        if index >= first and turn["role"] == "assistant" and turn.get("weight") != 0
-    ]
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,15 @@ class Example:
             return ()
         return (*self.prompt, self.final_turn or Message(role="assistant", content=self.completion))
 
+    def earlier_learned_turns(self, *, all_turns: bool) -> list[int]:
+        """Return the assistant turns before the last one that carry loss: all of them, or those of the completion."""
+        first = 0 if all_turns else len(self.turns) - self.completion_turns
+        return [
+            index
+            for index, turn in enumerate(self.prompt)
+            if index >= first and turn["role"] == "assistant" and turn.get("weight") != 0
+        ]
+
 
 @dataclass(frozen=True)
 class GenerationDefaults:

@@ -34,14 +34,16 @@ class Compression:
     """One format of compressed files."""
 
     name: str
-    magic: bytes
-    """First bytes of a compressed file."""
+    magic: tuple[bytes, ...]
+    """First bytes of a compressed file: one of these."""
     decompress: Callable[[bytes], bytes]
 
 
+_SKIPPABLE_FRAMES = tuple(bytes([number]) + b"\x2a\x4d\x18" for number in range(0x50, 0x60))
+"""Starts of frames of Zstandard without content, which parallel compressors write first. Source: RFC 8878, 3.1.2."""
 COMPRESSIONS = {
-    ".gz": Compression("gzip", b"\x1f\x8b", gzip.decompress),
-    ".zst": Compression("zstandard", b"\x28\xb5\x2f\xfd", zstandard_content),
+    ".gz": Compression("gzip", (b"\x1f\x8b",), gzip.decompress),
+    ".zst": Compression("zstandard", (b"\x28\xb5\x2f\xfd", *_SKIPPABLE_FRAMES), zstandard_content),
 }
 """Compressions by the suffix of a file."""
 

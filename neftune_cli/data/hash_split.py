@@ -33,24 +33,31 @@ def drop_duplicates(examples: Sequence[Example]) -> tuple[Example, ...]:
 
 
 def split_by_prompt(
-    source: str, examples: Sequence[Example], *, train_examples: int | None, eval_examples: int | None
+    source: str,
+    examples: Sequence[Example],
+    *,
+    train_examples: int | None,
+    eval_examples: int | None,
+    all_turns: bool = False,
 ) -> Split:
     """Hold out the prompts with the lowest hashes, and train on the others.
 
-    Prompts that differ only in white space count as the same, and so does the prompt of an example that continues the
-    conversation of another one. Examples of the same prompt share a cluster. By default the examples of a fifth of the
-    prompts, at most 200 examples, are held out, and those of all other prompts are used for training.
+    The prompt of an example is what comes before its first learned turn. Prompts that differ only in white space count
+    as the same, and so does the prompt of an example that continues the conversation of another one. Examples of the
+    same prompt share a cluster. By default the examples of a fifth of the prompts, at most 200 examples, are held out,
+    and those of all other prompts are used for training.
 
     Args:
         source: name of the data set, for messages.
         examples: examples without duplicates.
+        all_turns: whether all assistant turns are learned, as with `--loss all-assistant`.
         train_examples: maximum number of training examples; all if None.
         eval_examples: maximum number of held-out examples.
 
     Raises:
         UsageError: fewer than 2 training or 2 held-out examples would remain.
     """
-    groups = _groups_in_hash_order(examples, _conversations(examples))
+    groups = _groups_in_hash_order(examples, _learned_conversations(examples, all_turns=all_turns))
     default = _default_size(groups)
     split = _cut(groups, default if eval_examples is None else eval_examples, train_examples)
     if _is_large_enough(split):
@@ -77,6 +84,7 @@ def split_as_given(
     *,
     train_examples: int | None,
     eval_examples: int | None,
+    all_turns: bool = False,
 ) -> GivenSplit:
     """Keep two sets of examples apart. Held-out prompts that count as the same as one in training are left out.
 
@@ -84,18 +92,19 @@ def split_as_given(
         source: name of the held-out examples, for messages.
         training: examples for training, without duplicates.
         held_out: held-out examples, without duplicates.
+        all_turns: whether all assistant turns are learned, as with `--loss all-assistant`.
         train_examples: maximum number of training examples; all if None.
         eval_examples: maximum number of held-out examples; 200 if None.
 
     Raises:
         UsageError: fewer than 2 training or 2 held-out examples would remain.
     """
-    conversations = _conversations([*training, *held_out])
-    groups = _groups_in_hash_order(training, conversations)
-    keys = {_group_key(example, conversations) for example in training}
+    learned = _learned_conversations([*training, *held_out], all_turns=all_turns)
+    groups = _groups_in_hash_order(training, learned)
+    keys = {_group_key(example, learned) for example in training}
     train = choose_by_hash(list(chain.from_iterable(groups)), "train", train_examples)
-    others = [example for example in held_out if _group_key(example, conversations) not in keys]
-    kept = tuple(chain.from_iterable(_groups_in_hash_order(others, conversations)))
+    others = [example for example in held_out if _group_key(example, learned) not in keys]
+    kept = tuple(chain.from_iterable(_groups_in_hash_order(others, learned)))
     split = Split(train, kept[: MAX_HELD_OUT if eval_examples is None else eval_examples])
     if not _is_large_enough(split):
         what = f"{source} leaves {len(split.train)} training and {len(split.held_out)} held-out examples"
@@ -137,26 +146,33 @@ def check_example_counts(train_examples: int | None, eval_examples: int | None) 
         raise UsageError(*problems)
 
 
-def _groups_in_hash_order(examples: Sequence[Example], conversations: Set[str]) -> list[list[Example]]:
+def _groups_in_hash_order(examples: Sequence[Example], learned: Set[str]) -> list[list[Example]]:
     """Group the examples by prompt and by the conversation that they continue, and make each group one cluster."""
     by_id = sorted(examples, key=lambda example: example.id)
-    keys = {example.id: _group_key(example, conversations) for example in examples}
+    keys = {example.id: _group_key(example, learned) for example in examples}
     in_order = sorted(by_id, key=lambda example: keys[example.id])
     return [_as_cluster(list(group)) for _, group in groupby(in_order, key=lambda example: keys[example.id])]
 
 
-def _conversations(examples: Sequence[Example]) -> frozenset[str]:
-    """Return the hashes of the whole conversations of the examples; none if no example can continue another one."""
+def _learned_conversations(examples: Sequence[Example], *, all_turns: bool) -> frozenset[str]:
+    """Return the hashes of all conversations up to a learned turn; none if every example has one assistant turn."""
     if not any(message["role"] == "assistant" for example in examples for message in example.prompt):
         return frozenset()
-    return frozenset(_turns_hash(example.turns) for example in examples if example.turns)
+    return frozenset(
+        _turns_hash(example.turns[: place + 1])
+        for example in examples
+        if example.turns
+        for place in (*example.earlier_learned_turns(all_turns=all_turns), len(example.turns) - 1)
+    )
 
 
-def _group_key(example: Example, conversations: Set[str]) -> str:
-    """Return the hash of the prompt; if it contains conversations of other examples, of the prompt of the shortest."""
-    ends = (place for place, message in enumerate(example.prompt) if message["role"] == "assistant")
-    first = next((end for end in ends if _turns_hash(example.prompt[: end + 1]) in conversations), None)
-    return _prompt_hash(example) if first is None else _turns_hash(example.prompt[:first])
+def _group_key(example: Example, learned: Set[str]) -> str:
+    """Return the hash of the turns before the first one that this example, or another one with these turns, learns."""
+    if not learned:
+        return _prompt_hash(example)
+    answers = (place for place, message in enumerate(example.turns) if message["role"] == "assistant")
+    first = next((place for place in answers if _turns_hash(example.turns[: place + 1]) in learned), None)
+    return _prompt_hash(example) if first is None else _turns_hash(example.turns[:first])
 
 
 def _as_cluster(group: Sequence[Example]) -> list[Example]:

@@ -171,11 +171,18 @@ def _dropped(part: Part, bad_rows: Sequence[BadRow]) -> tuple[str, ...]:
     return (f"Dropped {rows} that cannot be used: {'; '.join([*causes, *others])}.",)
 
 
+def _split_settings(inputs: InputSpec) -> dict[str, Any]:
+    return {
+        "train_examples": inputs.train_examples,
+        "eval_examples": inputs.eval_examples,
+        "all_turns": inputs.loss == "all-assistant",
+    }
+
+
 def _split(training: _Read, inputs: InputSpec, selection: Selection) -> InstructionData:
     """Hold out a part of the training rows."""
     unique = training.unique
-    sizes = {"train_examples": inputs.train_examples, "eval_examples": inputs.eval_examples}
-    split = split_by_prompt(inputs.dataset, unique, **sizes)
+    split = split_by_prompt(inputs.dataset, unique, **_split_settings(inputs))
     counts = {
         _DUPLICATES: len(training.examples) - len(unique),
         "not used": len(unique) - len(split.train) - len(split.held_out),
@@ -189,8 +196,7 @@ def _keep_apart(
 ) -> InstructionData:
     """Use the held-out rows that the data set or the user sets apart."""
     train, kept = training.unique, held_out.unique
-    sizes = {"train_examples": inputs.train_examples, "eval_examples": inputs.eval_examples}
-    given = split_as_given(name, train, kept, **sizes)
+    given = split_as_given(name, train, kept, **_split_settings(inputs))
     split = given.split
     not_used = len(kept) - given.in_training - len(split.held_out)
     limit = f" (at most {MAX_HELD_OUT} by default, see --eval-examples)" if inputs.eval_examples is None else ""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.chat_template import CHANGE_TEMPLATE, Chat, ChatTemplate, Span
-from neftune_cli.data.earlier_turns import EarlierTurns, learned_turns
+from neftune_cli.data.earlier_turns import EarlierTurns
 from neftune_cli.data.examples import Example
 from neftune_cli.data.located_text import (
     REASONING_TAG,
@@ -99,7 +99,7 @@ class ChatRenderer:
         self._structure.check(chat)
         whole = self._template.text(chat)
         divided = self._divided(chat, whole)
-        learned = learned_turns(example, all_turns=self._all_turns)
+        learned = example.earlier_learned_turns(all_turns=self._all_turns)
         turns = EarlierTurns(self._template, chat, whole, divided.prompt, divided.located, self._eos, self._special)
         pieces = (piece for turn in learned for piece in divided.located.of_turn(turn))
         return Rendered(

@@ -4,7 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
+from neftune_cli.config.experiment_file import NumberDumper, NumberLoader
 from neftune_cli.config.resolve import dump_spec, load_spec, resolve_sweep, resolve_valid_fields
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import Problems, UsageError
@@ -113,7 +117,7 @@ def test_a_wrong_field_name_is_reported_with_the_right_one(tmp_path: Path, text:
             "columns must be a mapping of fields; 5 was given. "
             "Use columns: {'prompt': 'question', 'completion': 'answer'}.",
         ),
-        ("columns: {prompt: 5}", "columns.prompt must be text; 5 was given. Use another value."),
+        ("columns: {prompt: 5}", "columns.prompt must be text; 5 was given. Put it in quotes: prompt: '5'."),
     ],
 )
 def test_an_invalid_field_of_the_data_is_reported_with_a_value(tmp_path: Path, text: str, message: str) -> None:
@@ -146,6 +150,56 @@ def test_an_unknown_field_without_a_similar_name_is_reported_with_all_names(tmp_
 )
 def test_a_repeated_field_is_reported_with_its_lines(tmp_path: Path, text: str, message: str) -> None:
     assert error_of(tmp_path, text) == f"{message} Remove one of the two."
+
+
+@pytest.mark.parametrize("key", ["on", "3", "~", "1e2"])
+def test_a_field_name_that_is_not_text_is_reported(tmp_path: Path, key: str) -> None:
+    expected = f"the field '{key}' on line 2 is not text in YAML. Put it in quotes: '{key}'."
+    assert error_of(tmp_path, f"seeds: 3\n{key}: 1") == expected
+    assert error_of(tmp_path, f"train:\n  {key}: 1") == expected
+
+
+@pytest.mark.parametrize("text", ["train: {optim_args: &a [*a]}", "arms: &a [*a]", f"seeds: {'[' * 2000}"])
+def test_a_value_without_an_end_is_reported(tmp_path: Path, text: str) -> None:
+    assert "the file is not valid YAML: " in error_of(tmp_path, text)
+
+
+def test_numbers_are_those_of_yaml_1_2(tmp_path: Path) -> None:
+    text = (
+        "train: {max_length: 0100, batch_size: 0o10, max_steps: 0x10}\nseeds: [007]\narms: [{alpha: 0}, {alpha: 010}]\n"
+    )
+    spec = resolve_sweep(experiment(tmp_path, text), {})
+    assert (spec.train.max_length, spec.train.batch_size, spec.train.max_steps) == (100, 8, 16)
+    assert (spec.seeds, spec.arms[1].alpha) == ((7,), 10.0)
+    assert "train.learning_rate must be a number; '1:30' was given." in error_of(
+        tmp_path, "train: {learning_rate: 1:30}"
+    )
+
+
+@given(st.text("0123456789abcdefox.:+-_eE", min_size=1, max_size=8))
+def test_a_text_that_looks_like_a_number_stays_text(text: str) -> None:
+    written = yaml.dump({"name": text}, Dumper=NumberDumper)
+    for loader in (NumberLoader, yaml.SafeLoader):
+        assert yaml.load(written, Loader=loader) == {"name": text}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"train: {{{field}: yes}}" for field in ("learning_rate", "epochs", "batch_size", "max_steps", "lora_rank")),
+        *("train_examples: true", "max_bad_share: false", "seeds: [0, true]", "arms: [{repeat: true}]"),
+        "evaluation: {repetition_penalty: on}",
+        "analysis: {looks: [3, true]}",
+    ],
+)
+def test_a_boolean_is_no_number(tmp_path: Path, text: str) -> None:
+    assert " must be a number; " in error_of(tmp_path, text)
+
+
+def test_a_setting_in_two_places_is_refused(tmp_path: Path) -> None:
+    assert error_of(tmp_path, "train:\n  weight_decay: 0.2\n  sft: {weight_decay: 0.1}") == (
+        "line 3: weight_decay is given both in train and in train.sft. Remove one of the two."
+    )
 
 
 def test_a_problem_is_reported_with_the_line_of_its_field(tmp_path: Path) -> None:
@@ -206,6 +260,8 @@ def test_a_merged_mapping_can_be_overridden(tmp_path: Path) -> None:
         ("arms: []", "line 1: arms has no arm. Use arms: "),
         ("seeds: 3\nanalysis:\n  margin: 1%\n  looks: [6, 3]", "line 4: analysis.looks must increase. Use for example"),
         ("arms: 5", "line 1: arms must be a list of mappings"),
+        ("arms: [{name: 5, alpha: 0}]", "line 1: arm 5: name must be text; 5 was given. Put it in quotes: name: '5'."),
+        ("template_time: now", "template_time must be a time in ISO 8601; 'now' was given. Use template_time: '2026-"),
         ("arms: [{name: ' ', alpha: 5}]", "line 1: arm 1: name is empty. Give the arm a name, or remove name: "),
         ("arms: [{alpha: -1}]", "line 1: arm 1: alpha must be 0 or larger; -1 was given. Use alpha: 5."),
         ("arms: [{alpha: 1e7}]", "line 1: arm 1: alpha must be 1000000 or less; 10000000 was given. Use alpha: 5."),

@@ -250,6 +250,7 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "": lambda content: content,
     ".gz": gzip.compress,
     ".zst": zstandard,
+    ".ZST": lambda content: b"\x50\x2a\x4d\x18\x04\x00\x00\x00skip" + zstandard(content),
     ".GZ": gzip.compress,
 }
 

@@ -167,6 +167,43 @@ def test_held_out_examples_that_continue_or_begin_a_conversation_in_training_are
         assert not ids_of(left_out) & ids_of(given.split.held_out)
 
 
+def in_turns(*turns: str, completion_turns: int) -> Example:
+    """Return a conversation of user and assistant turns whose last turns are the completion."""
+    last = unrolled(*turns)[-1]
+    return replace(
+        last, id=content_id(last.prompt, last.completion, completion_turns), completion_turns=completion_turns
+    )
+
+
+@pytest.mark.parametrize(("completion_turns", "all_turns"), [(3, False), (1, True)])
+def test_conversations_that_share_the_turns_before_a_learned_turn_are_on_one_side(
+    completion_turns: int, all_turns: bool
+) -> None:
+    talks = [
+        [
+            in_turns(f"Hello {number}", "Hi.", question, "Yes.", completion_turns=completion_turns)
+            for question in ("And?", "Well?")
+        ]
+        for number in range(12)
+    ]
+    split = split_by_prompt(
+        "t", [one for talk in talks for one in talk], train_examples=None, eval_examples=None, all_turns=all_turns
+    )
+    sides = [ids_of(split.train), ids_of(split.held_out)]
+    assert all(any(ids_of(talk) <= side for side in sides) for talk in talks)
+    first, second = talks[0]
+    others = [example for talk in talks[1:4] for example in talk]
+    given = split_as_given(
+        "t", [first, *others], [second, *questions(9)], train_examples=None, eval_examples=None, all_turns=all_turns
+    )
+    assert given.in_training == 1
+
+
+def test_conversations_that_share_turns_without_loss_may_be_apart() -> None:
+    talks = [in_turns("Hello", "Hi.", f"And {number}?", "Yes.", completion_turns=1) for number in range(10)]
+    assert len({one.cluster for one in split_of(talks).train}) == 8
+
+
 def test_plain_texts_are_split_by_their_text() -> None:
     texts = [replace(example, prompt=()) for example in questions(20)]
     split = split_of(texts)
