@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import Field, fields
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -13,6 +13,7 @@ from neftune_cli.config.spec import TrainSpec
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import Problem, UsageError, did_you_mean
 from neftune_cli.evaluation.batches import tokens_at_once
+from neftune_cli.noise.lengths import WRAPPED_ROWS
 from neftune_cli.training.data_parallel import TIMEOUT_SECONDS
 from neftune_cli.training.hardware import device_kind, has_bfloat16
 from neftune_cli.training.trial import halved_batch
@@ -93,6 +94,8 @@ def _field_problems(name: str, value: Any) -> Iterator[Problem]:
         fix = did_you_mean(TRAIN_FIELD_SYNONYMS.get(name, name), {**known, **TrainSpec.model_fields})
         fix = fix or "Use a field from TRL's documentation of SFTConfig."
         yield Problem(f"SFTConfig has no field {name!r}.", fix, place)
+    elif (name, value) == ("packing_strategy", "wrapped"):
+        yield replace(WRAPPED_ROWS, field=place)
     elif expected := _expected_instead(known[name], value):
         yield Problem(f"the SFTConfig field {name!r} must be {expected}, not {value!r}.", "Change the value.", place)
 

@@ -42,6 +42,7 @@ def test_a_data_file_in_place_of_an_experiment_is_refused(
             "invalid.yaml, line 1: the SFTConfig field 'fp16' must be true or false, not 'maybe'.",
         ),
         ("train: {loss_type: mse}", "the SFTConfig field 'loss_type' must be one of nll, dft, chunked_nll, not 'mse'."),
+        ("train: {packing_strategy: wrapped}", "which determine the noise.\n  Use packing_strategy=bfd."),
         ("train: {logging_steps: 100}", "the SFTConfig field 'logging_steps' cannot be set."),
         ("evaluation: {max_tokens: 5}", "Did you mean 'max_new_tokens'?"),
     ],
