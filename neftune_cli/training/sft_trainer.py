@@ -32,6 +32,7 @@ _REPLACEMENTS = {
     "per_device_train_batch_size": "batch_size (--batch-size)",
     "seed": "seeds (--seeds)",
     "data_seed": "seeds (--seeds)",
+    "bf16": "--precision bfloat16 or float32",
     "neftune_noise_alpha": "arms (--alphas)",
     "output_dir": "--output",
     "fsdp": "--accelerate-config FILE",
@@ -44,8 +45,8 @@ _RESERVED = frozenset(
     "assistant_only_loss auto_find_batch_size chat_template_path completion_only_loss dataset_kwargs ddp_backend "
     "ddp_timeout deepspeed disable_tqdm do_eval eos_token eval_on_start eval_strategy ignore_data_skip "
     "load_best_model_at_end logging_first_step logging_nan_inf_filter logging_steps logging_strategy "
-    "model_init_kwargs push_to_hub restore_callback_states_from_checkpoint resume_from_checkpoint save_strategy "
-    "trust_remote_code use_cpu".split()
+    "model_init_kwargs pad_token push_to_hub restore_callback_states_from_checkpoint resume_from_checkpoint "
+    "save_strategy trust_remote_code use_cpu".split()
 )
 """SFTConfig fields that keep the value of neftune or of TRL: the measurements or the pairing of arms depend on it."""
 
@@ -94,6 +95,8 @@ def _field_problems(name: str, value: Any) -> Iterator[Problem]:
         fix = did_you_mean(TRAIN_FIELD_SYNONYMS.get(name, name), {**known, **TrainSpec.model_fields})
         fix = fix or "Use a field from TRL's documentation of SFTConfig."
         yield Problem(f"SFTConfig has no field {name!r}.", fix, place)
+    elif name == "fp16" and value is True and device_kind() != "cuda":
+        yield Problem("the SFTConfig field 'fp16' has no effect without a CUDA device.", "Remove it.", place)
     elif (name, value) == ("packing_strategy", "wrapped"):
         yield replace(WRAPPED_ROWS, field=place)
     elif expected := _expected_instead(known[name], value):
