@@ -143,6 +143,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         departures=departures,
         declared_seeds=evidence.declared_seeds,
         chosen_margin=chosen_margin,
+        chosen_options=(*evidence.origin.reading_options, *replace(options, metric=resolved.metric).arguments(metrics)),
     )
     return _with_outlooks(comparison, design)
 

@@ -296,6 +296,8 @@ class Comparison:
     chosen_margin: Margin | None = None
     """Equivalence margin of the primary metric that was chosen for this comparison; None for the declared or the
     default one."""
+    chosen_options: tuple[str, ...] = ()
+    """Options of `neftune compare` that give this comparison of its folders, each with its value."""
 
     @property
     def equivalence_confidence(self) -> float:

@@ -174,6 +174,8 @@ class TrialOrigin:
     """Number of trials that ran side by side."""
     run_options: tuple[str, ...] = ()
     """Options of the sweep's last command that say where and in how many processes its trials run."""
+    reading_options: tuple[str, ...] = ()
+    """Options of `neftune compare` with which the trials were read: a file of ratings, or a field of clusters."""
 
     @property
     def is_one_sweep(self) -> bool:

@@ -73,6 +73,18 @@ Report   results/bios/report.html
 """Differences of -0.002, -0.005 and -0.002: -0.003 +- 2.9200 * 0.0017321 / sqrt(3). The margin is 1% of 4.2 - 1.51."""
 
 
+def test_the_command_for_details_prints_the_same_comparison(results: Path) -> None:
+    options = ("--metric", "rouge_l", "--baseline", "5", "--confidence", "0.9", "--margin", "rouge_l=1% of gain")
+    first = _compare(results, *options, "--margin", "response_chars=10%").stdout
+
+    words = shlex.split(first.partition("\nDetails")[2].partition("further options")[0].replace("\\\n", ""))
+
+    assert words[:2] == ["neftune", "compare"]
+    assert words[-1] == "--full"
+    assert _compare(*words[2:]).stdout.startswith(first)
+    assert {"rouge_l=1% of gain", "response_chars=10%"} <= set(words)
+
+
 def test_full_has_all_tables(results: Path) -> None:
     short, full = _compare(results).stdout, _compare(results, "--full").stdout
 

@@ -148,6 +148,35 @@ def test_annotations_of_alpaca_eval_become_win_rates(sweep: SweepFolder, neftune
     assert "annotations.json has no value for 6 of 35 responses" in told.err
 
 
+@pytest.mark.parametrize("key", ["judge_win_rate", "judge_win_rate_lc"])
+def test_an_open_win_rate_has_no_sweep_that_decides_it_and_a_range_within_its_bounds(
+    sweep: SweepFolder, neftune: Neftune, key: str
+) -> None:
+    won = {("alpha=0", 1), ("alpha=5", 2)}
+    annotations = [
+        {
+            "instruction": one.prompt,
+            "output_1": one.response,  # of the same length
+            "generator_1": "reference",
+            "output_2": one.response,
+            "generator_2": f"{arm},seed={seed}",
+            "preference": 2 if (arm, seed) in won else 1,
+        }
+        for arm, seed, one in responses(sweep)
+        if arm != "base"
+    ]
+    Path("annotations.json").write_text(json.dumps(annotations))
+
+    told = neftune("compare", "out", "--judge-results", "annotations.json", "--metric", key).out
+
+    assert "NOT DECIDED" in told
+    assert "a difference of \N{MINUS SIGN}0.33 to +0.67." in " ".join(told.split())  # the baseline wins a third
+    assert "\nNext" not in told
+    assert "\nChance" not in told
+    details = " ".join(told.partition("\nDetails")[2].replace("\\\n", "").split())
+    assert details.startswith(f"neftune compare out --judge-results annotations.json --metric {key} --full")
+
+
 def test_problems_of_a_csv_are_told_with_their_lines(sweep: SweepFolder, neftune: Neftune) -> None:
     rows = scores(sweep)
     example = rows[0][0]
