@@ -6,6 +6,7 @@ Or compare several sets of trials, each comparison with the evidence that it was
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from statistics import fmean, stdev
 
 from neftune_cli.analysis.alignment import TrialsByArm, align, are_finite, first_trial, measured_seeds
@@ -33,6 +34,7 @@ from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
 from neftune_cli.evidence.sweeps import sweep_evidence
+from neftune_cli.formatting import counted
 from neftune_cli.metrics import HELD_OUT_LOSS, TASKS_TABLE, Metric
 from neftune_cli.store import SweepFolder
 
@@ -233,9 +235,13 @@ def _trials_by_arm(evidence: Evidence) -> dict[str, dict[int, Measurements]]:
         return arms
     if evidence.trials and not evidence.origin.is_sweep:  # runs of another tool
         raise NothingToCompareError(f"'{evidence.name}' has the base model only. Add runs of trained models.")
-    raise NothingToCompareError(
-        f"No trained trial of sweep '{evidence.name}' has finished. Run the same `neftune sweep` again to finish it."
-    )
+    what = f"No trained trial of sweep '{evidence.name}' has finished"
+    if not (failed := evidence.origin.failed_trials):
+        raise NothingToCompareError(f"{what}. Run the same `neftune sweep` again to finish it.")
+    reasons = (line.rstrip(".") for line in evidence.unfinished if line.startswith(f"{failed[0]} failed"))
+    retry = f"Run the same `neftune sweep` with --retry failed to run {'it' if len(failed) == 1 else 'them'} again."
+    sentences = (f"{what}: {counted(len(failed), 'trial')} failed", *islice(reasons, 1), retry)
+    raise NothingToCompareError(". ".join(sentences))
 
 
 def _duplicate_trial(sweep: str, first: Measurements, second: Measurements) -> Problem:

@@ -70,7 +70,7 @@ def sweep_evidence(folders: Sequence[SweepFolder], *, scored_again: str | None =
     combined = _with_deciding_one([_combined(trials, contents, scored_again) for trials in groups.values()])
     return [
         *with_differences(combined),
-        *(_evidence_without_trials(folder, contents[folder].unfinished) for folder in empty),
+        *(_evidence_without_trials(folder, contents[folder]) for folder in empty),
     ]
 
 
@@ -384,8 +384,8 @@ def _override_notes(group: Sequence[_SweepTrial], names: Mapping[str, str]) -> I
             yield f"{arm} also differs in the recipe: {text}."
 
 
-def _evidence_without_trials(folder: SweepFolder, unfinished: Sequence[str]) -> Evidence:
+def _evidence_without_trials(folder: SweepFolder, contents: _FolderContents) -> Evidence:
     setting = Setting(model="", data="", recipe={}, shared={})
-    lines = (*unfinished, *_not_started(folder, frozenset()))
-    origin = TrialOrigin((str(folder.path),), is_sweep=True)
+    lines = (*contents.unfinished, *_not_started(folder, frozenset()))
+    origin = TrialOrigin((str(folder.path),), is_sweep=True, failed_trials=tuple(contents.failed))
     return Evidence(folder.name, setting, (), METRICS, origin, unfinished=lines)

@@ -309,6 +309,20 @@ def test_an_unfinished_sweep_is_left_out_with_a_message(results: Path, hand_made
     assert result.stderr.startswith("No trained trial of sweep 'young' has finished.")
 
 
+def test_a_sweep_of_failed_trials_names_the_failure_and_the_option_that_retries(
+    tmp_path: Path, hand_made_records: Records
+) -> None:
+    folder = SweepFolder(tmp_path / "steep")
+    _write_sweep(folder.path, hand_made_records[:1])
+    for seed, trial in enumerate(("a" * 12, "b" * 12)):
+        write_failed_trial(folder.trial(trial, "alpha=0", seed), trial, "A loss is not finite.")
+
+    assert str(_compare(tmp_path).exception) == (
+        "No trained trial of sweep 'steep' has finished: 2 trials failed. alpha=0,seed=0 failed: A loss is not finite. "
+        "Run the same `neftune sweep` with --retry failed to run them again."
+    )
+
+
 def test_sweeps_without_finished_trials_raise(tmp_path: Path, hand_made_records: Records) -> None:
     _write_sweep(tmp_path / "young", hand_made_records[:1])
 
