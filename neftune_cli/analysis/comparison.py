@@ -201,10 +201,13 @@ def _resolved(
 
 
 def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan) -> bool:
-    """Return whether the baseline has no noise, and all other arms but controls have noise and the same recipe."""
+    """Return whether the baseline has no noise, and all other arms but controls have noise and the same recipe.
+
+    Recipes of runs of other tools are the same if the names of their arms state no difference.
+    """
     reference = first_trial(arms, baseline)
     others = [first_trial(arms, arm) for arm in arms if arm != baseline and arm not in plan.controls]
-    return reference.alpha == 0 and all(one.alpha and one.recipe_details == reference.recipe_details for one in others)
+    return reference.alpha == 0 and all(one.alpha and one.stated_recipe == reference.stated_recipe for one in others)
 
 
 def _error_sources(

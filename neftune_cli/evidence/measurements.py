@@ -100,6 +100,13 @@ class Measurements:
         return None if self._all_details is None else self._all_details - self.noise_details
 
     @property
+    def stated_recipe(self) -> tuple[bool, frozenset[str]]:
+        """Return whether the recipe is known, and its overrides; of an unknown one, those in the name of the arm."""
+        known, (_, *named) = self.recipe_details, self.arm.split(",")
+        overrides = frozenset(detail for detail in named if not _is_of_noise(detail)) if known is None else known
+        return known is not None, overrides
+
+    @property
     def _all_details(self) -> frozenset[str] | None:
         """Return `details`, or else those in the name of the arm.
 

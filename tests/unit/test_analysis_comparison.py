@@ -449,16 +449,28 @@ def _renamed(record: TrialRecord, arm: str) -> TrialRecord:
     return record.model_copy(update={"arm": arm, "trial": f"{arm} {record.seed}"})
 
 
-def test_an_arm_with_another_recipe_is_no_question_about_noise() -> None:
+@pytest.mark.parametrize(
+    ("without", "same", "other"),
+    [
+        ("alpha=0", "alpha=5", "alpha=5,weight_decay=0.1"),
+        ("alpha=0", "alpha=5,noise=gaussian", "alpha=5,noise=gaussian,weight_decay=0.1"),
+        ("alpha=0,weight_decay=0", "alpha=5,weight_decay=0", "alpha=5,weight_decay=0.1"),
+        ("alpha=0,weight_decay=0", "alpha=5,noise=gaussian,weight_decay=0", "alpha=5"),
+    ],
+)
+def test_an_arm_with_another_recipe_is_no_question_about_noise(without: str, same: str, other: str) -> None:
     def compared(name: str) -> Comparison:
+        losses = [1.5, 1.8, 1.6]
         arms = joined(
-            arm("alpha=0", 0.0, {"eval_loss": [1.0, 1.1, 1.2]}), arm(name, 5.0, {"eval_loss": [1.5, 1.6, 1.7]})
+            arm(without, 0.0, {"eval_loss": [1.0, 1.1, 1.2]}),
+            *(arm(name.replace("alpha=5", f"alpha={alpha}"), alpha, {"eval_loss": losses}) for alpha in (5, 10)),
         )
         trials = tuple(trial for of_arm in arms.values() for trial in of_arm.values())
         return compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS))
 
-    both, noise = compared("alpha=5,weight_decay=0.1"), compared("alpha=5")
+    both, noise = compared(other), compared(same)
     assert (both.about_noise, noise.about_noise) == (False, True)
+    assert noise.noise_tests
     assert not both.noise_tests
     assert " noise " not in headline(both).sentence
     assert "Leave the noise off" not in advice(both)
