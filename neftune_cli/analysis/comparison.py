@@ -90,7 +90,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     metrics = _measured_metrics(evidence)
     base = next((trial for trial in evidence.trials if trial.is_base), None)
     base_scores = base.scores if base else None
-    plan = evidence.plan or AnalysisPlan()
+    plan = evidence.plan or AnalysisPlan(controls=evidence.shared_controls)
     planned_key = _planned_metric(plan, metrics)
     planned = metrics[planned_key]
     problems = Problems()
@@ -145,6 +145,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         departures=departures,
         declared_seeds=evidence.declared_seeds,
         chosen_margin=chosen_margin,
+        shared_controls=evidence.shared_controls,
         chosen_options=(*evidence.origin.reading_options, *replace(options, metric=resolved.metric).arguments(metrics)),
     )
     return _with_outlooks(comparison, design)

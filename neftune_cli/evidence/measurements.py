@@ -253,6 +253,8 @@ class Evidence:
     """Declared analysis; None if there is none, and for trials of several sweeps."""
     dropped_plans: tuple[str, ...] = ()
     """Names of the sweeps whose declared analysis is left out, because trials of several sweeps have none."""
+    shared_controls: tuple[str, ...] = ()
+    """Controls of several sweeps, which have no common plan. Those of one sweep are in its plan."""
     declared_arms: tuple[str, ...] = ()
     """Arms that the sweeps declare, without controls; empty for runs of other tools. The first one is the baseline
     unless another one is chosen. An arm may have no finished trial."""
