@@ -35,7 +35,7 @@ from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageEr
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
 from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.formatting import counted
-from neftune_cli.metrics import HELD_OUT_LOSS, TASKS_TABLE, Metric
+from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, TASKS_TABLE, Metric
 from neftune_cli.store import SweepFolder
 
 
@@ -271,15 +271,23 @@ def _baseline(sweep: str, arms: TrialsByArm, default: str, wanted: str | None) -
 
 
 def _measured_metrics(evidence: Evidence) -> dict[str, Metric]:
-    """Return the measured metrics.
+    """Return the measured metrics. Those that neftune does not declare have the decimals that their values need.
 
     Raises:
         NothingToCompareError: there is none, for example because no document was evaluated in every run.
     """
     if metrics := evidence.measured_metrics:
-        return metrics
+        return {
+            key: metric if key in METRICS else metric.showing(_largest_score(evidence.trials, key))
+            for key, metric in metrics.items()
+        }
     notes = " ".join(evidence.notes)
     raise NothingToCompareError(f"The runs of '{evidence.name}' have no score that can be compared. {notes}".strip())
+
+
+def _largest_score(trials: Sequence[Measurements], key: str) -> float:
+    scores = (trial.scores.get(key) for trial in trials)
+    return max((abs(score) for score in scores if score is not None and are_finite(score)), default=math.nan)
 
 
 def _primary_metric(sweep: str, metrics: Mapping[str, Metric], default: str, wanted: str | None) -> str:
