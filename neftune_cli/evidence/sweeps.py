@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from neftune_cli.config.executors import EXECUTORS
+from neftune_cli.config.executors import placement_options
 from neftune_cli.config.identity import recipe_identity
 from neftune_cli.config.spec import NOISE_DETAILS, AnalysisSpec, NoiseSpec, SweepSpec
 from neftune_cli.config.values import canonical_json
@@ -141,9 +141,16 @@ def _label(trial: _SweepTrial) -> str:
     return folder_label(trial.measurements.arm, trial.measurements.seed)
 
 
-def _declared_arms(folder: SweepFolder) -> list[str]:
-    spec = folder.spec()
-    return [arm.name for arm in spec.arms if not arm.control] if spec else []
+def _declared_arms(sweeps: Sequence[SweepFolder], group: Sequence[_SweepTrial], names: Mapping[str, str]) -> list[str]:
+    """Return the arms that the sweeps declare, without controls, by the names of their trials if there are any."""
+    shown = {(trial.sweep, trial.measurements.arm): names[trial.arm_identity] for trial in reversed(group)}
+    specs = {folder: spec for folder in sweeps if (spec := folder.spec())}
+    return [
+        shown.get((folder, arm.name), arm.name)
+        for folder, spec in specs.items()
+        for arm in spec.arms
+        if not arm.control
+    ]
 
 
 def _shared_controls(group: Sequence[_SweepTrial], names: Mapping[str, str]) -> Iterator[str]:
@@ -244,7 +251,7 @@ def _combined(
         plan=plan,
         dropped_plans=tuple(folder.name for folder in sweeps if len(sweeps) > 1 and _declares_tests(folder)),
         shared_controls=tuple(_shared_controls(group, names)) if len(sweeps) > 1 else (),
-        declared_arms=tuple(dict.fromkeys(chain.from_iterable(map(_declared_arms, sweeps)))),
+        declared_arms=tuple(dict.fromkeys(_declared_arms(sweeps, group, names))),
         declared_seeds=tuple(dict.fromkeys(chain.from_iterable(map(_declared_seeds, sweeps)))),
         manifest_texts=manifests,
     )
@@ -276,21 +283,8 @@ def _origin(
         lacks_declared_trials=len(sweeps) == 1 and bool({*_declared_labels(sweeps[0])} - contents[sweeps[0]].ended),
         seconds=seconds,
         workers=workers,
-        run_options=tuple(_run_options(manifest.command)) if manifest else (),
+        run_options=tuple(placement_options(manifest.command)) if manifest else (),
     )
-
-
-def _run_options(command: Sequence[str]) -> Iterator[str]:
-    """Yield the options of a command that say where and in how many processes trials run, each with its value."""
-    of_executors = {name for executor in EXECUTORS for name in EXECUTORS[executor].settings}
-    of_executors.discard("detach")  # it has no value, and does not say where trials run
-    names = {"nproc", "accelerate_config", "executor", *of_executors}
-    options = {f"--{name.replace('_', '-')}" for name in names}
-    for index, argument in enumerate(command):
-        if argument in options:
-            yield from command[index : index + 2]
-        elif argument.partition("=")[0] in options:
-            yield argument
 
 
 def _measured_cost(manifest: Manifest, trials: Set[str]) -> tuple[float | None, int]:

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections import ChainMap, Counter
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -279,7 +279,7 @@ def _measurements(run: TrainerRun, name: RunName) -> Measurements:
             NOISY_TRAINING_LOSS: _last_epoch_loss(run),
             HELD_OUT_LOSS: eval_loss,
             HELD_OUT_PERPLEXITY: None if eval_loss is None else perplexity(eval_loss),
-            **dict(ChainMap(*reversed(run.last_custom_scores))),
+            **{name: score for scores in run.last_custom_scores for name, score in scores.items()},
         },
         items={},
         held_out_by_epoch={},

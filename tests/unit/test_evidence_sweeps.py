@@ -95,6 +95,27 @@ def test_controls_of_several_sweeps_stay_controls(tmp_path: Path, hand_made_reco
     ]
 
 
+def test_an_arm_with_another_name_in_a_second_sweep_is_declared_once(
+    tmp_path: Path, hand_made_records: Records
+) -> None:
+    named, unnamed = tmp_path / "named.yaml", tmp_path / "unnamed.yaml"
+    named.write_text("arms: [{name: plain, alpha: 0}, {name: mine, alpha: 5}]")
+    unnamed.write_text("arms: [{alpha: 0}, {name: mine, alpha: 10}, {alpha: 15}]")
+    names = {"alpha=0": "plain", "alpha=5": "mine"}
+    first = [record.model_copy(update={"arm": names.get(record.arm, record.arm)}) for record in hand_made_records]
+    second = [_changed(record, "mine", noise={"alpha": 10.0}) for record in hand_made_records[4:]]
+
+    (found,) = sweep_evidence(
+        [
+            _sweep(tmp_path / "one", first, named),
+            _sweep(tmp_path / "two", [*hand_made_records[:4], *second], unnamed),
+        ]
+    )
+
+    assert found.declared_arms == ("plain", "mine", "mine (two)", "alpha=15")
+    assert compare_arms(found).arms_without_trials == ("alpha=15",)
+
+
 def test_trials_of_another_recipe_are_separate(tmp_path: Path, hand_made_records: Records) -> None:
     slower = {**RECIPE, "learning_rate": 0.0005}
     other = [_changed(record, record.arm, train=slower) for record in hand_made_records[1:]]
