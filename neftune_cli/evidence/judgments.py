@@ -169,7 +169,7 @@ def _read_row(row: Mapping[str, str], line: int, responses: Sequence[TrialRespon
         arms = list(dict.fromkeys(one.arm for one in responses))
         fix = did_you_mean(row["arm"], arms) or f"Use {alternatives(arms)}."
         return ratings.refuse(line, f"the arm {row['arm']!r} is unknown", fix)
-    of_seed = [one for one in of_arm if row["arm"] == BASE_ARM or str(one.seed) == row["seed"]]
+    of_seed = [one for one in of_arm if row["arm"] == BASE_ARM or one.seed == _number(row["seed"])]  # pandas writes 0.0
     if not of_seed:
         seeds = alternatives(str(one.seed) for one in of_arm)
         return ratings.refuse(line, f"{row['arm']} has no finished trial with seed {row['seed']!r}", f"Use {seeds}.")

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from neftune_cli.evidence.gathering import gather
@@ -92,6 +93,17 @@ def test_scores_of_a_csv_are_paired_by_seed_and_prompt(sweep: SweepFolder, neftu
     assert float(rows["judge_score", "alpha=5"]["difference"]) == pytest.approx(10.0)
     assert float(rows["judge_score", "alpha=0"]["mean"]) == pytest.approx(1.0 + 0.2)  # seeds 0 to 2, prompts 0 to 4
     assert "no value" not in compared.err
+
+
+def test_seeds_of_a_csv_may_be_written_as_by_pandas(sweep: SweepFolder) -> None:
+    table = pd.DataFrame(scores(sweep), columns=["id", "arm", "seed", "score"])
+    table.to_csv("judge.csv", index=False)
+    assert ",2.0," in Path("judge.csv").read_text()
+
+    trials = trials_with("judge.csv")
+
+    assert trials["alpha=5", 2].scores["judge_score"] == pytest.approx(10 + 2 + 0.2)
+    assert trials["base", None].scores["judge_score"] == pytest.approx(0.2)
 
 
 def test_a_csv_may_have_responses_with_other_line_separators(sweep: SweepFolder) -> None:
