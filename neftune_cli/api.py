@@ -75,7 +75,13 @@ class ComparisonResult:
 
         from neftune_cli.reporting.exports import to_csv
 
-        return pd.read_csv(io.StringIO(to_csv([one.comparison for one in self.compared])))
+        return pd.read_csv(
+            io.StringIO(to_csv([one.comparison for one in self.compared])),
+            dtype=dict.fromkeys(("sweep", "arm", "metric", "seeds"), str),
+            keep_default_na=False,  # an arm may have the name None
+            na_values=[""],
+            float_precision="round_trip",
+        )
 
     @property
     def verdicts(self) -> dict[str, str | None]:

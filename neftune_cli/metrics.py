@@ -17,6 +17,8 @@ from neftune_cli.errors import Problem, UsageError
 LARGEST_PLAIN_NUMBER = 1e5
 """Larger numbers are written with an exponent, because a diverged perplexity would widen its column."""
 
+_MOST_DECIMALS = 12
+
 UNITS_OF_NUMBERS = ("nats", "characters")
 """Units that are written after a number. `Metric.unit` can also be a range or a condition, which are not."""
 
@@ -195,6 +197,18 @@ class Metric:
         if not (math.isfinite(size) and size > 0):
             return self
         return replace(self, decimals=min(self.decimals, max(0, 1 - math.floor(math.log10(size)))))
+
+    def showing(self, size: float) -> "Metric":
+        """Return the metric with the decimals that show this size with three significant digits, if it shows only one.
+
+        >>> from dataclasses import replace
+        >>> small = replace(METRICS["rouge_l"], decimals=3)
+        >>> small.showing(0.00016).number(0.00016), small.showing(0.016).number(0.016)
+        ('0.000160', '0.016')
+        """
+        if not 0 < size < 10.0 ** (1 - self.decimals):  # also false for NaN
+            return self
+        return replace(self, decimals=min(_MOST_DECIMALS, 2 - math.floor(math.log10(size))))
 
     def amount(self, value: float) -> str:
         """Return the absolute size of `value` with the unit, if there is one.

@@ -6,6 +6,7 @@ Or compare several sets of trials, each comparison with the evidence that it was
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from statistics import fmean, stdev
 
 from neftune_cli.analysis.alignment import TrialsByArm, align, are_finite, first_trial, measured_seeds
@@ -33,7 +34,8 @@ from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
 from neftune_cli.evidence.sweeps import sweep_evidence
-from neftune_cli.metrics import HELD_OUT_LOSS, TASKS_TABLE, Metric
+from neftune_cli.formatting import counted
+from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, TASKS_TABLE, Metric
 from neftune_cli.store import SweepFolder
 
 
@@ -88,7 +90,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     metrics = _measured_metrics(evidence)
     base = next((trial for trial in evidence.trials if trial.is_base), None)
     base_scores = base.scores if base else None
-    plan = evidence.plan or AnalysisPlan()
+    plan = evidence.plan or AnalysisPlan(controls=evidence.shared_controls)
     planned_key = _planned_metric(plan, metrics)
     planned = metrics[planned_key]
     problems = Problems()
@@ -143,6 +145,8 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         departures=departures,
         declared_seeds=evidence.declared_seeds,
         chosen_margin=chosen_margin,
+        shared_controls=evidence.shared_controls,
+        chosen_options=(*evidence.origin.reading_options, *replace(options, metric=resolved.metric).arguments(metrics)),
     )
     return _with_outlooks(comparison, design)
 
@@ -198,10 +202,13 @@ def _resolved(
 
 
 def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan) -> bool:
-    """Return whether the baseline has no noise, and all other arms but controls have noise and the same recipe."""
+    """Return whether the baseline has no noise, and all other arms but controls have noise and the same recipe.
+
+    Recipes of runs of other tools are the same if the names of their arms state no difference.
+    """
     reference = first_trial(arms, baseline)
     others = [first_trial(arms, arm) for arm in arms if arm != baseline and arm not in plan.controls]
-    return reference.alpha == 0 and all(one.alpha and one.recipe_details == reference.recipe_details for one in others)
+    return reference.alpha == 0 and all(one.alpha and one.stated_recipe == reference.stated_recipe for one in others)
 
 
 def _error_sources(
@@ -232,9 +239,13 @@ def _trials_by_arm(evidence: Evidence) -> dict[str, dict[int, Measurements]]:
         return arms
     if evidence.trials and not evidence.origin.is_sweep:  # runs of another tool
         raise NothingToCompareError(f"'{evidence.name}' has the base model only. Add runs of trained models.")
-    raise NothingToCompareError(
-        f"No trained trial of sweep '{evidence.name}' has finished. Run the same `neftune sweep` again to finish it."
-    )
+    what = f"No trained trial of sweep '{evidence.name}' has finished"
+    if not (failed := evidence.origin.failed_trials):
+        raise NothingToCompareError(f"{what}. Run the same `neftune sweep` again to finish it.")
+    reasons = (line.rstrip(".") for line in evidence.unfinished if line.startswith(f"{failed[0]} failed"))
+    retry = f"Run the same `neftune sweep` with --retry failed to run {'it' if len(failed) == 1 else 'them'} again."
+    sentences = (f"{what}: {counted(len(failed), 'trial')} failed", *islice(reasons, 1), retry)
+    raise NothingToCompareError(". ".join(sentences))
 
 
 def _duplicate_trial(sweep: str, first: Measurements, second: Measurements) -> Problem:
@@ -260,15 +271,23 @@ def _baseline(sweep: str, arms: TrialsByArm, default: str, wanted: str | None) -
 
 
 def _measured_metrics(evidence: Evidence) -> dict[str, Metric]:
-    """Return the measured metrics.
+    """Return the measured metrics. Those that neftune does not declare have the decimals that their values need.
 
     Raises:
         NothingToCompareError: there is none, for example because no document was evaluated in every run.
     """
     if metrics := evidence.measured_metrics:
-        return metrics
+        return {
+            key: metric if key in METRICS else metric.showing(_largest_score(evidence.trials, key))
+            for key, metric in metrics.items()
+        }
     notes = " ".join(evidence.notes)
     raise NothingToCompareError(f"The runs of '{evidence.name}' have no score that can be compared. {notes}".strip())
+
+
+def _largest_score(trials: Sequence[Measurements], key: str) -> float:
+    scores = (trial.scores.get(key) for trial in trials)
+    return max((abs(score) for score in scores if score is not None and are_finite(score)), default=math.nan)
 
 
 def _primary_metric(sweep: str, metrics: Mapping[str, Metric], default: str, wanted: str | None) -> str:

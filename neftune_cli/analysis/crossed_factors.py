@@ -46,7 +46,7 @@ class CrossedMean:
     @property
     def is_measured(self) -> bool:
         """Return whether the standard error is known: there are several observations, and their means vary."""
-        return self.standard_error > 0  # also false for NaN
+        return 0 < self.standard_error < math.inf  # also false for NaN
 
     @property
     def degrees_of_freedom(self) -> float:

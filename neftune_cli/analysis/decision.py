@@ -7,7 +7,7 @@ from typing import Literal
 from neftune_cli.analysis.results import DECIDED, Assessment, Comparison, EarlyStopping, StoppedArm
 from neftune_cli.config.arms import AA_CONTROL, POSITIVE_CONTROL
 from neftune_cli.config.spec import DEFAULT_LOOKS
-from neftune_cli.metrics import Metric
+from neftune_cli.metrics import METRICS, TASKS_TABLE, Metric, names_function
 from neftune_cli.store import folder_label
 
 Action = Literal[
@@ -94,16 +94,22 @@ def continuation(comparison: Comparison) -> Continuation | None:
     if comparison.declared.has_planned_looks:
         return _continuation_of_looks(comparison)
     missing: Continuation | None = "missing trials" if comparison.unfinished else None
+    new_sweep: Continuation | None = "new sweep" if _is_measured_by_sweeps(comparison.metric) else None
     if not comparison.studied:
-        return missing or "new sweep"
+        return missing or new_sweep
     decision = decide(comparison)
     few = decision.confirmatory_with_few_seeds
     if missing and (few or comparison.arms_without_trials or comparison.origin.lacks_declared_trials):
         return missing
     seeds_help = few or any(assessment.paired.seeds < DEFAULT_LOOKS[-1] for assessment in decision.open_arms.values())
-    if seeds_help and comparison.baseline == comparison.default_baseline:
-        return "new sweep"
+    if seeds_help and new_sweep and comparison.baseline == comparison.default_baseline:
+        return new_sweep
     return missing if _open_arms_lack_pairs(comparison, decision) else None
+
+
+def _is_measured_by_sweeps(metric: Metric) -> bool:
+    """Return whether a sweep can measure a metric. Ratings of judges are in files, which only `compare` reads."""
+    return metric.key in METRICS or metric.section == TASKS_TABLE or names_function(metric.key)
 
 
 def _open_arms_lack_pairs(comparison: Comparison, decision: Decision) -> bool:

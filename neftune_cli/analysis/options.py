@@ -1,6 +1,6 @@
 """Options of a comparison: baseline arm, primary metric, confidence level and equivalence margins."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
@@ -47,6 +47,22 @@ class ComparisonOptions:
         if margin.of_gain is not None:  # without a gain, the metric's own margin applies
             margin = replace(metric.margin, of_gain=margin.of_gain)
         return margin.resolved(fmean(known), gain)
+
+    def arguments(self, measured: Container[str]) -> Iterator[str]:
+        """Yield the options of `neftune compare` for those that differ from the defaults, each with its value.
+
+        Args:
+            measured: keys of the measured metrics. `neftune compare` refuses a margin of any other metric.
+        """
+        if self.baseline is not None:
+            yield from ("--baseline", self.baseline)
+        if self.metric is not None:
+            yield from ("--metric", self.metric)
+        if self.confidence != DEFAULT_OPTIONS.confidence:
+            yield from ("--confidence", f"{self.confidence:.15g}")
+        for key, margin in self.margins.items():
+            if key in measured:
+                yield from ("--margin", f"{key}={margin.written()}")
 
 
 DEFAULT_OPTIONS = ComparisonOptions()

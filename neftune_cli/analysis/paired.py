@@ -71,22 +71,27 @@ def paired_comparison(
         clusters: label of each item. Items with the same label, such as questions about one person, are dependent. By
             default all items are independent.
         weights: weights of the items, such as their numbers of tokens, (items,) or (seeds, items). Default: equal.
+            Items whose weights are all zero are left out.
 
     Raises:
-        ValueError: the shapes differ, a value is not finite, a weight is negative, all weights of a seed are zero, or
-            `confidence` is not between 0 and 1.
+        ValueError: the shapes differ, a value is not finite, a weight is negative, the weights of a seed have no
+            positive and finite sum, or `confidence` is not between 0 and 1.
     """
     first, second = _values(baseline, treated, confidence)
+    weighted = _weights(weights, first.shape)
+    if not (has_weight := weighted.any(axis=0)).all():
+        clusters = _cluster_of_items(clusters, first.shape[1])[has_weight].tolist()
+        first, second, weighted = (one[:, has_weight] for one in (first, second, weighted))
     difference = second - first
-    weighted = _weights(weights, difference.shape)
-    table = cluster_table(difference, weighted, clusters)
-    about_method = len(table) >= MIN_SEEDS
     scale = float(np.abs([first, second]).max())
-    if about_method:
-        differ = _clusters_that_differ(np.abs(difference) > ROUNDING * scale, clusters)
-        mean = crossed_mean(table, few_differ=differ < MIN_INFORMATIVE_CLUSTERS, scale=scale)
-    else:
-        mean = clustered_mean(table, scale=scale)
+    with np.errstate(over="ignore", invalid="ignore"):  # without a finite square, the standard error is unknown
+        table = cluster_table(difference, weighted, clusters)
+        about_method = len(table) >= MIN_SEEDS
+        if about_method:
+            differ = _clusters_that_differ(np.abs(difference) > ROUNDING * scale, clusters)
+            mean = crossed_mean(table, few_differ=differ < MIN_INFORMATIVE_CLUSTERS, scale=scale)
+        else:
+            mean = clustered_mean(table, scale=scale)
     low, high = mean.interval(confidence)
     return PairedComparison(
         difference=mean.mean,
@@ -151,6 +156,10 @@ def _values(baseline: ArrayLike, treated: ArrayLike, confidence: float) -> tuple
 
 def _weights(weights: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
     weighted = np.broadcast_to(np.asarray(1.0 if weights is None else weights, dtype=np.float64), shape)
-    if (weighted < 0).any() or not (weighted.sum(axis=1) > 0).all():
+    with np.errstate(over="ignore"):
+        total = weighted.sum(axis=1)
+    if not np.isfinite(total).all():
+        raise ValueError("the sum of the weights is not finite")
+    if (weighted < 0).any() or not (total > 0).all():
         raise ValueError("a weight is negative, or all weights of a seed are zero")
     return weighted

@@ -296,6 +296,10 @@ class Comparison:
     chosen_margin: Margin | None = None
     """Equivalence margin of the primary metric that was chosen for this comparison; None for the declared or the
     default one."""
+    shared_controls: tuple[str, ...] = ()
+    """Controls of several sweeps, which have no common plan."""
+    chosen_options: tuple[str, ...] = ()
+    """Options of `neftune compare` that give this comparison of its folders, each with its value."""
 
     @property
     def equivalence_confidence(self) -> float:
@@ -315,8 +319,8 @@ class Comparison:
 
     @property
     def declared(self) -> AnalysisPlan:
-        """Return the declared analysis, an empty one if the sweep declared none."""
-        return self.plan or AnalysisPlan()
+        """Return the declared analysis, one of controls alone if there is none."""
+        return self.plan or AnalysisPlan(controls=self.shared_controls)
 
     @property
     def default_baseline(self) -> str:

@@ -3,7 +3,7 @@
 This module imports no executor, so that the command line can list and check the names.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -130,3 +130,16 @@ register_executor(
         on_this_machine=False,
     )
 )
+
+
+def placement_options(command: Sequence[str]) -> Iterator[str]:
+    """Yield the options of a command that say where and in how many processes trials run, each with its value."""
+    of_executors = {name for executor in EXECUTORS for name in EXECUTORS[executor].settings}
+    of_executors.discard("detach")  # it has no value, and does not say where trials run
+    names = {"nproc", "accelerate_config", "executor", *of_executors}
+    options = {f"--{name.replace('_', '-')}" for name in names}
+    for index, argument in enumerate(command):
+        if argument in options:
+            yield from command[index : index + 2]
+        elif argument.partition("=")[0] in options:
+            yield argument

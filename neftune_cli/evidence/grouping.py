@@ -56,6 +56,16 @@ def with_differences(evidence: Sequence[Evidence]) -> list[Evidence]:
     return [*numbered[:1], *(replace(one, difference_from_first=_difference(numbered[0], one)) for one in numbered[1:])]
 
 
+def with_deciding_one(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Mark the evidence of further settings of a sweep: planned looks are taken of the first one with a trained arm."""
+    marked, decided = [], set()
+    for one in evidence:
+        marked.append(replace(one, origin=replace(one.origin, decides_looks=one.origin.folders not in decided)))
+        if any(not trial.is_base for trial in one.trials):
+            decided.add(one.origin.folders)
+    return marked
+
+
 def _difference(first: Evidence, other: Evidence) -> str:
     if first.setting == other.setting:
         return f"Not compared with {first.name}: single training runs and sweeps are compared separately."

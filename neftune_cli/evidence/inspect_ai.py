@@ -101,7 +101,10 @@ def _evidence(root: Path, runs: Sequence[InspectRun], names: Mapping[Path, RunNa
         ),
         trials=shared_measurements(runs, names, shared),
         metrics={metric.key: metric for metric in metrics.values()},
-        origin=TrialOrigin(tuple(str(run.folder) for run in runs)),
+        origin=TrialOrigin(
+            tuple(str(run.folder) for run in runs),
+            reading_options=("--cluster-by", runs[0].cluster_by) if runs[0].cluster_by else (),
+        ),
         notes=(_NOTE, *_notes(runs, metrics, shared, [names[run.folder] for run in runs])),
     )
 

@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,13 @@ JUDGE_SCORE = Metric(
     stored=False,
 )
 JUDGE_WIN_RATE = Metric(
-    *("judge_win_rate", "Judge win rate", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_RESPONSES), stored=False
+    *("judge_win_rate", "Judge win rate", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_RESPONSES),
+    bounds=(0.0, 1.0),
+    stored=False,
 )
 LENGTH_CONTROLLED = Metric(
     *("judge_win_rate_lc", "Judge win rate at equal length", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_RESPONSES),
+    bounds=(0.0, 1.0),
     per_item=False,
     stored=False,
 )
@@ -94,6 +97,7 @@ def with_judgments(evidence: Sequence[Evidence], path: Path) -> list[Evidence]:
     judged = with_item_metric(sweep, metric, ratings.scores, str(path))
     if is_json:
         judged = with_trial_metric(judged, LENGTH_CONTROLLED, _length_controlled(judged, ratings.lengths))
+    judged = replace(judged, origin=replace(judged.origin, reading_options=("--judge-results", str(path))))
     return [judged if one is sweep else one for one in evidence]
 
 
@@ -165,7 +169,7 @@ def _read_row(row: Mapping[str, str], line: int, responses: Sequence[TrialRespon
         arms = list(dict.fromkeys(one.arm for one in responses))
         fix = did_you_mean(row["arm"], arms) or f"Use {alternatives(arms)}."
         return ratings.refuse(line, f"the arm {row['arm']!r} is unknown", fix)
-    of_seed = [one for one in of_arm if row["arm"] == BASE_ARM or str(one.seed) == row["seed"]]
+    of_seed = [one for one in of_arm if row["arm"] == BASE_ARM or one.seed == _number(row["seed"])]  # pandas writes 0.0
     if not of_seed:
         seeds = alternatives(str(one.seed) for one in of_arm)
         return ratings.refuse(line, f"{row['arm']} has no finished trial with seed {row['seed']!r}", f"Use {seeds}.")

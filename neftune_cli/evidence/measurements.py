@@ -100,6 +100,13 @@ class Measurements:
         return None if self._all_details is None else self._all_details - self.noise_details
 
     @property
+    def stated_recipe(self) -> tuple[bool, frozenset[str]]:
+        """Return whether the recipe is known, and its overrides; of an unknown one, those in the name of the arm."""
+        known, (_, *named) = self.recipe_details, self.arm.split(",")
+        overrides = frozenset(detail for detail in named if not _is_of_noise(detail)) if known is None else known
+        return known is not None, overrides
+
+    @property
     def _all_details(self) -> frozenset[str] | None:
         """Return `details`, or else those in the name of the arm.
 
@@ -174,6 +181,8 @@ class TrialOrigin:
     """Number of trials that ran side by side."""
     run_options: tuple[str, ...] = ()
     """Options of the sweep's last command that say where and in how many processes its trials run."""
+    reading_options: tuple[str, ...] = ()
+    """Options of `neftune compare` with which the trials were read: a file of ratings, or a field of clusters."""
 
     @property
     def is_one_sweep(self) -> bool:
@@ -244,6 +253,8 @@ class Evidence:
     """Declared analysis; None if there is none, and for trials of several sweeps."""
     dropped_plans: tuple[str, ...] = ()
     """Names of the sweeps whose declared analysis is left out, because trials of several sweeps have none."""
+    shared_controls: tuple[str, ...] = ()
+    """Controls of several sweeps, which have no common plan. Those of one sweep are in its plan."""
     declared_arms: tuple[str, ...] = ()
     """Arms that the sweeps declare, without controls; empty for runs of other tools. The first one is the baseline
     unless another one is chosen. An arm may have no finished trial."""

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from neftune_cli.config.executors import EXECUTORS
+from neftune_cli.config.executors import placement_options
 from neftune_cli.config.identity import recipe_identity
 from neftune_cli.config.spec import NOISE_DETAILS, AnalysisSpec, NoiseSpec, SweepSpec
 from neftune_cli.config.values import canonical_json
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
-from neftune_cli.evidence.grouping import with_differences
+from neftune_cli.evidence.grouping import with_deciding_one, with_differences
 from neftune_cli.evidence.lm_eval import with_task_scores
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting, TrialOrigin
 from neftune_cli.evidence.trials import read_trial
@@ -41,6 +41,8 @@ class _SweepTrial:
     """Canonical JSON of its noise, its repeat and the overrides of its arm."""
     overrides: Mapping[str, Any]
     """Declared overrides of the recipe of its arm."""
+    is_control: bool
+    """Whether its arm is a control of the sweep."""
     measurements: Measurements
 
 
@@ -67,21 +69,11 @@ def sweep_evidence(folders: Sequence[SweepFolder], *, scored_again: str | None =
         is_single = _is_single_run(folder)
         for trial in content.trials if folder not in empty else ():
             groups.setdefault((trial.setting_identity, is_single), []).append(trial)
-    combined = _with_deciding_one([_combined(trials, contents, scored_again) for trials in groups.values()])
+    combined = with_deciding_one([_combined(trials, contents, scored_again) for trials in groups.values()])
     return [
         *with_differences(combined),
-        *(_evidence_without_trials(folder, contents[folder].unfinished) for folder in empty),
+        *(_evidence_without_trials(folder, contents[folder]) for folder in empty),
     ]
-
-
-def _with_deciding_one(evidence: Sequence[Evidence]) -> list[Evidence]:
-    """Mark the evidence of further settings of a sweep: planned looks are taken of the first one with a trained arm."""
-    marked, decided = [], set()
-    for one in evidence:
-        marked.append(replace(one, origin=replace(one.origin, decides_looks=one.origin.folders not in decided)))
-        if any(not trial.is_base for trial in one.trials):
-            decided.add(one.origin.folders)
-    return marked
 
 
 def _is_single_run(folder: SweepFolder) -> bool:
@@ -114,6 +106,7 @@ def _read(folder: SweepFolder) -> _FolderContents:
     spec = folder.spec()
     finished, unfinished = folder.contents()
     peft = _peft(spec, [record for _, record in finished])
+    controls = {arm.name for arm in spec.arms if arm.control} if spec else set()
     trials = []
     for trial_folder, record in finished:
         overrides = _recipe_overrides(spec, record)
@@ -125,7 +118,8 @@ def _read(folder: SweepFolder) -> _FolderContents:
             unfinished.append(f"{trial_folder.folder_label}: {error}")
         else:
             setting = _setting(spec, shared)
-            trials.append(_SweepTrial(folder, setting, canonical_json(shared), arm, overrides or {}, trial))
+            is_control = record.arm in controls
+            trials.append(_SweepTrial(folder, setting, canonical_json(shared), arm, overrides or {}, is_control, trial))
     return _FolderContents(trials, unfinished, folder.failed_trials() if unfinished else ())
 
 
@@ -147,9 +141,22 @@ def _label(trial: _SweepTrial) -> str:
     return folder_label(trial.measurements.arm, trial.measurements.seed)
 
 
-def _declared_arms(folder: SweepFolder) -> list[str]:
-    spec = folder.spec()
-    return [arm.name for arm in spec.arms if not arm.control] if spec else []
+def _declared_arms(sweeps: Sequence[SweepFolder], group: Sequence[_SweepTrial], names: Mapping[str, str]) -> list[str]:
+    """Return the arms that the sweeps declare, without controls, by the names of their trials if there are any."""
+    shown = {(trial.sweep, trial.measurements.arm): names[trial.arm_identity] for trial in reversed(group)}
+    specs = {folder: spec for folder in sweeps if (spec := folder.spec())}
+    return [
+        shown.get((folder, arm.name), arm.name)
+        for folder, spec in specs.items()
+        for arm in spec.arms
+        if not arm.control
+    ]
+
+
+def _shared_controls(group: Sequence[_SweepTrial], names: Mapping[str, str]) -> Iterator[str]:
+    """Return the arms that are controls in every sweep that has them."""
+    others = {names[trial.arm_identity] for trial in group if not trial.is_control}
+    return (name for name in names.values() if name not in others)
 
 
 def _declared_seeds(folder: SweepFolder) -> tuple[int, ...]:
@@ -242,8 +249,9 @@ def _combined(
         ),
         added_seeds=tuple(_added_seeds(sweeps)),
         plan=plan,
-        dropped_plans=tuple(folder.name for folder in sweeps if len(sweeps) > 1 and _plan(folder)),
-        declared_arms=tuple(dict.fromkeys(chain.from_iterable(map(_declared_arms, sweeps)))),
+        dropped_plans=tuple(folder.name for folder in sweeps if len(sweeps) > 1 and _declares_tests(folder)),
+        shared_controls=tuple(_shared_controls(group, names)) if len(sweeps) > 1 else (),
+        declared_arms=tuple(dict.fromkeys(_declared_arms(sweeps, group, names))),
         declared_seeds=tuple(dict.fromkeys(chain.from_iterable(map(_declared_seeds, sweeps)))),
         manifest_texts=manifests,
     )
@@ -275,21 +283,8 @@ def _origin(
         lacks_declared_trials=len(sweeps) == 1 and bool({*_declared_labels(sweeps[0])} - contents[sweeps[0]].ended),
         seconds=seconds,
         workers=workers,
-        run_options=tuple(_run_options(manifest.command)) if manifest else (),
+        run_options=tuple(placement_options(manifest.command)) if manifest else (),
     )
-
-
-def _run_options(command: Sequence[str]) -> Iterator[str]:
-    """Yield the options of a command that say where and in how many processes trials run, each with its value."""
-    of_executors = {name for executor in EXECUTORS for name in EXECUTORS[executor].settings}
-    of_executors.discard("detach")  # it has no value, and does not say where trials run
-    names = {"nproc", "accelerate_config", "executor", *of_executors}
-    options = {f"--{name.replace('_', '-')}" for name in names}
-    for index, argument in enumerate(command):
-        if argument in options:
-            yield from command[index : index + 2]
-        elif argument.partition("=")[0] in options:
-            yield argument
 
 
 def _measured_cost(manifest: Manifest, trials: Set[str]) -> tuple[float | None, int]:
@@ -347,10 +342,10 @@ def _plan(folder: SweepFolder) -> AnalysisPlan | None:
     if spec is None:
         return None
     controls = tuple(arm.name for arm in spec.arms if arm.control)
+    if not (controls or _declares_tests(folder)):
+        return None
     declared, manifest = spec.analysis, folder.manifest()
     looks = manifest.planned_looks_taken(declared.looks)
-    if declared == AnalysisSpec() and not controls:
-        return None
     return AnalysisPlan(
         metric=declared.metric,
         margin=Margin.parse(declared.margin) if declared.margin else None,
@@ -363,6 +358,12 @@ def _plan(folder: SweepFolder) -> AnalysisPlan | None:
         if {*looks} <= manifest.settled.keys()
         else None,
     )
+
+
+def _declares_tests(folder: SweepFolder) -> bool:
+    """Return whether a sweep declared a metric, a margin, a primary arm or planned looks."""
+    spec = folder.spec()
+    return spec is not None and spec.analysis != AnalysisSpec()
 
 
 def _added_seeds(sweeps: Sequence[SweepFolder]) -> Iterator[str]:
@@ -384,8 +385,8 @@ def _override_notes(group: Sequence[_SweepTrial], names: Mapping[str, str]) -> I
             yield f"{arm} also differs in the recipe: {text}."
 
 
-def _evidence_without_trials(folder: SweepFolder, unfinished: Sequence[str]) -> Evidence:
+def _evidence_without_trials(folder: SweepFolder, contents: _FolderContents) -> Evidence:
     setting = Setting(model="", data="", recipe={}, shared={})
-    lines = (*unfinished, *_not_started(folder, frozenset()))
-    origin = TrialOrigin((str(folder.path),), is_sweep=True)
+    lines = (*contents.unfinished, *_not_started(folder, frozenset()))
+    origin = TrialOrigin((str(folder.path),), is_sweep=True, failed_trials=tuple(contents.failed))
     return Evidence(folder.name, setting, (), METRICS, origin, unfinished=lines)

@@ -3,9 +3,11 @@
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -17,6 +19,7 @@ from neftune_cli.evidence.folders import folders_below, full_path
 from neftune_cli.evidence.grouping import agree, grouped, with_differences
 from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, TrialOrigin
 from neftune_cli.evidence.run_names import RunName, by_common_folder, name_runs, origin_note
+from neftune_cli.formatting import listed
 from neftune_cli.metrics import (
     HELD_OUT_LOSS,
     HELD_OUT_PERPLEXITY,
@@ -128,7 +131,22 @@ class TrainerRun:
     @property
     def evaluated_at(self) -> int | None:
         """Return the step of the last evaluation, None if there was none."""
-        return next((line.step for line in reversed(self.state.log_history) if line.eval_loss is not None), None)
+        logged = reversed(self.state.log_history)
+        return next((line.step for line in logged if line.eval_loss is not None or line.custom_scores), None)
+
+    @property
+    def last_custom_scores(self) -> list[dict[str, float]]:
+        """Return the custom metrics of the last evaluation with any: one entry for each evaluation data set."""
+        logged = [(line.step, scores) for line in self.state.log_history if (scores := line.custom_scores)]
+        return [scores for step, scores in logged if step == logged[-1][0]]
+
+    @property
+    def shared_names(self) -> set[str]:
+        """Return the names of custom metrics under which several data sets of the last evaluation have a value."""
+        evaluated = self.last_custom_scores
+        is_repeated = all(scores.keys() == evaluated[0].keys() for scores in evaluated)
+        counts = Counter(chain.from_iterable(evaluated))
+        return set() if is_repeated else {name for name, count in counts.items() if count > 1}
 
 
 def find_trainer_runs(root: Path) -> list[Path]:
@@ -237,7 +255,12 @@ def _notes(runs: Sequence[TrainerRun]) -> Iterator[str]:
         yield f"The last saved state is of step {_span(unfinished)} of {runs[0].state.max_steps}."
     evaluated = sorted({run.evaluated_at for run in runs if run.evaluated_at is not None})
     if len(evaluated) > 1 or any(run.evaluated_at not in (None, run.state.global_step) for run in runs):
-        yield f"Held-out losses are from the last evaluation in the states, at step {_span(evaluated)}."
+        yield f"Held-out metrics are from the last evaluation in the states, at step {_span(evaluated)}."
+    if names := sorted(set[str]().union(*(run.shared_names for run in runs))):
+        yield (
+            f"The trainers logged {listed(names)} for several evaluation data sets under one name: the value of the "
+            "last data set is compared."
+        )
 
 
 def _span(steps: Sequence[int]) -> str:
@@ -246,7 +269,6 @@ def _span(steps: Sequence[int]) -> str:
 
 def _measurements(run: TrainerRun, name: RunName) -> Measurements:
     logged = run.state.log_history
-    custom = next((entry.custom_scores for entry in reversed(logged) if entry.custom_scores), {})
     eval_loss = next((entry.eval_loss for entry in reversed(logged) if entry.eval_loss is not None), None)
     return Measurements(
         trial_id=str(run.folder),
@@ -257,7 +279,7 @@ def _measurements(run: TrainerRun, name: RunName) -> Measurements:
             NOISY_TRAINING_LOSS: _last_epoch_loss(run),
             HELD_OUT_LOSS: eval_loss,
             HELD_OUT_PERPLEXITY: None if eval_loss is None else perplexity(eval_loss),
-            **custom,
+            **{name: score for scores in run.last_custom_scores for name, score in scores.items()},
         },
         items={},
         held_out_by_epoch={},

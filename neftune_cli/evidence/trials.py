@@ -164,7 +164,9 @@ def _loss_items(losses: _LossesByEpoch) -> Iterator[tuple[str, ItemValues]]:
 def _perplexities(losses: ItemValues) -> ItemValues:
     """Return values whose mean is the perplexity, with exp linearized at the trial's mean loss."""
     mean = float(np.average(losses.values, weights=losses.weights))
-    return ItemValues(losses.items, losses.clusters, perplexity(mean) * (1 + losses.values - mean), losses.weights)
+    with np.errstate(over="ignore", invalid="ignore"):  # of a diverged trial, which is compared as not finite
+        values = perplexity(mean) * (1 + losses.values - mean)
+    return ItemValues(losses.items, losses.clusters, values, losses.weights)
 
 
 def _response_items(generations: Sequence[Generation]) -> Iterator[tuple[str, ItemValues]]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison, Contrast, tests_by_family
-from neftune_cli.analysis.verdicts import NO_VARIATION, missing_verdict_reason
+from neftune_cli.analysis.verdicts import NO_VARIATION, missing_verdict_reason, untested_reason
 from neftune_cli.formatting import capitalized, counted, listed, number_range, percent
 from neftune_cli.metrics import Metric
 from neftune_cli.reporting.cells import DASH, interval_text, p_statement
@@ -188,8 +188,11 @@ def contrast_text(comparison: Comparison, contrast: Contrast, metric: Metric) ->
     if contrast.name == "trend" and one.verdict in DIFFERENT:
         rises = one.verdict in ("higher", "worse" if metric.goal == "lower" else "better")
         return f"{name}: {interval_text(one, metric)}, {'rises' if rises else 'falls'} with alpha"
+    if one.verdict is None:
+        about = "" if one.paired.has_enough_seeds else "; unadjusted interval for other items only"
+        return f"{name}: {interval_text(one, metric)}, no verdict ({untested_reason(one)}{about})"
     level = f" ({percent(comparison.equivalence_confidence)} interval)" if one.verdict == "equivalent" else ""
-    return f"{name}: {interval_text(one, metric)}, {one.verdict or 'no verdict'}{level}"
+    return f"{name}: {interval_text(one, metric)}, {one.verdict}{level}"
 
 
 def _unadjusted(comparison: Comparison) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.results import Comparison, Verdict
@@ -51,7 +52,7 @@ def to_latex(comparisons: Sequence[Comparison]) -> str:
 
 
 def _comparison(comparison: Comparison, number: str) -> str:
-    stopping, prefix = early_stopping_section(comparison), f"{number}{_slug(comparison.sweep)}"
+    stopping, prefix = early_stopping_section(comparison), f"{number}{_label_of(comparison.sweep)}"
     tables = [
         _table(section, part, comparison, f"{prefix}-{_slug(section.title)}{suffix}")
         for section in [*sections(comparison), *([stopping] if stopping else [])]
@@ -248,6 +249,11 @@ def _adjustment(comparison: Comparison, keys: Iterable[str]) -> str:
 def _verdicts(comparison: Comparison, keys: Iterable[str]) -> set[Verdict]:
     """Return the verdicts that occur on these metrics; empty if no arm was tested."""
     return {one.verdict for key in keys for one in comparison.assessments(key).values() if one.verdict}
+
+
+def _label_of(sweep: str) -> str:
+    """Return the name of a sweep in labels. A name without letters and digits of ASCII has a hash in its place."""
+    return _slug(sweep) or f"sweep-{sha256(sweep.encode()).hexdigest()[:8]}"
 
 
 def _slug(text: str) -> str:

@@ -130,4 +130,4 @@ def _step(comparison: Comparison, command: Sequence[str], seeds: int | None, tri
 
 def details_command(comparison: Comparison) -> str:
     """Return the command that shows more of the same comparison."""
-    return shlex.join(("neftune", "compare", *comparison.origin.folders, "--full"))
+    return shlex.join(("neftune", "compare", *comparison.origin.folders, *comparison.chosen_options, "--full"))

@@ -2,13 +2,13 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.comparison import ComparedEvidence
-from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
+from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.evidence.folders import trial_folders
 from neftune_cli.evidence.judgments import JUDGE_SCORE, JUDGE_WIN_RATE
@@ -96,24 +96,12 @@ def reproduction_commands(evidence: Evidence, options: ComparisonOptions) -> lis
         ["neftune", "sweep", str(Path(folder) / SWEEP_FILE), "--output", output]
         for folder, output in zip(evidence.origin.folders, outputs, strict=True)
     ]
-    compare = ["neftune", "compare", *outputs, *_options(options)]
+    compare = ["neftune", "compare", *outputs, *options.arguments(evidence.measured_metrics)]
     judged = [_NEW_RATINGS] if {JUDGE_SCORE.key, JUDGE_WIN_RATE.key} & evidence.metrics.keys() else []
     return [*(shlex.join(command) for command in (*sweeps, compare)), *judged]
 
 
 _NEW_RATINGS = "# Let the judge score the new responses first, and add --judge-results FILE to the last command."
-
-
-def _options(options: ComparisonOptions) -> Iterator[str]:
-    """Yield the command-line options for those that differ from the defaults."""
-    if options.baseline is not None:
-        yield from ("--baseline", options.baseline)
-    if options.metric is not None:
-        yield from ("--metric", options.metric)
-    if options.confidence != DEFAULT_OPTIONS.confidence:
-        yield from ("--confidence", f"{options.confidence:.15g}")
-    for key, margin in options.margins.items():
-        yield from ("--margin", f"{key}={margin.written()}")
 
 
 def _responses_seed(comparison: Comparison) -> int | None:

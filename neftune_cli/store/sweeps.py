@@ -298,9 +298,9 @@ def folder_label(arm: str, seed: int | None = None) -> str:
 
 
 def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
-    """Return the sweeps at or below the paths, sorted by path. Several paths or links to one folder count once."""
+    """Return the sweeps at or below each path in turn, sorted by path. Several paths or links to one count once."""
     found: dict[Path, Path] = {}
-    for folder in sorted(file.parent for path in paths for file in path.rglob(SWEEP_FILE)):
+    for folder in (file.parent for path in paths for file in sorted(path.rglob(SWEEP_FILE))):
         found.setdefault(folder.resolve(), folder)
     return [SweepFolder(folder) for folder in found.values() if is_sweep(folder)]
 

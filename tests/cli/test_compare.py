@@ -73,6 +73,18 @@ Report   results/bios/report.html
 """Differences of -0.002, -0.005 and -0.002: -0.003 +- 2.9200 * 0.0017321 / sqrt(3). The margin is 1% of 4.2 - 1.51."""
 
 
+def test_the_command_for_details_prints_the_same_comparison(results: Path) -> None:
+    options = ("--metric", "rouge_l", "--baseline", "5", "--confidence", "0.9", "--margin", "rouge_l=1% of gain")
+    first = _compare(results, *options, "--margin", "response_chars=10%").stdout
+
+    words = shlex.split(first.partition("\nDetails")[2].partition("further options")[0].replace("\\\n", ""))
+
+    assert words[:2] == ["neftune", "compare"]
+    assert words[-1] == "--full"
+    assert _compare(*words[2:]).stdout.startswith(first)
+    assert {"rouge_l=1% of gain", "response_chars=10%"} <= set(words)
+
+
 def test_full_has_all_tables(results: Path) -> None:
     short, full = _compare(results).stdout, _compare(results, "--full").stdout
 
@@ -295,6 +307,20 @@ def test_an_unfinished_sweep_is_left_out_with_a_message(results: Path, hand_made
     assert result.exit_code == 0
     assert "young" not in result.stdout
     assert result.stderr.startswith("No trained trial of sweep 'young' has finished.")
+
+
+def test_a_sweep_of_failed_trials_names_the_failure_and_the_option_that_retries(
+    tmp_path: Path, hand_made_records: Records
+) -> None:
+    folder = SweepFolder(tmp_path / "steep")
+    _write_sweep(folder.path, hand_made_records[:1])
+    for seed, trial in enumerate(("a" * 12, "b" * 12)):
+        write_failed_trial(folder.trial(trial, "alpha=0", seed), trial, "A loss is not finite.")
+
+    assert str(_compare(tmp_path).exception) == (
+        "No trained trial of sweep 'steep' has finished: 2 trials failed. alpha=0,seed=0 failed: A loss is not finite. "
+        "Run the same `neftune sweep` with --retry failed to run them again."
+    )
 
 
 def test_sweeps_without_finished_trials_raise(tmp_path: Path, hand_made_records: Records) -> None:

@@ -1,5 +1,6 @@
 """`sweep` and `compare` of Python give the results of the commands."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,12 @@ import pandas as pd
 import pytest
 
 from neftune_cli import compare, sweep
-from neftune_cli.api import SweepResult, _arguments
+from neftune_cli.api import ComparisonResult, SweepResult, _arguments
 from neftune_cli.config.run_settings import Keep
 from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.metrics import Margin
 from tests.command_line import Neftune
+from tests.comparisons import comparison, estimate, of_no_trials, summary
 from tests.sweep_in_progress import FakeSweep
 
 SMALL: dict[str, Any] = {
@@ -44,7 +46,20 @@ def test_a_folder_may_be_in_the_home_directory(result: SweepResult, monkeypatch:
 def test_the_frame_is_the_csv_of_the_command(result: SweepResult, tmp_path: Path, neftune: Neftune) -> None:
     file = tmp_path / "table.csv"
     neftune("compare", str(result.folder), "--format", "csv", "--output", str(file))
-    pd.testing.assert_frame_equal(result.compare().to_frame(), pd.read_csv(file))
+    pd.testing.assert_frame_equal(result.compare().to_frame(), pd.read_csv(file, dtype={"seeds": str}))
+
+
+def test_the_frame_keeps_names_that_look_like_numbers_or_missing_values() -> None:
+    arms = [summary(name, None, {"eval_loss": estimate((loss,))}) for name, loss in (("None", 1.0), ("1", 0.1 + 0.2))]
+    compared = replace(comparison(*arms), sweep="007", base_scores={"eval_loss": 4.0})
+
+    frame = ComparisonResult([of_no_trials(compared)]).to_frame()
+
+    assert frame.sweep.tolist() == ["007"] * 3
+    assert frame.arm.tolist() == ["base", "None", "1"]
+    assert frame["mean"].tolist() == [4.0, 1.0, 0.30000000000000004]
+    assert frame.seeds.tolist()[1:] == ["0", "0"]
+    assert frame[["seeds", "verdict", "alpha"]].isna().sum().tolist() == [1, 3, 3]
 
 
 def test_a_notebook_shows_comparison_and_plots(result: SweepResult) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from neftune_cli.evidence.gathering import gather
@@ -94,6 +95,17 @@ def test_scores_of_a_csv_are_paired_by_seed_and_prompt(sweep: SweepFolder, neftu
     assert "no value" not in compared.err
 
 
+def test_seeds_of_a_csv_may_be_written_as_by_pandas(sweep: SweepFolder) -> None:
+    table = pd.DataFrame(scores(sweep), columns=["id", "arm", "seed", "score"])
+    table.to_csv("judge.csv", index=False)
+    assert ",2.0," in Path("judge.csv").read_text()
+
+    trials = trials_with("judge.csv")
+
+    assert trials["alpha=5", 2].scores["judge_score"] == pytest.approx(10 + 2 + 0.2)
+    assert trials["base", None].scores["judge_score"] == pytest.approx(0.2)
+
+
 def test_a_csv_may_have_responses_with_other_line_separators(sweep: SweepFolder) -> None:
     with Path("judge.csv").open("w", newline="", encoding="utf-8") as file:
         rows = [[*row, "one\u2028two\x0cthree\nfour"] for row in scores(sweep)]
@@ -146,6 +158,35 @@ def test_annotations_of_alpaca_eval_become_win_rates(sweep: SweepFolder, neftune
     assert 0 < rate < 1
     told = neftune("compare", "out", "--judge-results", "annotations.json", "--metric", "judge_win_rate")
     assert "annotations.json has no value for 6 of 35 responses" in told.err
+
+
+@pytest.mark.parametrize("key", ["judge_win_rate", "judge_win_rate_lc"])
+def test_an_open_win_rate_has_no_sweep_that_decides_it_and_a_range_within_its_bounds(
+    sweep: SweepFolder, neftune: Neftune, key: str
+) -> None:
+    won = {("alpha=0", 1), ("alpha=5", 2)}
+    annotations = [
+        {
+            "instruction": one.prompt,
+            "output_1": one.response,  # of the same length
+            "generator_1": "reference",
+            "output_2": one.response,
+            "generator_2": f"{arm},seed={seed}",
+            "preference": 2 if (arm, seed) in won else 1,
+        }
+        for arm, seed, one in responses(sweep)
+        if arm != "base"
+    ]
+    Path("annotations.json").write_text(json.dumps(annotations))
+
+    told = neftune("compare", "out", "--judge-results", "annotations.json", "--metric", key).out
+
+    assert "NOT DECIDED" in told
+    assert "a difference of \N{MINUS SIGN}0.33 to +0.67." in " ".join(told.split())  # the baseline wins a third
+    assert "\nNext" not in told
+    assert "\nChance" not in told
+    details = " ".join(told.partition("\nDetails")[2].replace("\\\n", "").split())
+    assert details.startswith(f"neftune compare out --judge-results annotations.json --metric {key} --full")
 
 
 def test_problems_of_a_csv_are_told_with_their_lines(sweep: SweepFolder, neftune: Neftune) -> None:

@@ -15,7 +15,7 @@ from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.results import Comparison, DifferenceBySeed, Estimate
 from neftune_cli.errors import ExitCode, NothingToCompareError, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
-from neftune_cli.metrics import METRICS, Margin
+from neftune_cli.metrics import METRICS, Margin, Metric
 from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, TrialRecord, scores_of
 from tests.measured_trials import arm, item_values, joined
 
@@ -186,6 +186,20 @@ def test_numbers_have_the_decimals_of_their_metric() -> None:
     assert metric.signed(-0.0137) == "\N{MINUS SIGN}0.014"
     assert metric.signed(0.0137) == "+0.014"
     assert metric.number(123456789.0) == "1.23e+08"
+
+
+@pytest.mark.parametrize(
+    ("scale", "shown"), [(1.0, "0.200"), (0.1, "0.020"), (0.01, "0.00200"), (1e-9, "0.000000000200"), (0.0, "0.000")]
+)
+def test_small_values_of_metrics_of_users_and_other_tools_are_shown(scale: float, shown: str) -> None:
+    metric = Metric("mymod:share", "Share", "", "higher", 3, Margin(0.02, relative=True))
+    arms = joined(arm("alpha=0", 0.0, {metric.key: [0.1 * scale, 0.2 * scale]}))
+    trials = tuple(trial for of_arm in arms.values() for trial in of_arm.values())
+
+    comparison = compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, {metric.key: metric}))
+
+    assert comparison.metric.number(0.2 * scale) == shown
+    assert METRICS["eval_loss"].number(0.00002) == "0.0000"
 
 
 def test_amounts_have_a_unit_and_no_sign() -> None:
@@ -449,16 +463,28 @@ def _renamed(record: TrialRecord, arm: str) -> TrialRecord:
     return record.model_copy(update={"arm": arm, "trial": f"{arm} {record.seed}"})
 
 
-def test_an_arm_with_another_recipe_is_no_question_about_noise() -> None:
+@pytest.mark.parametrize(
+    ("without", "same", "other"),
+    [
+        ("alpha=0", "alpha=5", "alpha=5,weight_decay=0.1"),
+        ("alpha=0", "alpha=5,noise=gaussian", "alpha=5,noise=gaussian,weight_decay=0.1"),
+        ("alpha=0,weight_decay=0", "alpha=5,weight_decay=0", "alpha=5,weight_decay=0.1"),
+        ("alpha=0,weight_decay=0", "alpha=5,noise=gaussian,weight_decay=0", "alpha=5"),
+    ],
+)
+def test_an_arm_with_another_recipe_is_no_question_about_noise(without: str, same: str, other: str) -> None:
     def compared(name: str) -> Comparison:
+        losses = [1.5, 1.8, 1.6]
         arms = joined(
-            arm("alpha=0", 0.0, {"eval_loss": [1.0, 1.1, 1.2]}), arm(name, 5.0, {"eval_loss": [1.5, 1.6, 1.7]})
+            arm(without, 0.0, {"eval_loss": [1.0, 1.1, 1.2]}),
+            *(arm(name.replace("alpha=5", f"alpha={alpha}"), alpha, {"eval_loss": losses}) for alpha in (5, 10)),
         )
         trials = tuple(trial for of_arm in arms.values() for trial in of_arm.values())
         return compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS))
 
-    both, noise = compared("alpha=5,weight_decay=0.1"), compared("alpha=5")
+    both, noise = compared(other), compared(same)
     assert (both.about_noise, noise.about_noise) == (False, True)
+    assert noise.noise_tests
     assert not both.noise_tests
     assert " noise " not in headline(both).sentence
     assert "Leave the noise off" not in advice(both)

@@ -235,11 +235,39 @@ def test_clusters_that_differ_in_one_seed_are_informative() -> None:
         ([[1.0, 2.0], [1.0, 2.0]], {"clusters": ["a"]}, "1 cluster labels for 2 items"),
         ([[1.0, 2.0], [1.0, 2.0]], {"weights": [1.0, -1.0]}, "a weight is negative"),
         ([[1.0, 2.0], [1.0, 2.0]], {"weights": [[1.0, 1.0], [0.0, 0.0]]}, "all weights of a seed are zero"),
+        ([[1.0, 2.0], [1.0, 2.0]], {"weights": [1.0, math.inf]}, "the sum of the weights is not finite"),
+        ([[1.0, 2.0], [1.0, 2.0]], {"weights": [1e308, 1e308]}, "the sum of the weights is not finite"),
+        ([[1.0, 2.0], [1.0, 2.0]], {"weights": [1.0, math.nan]}, "the sum of the weights is not finite"),
     ],
 )
 def test_invalid_input_is_refused(treated: object, options: dict[str, object], error: str) -> None:
     with pytest.raises(ValueError, match=error):
         paired_comparison([[0.0, 0.0], [0.0, 0.0]], treated, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_items_without_weight_are_left_out(seeds: int) -> None:
+    baseline, treated, clusters, tokens = clustered(seeds)
+    kept = np.array(clusters) % 3 > 0
+    weights = np.broadcast_to(np.where(kept, tokens, 0.0), baseline.shape)
+    treated[:, ~kept] += 1e15
+
+    ours = paired_comparison(baseline, treated, clusters=clusters, weights=weights)
+    alone = paired_comparison(
+        baseline[:, kept], treated[:, kept], clusters=np.array(clusters)[kept].tolist(), weights=tokens[kept]
+    )
+
+    assert same(ours, alone)
+    assert (ours.items, ours.clusters) == (alone.items, alone.clusters) == (kept.sum(), len(set(clusters)) - 12)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seeds", [2, 4])
+def test_values_without_a_finite_square_have_neither_an_interval_nor_a_p_value(seeds: int) -> None:
+    baseline, treated = arms(seeds, 6)
+    ours = paired_comparison(baseline, treated * 1e160)
+    assert math.isfinite(ours.difference)
+    assert np.isnan([ours.ci_low, ours.ci_high, ours.p_value]).all()
 
 
 def test_empty_input_is_refused() -> None:

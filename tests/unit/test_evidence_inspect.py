@@ -14,10 +14,12 @@ from zipfile import ZipFile
 
 import pytest
 
+from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.errors import UsageError
 from neftune_cli.evidence.gathering import gather
 from neftune_cli.evidence.inspect_ai import inspect_evidence
 from neftune_cli.evidence.measurements import Evidence
+from neftune_cli.reporting.next_step import details_command
 from tests.inspect_logs import log, sample, write_eval, write_json
 
 RECORDED = Path(__file__).parent / "recorded" / "inspect" / "sums.eval"
@@ -91,6 +93,7 @@ def test_a_metadata_field_forms_clusters(tmp_path: Path) -> None:
     evidence = only(tmp_path, cluster_by="topic")
     assert evidence.trials[0].items["sums/match/accuracy"].clusters == ('"odd"', '"even"', '"odd"')
     assert evidence.notes[1:] == ("Samples with the same topic in their metadata form a cluster.",)
+    assert details_command(compare_arms(evidence)) == f"neftune compare {tmp_path}/alpha=0 --cluster-by topic --full"
     assert only(tmp_path).trials[0].items["sums/match/accuracy"].clusters == ("1", "2", "3")
 
 

@@ -70,6 +70,52 @@ def test_declared_analyses_do_not_apply_to_several_sweeps(tmp_path: Path, hand_m
     )
 
 
+def test_controls_of_several_sweeps_stay_controls(tmp_path: Path, hand_made_records: Records) -> None:
+    """An arm that one of the sweeps compares is no control."""
+    repeated = [_changed(record, "A/A control", repeat=1) for record in hand_made_records[1:4]]
+    strong = [_changed(record, "positive control", noise={"alpha": 10.0}) for record in hand_made_records[4:]]
+    checked = _sweep(tmp_path / "one", [*hand_made_records, *repeated, *strong], alphas=[0.0, 5.0], controls=True)
+    same, other = (_sweep(tmp_path / name, hand_made_records) for name in ("two", "three"))
+    for record in strong:
+        write_trial(other.trial(record.trial, "alpha=10", record.seed), record.model_copy(update={"arm": "alpha=10"}))
+
+    (alone,), (both,), (compared,) = (sweep_evidence(found) for found in ([checked], [checked, same], [checked, other]))
+
+    assert alone.plan is not None
+    assert alone.plan.controls == ("A/A control", "positive control")
+    assert both.plan is None
+    assert both.dropped_plans == ()
+    comparisons = [compare_arms(one) for one in (alone, both, compared)]
+    roles = [{arm: one.role for arm, one in comparison.assessments("rouge_l").items()} for comparison in comparisons]
+    assert roles[0] == roles[1] == {"alpha=5": "arm", "A/A control": "control", "positive control": "control"}
+    assert roles[2] == {"alpha=5": "arm", "A/A control": "control", "positive control": "arm"}
+    assert [[arm.name for arm in comparison.studied] for comparison in comparisons[1:]] == [
+        ["alpha=5"],
+        ["alpha=5", "positive control"],
+    ]
+
+
+def test_an_arm_with_another_name_in_a_second_sweep_is_declared_once(
+    tmp_path: Path, hand_made_records: Records
+) -> None:
+    named, unnamed = tmp_path / "named.yaml", tmp_path / "unnamed.yaml"
+    named.write_text("arms: [{name: plain, alpha: 0}, {name: mine, alpha: 5}]")
+    unnamed.write_text("arms: [{alpha: 0}, {name: mine, alpha: 10}, {alpha: 15}]")
+    names = {"alpha=0": "plain", "alpha=5": "mine"}
+    first = [record.model_copy(update={"arm": names.get(record.arm, record.arm)}) for record in hand_made_records]
+    second = [_changed(record, "mine", noise={"alpha": 10.0}) for record in hand_made_records[4:]]
+
+    (found,) = sweep_evidence(
+        [
+            _sweep(tmp_path / "one", first, named),
+            _sweep(tmp_path / "two", [*hand_made_records[:4], *second], unnamed),
+        ]
+    )
+
+    assert found.declared_arms == ("plain", "mine", "mine (two)", "alpha=15")
+    assert compare_arms(found).arms_without_trials == ("alpha=15",)
+
+
 def test_trials_of_another_recipe_are_separate(tmp_path: Path, hand_made_records: Records) -> None:
     slower = {**RECIPE, "learning_rate": 0.0005}
     other = [_changed(record, record.arm, train=slower) for record in hand_made_records[1:]]

@@ -71,6 +71,18 @@ class LossRecorder(TrainerCallback):
             self.losses.append((float(state.epoch or 0), logs["loss"]))
 
 
+class EvaluationRecorder(TrainerCallback):
+    """Record the last metrics that a trainer reports for each of its evaluation data sets."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **_: Any
+    ) -> None:
+        self.metrics |= {key: value for key, value in metrics.items() if key.endswith("_loss")}
+
+
 def run_trainer(output: Path, *, seed: int) -> tuple[list[tuple[float, float]], float]:
     """Train for three epochs of three steps; return the logged losses and the final loss on held-out rows."""
     torch.manual_seed(seed)
@@ -124,6 +136,63 @@ def test_custom_metrics_are_read_from_the_last_evaluation(tmp_path: Path) -> Non
     assert evidence.trials[0].scores["eval_rouge"] == 0.25
     assert list(evidence.metrics) == ["train_loss", "eval_loss", "eval_perplexity", "eval_rouge"]
     assert (evidence.metrics["eval_rouge"].name, evidence.metrics["eval_rouge"].goal) == ("Held-out rouge", None)
+
+
+def test_all_evaluation_data_sets_of_a_trainer_are_read(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    rows = [{"x": torch.randn(2), "labels": torch.randn(1)} for _ in range(12)]
+    arguments = TrainingArguments(
+        str(tmp_path / "alpha=0"),
+        max_steps=2,
+        logging_steps=1,
+        eval_strategy="steps",
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    recorder = EvaluationRecorder()
+    data_sets = {"easy": rows[8:10], "hard": rows[10:]}
+    trainer = Trainer(TwoWeights(), arguments, train_dataset=rows[:8], eval_dataset=data_sets, callbacks=[recorder])
+    trainer.train()
+    trainer.save_state()
+
+    (evidence,) = trainer_evidence(tmp_path)
+
+    assert list(recorder.metrics) == ["eval_easy_loss", "eval_hard_loss"]
+    assert recorder.metrics.items() <= evidence.trials[0].scores.items()
+    assert [evidence.metrics[key].name for key in recorder.metrics] == ["Held-out easy_loss", "Held-out hard_loss"]
+    assert len(evidence.notes) == 2
+
+
+def test_a_metric_of_several_data_sets_under_one_name_is_noted(tmp_path: Path) -> None:
+    both = [
+        {"step": 8, "epoch": 2.0, f"eval_{name}_loss": loss, "eval_entropy": entropy}
+        for name, loss, entropy in (("easy", 1.0, 0.5), ("hard", 2.0, 0.75))
+    ]
+    save(tmp_path / "several" / "alpha=0", [train(8, 1.0), *both])
+    save(tmp_path / "repeated" / "alpha=0", [train(8, 1.0), both[1] | {"eval_entropy": 0.25}, both[1]])
+
+    (several,), (repeated,) = (trainer_evidence(tmp_path / name) for name in ("several", "repeated"))
+
+    assert several.trials[0].scores["eval_entropy"] == repeated.trials[0].scores["eval_entropy"] == 0.75
+    assert several.notes[2:] == (
+        "The trainers logged eval_entropy for several evaluation data sets under one name: the value of the last data "
+        "set is compared.",
+    )
+    assert repeated.notes[2:] == ()
+
+
+def test_the_step_of_an_evaluation_without_eval_loss_is_noted(tmp_path: Path) -> None:
+    for name, step in (("alpha=0", 8), ("alpha=5", 4)):
+        earlier = {"step": 2, "epoch": 0.5, "eval_easy_loss": 3.0, "eval_rouge": 0.5}
+        last = {"step": step, "epoch": step / 4, "eval_easy_loss": 1.0}
+        save(tmp_path / name, [earlier, last, train(8, 1.0)])
+
+    (evidence,) = trainer_evidence(tmp_path)
+
+    assert list(evidence.metrics) == ["train_loss", "eval_easy_loss"]
+    assert evidence.notes[2:] == ("Held-out metrics are from the last evaluation in the states, at step 4 to 8.",)
 
 
 def test_scores_and_curve_are_read_from_the_log(tmp_path: Path) -> None:
@@ -280,7 +349,7 @@ def test_a_run_that_a_callback_stopped_early_is_compared(tmp_path: Path) -> None
     save(root / RUNS[3], LINES[:3], stateful_callbacks={"TrainerControl": control.state()})
     (evidence,) = trainer_evidence(root)
     assert len(evidence.trials) == 4
-    assert evidence.notes[2:] == ("Held-out losses are from the last evaluation in the states, at step 4 to 8.",)
+    assert evidence.notes[2:] == ("Held-out metrics are from the last evaluation in the states, at step 4 to 8.",)
 
 
 def test_unfinished_runs_are_compared_if_all_are_at_the_same_step(tmp_path: Path) -> None:

@@ -57,6 +57,20 @@ def test_the_mean_of_the_perplexity_per_item_is_the_perplexity(folder: TrialFold
     assert items.values[0] - items.values[1] == pytest.approx(2 * math.exp(1.5))
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_perplexity_per_item_of_a_diverged_trial_is_not_finite(tmp_path: Path, record: TrialRecord) -> None:
+    losses = [
+        ExampleLoss(split=HELD_OUT_SPLIT, epoch=1, example=name, cluster=name, loss=loss, tokens=1)
+        for name, loss in (("a", 60_000.0), ("b", 120_000.0))
+    ]
+    write_trial(TrialFolder(tmp_path / "diverged"), record, losses)
+
+    items = read_trial(TrialFolder(tmp_path / "diverged"), record).items
+
+    assert items["eval_loss"].values.tolist() == [60_000.0, 120_000.0]
+    assert not np.isfinite(items["eval_perplexity"].values).any()
+
+
 @pytest.mark.parametrize(("side_by_side", "expected"), [(1, 60.0), (3, 20.0), (None, 60.0)])
 def test_time_of_a_trial_is_shared_with_the_trials_beside_it(
     folder: TrialFolder, record: TrialRecord, side_by_side: int | None, expected: float

@@ -252,6 +252,14 @@ def test_metrics_without_items_are_paired_by_seed() -> None:
     )
 
 
+def test_sweeps_without_ascii_letters_have_labels_of_their_own() -> None:
+    labels = [_labels(to_latex([replace(hand_made(), sweep=name)])) for name in ("()", "日本", "日本", "日本 7")]
+
+    assert labels[1] == labels[2]
+    assert len({*labels[0], *labels[1], *labels[3]}) == 3 * len(labels[0])
+    assert "tab:7-loss" in labels[3]
+
+
 def test_long_tables_are_split_between_metrics() -> None:
     text = to_latex([_named([f"alpha={alpha}" for alpha in range(1, 12)])])
 

@@ -252,6 +252,17 @@ def test_a_trend_is_given_only_if_it_is_shown() -> None:
     )
 
 
+def test_the_mean_of_two_seeds_is_named_as_unadjusted() -> None:
+    mean = noise_test(assessment(-0.02, 0.01, None, seeds=2), assessment(0.0, 0.05), ["alpha=5", "alpha=10"])
+
+    text = " ".join(_printed(replace(_four_arms(3), noise_tests={"eval_loss": mean}), 120).split())
+
+    assert (
+        "mean of alphas 5, 10: −0.020 [−0.030, −0.010], no verdict (fewer than three paired seeds; unadjusted interval "
+        "for other items only)"
+    ) in text
+
+
 def test_the_direction_of_a_trend_is_that_of_its_verdict() -> None:
     at_an_earlier_look = replace(assessment(0.01, 0.05, "better"), interval=Interval(-0.04, 0.0))
     trend = noise_test(assessment(-0.01, 0.05), at_an_earlier_look, ["alpha=5", "alpha=10", "alpha=15"])

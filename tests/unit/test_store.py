@@ -242,7 +242,16 @@ def test_a_sweep_that_several_paths_name_is_found_once(
     (tmp_path / "a link").symlink_to(folder.path)
     monkeypatch.chdir(tmp_path)
     paths = [folder.path, Path("sweep"), tmp_path / "a link", Path()]
-    assert [sweep.path for sweep in find_sweeps(paths)] == [tmp_path / "a link"]
+    assert [sweep.path for sweep in find_sweeps(paths)] == [folder.path]
+    assert [sweep.path for sweep in find_sweeps(paths[2:])] == [tmp_path / "a link"]
+
+
+def test_sweeps_are_in_the_order_of_the_paths_and_sorted_below_each(tmp_path: Path) -> None:
+    for name in ("b/two", "b/one", "a/three"):
+        (tmp_path / name / "trials").mkdir(parents=True)
+        (tmp_path / name / "sweep.yaml").touch()
+    assert [one.name for one in find_sweeps([tmp_path / "b", tmp_path / "a"])] == ["one", "two", "three"]
+    assert [one.name for one in find_sweeps([tmp_path / "b/two", tmp_path])] == ["two", "three", "one"]
 
 
 def test_folder_with_sweep_yaml_of_another_program_is_no_sweep(folder: SweepFolder, tmp_path: Path) -> None:
