@@ -200,7 +200,7 @@ def _watch(readers: "Sequence[StatusReader]", console: "Console", *, as_json: bo
     from neftune_cli.sweeps.progress.live import can_draw, watch_sweeps
 
     if as_json:
-        raise UsageError(Problem("--watch and --json exclude each other.", "Remove one of them."))
+        raise UsageError(Problem("--watch and --json cannot be combined.", "Remove one of them."))
     if not can_draw(console):
         raise UsageError(Problem("--watch needs a terminal.", "Remove --watch, and run the command again when needed."))
     with suppress(KeyboardInterrupt):

@@ -77,7 +77,7 @@ def parse_size(alpha: str | None, snr: str | None) -> tuple[str, float]:
 
     """
     if alpha is not None and snr is not None:
-        raise UsageError(Problem("--alpha and --snr exclude each other.", "Use one of them."))
+        raise UsageError(Problem("--alpha and --snr cannot be combined.", "Use one of them."))
     sizes = parse_alphas("5" if alpha is None else alpha, "--alpha") if snr is None else parse_snr(snr)
     if len(sizes) > 1:
         what = f"{'--alpha' if snr is None else '--snr'}: a training run has one noise size; {len(sizes)} were given."

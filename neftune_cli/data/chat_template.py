@@ -224,7 +224,7 @@ def _with_time(template: str, clock: datetime) -> str:
     fixed = CLOCK.sub(lambda call: json.dumps(clock.strftime(call["format"]), ensure_ascii=False), template)
     if other := OTHER_CLOCK.search(COMMENT.sub("", fixed)):
         what = f"The model's chat template writes a time that cannot be held constant: '{other.group().strip(' -')}'."
-        fix = "Write the format as a text in chat_template.jinja, for example strftime_now('%d %b %Y')."
+        fix = "Write the format as a string literal in chat_template.jinja, for example strftime_now('%d %b %Y')."
         raise UsageError(Problem(what, fix))
     return fixed
 

@@ -164,8 +164,8 @@ class ChatRenderer:
         """
         last = len(chat.turns) - 1
         if {"tool_calls", "reasoning_content"} & chat.turns[last].keys():
-            what = "the model's chat template renders the tool calls or the reasoning of the last turn differently."
-            raise RowError(what, CHANGE_TEMPLATE)
+            rendered = "renders the last turn, which has tool calls or reasoning, differently after a generation prompt"
+            raise RowError(f"the model's chat template {rendered}.", CHANGE_TEMPLATE)
         spans = [span for piece in located.of_turn(last) if piece.kind == "text" for span in piece.spans]
         closing = whole[spans[-1][1] : _end_of_turn(whole, spans, self._eos)] if spans else ""
         opening = without_opened_reasoning(prompt)[1] or prompt[shared_length(prompt, whole) :]

@@ -91,7 +91,7 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n
         (
             "mine.jsonl",
             "\ufeff{}".encode("utf-16-le") + b"x",
-            "mine.jsonl starts with the mark of UTF-16, but byte 7 is",
+            "mine.jsonl starts with the byte order mark of UTF-16, but byte 7 is",
         ),
         (
             "mine.csv",

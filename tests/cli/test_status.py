@@ -178,7 +178,7 @@ def test_a_folder_without_sweeps_exits_with_3(tmp_path: Path) -> None:
 def test_watch_needs_a_terminal(sweep: FakeSweep) -> None:
     with pytest.raises(UsageError, match="--watch needs a terminal"):
         _raising(sweep.folder.path, "--watch")
-    with pytest.raises(UsageError, match="--watch and --json exclude each other"):
+    with pytest.raises(UsageError, match="--watch and --json cannot be combined"):
         _raising(sweep.folder.path, "--watch", "--json")
 
 

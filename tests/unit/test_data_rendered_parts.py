@@ -271,7 +271,7 @@ def test_every_spelling_of_the_clock_is_fixed(clock: str) -> None:
 def test_a_clock_that_cannot_be_fixed_is_refused(template: str) -> None:
     message = refusal(f"{template}{TURNS}", chat(QUESTION, ANSWER))
     assert message.startswith("The model's chat template writes a time that cannot be held constant: 'strftime_now")
-    assert "Write the format as a text in chat_template.jinja" in message
+    assert "Write the format as a string literal in chat_template.jinja" in message
     commented = f"{{# strftime_now(f) #}}{TURNS}"
     assert learned(commented, chat(QUESTION, ANSWER)) == [*"42", "<end>"]
 
