@@ -43,24 +43,38 @@ def parse_at(text: str, start: int) -> tuple[Any, int]:
     return _DECODER.raw_decode(text, start)
 
 
-def parse_python(text: str, *, may_repeat: bool = False) -> Any:
-    """Return a value that Python wrote as a literal, for example `[{'role': 'user'}]`.
+def parse_cell(text: str, *, may_repeat: bool = False) -> Any:
+    """Return a value that a cell contains as JSON, or as Python prints it: `[{'role': 'user'}]`.
 
     Args:
-        text: the literal.
-        may_repeat: whether a dictionary may have the same key twice. The last value counts.
+        text: JSON, or a Python literal.
+        may_repeat: whether an object may have the same key twice. The last value counts.
 
     Raises:
-        SyntaxError: the text is not Python.
-        ValueError: the text is not a literal.
-        DuplicateKeyError: a dictionary has the same key twice.
-        MemoryError: the value is nested too deeply.
-        RecursionError: the same.
+        ValueError: the text is neither, or the value is nested too deeply.
+        DuplicateKeyError: an object has the same key twice.
     """
+    for parser in (parse, _parse_python):  # pandas writes lists into CSV files as Python prints them
+        try:
+            return parser(text.strip(), may_repeat=may_repeat)
+        except DuplicateKeyError:
+            raise
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    raise ValueError("neither JSON nor a Python literal")
+
+
+def _parse_python(text: str, *, may_repeat: bool) -> Any:
+    """Return the value of a Python literal. Raises ValueError or another error of Python's parser if it is none."""
     tree = ast.parse(text, mode="eval")
-    for node in () if may_repeat else ast.walk(tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Dict):
-            _check_keys([str(key.value) for key in node.keys if isinstance(key, ast.Constant)])
+            keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
+            names = [key for key in keys if isinstance(key, str)]
+            if len(names) < len(keys):
+                raise ValueError("a key is not text")
+            if not may_repeat:
+                _check_keys(names)
     return ast.literal_eval(tree)
 
 
