@@ -6,7 +6,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from neftune_cli.data.bad_rows import RowError
-from neftune_cli.data.rows import EMPTY_JSON, ColumnarRow, Located, Rows, check_names
+from neftune_cli.data.json_text import DuplicateKeyError, duplicate_key_in_column, parse
+from neftune_cli.data.rows import EMPTY_JSON, ColumnarRow, Located, Rows, check_names, has_content
 from neftune_cli.data.split_names import UNNAMED
 from neftune_cli.errors import Problem, UsageError, one_line
 
@@ -145,23 +146,57 @@ class _Column:
         return values
 
     @cached_property
+    def _contains_json(self) -> bool:
+        return _contains_json(self._array.type)
+
+    @cached_property
     def filled(self) -> list[bool] | None:
         """Whether each value is not blank; None if the column is damaged."""
         try:
-            return _filled(self._array)
+            return self._json_filled() if self._contains_json else _filled(self._array)
         except UsageError:
+            return None
+
+    def _json_filled(self) -> list[bool] | None:
+        try:
+            return [has_content(self.value(index)) for index in range(len(self._array))]
+        except (RowError, RecursionError):
             return None
 
     def value(self, index: int) -> object:
         try:
             value = self._array[index].as_py(maps_as_pydicts="strict") if self._values is None else self._values[index]
+            value = _decoded(value, self._array.type) if self._contains_json else value
             return value.decode() if isinstance(value, bytes) else value  # not all programs mark text as such
+        except DuplicateKeyError as error:
+            raise duplicate_key_in_column(error, f"column '{self._name}'") from error
         except UnicodeDecodeError as error:
             what = f"column '{self._name}' is not valid UTF-8."
             raise RowError(what, "Write the column as text, or remove the row.") from error
         except _errors() as error:
             what = f"column '{self._name}' has a value that cannot be read ({error})."
             raise RowError(what, "Write the column as text, or remove the row.") from error
+
+
+def _contains_json(kind: Any) -> bool:
+    """Return whether a type has values that are stored as JSON text, as those of `Json` of the datasets library are."""
+    is_json = getattr(kind, "extension_name", "") == "arrow.json"
+    return is_json or any(_contains_json(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _decoded(value: Any, kind: Any) -> Any:
+    """Return a value of such a type with the values of the JSON texts in it."""
+    from pyarrow import types
+
+    if value is None or not _contains_json(kind):
+        return value
+    if types.is_struct(kind):
+        return {field.name: _decoded(value[field.name], field.type) for field in kind}
+    if types.is_map(kind):
+        return {key: _decoded(item, kind.item_type) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_decoded(item, kind.value_type) for item in value]
+    return parse(value) if isinstance(value, str) else value
 
 
 def _check_offsets(array: Any) -> None:

@@ -105,7 +105,11 @@ def is_filled(row: RowValues, column: str) -> bool:
     """Return whether a row has a value in a column. An empty list or object as JSON text is none."""
     if isinstance(row, ColumnarRow):
         return column in row and row.columns.is_filled(column, row.index)
-    value = row.get(column)
+    return has_content(row.get(column))
+
+
+def has_content(value: object) -> bool:
+    """Return whether a value is not blank and not an empty list or object as JSON text."""
     return not is_blank(value) and not (isinstance(value, str) and value.strip() in EMPTY_JSON)
 
 

@@ -1,5 +1,4 @@
-"""Tool calls of assistant turns, and definitions of tools: lists of objects, or their text as JSON or as Python
-prints it."""
+"""Tool calls of assistant turns, and definitions of tools: lists of objects, or text that contains them."""
 
 import json
 from collections.abc import Mapping, Sequence

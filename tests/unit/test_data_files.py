@@ -12,6 +12,7 @@ from typing import Any
 import pandas
 import pyarrow
 import pytest
+from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import ipc, parquet
@@ -230,6 +231,48 @@ def test_binary_columns_of_parquet_are_text(tmp_path: Path) -> None:
     table = pyarrow.table({name: [row[name].encode() for row in ROWS] for name in ROWS[0]})
     parquet.write_table(table, tmp_path / "mine.parquet")
     assert values_of(tmp_path / "mine.parquet") == ROWS
+
+
+def conversation_in_parts(number: int) -> Row:
+    """Return a row whose values of one key have several types, so that the datasets library stores them as JSON."""
+    asked = {"role": "user", "content": f'Say "{number}".'}
+    answered = {"role": "assistant", "content": [{"type": "text", "text": f'"{number}"'}]}
+    return {"messages": [asked, answered], "score": "" if number % 2 else {"a": None}}
+
+
+def conversation_with_tools(number: int) -> Row:
+    call = {"function": {"name": "look", "arguments": {f"key {number}": number}}}
+    turns = [{"role": "user", "content": str(number)}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    return {"prompt": turns[:1], "completion": turns[1:]}
+
+
+@pytest.mark.parametrize("make_row", [conversation_in_parts, conversation_with_tools])
+@pytest.mark.parametrize("form", ["mine.parquet", "saved"])
+def test_json_of_the_datasets_library_is_its_value(make_row: Callable[[int], Row], form: str) -> None:
+    rows = [make_row(number) for number in range(9)]
+    dataset = Dataset.from_list(rows, on_mixed_types="use_json")
+    assert "Json" in str(dataset.features)
+    dataset.save_to_disk("saved") if form == "saved" else dataset.to_parquet(form)
+    expected = load_data(InputSpec(dataset=str(written(Path("mine.jsonl"), json_lines(rows)))))
+    found = load_data(InputSpec(dataset=form))
+    assert found.train[0].turns == expected.train[0].turns
+    assert found.fingerprint == expected.fingerprint
+    assert len(found.notes) == len(expected.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("[{]", "column 'completion' has a value that cannot be read"),
+        ('{"a": 1, "a": 2}', "column 'completion': the key 'a' occurs twice in one object"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_damaged_json_of_the_datasets_library_is_a_bad_row(text: str, what: str) -> None:
+    values = pyarrow.ExtensionArray.from_storage(pyarrow.json_(), pyarrow.array(['"x"', text]))
+    parquet.write_table(pyarrow.table({"prompt": ["a", "b"], "completion": values}), "mine.parquet")
+    with pytest.raises(UsageError, match=rf"mine\.parquet, row 2: .*{what}"):
+        load_data(InputSpec(dataset="mine.parquet"))
 
 
 # The same rows in every form have the same fingerprint.
