@@ -146,14 +146,14 @@ class _Column:
         return values
 
     @cached_property
-    def _contains_json(self) -> bool:
-        return _contains_json(self._array.type)
+    def _is_converted(self) -> bool:
+        return _contains(self._array.type, _is_converted)
 
     @cached_property
     def filled(self) -> list[bool] | None:
         """Whether each value is not blank; None if the column is damaged."""
         try:
-            return self._json_filled() if self._contains_json else _filled(self._array)
+            return self._json_filled() if _contains(self._array.type, _is_json) else _filled(self._array)
         except UsageError:
             return None
 
@@ -166,7 +166,7 @@ class _Column:
     def value(self, index: int) -> object:
         try:
             value = self._array[index].as_py(maps_as_pydicts="strict") if self._values is None else self._values[index]
-            value = _decoded(value, self._array.type) if self._contains_json else value
+            value = _converted(value, self._array.type) if self._is_converted else value
             return value.decode() if isinstance(value, bytes) else value  # not all programs mark text as such
         except DuplicateKeyError as error:
             raise duplicate_key_in_column(error, f"column '{self._name}'") from error
@@ -178,25 +178,44 @@ class _Column:
             raise RowError(what, "Write the column as text, or remove the row.") from error
 
 
-def _contains_json(kind: Any) -> bool:
-    """Return whether a type has values that are stored as JSON text, as those of `Json` of the datasets library are."""
-    is_json = getattr(kind, "extension_name", "") == "arrow.json"
-    return is_json or any(_contains_json(kind.field(index).type) for index in range(kind.num_fields))
+def _contains(kind: Any, is_it: Callable[[Any], bool]) -> bool:
+    """Return whether a type, or a type inside it, has a property."""
+    return is_it(kind) or any(_contains(kind.field(index).type, is_it) for index in range(kind.num_fields))
 
 
-def _decoded(value: Any, kind: Any) -> Any:
-    """Return a value of such a type with the values of the JSON texts in it."""
+def _is_json(kind: Any) -> bool:
+    """Return whether values are stored as JSON text, as those of `Json` of the datasets library are."""
+    return bool(getattr(kind, "extension_name", "") == "arrow.json")
+
+
+def _is_short_float(kind: Any) -> bool:
     from pyarrow import types
 
-    if value is None or not _contains_json(kind):
+    return bool(types.is_float32(kind) or types.is_float16(kind))
+
+
+def _is_converted(kind: Any) -> bool:
+    return _is_json(kind) or _is_short_float(kind)
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    """Return a value with the values of the JSON texts in it, and with numbers that have few digits if they are short.
+
+    The 32-bit number 0.1 is 0.1, as in a CSV file that pandas writes, and not 0.10000000149011612.
+    """
+    from pyarrow import types
+
+    if value is None or not _contains(kind, _is_converted):
         return value
     if types.is_struct(kind):
-        return {field.name: _decoded(value[field.name], field.type) for field in kind}
+        return {field.name: _converted(value[field.name], field.type) for field in kind}
     if types.is_map(kind):
-        return {key: _decoded(item, kind.item_type) for key, item in value.items()}
+        return {key: _converted(item, kind.item_type) for key, item in value.items()}
     if isinstance(value, list):
-        return [_decoded(item, kind.value_type) for item in value]
-    return parse(value) if isinstance(value, str) else value
+        return [_converted(item, kind.value_type) for item in value]
+    if _is_json(kind):
+        return parse(value)
+    return float(str(kind.to_pandas_dtype()(value))) if _is_short_float(kind) else value
 
 
 def _check_offsets(array: Any) -> None:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from neftune_cli.data.bad_rows import RowError
-from neftune_cli.data.rows import RowValues, described
+from neftune_cli.data.rows import RowValues, WrittenNumber, described
 from neftune_cli.data.spellings import BARE_LIST, is_conversation
 
 START_CHARACTERS = 60
@@ -24,7 +24,7 @@ class DuplicateKeyError(ValueError):
 
 
 def parse(text: str, *, may_repeat: bool = False) -> Any:
-    """Return a JSON value. Integers of more than 4,000 digits become decimal numbers.
+    """Return a JSON value. Numbers that are not integers keep their text, and integers may have any number of digits.
 
     Args:
         text: JSON.
@@ -171,5 +171,5 @@ def _integer(digits: str) -> int | Decimal:
     return int(digits) if len(digits) <= MOST_DIGITS else Decimal(digits)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer)
-_LENIENT_DECODER = json.JSONDecoder(parse_int=_integer)
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=WrittenNumber, parse_int=_integer)
+_LENIENT_DECODER = json.JSONDecoder(parse_float=WrittenNumber, parse_int=_integer)

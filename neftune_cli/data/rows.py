@@ -33,6 +33,18 @@ class Located(Generic[ItemT]):
         return f"{self.file}, {self.place}"
 
 
+class WrittenNumber(float):
+    """A number with a decimal point or an exponent in JSON, with the text that it has there."""
+
+    __slots__ = ("text",)
+
+    def __new__(cls, text: str) -> "WrittenNumber":
+        """Return the number of a text."""
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
 RowValues = Mapping[str, object]
 """The values of one row by column name."""
 LocatedRow = Located[RowValues]
@@ -227,7 +239,7 @@ def name_in_data(row: RowValues, column: str) -> str:
 
 
 def text_in(row: RowValues, column: str) -> str:
-    """Return the text of a column. A number is its text, as in a CSV file.
+    """Return the text of a column. A number is its text, in JSON as it is written there.
 
     Raises:
         RowError: the value is missing, empty, or neither text nor a finite number.
@@ -236,7 +248,7 @@ def text_in(row: RowValues, column: str) -> str:
 
 
 def text_of(value: object, place: str) -> str:
-    """Return the text of a value at a place. A number is its text, as in a CSV file.
+    """Return the text of a value at a place. A number is its text, in JSON as it is written there.
 
     Raises:
         RowError: the value is empty, or neither text nor a finite number.
@@ -244,7 +256,7 @@ def text_of(value: object, place: str) -> str:
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and not is_blank(value):
         if value in (math.inf, -math.inf):
             raise RowError(f"{place} contains a number that is not finite.", "Write it as text, or remove the row.")
-        return str(value)
+        return value.text if isinstance(value, WrittenNumber) else str(value)
     return checked_text(value, place)
 
 
@@ -306,4 +318,5 @@ def described(value: object) -> str:
     if value is None:
         return "null"
     names = {str: "text", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
-    return names.get(type(value), f"a value of type {type(value).__name__}")
+    other = f"a value of type {type(value).__name__}"
+    return next((name for kind, name in names.items() if isinstance(value, kind)), other)

@@ -361,6 +361,40 @@ def test_numbers_are_their_text_in_every_form(answer: float) -> None:
     assert {example.completion for example in loaded[0].train} == {str(answer)}
 
 
+@pytest.mark.parametrize("number", ["12.50", "1e3", "-0.0", "100000000000000000000.0", "12345678901234567890.5"])
+def test_a_number_of_json_is_its_text_as_it_is_written(number: str) -> None:
+    objects = [f'{{"prompt": "{row}?", "completion": {number}}}' for row in range(9)]
+    written(Path("mine.jsonl"), "\n".join(objects))
+    written(Path("mine.json"), f"[{', '.join(objects)}]")
+    written(Path("mine.csv"), "prompt,completion\n" + "".join(f"{row}?,{number}\n" for row in range(9)))
+    loaded = [load_data(InputSpec(dataset=name)) for name in ("mine.csv", "mine.jsonl", "mine.json")]
+    assert {example.completion for data in loaded for example in data.train} == {number}
+    assert len({data.fingerprint for data in loaded}) == 1
+
+
+def test_numbers_of_tool_calls_are_numbers() -> None:
+    turns = '[{"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"x": 12.50}}]}]'
+    lines = "".join(
+        f'{{"prompt": [{{"role": "user", "content": {row}.50}}], "completion": {turns}}}\n' for row in range(9)
+    )
+    example = load_data(InputSpec(dataset=str(written(Path("mine.jsonl"), lines)))).train[0]
+    assert example.prompt[0]["content"].endswith(".50")
+    assert '{"x": 12.5}' in json.dumps(example.turns)
+
+
+@pytest.mark.parametrize("kind", [pyarrow.float16(), pyarrow.float32(), pyarrow.float64()])
+def test_short_numbers_have_no_more_digits_than_in_a_csv_file(kind: pyarrow.DataType) -> None:
+    """The text of the number in the table is the truth. Nested numbers are those of a tool call."""
+    texts = ["0.1", "2.7", "3.3", "1.5", "-0.25", "1024.0", "0.001"]
+    rows: Row = {"prompt": [f"{text}?" for text in texts], "completion": pyarrow.array(map(float, texts), kind)}
+    parquet.write_table(pyarrow.table(rows), "mine.parquet")
+    data = load_data(InputSpec(dataset="mine.parquet"))
+    assert sorted(example.completion for example in (*data.train, *data.held_out)) == sorted(texts)
+    nested = pyarrow.array([[{"size": 0.1}], [{"size": None}]], pyarrow.list_(pyarrow.struct([("size", kind)])))
+    parquet.write_table(pyarrow.table({"prompt": nested}), "nested.parquet")
+    assert values_of("nested.parquet") == [{"prompt": [{"size": 0.1}]}, {"prompt": [{"size": None}]}]
+
+
 def test_columns_without_values_are_blank_in_every_form() -> None:
     rows = [{"prompt": f"{number}?", "completion": "x"} for number in range(9)]
     nothing: Row = {"images": [], "chat_template_kwargs": {"enable_thinking": None, "more": {"a": None}}, "tools": None}
