@@ -49,7 +49,8 @@ def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Pr
     from neftune_cli.models.loading import load_model
     from neftune_cli.models.quantization import recipe_problems
     from neftune_cli.models.sources import find_model
-    from neftune_cli.sweeps.inspection import resolved_evaluation
+    from neftune_cli.sweeps.inspection import data_facts, resolved_evaluation
+    from neftune_cli.sweeps.plan import check_targets
     from neftune_cli.training.hardware import device_kind
     from neftune_cli.training.prepared_data import prepare_data
     from neftune_cli.training.sft_trainer import check_recipe
@@ -58,6 +59,8 @@ def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Pr
     data = problems.attempt(lambda: load_data(spec))
     for recipe in _recipes(spec):
         problems.attempt(partial(check_recipe, recipe))
+    if data is not None:
+        problems.attempt(partial(check_targets, spec, data_facts(data)))
     if spec.load_in_4bit:
         problems.add(recipe_problems(recipe.lora_rank for recipe in _recipes(spec)))
     problems.raise_any()

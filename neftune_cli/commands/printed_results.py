@@ -40,7 +40,7 @@ def print_results(sweep: PreparedSweep, outcome: SweepOutcome, *, as_json: bool)
         _print_summary(sweep, outcome, exported)
     elif compared:
         _print_first_screens(sweep, comparisons)
-        for line in (*_training_amounts(sweep), *_counts(sweep, outcome)):
+        for line in (*_training_amounts(sweep, outcome), *_counts(sweep, outcome)):
             say_line(line)
     elif outcome.was_cut_short:
         for line in (*([_submitted(outcome)] if outcome.submitted else []), *_counts(sweep, outcome)):
@@ -101,12 +101,14 @@ def _print_against_base(comparison: Comparison) -> None:
     typer.echo("One training run does not show an effect of the noise. Use neftune sweep to compare alphas.")
 
 
-def _training_amounts(sweep: PreparedSweep) -> Iterator[str]:
-    """Yield the epochs and examples of a training run whose length is given in steps."""
-    plan, available = sweep.plan, sweep.plan.data.train
-    recipes = (trial.spec.train for trial in plan.trials if not trial.is_base)
+def _training_amounts(sweep: PreparedSweep, outcome: SweepOutcome) -> Iterator[str]:
+    """Yield the epochs and examples of the recipes that were run and whose length is given in steps."""
+    recipes = (trial.spec.train for trial in sweep.plan.trials if not trial.is_base)
     yield from dict.fromkeys(
-        _length_of_training(train, available) for train in recipes if train.max_steps and not train.sft.get("packing")
+        _length_of_training(train, available)
+        for train in recipes
+        if train.max_steps and not train.sft.get("packing")
+        if (available := outcome.training_examples.get(str(train.max_length)))
     )
 
 

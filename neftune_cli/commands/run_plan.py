@@ -204,6 +204,7 @@ def _joined(before: "SweepOutcome | None", outcome: "SweepOutcome") -> "SweepOut
         outcome,
         run_now=before.run_now + outcome.run_now,
         run_elsewhere=before.run_elsewhere + outcome.run_elsewhere,
+        training_examples={**before.training_examples, **outcome.training_examples},
     )
 
 

@@ -50,8 +50,6 @@ def sharding_problems(spec: SweepSpec, sharding: Sharding, automatic_precision: 
             what = f"{ACCELERATE_CONFIG} cannot be used with accelerator_config in the recipe."
             yield Problem(what, "Remove one of them.")
         precision = automatic_precision if recipe.precision == "auto" else recipe.precision
-        if (chosen := recipe.sft.get("bf16")) is not None:
-            precision = "bfloat16" if chosen else "float32"
         if given is not None and _PRECISIONS[given] != precision:
             what = f"{ACCELERATE_CONFIG}: mixed_precision is {given}, but the recipe trains in {precision}."
             yield Problem(what, f"Use --precision {_PRECISIONS[given]}, or remove mixed_precision from the file.")

@@ -87,6 +87,7 @@ def resolve_valid_fields(file: Path | None, options: Mapping[str, Any], problems
         values[section] = {**(in_file or {}), **options.get(section, {})}
     values["arms"] = arms_of(written.fields, options, problems, written.prefix)
     problems.add(_misplaced_fields(values, written.prefix))
+    problems.add(_share_without_option(options, values))
     values.pop("grid", None)
     of_looks = Problems()
     looks = _planned_looks(options, values["analysis"].get("looks"), of_looks)
@@ -255,6 +256,12 @@ def _looks_without_option(given: Sequence[int] | None, largest: int | None) -> I
     for name, value in (("--looks", given), ("--max-seeds", largest)):
         if value is not None:
             yield Problem(f"{name} has no effect without --until-decided.", f"Add --until-decided, or remove {name}.")
+
+
+def _share_without_option(options: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Problem]:
+    if "max_bad_share" in options and not values.get("skip_bad_rows"):
+        what = "--max-bad-share has no effect without --skip-bad-rows."
+        yield Problem(what, "Add --skip-bad-rows, or remove --max-bad-share.")
 
 
 def _are_looks(values: Sequence[Any]) -> bool:

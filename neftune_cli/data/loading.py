@@ -61,8 +61,12 @@ def load_data(inputs: InputSpec) -> InstructionData:
     part = selection.held_out
     training, *held_out = _read_all([selection.training, *([part] if part else [])], inputs)
     if part is None:
-        return _split(training, inputs, selection)
-    return _keep_apart(training, held_out[0], part.name, inputs, selection)
+        data = _split(training, inputs, selection)
+    else:
+        data = _keep_apart(training, held_out[0], part.name, inputs, selection)
+    if inputs.loss == "all-assistant" and not any(example.prompt for example in data.train):
+        data = replace(data, notes=(*data.notes, "--loss all-assistant has no effect: the examples have no turns."))
+    return data
 
 
 def _check_names(inputs: InputSpec) -> None:

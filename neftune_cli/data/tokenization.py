@@ -91,8 +91,9 @@ def require_examples(
     *,
     setting: str = MAX_LENGTH_OPTION,
     context: int | None = None,
+    least: int = 1,
 ) -> None:
-    """Check that examples of a split are left.
+    """Check that enough examples of a split are left.
 
     Args:
         tokenized: the examples.
@@ -100,13 +101,20 @@ def require_examples(
         max_length: their maximum length in tokens.
         setting: name of the maximum length.
         context: tokens in the context of the model; None if they are not limited or not known.
+        least: smallest number of examples.
 
     Raises:
-        UsageError: the maximum length dropped all examples.
+        UsageError: fewer are left, because the maximum length or `--skip-bad-rows` dropped the others.
     """
-    if not tokenized.examples:
-        dropped = f"All {tokenized.dropped} {split} examples were dropped"
-        what = f"{dropped}: the prompt alone fills {setting} {max_length}."
+    left = len(tokenized.examples)
+    if left < least and not tokenized.dropped:
+        what = f"{left} of {left + tokenized.bad_rows} {split} examples can be rendered and tokenized."
+        raise UsageError(Problem(what, f"Correct the others: at least {least} are needed."))
+    if left < least:
+        total = left + tokenized.dropped + tokenized.bad_rows
+        number = f"All {total}" if tokenized.dropped == total else f"{tokenized.dropped} of {total}"
+        few = f" At least {least} are needed." if left else ""
+        what = f"{number} {split} examples were dropped: the prompt alone fills {setting} {max_length}.{few}"
         fix = f"Use {setting} {tokenized.shortest_dropped} or more, or shorten the prompts."
         if context and tokenized.shortest_dropped > context:
             fix = f"Shorten the prompts, or use another model: the context of this one is {context} tokens."

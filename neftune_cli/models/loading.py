@@ -1,6 +1,7 @@
 """Load a causal language model, with a tokenizer that has a chat template and a padding token."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,12 +77,13 @@ def load_model(source: ModelSource, *, load_in_4bit: bool = False, cache: Path |
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Hide progress bars and log messages below errors inside the context, and restore the settings on exit."""
+    """Hide progress bars, warnings and log messages below errors inside the context, and restore the settings."""
     verbosity = logging.get_verbosity()
     hook = logging.set_tqdm_hook(_disabled_bar)
     logging.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            yield
     finally:
         logging.set_verbosity(verbosity)
         logging.set_tqdm_hook(hook)

@@ -15,9 +15,11 @@ from neftune_cli.config.choices import NoiseScale, NoiseTarget, check_choice, ch
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 from neftune_cli.config.spec import NoiseSpec
 from neftune_cli.config.values import check_alpha
+from neftune_cli.errors import UsageError
 from neftune_cli.noise.attachment import AttachedNoise, attach_noise
 from neftune_cli.noise.attestation import MEASURE_EVERY, MeterTotals
 from neftune_cli.noise.conflicts import remove_upstream_noise
+from neftune_cli.noise.lengths import WRAPPED_ROWS
 from neftune_cli.records import Attestation
 
 
@@ -132,8 +134,14 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
 
         A callback that was added with `add_callback` wraps them only now, when `train` is running already and its
         wrapper has no effect. The methods that `train` calls from here on are wrapped.
+
+        Raises:
+            UsageError: the trainer packs rows from which the lengths of the examples cannot be known.
         """
         self.detach()
+        is_wrapped = getattr(args, "packing", False) and getattr(args, "packing_strategy", "") == "wrapped"
+        if is_wrapped and self._options["alpha"] and self._options["noise_scale"] == "paper":
+            raise UsageError(WRAPPED_ROWS)
         _remove_noise_on_failure(_calling_trainer())
         self._starting = True
 

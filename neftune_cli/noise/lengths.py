@@ -10,6 +10,11 @@ from neftune_cli.config.choices import NoiseScale, check_choice
 from neftune_cli.config.values import check_alpha
 from neftune_cli.errors import Problem, UsageError
 
+WRAPPED_ROWS = Problem(
+    "With packing_strategy=wrapped, TRL cuts rows without the boundaries of the examples, which determine the noise.",
+    "Use packing_strategy=bfd.",
+)
+
 
 def token_half_widths(
     alpha: float,

@@ -5,7 +5,7 @@ A worker sends the facts to the main process, which does not import torch.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -161,6 +161,8 @@ class LoadedSizes:
     layers: int
     longest: int
     """Tokens of the longest training or evaluation example, after truncation."""
+    training_examples: dict[str, int] = field(default_factory=dict)
+    """Number of training examples that are not too long, by the maximum length (text, as JSON has no other keys)."""
 
 
 def resolved_evaluation(

@@ -28,7 +28,7 @@ from neftune_cli.sweeps.resources import WorkerAllocation
 from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.hardware import available_cores, gpus_of_driver, installed_version, processor_name
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files and of the calibration. Raise it when equal keys no longer give equal values."""
 FOLDER = "calibrations"
 """Name of the folder in the user's cache."""

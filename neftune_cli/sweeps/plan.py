@@ -77,7 +77,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     problems.attempt(folder.manifest)  # refused here if it is damaged, before anything is written
     problems.add(analysis_problems(spec, found.lm_eval, found.data))
     if found.data is not None:
-        problems.attempt(partial(_check_targets, spec, found.data))
+        problems.attempt(partial(check_targets, spec, found.data))
     problems.raise_any()
     assert found.model is not None
     assert found.data is not None
@@ -275,7 +275,7 @@ def _notes_on_baseline(spec: SweepSpec) -> Iterator[str]:
         yield f"No arm is without noise: the baseline is {baseline}. Add alpha 0 to measure the effect of the noise."
 
 
-def _check_targets(spec: SweepSpec, data: DataFacts) -> None:
+def check_targets(spec: SweepSpec, data: DataFacts) -> None:
     """Refuse a noise target that the examples lack, or that cannot be identified."""
     for arm in spec.arms:
         target = spec.noise_details_of(arm).noise_target

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from neftune_cli.config.run_settings import Keep, SweepSettings
@@ -50,6 +50,8 @@ class SweepOutcome:
     """Trials that go on after the end of the command, with --detach."""
     notes: tuple[str, ...] = ()
     """Notes of the run, those that the user had seen before included."""
+    training_examples: dict[str, int] = field(default_factory=dict)
+    """Number of training examples by maximum length, as in `LoadedSizes`; empty if no trial was run."""
 
     @property
     def was_cut_short(self) -> bool:
@@ -108,7 +110,13 @@ def run_sweep(
         updates.finish(changed=bool(missing))
     outcome = _outcome(plan, folder, ran, done_before)
     need = _disk_need(settings.keep, missing, allocation)
-    return replace(outcome, halted=_halt_reason(ran.halted, need), interrupted=interrupts.requested, notes=tuple(notes))
+    return replace(
+        outcome,
+        halted=_halt_reason(ran.halted, need),
+        interrupted=interrupts.requested,
+        notes=tuple(notes),
+        training_examples=allocation.sizes.training_examples if allocation else {},
+    )
 
 
 def _outcome(plan: Plan, folder: SweepFolder, ran: DispatchResult, done_before: set[str]) -> SweepOutcome:

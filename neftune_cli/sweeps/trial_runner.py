@@ -1,7 +1,7 @@
 """Run trials in this process: inspect, prepare, calibrate and run, with model and data kept between trials."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -109,7 +109,7 @@ class TrialRunner:
         for rank in ranks:
             problems.attempt(partial(check_trainable, loaded, trials[0].model, rank))
         problems.raise_any()
-        return _loaded_sizes(loaded, list(prepared.values()), ranks)
+        return _loaded_sizes(loaded, prepared, ranks)
 
     def calibrate(self, trial: TrialSpec, seconds: float) -> Calibration:
         """Measure the cost of a trial with this recipe in at most `seconds`, as far as this can be known beforehand.
@@ -252,20 +252,20 @@ def _quantization_problems(spec: SweepSpec) -> Iterator[Problem]:
 
 
 def _loaded_sizes(
-    loaded: LoadedModel, prepared_sets: Sequence[PreparedData], lora_ranks: Iterable[int | None]
+    loaded: LoadedModel, prepared: Mapping[int, PreparedData], lora_ranks: Iterable[int | None]
 ) -> LoadedSizes:
     """Return the sizes of a model and of its tokenized data.
 
     Args:
         loaded: the model.
-        prepared_sets: the data, tokenized for each maximum length.
+        prepared: the data by maximum length in training.
         lora_ranks: ranks of the trials' adapters; None for full fine-tuning.
     """
     model, config = cast(nn.Module, loaded.model), loaded.model.config.get_text_config()
     weights = list(model.parameters())  # yields tied weights once
     embeddings = cast(nn.Embedding, loaded.model.get_input_embeddings()).weight
     ranks = list(lora_ranks)
-    notes = [note for prepared in prepared_sets for note in prepared.notes]
+    notes = [note for one in prepared.values() for note in one.notes]
     return LoadedSizes(
         notes=tuple(dict.fromkeys([*notes, *(frozen_experts_notes(model) if any(ranks) else ())])),
         trainable=max(_trainable(loaded, rank) for rank in ranks),
@@ -273,7 +273,8 @@ def _loaded_sizes(
         vocabulary=embeddings.shape[0],
         width=embeddings.shape[1],
         layers=int(getattr(config, "num_hidden_layers", 1)),
-        longest=max(_longest(prepared) for prepared in prepared_sets),
+        longest=max(map(_longest, prepared.values())),
+        training_examples={str(max_length): len(one.train) for max_length, one in prepared.items()},
     )
 
 

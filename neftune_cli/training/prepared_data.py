@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.data.bad_rows import BadRowCount
 from neftune_cli.data.examples import Example, InstructionData, TokenizedExample, TokenizedExamples
-from neftune_cli.data.hash_split import probe_notes
+from neftune_cli.data.hash_split import MIN_EXAMPLES, probe_notes
 from neftune_cli.data.tokenization import MAX_LENGTH_OPTION, length_notes, require_examples, tokenize_parts
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.models.sources import ModelSource
@@ -49,8 +49,8 @@ def prepare_data(
     """Tokenize the data for a model: training examples to the training length, others to the evaluation length.
 
     Raises:
-        UsageError: no training or no held-out example fits the maximum length, or an example exceeds the model's
-            context.
+        UsageError: fewer than two training or held-out examples fit the maximum length, or an example exceeds the
+            model's context.
     """
     in_training = _Limit(spec.train.max_length)
     in_evaluation = _Limit(spec.evaluation.max_length)
@@ -76,8 +76,20 @@ def prepare_data(
             *probe_notes(spec.evaluation.probe_examples, len(data.train)),
             *length_notes(train, "training", in_training.tokens, setting=in_training.setting),
             *length_notes(held_out, "held-out", in_evaluation.tokens, setting=in_evaluation.setting),
+            *_untrained_notes(probe, train),
         ),
     )
+
+
+def _untrained_notes(probe: TokenizedExamples, train: TokenizedExamples) -> Iterator[str]:
+    """Yield a note if probe examples fit the maximum length of the evaluation, but not that of the training."""
+    trained = {one.example.id for one in train.examples}
+    if untrained := sum(one.example.id not in trained for one in probe.examples):
+        yield (
+            f"{untrained} of {len(probe.examples)} probe examples are not trained on: their prompts fill "
+            f"{MAX_LENGTH_OPTION}, but not evaluation.max_length. Their losses do not show how well the model has "
+            "memorized the training data."
+        )
 
 
 class _Limit(NamedTuple):
@@ -106,7 +118,8 @@ def _tokenized(
     results = tokenize_parts(lengths, loaded.tokenizer, inputs=spec, vocabulary=vocabulary, rows=rows)
     for tokenized, (name, (_, limit)) in zip(results, parts.items(), strict=True):
         context = context_length(loaded.model)
-        require_examples(tokenized, name, limit.tokens, setting=limit.setting, context=context)
+        least = 1 if name == "probe" else MIN_EXAMPLES
+        require_examples(tokenized, name, limit.tokens, setting=limit.setting, context=context, least=least)
     for tokenized, (_, limit) in zip(results, parts.values(), strict=True):
         check_context(tokenized, source.name, loaded, setting=limit.setting)
     return results

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import Field, fields
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -13,6 +13,7 @@ from neftune_cli.config.spec import TrainSpec
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import Problem, UsageError, did_you_mean
 from neftune_cli.evaluation.batches import tokens_at_once
+from neftune_cli.noise.lengths import WRAPPED_ROWS
 from neftune_cli.training.data_parallel import TIMEOUT_SECONDS
 from neftune_cli.training.hardware import device_kind, has_bfloat16
 from neftune_cli.training.trial import halved_batch
@@ -31,6 +32,7 @@ _REPLACEMENTS = {
     "per_device_train_batch_size": "batch_size (--batch-size)",
     "seed": "seeds (--seeds)",
     "data_seed": "seeds (--seeds)",
+    "bf16": "--precision bfloat16 or float32",
     "neftune_noise_alpha": "arms (--alphas)",
     "output_dir": "--output",
     "fsdp": "--accelerate-config FILE",
@@ -43,8 +45,8 @@ _RESERVED = frozenset(
     "assistant_only_loss auto_find_batch_size chat_template_path completion_only_loss dataset_kwargs ddp_backend "
     "ddp_timeout deepspeed disable_tqdm do_eval eos_token eval_on_start eval_strategy ignore_data_skip "
     "load_best_model_at_end logging_first_step logging_nan_inf_filter logging_steps logging_strategy "
-    "model_init_kwargs push_to_hub restore_callback_states_from_checkpoint resume_from_checkpoint save_strategy "
-    "trust_remote_code use_cpu".split()
+    "model_init_kwargs pad_token push_to_hub restore_callback_states_from_checkpoint resume_from_checkpoint "
+    "save_strategy trust_remote_code use_cpu".split()
 )
 """SFTConfig fields that keep the value of neftune or of TRL: the measurements or the pairing of arms depend on it."""
 
@@ -93,6 +95,10 @@ def _field_problems(name: str, value: Any) -> Iterator[Problem]:
         fix = did_you_mean(TRAIN_FIELD_SYNONYMS.get(name, name), {**known, **TrainSpec.model_fields})
         fix = fix or "Use a field from TRL's documentation of SFTConfig."
         yield Problem(f"SFTConfig has no field {name!r}.", fix, place)
+    elif name == "fp16" and value is True and device_kind() != "cuda":
+        yield Problem("the SFTConfig field 'fp16' has no effect without a CUDA device.", "Remove it.", place)
+    elif (name, value) == ("packing_strategy", "wrapped"):
+        yield replace(WRAPPED_ROWS, field=place)
     elif expected := _expected_instead(known[name], value):
         yield Problem(f"the SFTConfig field {name!r} must be {expected}, not {value!r}.", "Change the value.", place)
 

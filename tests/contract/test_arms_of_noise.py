@@ -156,6 +156,14 @@ def test_a_target_that_is_not_available_raises(neftune: Neftune, options: tuple[
     assert words in ended.err
 
 
+def test_a_preview_of_a_target_that_the_data_lack_raises(neftune: Neftune) -> None:
+    rows = "".join(json.dumps({"text": f"The number {n} follows {n - 1}."}) + "\n" for n in range(1, 30))
+    Path("text.jsonl").write_text(rows)
+    ended = neftune("preview", "--dataset", "text.jsonl", "--noise-target", "prompt")
+    assert "has no prompts for noise on prompt tokens" in ended.err
+    assert ended.code == 2
+
+
 def test_schedule_and_target_are_noted(neftune: Neftune) -> None:
     neftune("sweep", "--alphas", "5", "--noise-schedule", "cosine", "--noise-target", "prompt", *SMALL)
     text = neftune("compare", "out", "--full").out

@@ -101,6 +101,34 @@ def test_max_steps_reports_epochs_and_examples(
     assert f" {last['epoch']:.3g} epochs" in expected  # the epoch that the trainer logged
 
 
+def test_examples_that_are_too_long_do_not_count_as_trained_on(neftune: Neftune, tmp_path: Path) -> None:
+    prompts = [f"Why {number}?{' Really?' * (60 if number % 3 else 1)}" for number in range(30)]
+    file = rows(tmp_path / "data.jsonl", [{"prompt": prompt, "completion": "So."} for prompt in prompts])
+    (tmp_path / "lengths.yaml").write_text("evaluation: {max_length: 400}\n")
+    lengths = (
+        "--dataset",
+        file,
+        "--max-length",
+        "40",
+        "--batch-size",
+        "4",
+        "--max-steps",
+        "1",
+        "--output",
+        "results/a",
+    )
+    model = (*WITH_SMALL_MODEL, "--max-new-tokens", "4")
+    result = neftune(*SWEEP, "lengths.yaml", "--alphas", "0", *model, *lengths)
+    dropped, total = map(int, re.findall(r"(\d+) of (\d+) training examples dropped", result.err)[0])
+    left = total - dropped
+    assert f"{4 / left:.3g}" != f"{4 / total:.3g}"
+    assert f"4 of {left} training examples were used." in result.err
+    assert f"{dropped} of {total} probe examples are not trained on: " in result.err
+    (trial,) = (tmp_path / "results" / "a" / "trials").glob("alpha=0*")
+    last = json.loads((trial / "metrics.jsonl").read_text().splitlines()[-1])
+    assert f"which are {last['epoch']:.3g} epochs." in result.err  # the epoch that the trainer logged
+
+
 @pytest.mark.usefixtures("trained")
 def test_compare_shows_a_training_apart_from_a_sweep(neftune: Neftune, tmp_path: Path) -> None:
     neftune(*SWEEP, "--alphas", "0,5", *SMALL, "--output", "results/more", "--quiet")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from neftune_cli.errors import UsageError
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.noise import NEFTuneCallback
@@ -225,6 +227,27 @@ def test_sft_trains_with_noise_and_ends_without_hooks(
     assert noise.attestation.rms == pytest.approx(1, abs=0.02)
     assert noise.attestation.noised_padding in (0, None)
     assert (noise.attestation.noised_share == 1) == (target == "all")
+    assert hooks_on(loaded.model) == 0
+
+
+@pytest.mark.parametrize(("alpha", "scale"), [(5.0, "paper"), (5.0, "hf"), (0.0, "paper")])
+def test_packing_that_hides_the_lengths_of_examples_is_refused(
+    alpha: float, scale: Any, tiny: Callable[[], Any], tmp_path: Path
+) -> None:
+    loaded = tiny()
+    arguments = SFTConfig(
+        output_dir=str(tmp_path), **COMMON, max_steps=1, packing=True, packing_strategy="wrapped", max_length=32
+    )
+    trainer = SFTTrainer(
+        loaded.model,
+        arguments,
+        train_dataset=Dataset.from_list(TEXTS),
+        processing_class=loaded.tokenizer,
+        callbacks=[NEFTuneCallback(alpha=alpha, noise_scale=scale)],
+    )
+    needs_lengths = alpha > 0 and scale == "paper"
+    with pytest.raises(UsageError, match="packing_strategy=wrapped") if needs_lengths else nullcontext():
+        trainer.train()
     assert hooks_on(loaded.model) == 0
 
 

@@ -95,7 +95,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, text: str | None,
     [
         ({"load_in_4bit": True}, {}, "cannot be used with --load-in-4bit. Use --nproc 2 instead."),
         ({"train": {"precision": "float32"}}, {"mixed_precision": "bf16"}, "the recipe trains in float32"),
-        ({"train": {"sft": {"bf16": True}}}, {}, "mixed_precision is no, but the recipe trains in bfloat16"),
+        ({"train": {"precision": "bfloat16"}}, {}, "mixed_precision is no, but the recipe trains in bfloat16"),
         ({"train": {"sft": {"accelerator_config": {}}}}, {}, "cannot be used with accelerator_config in the recipe."),
         ({"train": {"sft": {"fp16": True}}}, {}, "cannot be used with fp16 in the recipe. Use --precision bfloat16."),
     ],

@@ -238,6 +238,12 @@ def test_a_problem_of_an_option_names_the_option_and_not_the_file(tmp_path: Path
     ]
 
 
+def test_a_limit_of_bad_rows_needs_the_option_that_drops_them() -> None:
+    with pytest.raises(UsageError, match=r"^--max-bad-share has no effect without --skip-bad-rows\. Add --skip-bad-"):
+        resolve_sweep(None, {"max_bad_share": 0.1})
+    assert resolve_sweep(None, {"max_bad_share": 0.1, "skip_bad_rows": True}).max_bad_share == 0.1
+
+
 def test_a_merged_mapping_can_be_overridden(tmp_path: Path) -> None:
     arms = "[{name: a, train: &a {epochs: 1, warmup_steps: 2}}, {name: b, train: {<<: *a, epochs: 5}}]"
     spec = resolve_sweep(experiment(tmp_path, f"arms: {arms}"), {})

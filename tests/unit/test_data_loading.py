@@ -347,6 +347,21 @@ def test_the_option_that_leaves_out_bad_rows_is_named_if_they_are_few(good: int,
     assert advice == [False, False, names_option]
 
 
+@pytest.mark.parametrize(
+    ("rows", "raw", "is_noted"),
+    [
+        ([{"text": f"Note {number}."} for number in range(20)], False, True),
+        ([{"prompt": f"{number}?", "completion": "Yes."} for number in range(20)], True, True),
+        ([{"prompt": f"{number}?", "completion": "Yes."} for number in range(20)], False, False),
+    ],
+)
+def test_a_loss_on_turns_is_noted_for_examples_without_turns(
+    rows: list[dict[str, object]], raw: bool, is_noted: bool
+) -> None:
+    data = load(write_rows(Path("mine.jsonl"), rows), raw=raw, loss="all-assistant")
+    assert ("--loss all-assistant has no effect: the examples have no turns." in data.notes) == is_noted
+
+
 def test_more_bad_rows_than_allowed_are_an_error() -> None:
     file = write_bad_rows(good=17)
     with pytest.raises(UsageError) as error:

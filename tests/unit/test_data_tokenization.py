@@ -129,6 +129,18 @@ def test_all_examples_dropped_is_an_error() -> None:
     )
 
 
+def test_too_few_examples_that_are_left_are_an_error() -> None:
+    one = TokenizedExample(example_of("a"), (1,), 0)
+    with pytest.raises(UsageError) as error:
+        require_examples(TokenizedExamples((one,), 5, 0, 70, bad_rows=1), "held-out", 64, least=2)
+    assert str(error.value) == (
+        "5 of 7 held-out examples were dropped: the prompt alone fills --max-length 64. At least 2 are needed. "
+        "Use --max-length 70 or more, or shorten the prompts."
+    )
+    with pytest.raises(UsageError, match=r"^1 of 4 held-out examples can be rendered and tokenized\. Correct the"):
+        require_examples(TokenizedExamples((one,), 0, 0, bad_rows=3), "held-out", 64, least=2)
+
+
 def test_notes_count_dropped_and_truncated_examples() -> None:
     one = TokenizedExample(example_of("a"), (1,), 0)
     assert length_notes(TokenizedExamples((one,) * 8, 2, 3), "held-out", 64) == (

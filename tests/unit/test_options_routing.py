@@ -78,6 +78,7 @@ SAMPLES: dict[str, Any] = {
 }
 """Values that differ from the defaults, by spec field."""
 NEEDED: dict[str, dict[str, Any]] = {
+    "max_bad_share": {"skip_bad_rows": True},
     "looks": {"until_decided": True},
     "max_seeds": {"until_decided": True},
     "evaluation.lm_eval_limit": {"evaluation.lm_eval": "hellaswag"},
