@@ -261,6 +261,8 @@ _WRITE_PAIRS = 'Write [["question", "answer"], ...].'
 _SYSTEM = {"system": SYSTEM_COLUMNS}
 _QUESTIONS = ("question", "query")
 """Columns that are the prompt of a layout without instruction, and the input of one with it."""
+_CHOICES = ("choices", "options")
+"""Columns with the possible answers of multiple-choice data. The answer alone, such as 2 or C, tells nothing."""
 _PAIR_OPTIONS = ("input", "system", "history", "tools")
 
 
@@ -272,7 +274,7 @@ def _alpaca(*outputs: str) -> ColumnSet:
         optional=_PAIR_OPTIONS,
         names={"output": outputs, "input": (*INPUT_COLUMNS, *_QUESTIONS), **_SYSTEM},
         read_raw=_raw_pair("instruction", "output"),
-        meaningful=_QUESTIONS,
+        meaningful=(*_QUESTIONS, *_CHOICES),
     )
 
 
@@ -284,6 +286,7 @@ def _prompt_completion(prompts: tuple[str, ...], completions: tuple[str, ...]) -
         optional=_PAIR_OPTIONS,
         names={"prompt": prompts, "completion": completions, "input": INPUT_COLUMNS, **_SYSTEM},
         read_raw=_raw_pair("prompt", "completion"),
+        meaningful=_CHOICES,
     )
 
 
