@@ -23,6 +23,7 @@ CLOCK = re.compile(
     r"""\bstrftime_now\s*\(\s*(?:format\s*=\s*)?(?P<quote>['"])(?P<format>(?:(?!(?P=quote)).)*)(?P=quote)\s*\)"""
 )
 OTHER_CLOCK = re.compile(r"\bstrftime_now\b(?!\s+is\b)[^%}\n]*")
+CHANCE = re.compile(r"\|\s*random\b|\blipsum\s*\(")
 COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 GENERATION_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 SAMPLE_TEXTS = ("probe of the question", "probe of the answer")
@@ -68,7 +69,7 @@ class ChatTemplate:
             time: time for templates that write a date, in ISO 8601; the current time if None.
 
         Raises:
-            UsageError: the time that the template writes cannot be fixed.
+            UsageError: the time that the template writes cannot be fixed, or it writes a random text.
         """
         self._tokenizer = tokenizer
         self._training_template = _training_template(tokenizer) if all_turns else None
@@ -226,6 +227,9 @@ def _with_time(template: str, clock: datetime) -> str:
         what = f"The model's chat template writes a time that cannot be held constant: '{other.group().strip(' -')}'."
         fix = "Write the format as a text in chat_template.jinja, for example strftime_now('%d %b %Y')."
         raise UsageError(Problem(what, fix))
+    if chance := CHANCE.search(COMMENT.sub("", fixed)):
+        what = f"The model's chat template writes something else each time: '{chance.group().strip(' |(')}'."
+        raise UsageError(Problem(what, "Write a constant text in chat_template.jinja in its place."))
     return fixed
 
 

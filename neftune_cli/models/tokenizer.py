@@ -125,10 +125,13 @@ def _check_embedded(text: str, tokenizer: PreTrainedTokenizerBase, model: PreTra
 
 
 def _end_of_turn(conversation: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the first special token after the response, or None if the template writes none."""
-    special = _special_ids(tokenizer)
+    """Return the first special token after the response, or None if the template writes none.
+
+    Many fine-tuned models have end-of-turn tokens that were added without being special. White space is none.
+    """
     after = _token_ids(conversation.partition(RESPONSE)[2], tokenizer)
-    return next((token for token in after if token in special), None)
+    added = {number for number, token in tokenizer.added_tokens_decoder.items() if not str(token).isspace()}
+    return next((token for known in (_special_ids(tokenizer), added) for token in after if token in known), None)
 
 
 def _token_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:

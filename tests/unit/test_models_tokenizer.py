@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.trainer_utils import align_special_tokens
 
@@ -108,6 +108,26 @@ def test_end_of_turn_token_of_the_template_becomes_the_end_token() -> None:
     assert tokenizer.eos_token == "<|im_end|>"
     assert model.generation_config.eos_token_id == [3, 1]
     assert model.config.eos_token_id == [3, 1]
+
+
+def test_end_of_turn_token_that_is_not_marked_as_special_becomes_the_end_token() -> None:
+    tokenizer = tokenizer_of("<unk>", "</s>", "<pad>", eos_token="</s>", pad_token="<pad>")
+    tokenizer.add_tokens([AddedToken(token, special=False) for token in ("\n", "<|im_start|>", "<|im_end|>")])
+    tokenizer.chat_template = CHATML.replace("<|im_end|>", "\n<|im_end|>")
+    assert prepare_tokenizer(tokenizer, model_of(tokenizer)) == (
+        "Responses end with '<|im_end|>', the end-of-turn token of the chat template.",
+    )
+    ids = tokenizer("a<|im_end|>")["input_ids"]
+    assert tokenizer.eos_token_id == ids[-1]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "a"
+
+
+def test_a_special_token_after_one_that_is_not_special_remains_the_end_token() -> None:
+    tokenizer = tokenizer_of("<unk>", "</s>", "<pad>", eos_token="</s>", pad_token="<pad>")
+    tokenizer.add_tokens([AddedToken("</answer>", special=False)])
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}</answer></s>{% endfor %}"
+    assert prepare_tokenizer(tokenizer, model_of(tokenizer)) == ()
+    assert tokenizer.eos_token == "</s>"
 
 
 def test_missing_end_token_is_taken_from_the_model_or_from_common_names() -> None:
