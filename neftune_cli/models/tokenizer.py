@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neftune_cli.data.bad_rows import RowError
-from neftune_cli.data.chat_template import Chat, ChatTemplate
+from neftune_cli.data.chat_template import Chat, ChatTemplate, with_end_token
 from neftune_cli.data.examples import Message
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.placement import embedding_weight
@@ -101,6 +101,12 @@ def _end_turns_with_end_token(tokenizer: PreTrainedTokenizerBase, model: PreTrai
     end_of_turn = _end_of_turn(conversation, tokenizer)
     if end_of_turn is not None and end_of_turn != tokenizer.eos_token_id:
         token = str(tokenizer.convert_ids_to_tokens(end_of_turn))
+        templates, before = tokenizer.chat_template, str(tokenizer.eos_token)
+        tokenizer.chat_template = (
+            {name: with_end_token(template, before) for name, template in templates.items()}
+            if isinstance(templates, dict)
+            else with_end_token(templates, before)
+        )
         tokenizer.add_special_tokens({"eos_token": token})
         yield f"Responses end with '{token}', the end-of-turn token of the chat template."
 

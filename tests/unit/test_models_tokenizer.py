@@ -1,5 +1,6 @@
 """Preparing tokenizers: missing end tokens, padding tokens and chat templates, and the model's configurations."""
 
+from importlib.resources import files
 from typing import Any, cast
 
 import pytest
@@ -7,6 +8,8 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.trainer_utils import align_special_tokens
 
+from neftune_cli.data.chat_template import Chat, ChatTemplate
+from neftune_cli.data.examples import Message
 from neftune_cli.errors import UsageError
 from neftune_cli.models.tokenizer import prepare_tokenizer
 from tests.tiny_models import tiny_llama
@@ -120,6 +123,32 @@ def test_end_of_turn_token_that_is_not_marked_as_special_becomes_the_end_token()
     ids = tokenizer("a<|im_end|>")["input_ids"]
     assert tokenizer.eos_token_id == ids[-1]
     assert tokenizer.decode(ids, skip_special_tokens=True) == "a"
+
+
+@pytest.mark.parametrize("start", ["", "\n", "  \n", "  {% set x = 1 %}\n"])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_template_writes_the_end_token_that_it_was_written_for(start: str, named: bool) -> None:
+    template = start + CHATML.replace("<|im_end|>\n' }}", "<|im_end|>' + eos_token + '\n' }}")
+    template += "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}"
+    tokenizer = tokenizer_of(*SPECIAL, eos_token="</s>", pad_token="<pad>")
+    tokenizer.chat_template = {"default": template, "tool_use": template} if named else template
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    expected = tokenizer.apply_chat_template(turns, tokenize=False)
+    assert expected.count("</s>") == 3
+    prepare_tokenizer(tokenizer, model_of(tokenizer))
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert tokenizer.apply_chat_template(turns, tokenize=False) == expected
+
+
+def test_the_variant_of_trl_is_found_for_a_template_that_writes_another_end_token() -> None:
+    template = files("trl").joinpath("chat_templates", "phi3.jinja").read_text()
+    tokenizer = tokenizer_of("</s>", "<|end|>", "<pad>", eos_token="</s>", pad_token="<pad>", chat_template=template)
+    chat = Chat((Message(role="user", content="Hi"), Message(role="assistant", content="Hello")))
+    expected = ChatTemplate(tokenizer, all_turns=True).marked(chat)
+    assert expected
+    prepare_tokenizer(tokenizer, model_of(tokenizer))
+    assert tokenizer.eos_token == "<|end|>"
+    assert ChatTemplate(tokenizer, all_turns=True).marked(chat) == expected
 
 
 def test_a_special_token_after_one_that_is_not_special_remains_the_end_token() -> None:
