@@ -136,12 +136,14 @@ def reason(error: json.JSONDecodeError) -> str:
         return f"{at.partition('e')[0]}e is Python, JSON has null, true and false"
     if error.msg == "Expecting value" and not at.strip():
         return "the text ends too early"
+    if error.msg == "Expecting value" and not at[0].isprintable():
+        return f"unexpected character U+{ord(at[0]):04X}"
     return error.msg
 
 
 def start_of(text: str) -> str:
     """Return the start of a text for a message, without control characters."""
-    text = text.strip()
+    text = text.strip(" \t\r\n")
     shown = text if len(text) <= START_CHARACTERS else f"{text[:START_CHARACTERS]}…"
     return "".join(character if character.isprintable() else "\ufffd" for character in shown)
 

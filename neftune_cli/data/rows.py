@@ -37,6 +37,7 @@ class WrittenNumber(float):
     """A number with a decimal point or an exponent in JSON, with the text that it has there."""
 
     __slots__ = ("text",)
+    text: str
 
     def __new__(cls, text: str) -> "WrittenNumber":
         """Return the number of a text."""

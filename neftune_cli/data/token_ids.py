@@ -45,8 +45,8 @@ class _WholeTexts:
         }
         self._tokenizer = deepcopy(tokenizer)
         self._tokenizer.add_tokens([_renamed(token, self._replacements[str(token)]) for token in special.values()])
-        ids = self._tokenizer.convert_tokens_to_ids(list(self._replacements.values()))
-        self._ids = dict(zip(ids, special, strict=True))
+        vocabulary = self._tokenizer.get_vocab()
+        self._ids = {vocabulary[self._replacements[str(token)]]: index for index, token in special.items()}
 
     def can_encode(self, text: str) -> bool:
         """Return whether no replacement occurs in a text."""

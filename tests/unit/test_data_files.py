@@ -162,6 +162,35 @@ def test_csv_of_excel_with_a_line_for_the_delimiter(tmp_path: Path) -> None:
     assert places_of(path) == ["line 3"]
 
 
+def test_csv_with_spaces_before_quotes(tmp_path: Path) -> None:
+    path = written(tmp_path / "mine.csv", 'prompt, completion\n"Say ""a, b""", "a, b"\nq, "say ""c"""\nr, d\n')
+    expected = [('Say "a, b"', "a, b"), ("q", 'say "c"'), ("r", "d")]
+    assert [tuple(row.values()) for row in values_of(path)] == expected
+
+
+@pytest.mark.parametrize("cell", [' "a" is a letter', '"x, ""a"" y"', '"\n ""a"" y"', '"a, "', " b"])
+def test_other_spaces_in_csv_remain(tmp_path: Path, cell: str) -> None:
+    text = f"prompt,completion\nq, 1\nr,{cell}\n"
+    (_, *expected) = csv.reader(text.splitlines(keepends=True))
+    path = written(tmp_path / "mine.csv", text)
+    assert [list(row.values()) for row in values_of(path)] == expected
+
+
+def test_json_lines_that_end_with_a_carriage_return(tmp_path: Path) -> None:
+    path = written(tmp_path / "mine.jsonl", json_lines(ROWS).replace("\n", "\r"))
+    assert values_of(path) == ROWS
+    assert places_of(path) == ["line 1", "line 2"]
+
+
+@pytest.mark.parametrize(("character", "name"), [("\x1e", "U+001E"), ("\xa0", "U+00A0")])
+def test_an_invisible_character_before_json_is_named(tmp_path: Path, character: str, name: str) -> None:
+    lines = "".join(f"{character}{line}\n" for line in json_lines(ROWS).splitlines())
+    with pytest.raises(UsageError) as error:
+        load_data(InputSpec(dataset=str(written(tmp_path / "mine.jsonl", lines))))
+    assert f"invalid JSON (unexpected character {name})" in str(error.value)
+    assert 'The line starts with: \ufffd{"prompt"' in str(error.value)
+
+
 def test_tab_separated_file_with_one_column(tmp_path: Path) -> None:
     assert values_of(written(tmp_path / "mine.tsv", "text\na, b; c\n")) == [{"text": "a, b; c"}]
 

@@ -135,7 +135,7 @@ def test_question_beside_an_instruction_and_an_input_is_refused(inputs: dict[str
     assert "--columns instruction=instruction,output=answer" in message
 
 
-@pytest.mark.parametrize("column", ["choices", "Options"])
+@pytest.mark.parametrize("column", ["choices", "Options", "documents", "passage"])
 @pytest.mark.parametrize("names", [("question", "answer"), ("instruction", "output")])
 def test_multiple_choice_data_are_not_trained_on_without_the_choices(column: str, names: tuple[str, str]) -> None:
     row = {names[0]: QUESTION, names[1]: 1, column: ["9 h", "12 h"]}
