@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import typer
 from rich.console import Console
@@ -45,12 +45,13 @@ def _costed(sweep: PreparedSweep, hourly_rate: float | None, begin: float) -> Co
     missing = [trial for trial in plan.trials if states[trial.id] in (TO_RUN, TO_RESUME)]
     notes = list(plan.all_notes)
     estimate: Cost | None = None
+    training_examples: Mapping[str, int] = {}
     memory = None if plan.inspection.device == "cuda" else plannable_memory()
     if missing:
         planned = _planned(sweep, missing)
         # the preparations are included, because a sweep makes them before its first trial too
         estimate = planned.cost.after(max(time.monotonic() - begin, planned.startup))
-        memory = planned.allocation.memory
+        memory, training_examples = planned.allocation.memory, planned.allocation.sizes.training_examples
         notes += [*planned.allocation.sizes.notes, *planned.notes]
     return costed_plan(
         plan,
@@ -60,6 +61,7 @@ def _costed(sweep: PreparedSweep, hourly_rate: float | None, begin: float) -> Co
         hourly_rate=hourly_rate,
         available_memory=memory,
         notes=notes,
+        training_examples=training_examples,
     )
 
 

@@ -233,18 +233,24 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     """Parse `key=value` pairs with values in YAML, for example `true`, `0.1` or `[a, b]`.
 
     Raises:
-        UsageError: every pair without `=` or with a value that is not valid YAML.
+        UsageError: every pair without `=`, with an empty or repeated name, or with a value that is not valid YAML.
 
     """
     settings: dict[str, Any] = {}
     problems = []
     for pair in pairs:
         key, equals, value = pair.partition("=")
-        if not equals or not key.strip():
-            problems.append(Problem(f"--set {pair}: the value is missing.", "Use --set key=value."))
+        key = key.strip()
+        if not equals or not key:
+            problems.append(
+                Problem(f"--set {pair}: the {'value' if key else 'name'} is missing.", "Use --set key=value.")
+            )
+            continue
+        if key in settings:
+            problems.append(Problem(f"--set {key} appears twice.", "Use it once."))
             continue
         try:
-            settings[key.strip()] = yaml.load(value, Loader=NumberLoader)
+            settings[key] = yaml.load(value, Loader=NumberLoader)
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that does not exist
             what = f"--set {pair}: the value is not valid YAML: {parser_reason(error)}."
             problems.append(Problem(what, "Add quotes around the value."))

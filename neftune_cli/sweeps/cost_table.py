@@ -132,8 +132,21 @@ def costed_plan(
     hourly_rate: float | None,
     available_memory: int | None,
     notes: Sequence[str],
+    training_examples: Mapping[str, int],
 ) -> CostedPlan:
-    """Combine a plan with the states and the estimated costs of its trials."""
+    """Combine a plan with the states and the estimated costs of its trials.
+
+    Args:
+        plan: the trials.
+        folder: their results folder.
+        states: the state of each trial by its id.
+        estimate: estimated costs of the missing trials.
+        hourly_rate: price of an hour.
+        available_memory: bytes for the trials; None if they are not limited.
+        notes: notes for the user.
+        training_examples: number of training examples by maximum length, as in `LoadedSizes`. For another length, the
+            number of examples in the data is used, some of which may be too long.
+    """
     seconds, tokens = (estimate.trials, estimate.tokens) if estimate else ({}, {})
     return CostedPlan(
         folder=str(folder.path),
@@ -142,7 +155,7 @@ def costed_plan(
                 trial=trial.id,
                 arm=trial.arm,
                 seed=trial.seed,
-                steps=steps_of(trial, plan.data.train),
+                steps=steps_of(trial, training_examples.get(str(trial.spec.train.max_length), plan.data.train)),
                 state=states[trial.id],
                 tokens=tokens.get(trial.id),
                 seconds=seconds.get(trial.id),

@@ -72,6 +72,10 @@ def test_settings_are_yaml_and_numbers_in_scientific_notation_are_numbers() -> N
 
 
 def test_a_setting_without_a_value_is_reported() -> None:
+    with pytest.raises(UsageError, match="--set =3: the name is missing"):
+        parse_settings(["=3"])
+    with pytest.raises(UsageError, match=r"^--set lr_end appears twice\. Use it once\.$"):
+        parse_settings(["lr_end=1", " lr_end =1"])
     with pytest.raises(UsageError, match="--set bf16: the value is missing"):
         parse_settings(["bf16"])
 

@@ -230,9 +230,14 @@ def costed(folder: SweepFolder, calibrations: Sequence[Calibration], **given: An
     states = states_of(plan, folder, retry_failed=False)
     missing = [trial for trial in plan.trials if states[trial.id] in ("to run", "to resume")]
     estimate = combined_estimate(missing, plan.trials, folder, calibrations, workers=2)
-    return costed_plan(
-        plan, folder, states, estimate, **{"hourly_rate": None, "available_memory": None, "notes": (), **given}
-    )
+    defaults: dict[str, Any] = {"hourly_rate": None, "available_memory": None, "notes": (), "training_examples": {}}
+    return costed_plan(plan, folder, states, estimate, **{**defaults, **given})
+
+
+def test_examples_that_are_too_long_take_no_steps(tmp_path: Path) -> None:
+    length = planned().trials[1].spec.train.max_length
+    known = costed(SweepFolder(tmp_path), [], training_examples={str(length): 80})
+    assert {line.steps for line in known.lines if line.arm != BASE_ARM} == {15}
 
 
 def test_the_plan_has_the_state_and_the_cost_of_each_trial(tmp_path: Path) -> None:
