@@ -6,7 +6,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from neftune_cli.data.bad_rows import RowError
-from neftune_cli.data.rows import EMPTY_JSON, ColumnarRow, Located, Rows, check_names
+from neftune_cli.data.json_text import DuplicateKeyError, duplicate_key_in_column, parse
+from neftune_cli.data.rows import EMPTY_JSON, ColumnarRow, Located, Rows, check_names, has_content
 from neftune_cli.data.split_names import UNNAMED
 from neftune_cli.errors import Problem, UsageError, one_line
 
@@ -145,23 +146,76 @@ class _Column:
         return values
 
     @cached_property
+    def _is_converted(self) -> bool:
+        return _contains(self._array.type, _is_converted)
+
+    @cached_property
     def filled(self) -> list[bool] | None:
         """Whether each value is not blank; None if the column is damaged."""
         try:
-            return _filled(self._array)
+            return self._json_filled() if _contains(self._array.type, _is_json) else _filled(self._array)
         except UsageError:
+            return None
+
+    def _json_filled(self) -> list[bool] | None:
+        try:
+            return [has_content(self.value(index)) for index in range(len(self._array))]
+        except (RowError, RecursionError):
             return None
 
     def value(self, index: int) -> object:
         try:
             value = self._array[index].as_py(maps_as_pydicts="strict") if self._values is None else self._values[index]
+            value = _converted(value, self._array.type) if self._is_converted else value
             return value.decode() if isinstance(value, bytes) else value  # not all programs mark text as such
+        except DuplicateKeyError as error:
+            raise duplicate_key_in_column(error, f"column '{self._name}'") from error
         except UnicodeDecodeError as error:
             what = f"column '{self._name}' is not valid UTF-8."
             raise RowError(what, "Write the column as text, or remove the row.") from error
         except _errors() as error:
             what = f"column '{self._name}' has a value that cannot be read ({error})."
             raise RowError(what, "Write the column as text, or remove the row.") from error
+
+
+def _contains(kind: Any, is_it: Callable[[Any], bool]) -> bool:
+    """Return whether a type, or a type inside it, has a property."""
+    return is_it(kind) or any(_contains(kind.field(index).type, is_it) for index in range(kind.num_fields))
+
+
+def _is_json(kind: Any) -> bool:
+    """Return whether values are stored as JSON text, as those of `Json` of the datasets library are."""
+    return bool(getattr(kind, "extension_name", "") == "arrow.json")
+
+
+def _is_short_float(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_float32(kind) or types.is_float16(kind))
+
+
+def _is_converted(kind: Any) -> bool:
+    return _is_json(kind) or _is_short_float(kind)
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    """Return a value with the values of the JSON texts in it, and with numbers that have few digits if they are short.
+
+    The 32-bit number 0.1 is 0.1, as in a CSV file that pandas writes, and not 0.10000000149011612.
+    """
+    from pyarrow import types
+
+    if value is None or not _contains(kind, _is_converted):
+        return value
+    if types.is_struct(kind):
+        return {field.name: _converted(value[field.name], field.type) for field in kind}
+    if types.is_map(kind):
+        return {key: _converted(item, kind.item_type) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_converted(item, kind.value_type) for item in value]
+    if _is_json(kind):
+        return parse(value)
+    return float(str(kind.to_pandas_dtype()(value))) if _is_short_float(kind) else value
 
 
 def _check_offsets(array: Any) -> None:

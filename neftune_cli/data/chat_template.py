@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,10 @@ CLOCK = re.compile(
     r"""\bstrftime_now\s*\(\s*(?:format\s*=\s*)?(?P<quote>['"])(?P<format>(?:(?!(?P=quote)).)*)(?P=quote)\s*\)"""
 )
 OTHER_CLOCK = re.compile(r"\bstrftime_now\b(?!\s+is\b)[^%}\n]*")
+CHANCE = re.compile(r"\|\s*random\b|\blipsum\s*\(")
 COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
+END_TOKEN = re.compile(r'\{% set eos_token = "(?:[^"\\]|\\.)*" %\}\n')
+"""Start of a template that writes an end token other than the tokenizer's."""
 GENERATION_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 SAMPLE_TEXTS = ("probe of the question", "probe of the answer")
 SAMPLE_TOOL = "probe_tool"
@@ -68,7 +72,7 @@ class ChatTemplate:
             time: time for templates that write a date, in ISO 8601; the current time if None.
 
         Raises:
-            UsageError: the time that the template writes cannot be fixed.
+            UsageError: the time that the template writes cannot be fixed, or it writes a random text.
         """
         self._tokenizer = tokenizer
         self._training_template = _training_template(tokenizer) if all_turns else None
@@ -226,6 +230,9 @@ def _with_time(template: str, clock: datetime) -> str:
         what = f"The model's chat template writes a time that cannot be held constant: '{other.group().strip(' -')}'."
         fix = "Write the format as a string literal in chat_template.jinja, for example strftime_now('%d %b %Y')."
         raise UsageError(Problem(what, fix))
+    if chance := CHANCE.search(COMMENT.sub("", fixed)):
+        what = f"The model's chat template writes something else each time: '{chance.group().strip(' |(')}'."
+        raise UsageError(Problem(what, "Write a constant text in chat_template.jinja in its place."))
     return fixed
 
 
@@ -242,10 +249,21 @@ def _training_template(tokenizer: "PreTrainedTokenizerBase") -> str | None:
     """Return TRL's variant of a template without generation markers, or None if there is none."""
     from trl.chat_template_utils import get_training_chat_template
 
-    if GENERATION_MARKER.search(tokenizer.get_chat_template()):
+    template = tokenizer.get_chat_template()
+    if GENERATION_MARKER.search(template):
         return None
+    kept = END_TOKEN.match(template)
+    opening = kept.group() if kept else ""
+    original = copy(tokenizer)
+    original.chat_template = template.removeprefix(opening)
     try:
-        template: str | None = get_training_chat_template(tokenizer)
+        variant: str | None = get_training_chat_template(original)
     except Exception:  # TRL has no variant of this template, or the template fails on TRL's probes
         return None
-    return template
+    return opening + variant if variant else None
+
+
+def with_end_token(template: str, token: str) -> str:
+    """Return a template that writes an end token as `eos_token`, whichever one the tokenizer has."""
+    # The line break after a block is not rendered, so that white space at the start of the template stays the same.
+    return f"{{% set eos_token = {json.dumps(token)} %}}\n{template}" if "eos_token" in template else template

@@ -61,10 +61,20 @@ def _delimiter(text: str, delimiters: str) -> tuple[str, str]:
     return text, max(delimiters, key=_QUOTED.sub("", first_line).count)
 
 
+def _has_spaces_before_quotes(text: str, delimiter: str) -> bool:
+    """Return whether quoted cells follow a space, as in `a, "b, c"`, and no other text in quotes does."""
+    end = rf"\r\n{re.escape(delimiter)}"
+    # Inside a quoted cell, a quote is followed by another one or by the end of the cell.
+    opening = rf'(?:(?m:^)|{re.escape(delimiter)}) +"(?=[^"{end}])'
+    cells = re.findall(rf'{opening}(?:[^"\r\n]|"")*"(?=[{end}]|\Z)', text)
+    return 0 < len(cells) == len(re.findall(opening, text))
+
+
 def _records(
     source: str, text: str, delimiter: str, lines_before: int
 ) -> tuple[list[Located[_CsvRecord]], tuple[BadRow, ...]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    spaces = _has_spaces_before_quotes(text, delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=spaces)
     records: list[Located[_CsvRecord]] = []
     bad_rows: list[BadRow] = []
     with csv_cells_of_any_size():

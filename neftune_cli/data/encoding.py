@@ -76,7 +76,8 @@ def _decoded(source: str, content: bytes, encoding: str) -> Text:
         return Text(text)
     except UnicodeDecodeError as error:
         if encoding != "utf-8":
-            what = f"{source} starts with the byte order mark of {encoding[:6].upper()}, but byte {error.start + 3:,} is not valid."
+            name, byte = encoding[:6].upper(), error.start + 3
+            what = f"{source} starts with the byte order mark of {name}, but byte {byte:,} is not valid."
             raise UsageError(Problem(what, "Write the file again, as UTF-8.")) from error
     escaped = content.decode(errors="surrogateescape")
     if _has_enough_utf8(escaped):

@@ -109,7 +109,11 @@ def split_as_given(
     if not _is_large_enough(split):
         what = f"{source} leaves {len(split.train)} training and {len(split.held_out)} held-out examples"
         removed = f"{len(held_out) - len(kept)} held-out examples have a prompt that also occurs in training"
-        raise UsageError(Problem(f"{what} ({removed}).", f"Add examples: each split needs at least {MIN_EXAMPLES}."))
+        fix = f"Add examples: each split needs at least {MIN_EXAMPLES}."
+        if len(split.train) >= MIN_EXAMPLES <= len(held_out):
+            holds_out = "Without it and without a test split, a part of the training data is held out."
+            fix = f"Name other data with --eval-dataset. {holds_out}"
+        raise UsageError(Problem(f"{what} ({removed}).", fix))
     return GivenSplit(split, len(held_out) - len(kept))
 
 

@@ -88,7 +88,8 @@ def _refuse_several_lines(source: str, text: str) -> None:
 def _rows_of_lines(source: str, text: Text) -> Rows:
     _refuse_several_lines(source, text.value)
     # Not splitlines: JSON strings may contain the other line separators of Unicode unescaped.
-    numbered = enumerate(text.value.split("\n"), start=1)
+    end = "\n" if "\n" in text.value else "\r"  # of old Macs
+    numbered = enumerate(text.value.split(end), start=1)
     lines = (Located(f"line {number}", line, source) for number, line in numbered if line.strip())
     return Rows(*sift(lines, _line_reader(text)))
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from neftune_cli.data.bad_rows import RowError
-from neftune_cli.data.rows import RowValues, described
+from neftune_cli.data.rows import RowValues, WrittenNumber, described
 from neftune_cli.data.spellings import BARE_LIST, is_conversation
 
 START_CHARACTERS = 60
@@ -24,7 +24,7 @@ class DuplicateKeyError(ValueError):
 
 
 def parse(text: str, *, may_repeat: bool = False) -> Any:
-    """Return a JSON value. Integers of more than 4,000 digits become decimal numbers.
+    """Return a JSON value. Numbers that are not integers keep their text, and integers may have any number of digits.
 
     Args:
         text: JSON.
@@ -43,24 +43,38 @@ def parse_at(text: str, start: int) -> tuple[Any, int]:
     return _DECODER.raw_decode(text, start)
 
 
-def parse_python(text: str, *, may_repeat: bool = False) -> Any:
-    """Return a value that Python wrote as a literal, for example `[{'role': 'user'}]`.
+def parse_cell(text: str, *, may_repeat: bool = False) -> Any:
+    """Return a value that a cell contains as JSON, or as Python prints it: `[{'role': 'user'}]`.
 
     Args:
-        text: the literal.
-        may_repeat: whether a dictionary may have the same key twice. The last value counts.
+        text: JSON, or a Python literal.
+        may_repeat: whether an object may have the same key twice. The last value counts.
 
     Raises:
-        SyntaxError: the text is not Python.
-        ValueError: the text is not a literal.
-        DuplicateKeyError: a dictionary has the same key twice.
-        MemoryError: the value is nested too deeply.
-        RecursionError: the same.
+        ValueError: the text is neither, or the value is nested too deeply.
+        DuplicateKeyError: an object has the same key twice.
     """
+    for parser in (parse, _parse_python):  # pandas writes lists into CSV files as Python prints them
+        try:
+            return parser(text.strip(), may_repeat=may_repeat)
+        except DuplicateKeyError:
+            raise
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    raise ValueError("neither JSON nor a Python literal")
+
+
+def _parse_python(text: str, *, may_repeat: bool) -> Any:
+    """Return the value of a Python literal. Raises ValueError or another error of Python's parser if it is none."""
     tree = ast.parse(text, mode="eval")
-    for node in () if may_repeat else ast.walk(tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Dict):
-            _check_keys([str(key.value) for key in node.keys if isinstance(key, ast.Constant)])
+            keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
+            names = [key for key in keys if isinstance(key, str)]
+            if len(names) < len(keys):
+                raise ValueError("a key is not text")
+            if not may_repeat:
+                _check_keys(names)
     return ast.literal_eval(tree)
 
 
@@ -122,12 +136,14 @@ def reason(error: json.JSONDecodeError) -> str:
         return f"{at.partition('e')[0]}e is Python, JSON has null, true and false"
     if error.msg == "Expecting value" and not at.strip():
         return "the text ends too early"
+    if error.msg == "Expecting value" and not at[0].isprintable():
+        return f"unexpected character U+{ord(at[0]):04X}"
     return error.msg
 
 
 def start_of(text: str) -> str:
     """Return the start of a text for a message, without control characters."""
-    text = text.strip()
+    text = text.strip(" \t\r\n")
     shown = text if len(text) <= START_CHARACTERS else f"{text[:START_CHARACTERS]}…"
     return "".join(character if character.isprintable() else "\ufffd" for character in shown)
 
@@ -157,5 +173,5 @@ def _integer(digits: str) -> int | Decimal:
     return int(digits) if len(digits) <= MOST_DIGITS else Decimal(digits)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer)
-_LENIENT_DECODER = json.JSONDecoder(parse_int=_integer)
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=WrittenNumber, parse_int=_integer)
+_LENIENT_DECODER = json.JSONDecoder(parse_float=WrittenNumber, parse_int=_integer)

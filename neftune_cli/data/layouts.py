@@ -93,7 +93,10 @@ def _of_another_layout(row: RowValues, chosen: ChosenColumns) -> RowError | None
     what = f"the row has {other.in_words}, and other rows have {chosen.in_words}."
     if BARE_LIST in (*other.names.values(), *chosen.names.values()):
         return RowError(what, 'Write every row as {"messages": [...]}, or use a file for each kind of row.')
-    return RowError(what, "Write all rows with the same columns, or use a file for each layout.")
+    fix = "Write all rows with the same columns, or use a file for each layout."
+    if other.column_set.layout != chosen.column_set.layout:
+        fix = f"{fix} To read the rows of this kind only, use --format {other.column_set.layout} and --skip-bad-rows."
+    return RowError(what, fix)
 
 
 def _layout_note(table: Table, chosen: ChosenColumns) -> str:
@@ -261,6 +264,8 @@ _WRITE_PAIRS = 'Write [["question", "answer"], ...].'
 _SYSTEM = {"system": SYSTEM_COLUMNS}
 _QUESTIONS = ("question", "query")
 """Columns that are the prompt of a layout without instruction, and the input of one with it."""
+_PARTS_OF_PROMPTS = ("choices", "options", "documents", "passage")
+"""Columns with the possible answers of multiple-choice data, and with texts that a question is about."""
 _PAIR_OPTIONS = ("input", "system", "history", "tools")
 
 
@@ -272,7 +277,7 @@ def _alpaca(*outputs: str) -> ColumnSet:
         optional=_PAIR_OPTIONS,
         names={"output": outputs, "input": (*INPUT_COLUMNS, *_QUESTIONS), **_SYSTEM},
         read_raw=_raw_pair("instruction", "output"),
-        meaningful=_QUESTIONS,
+        meaningful=(*_QUESTIONS, *_PARTS_OF_PROMPTS),
     )
 
 
@@ -284,6 +289,7 @@ def _prompt_completion(prompts: tuple[str, ...], completions: tuple[str, ...]) -
         optional=_PAIR_OPTIONS,
         names={"prompt": prompts, "completion": completions, "input": INPUT_COLUMNS, **_SYSTEM},
         read_raw=_raw_pair("prompt", "completion"),
+        meaningful=_PARTS_OF_PROMPTS,
     )
 
 

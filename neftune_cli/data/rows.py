@@ -33,6 +33,19 @@ class Located(Generic[ItemT]):
         return f"{self.file}, {self.place}"
 
 
+class WrittenNumber(float):
+    """A number with a decimal point or an exponent in JSON, with the text that it has there."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def __new__(cls, text: str) -> "WrittenNumber":
+        """Return the number of a text."""
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
 RowValues = Mapping[str, object]
 """The values of one row by column name."""
 LocatedRow = Located[RowValues]
@@ -105,7 +118,11 @@ def is_filled(row: RowValues, column: str) -> bool:
     """Return whether a row has a value in a column. An empty list or object as JSON text is none."""
     if isinstance(row, ColumnarRow):
         return column in row and row.columns.is_filled(column, row.index)
-    value = row.get(column)
+    return has_content(row.get(column))
+
+
+def has_content(value: object) -> bool:
+    """Return whether a value is not blank and not an empty list or object as JSON text."""
     return not is_blank(value) and not (isinstance(value, str) and value.strip() in EMPTY_JSON)
 
 
@@ -223,7 +240,7 @@ def name_in_data(row: RowValues, column: str) -> str:
 
 
 def text_in(row: RowValues, column: str) -> str:
-    """Return the text of a column. A number is its text, as in a CSV file.
+    """Return the text of a column. A number is its text, in JSON as it is written there.
 
     Raises:
         RowError: the value is missing, empty, or neither text nor a finite number.
@@ -232,7 +249,7 @@ def text_in(row: RowValues, column: str) -> str:
 
 
 def text_of(value: object, place: str) -> str:
-    """Return the text of a value at a place. A number is its text, as in a CSV file.
+    """Return the text of a value at a place. A number is its text, in JSON as it is written there.
 
     Raises:
         RowError: the value is empty, or neither text nor a finite number.
@@ -240,7 +257,7 @@ def text_of(value: object, place: str) -> str:
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and not is_blank(value):
         if value in (math.inf, -math.inf):
             raise RowError(f"{place} contains a number that is not finite.", "Write it as text, or remove the row.")
-        return str(value)
+        return value.text if isinstance(value, WrittenNumber) else str(value)
     return checked_text(value, place)
 
 
@@ -302,4 +319,5 @@ def described(value: object) -> str:
     if value is None:
         return "null"
     names = {str: "text", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
-    return names.get(type(value), f"a value of type {type(value).__name__}")
+    other = f"a value of type {type(value).__name__}"
+    return next((name for kind, name in names.items() if isinstance(value, kind)), other)

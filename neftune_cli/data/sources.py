@@ -105,7 +105,7 @@ def _open_files(name: str) -> Source:
     if len(paths) == 1:
         return _with_notes(_single_file(name, paths[0]), notes)
     base = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
-    return _with_notes(_by_name(name, paths, base), notes)
+    return _with_notes(_by_name(name, paths, base), (*notes, *_partitions(paths, base)))
 
 
 def _repeated(paths: Sequence[Path]) -> tuple[str, ...]:
@@ -218,13 +218,21 @@ def _open_folder(name: str, folder: Path) -> Source:
         from neftune_cli.data.hub import card_patterns
 
         if patterns := card_patterns(folder, card):
-            return _by_patterns(name, folder, files, patterns)
+            return _with_notes(_by_patterns(name, folder, files, patterns), _partitions(files, folder))
     if not files:
         fix = f"Use a folder with {FILE_SUFFIXES_IN_WORDS} files, or one written by save_to_disk."
         raise UsageError(Problem(f"The folder {folder} has no data files.", fix))
     _check_formats(folder, files)
     source = _single_file(name, files[0]) if len(files) == 1 else _by_name(name, files, folder)
-    return _with_notes(source, _other_files(folder))
+    return _with_notes(source, (*_partitions(files, folder), *_other_files(folder)))
+
+
+def _partitions(paths: Sequence[Path], base: Path) -> tuple[str, ...]:
+    """Return a note on folders such as `lang=en`, which other programs read as a value of the column `lang`."""
+    parts = dict.fromkeys(part for path in paths for part in path.relative_to(base).parts[:-1])
+    folders = [part for part in parts if "=" in part and kind_in_path(part) is None]
+    note = f"Names of folders are not read as columns: {listed_at_most(folders, 5)}."
+    return (note,) if folders else ()
 
 
 def _other_files(folder: Path) -> tuple[str, ...]:

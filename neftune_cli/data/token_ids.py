@@ -3,13 +3,19 @@
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.chat_template import Span
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import AddedToken, PreTrainedTokenizerBase
+
+
+_FIRST_PRIVATE = 0xF0000
+"""First code point of a range that Unicode leaves to programs, so that texts hardly use it."""
 
 
 def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str] | None:
@@ -22,6 +28,50 @@ def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str] | No
 def within(spans: Iterable[Span], start: int, end: int) -> list[Span]:
     """Return the places that lie in a part of a text, relative to its start."""
     return [(first - start, last - start) for first, last in spans if start <= first and last <= end]
+
+
+class _WholeTexts:
+    """Encodes a text as a whole, in which special tokens of the data are ordinary text and those of a template are not.
+
+    A copy of the tokenizer reads all special tokens as ordinary text. Those of the template are replaced by others of
+    the same length, so that the places of tokens stay the same.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        special = {index: token for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._pattern = special_tokens(tokenizer)
+        self._replacements = {
+            str(token): chr(_FIRST_PRIVATE + number) * len(str(token)) for number, token in enumerate(special.values())
+        }
+        self._tokenizer = deepcopy(tokenizer)
+        self._tokenizer.add_tokens([_renamed(token, self._replacements[str(token)]) for token in special.values()])
+        vocabulary = self._tokenizer.get_vocab()
+        self._ids = {vocabulary[self._replacements[str(token)]]: index for index, token in special.items()}
+
+    def can_encode(self, text: str) -> bool:
+        """Return whether no replacement occurs in a text."""
+        return not any(replacement in text for replacement in self._replacements.values())
+
+    def encoded(self, text: str, ordinary: Sequence[Span]) -> tuple[list[int], list[Span]]:
+        """Return the token ids of a text, and the place of each token in it."""
+        segments = _segments(text, ordinary)
+        replaced = "".join(segment if is_ordinary else self._replaced(segment) for _, segment, is_ordinary in segments)
+        encoded = self._tokenizer(
+            replaced, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
+        )
+        return [self._ids.get(index, index) for index in encoded["input_ids"]], encoded["offset_mapping"]
+
+    def _replaced(self, segment: str) -> str:
+        assert self._pattern is not None
+        return self._pattern.sub(lambda found: self._replacements.get(found.group(), found.group()), segment)
+
+
+def _renamed(token: "AddedToken", name: str) -> "AddedToken":
+    """Return an added token with another text that is found in the same places and is not special."""
+    from transformers import AddedToken
+
+    flags = {flag: getattr(token, flag) for flag in ("single_word", "lstrip", "rstrip", "normalized")}
+    return AddedToken(name, **flags, special=False)
 
 
 class TokenIds:
@@ -69,8 +119,19 @@ class TokenIds:
         is_added = token_ids[-1:] == [tokenizer.eos_token_id] and not text.endswith(str(tokenizer.eos_token))
         return token_ids[:-1] if is_added else token_ids
 
+    @cached_property
+    def _whole_texts(self) -> _WholeTexts | None:
+        """Encoder for tokenizers that add a space to the start of every text, as SentencePiece does; None for others.
+
+        They would add one before and after each special token that is ordinary text.
+        """
+        tokenizer = self._tokenizer
+        return _WholeTexts(tokenizer) if tokenizer.is_fast and "".join(tokenizer.tokenize("a")) != "a" else None
+
     def _encode(self, text: str, ordinary: Sequence[Span]) -> tuple[list[int], list[Span]]:
         """Return the token ids of a text, and the place of each token in it (none with a slow tokenizer)."""
+        if ordinary and self._whole_texts and self._whole_texts.can_encode(text):
+            return self._whole_texts.encoded(text, ordinary)
         segments = list(_segments(text, ordinary))
         encoded = {
             is_ordinary: self._by_text(

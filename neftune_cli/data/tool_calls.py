@@ -1,11 +1,11 @@
-"""Tool calls of assistant turns, and definitions of tools: lists of objects, or their JSON text."""
+"""Tool calls of assistant turns, and definitions of tools: lists of objects, or text that contains them."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neftune_cli.data.bad_rows import RowError
-from neftune_cli.data.json_text import DuplicateKeyError, duplicate_key_in_column, parse
+from neftune_cli.data.json_text import DuplicateKeyError, duplicate_key_in_column, parse_cell
 from neftune_cli.data.rows import RowValues, checked_text, column_in_words, described, is_blank
 
 _ARGUMENT_KEYS = ("arguments", "parameters")
@@ -122,10 +122,10 @@ def _arguments(given: object, place: str) -> dict[str, Any]:
 
 def _parsed(text: object, place: str) -> Any:
     try:
-        return parse(text if isinstance(text, str) else "")
+        return parse_cell(text if isinstance(text, str) else "")
     except DuplicateKeyError as error:
         raise duplicate_key_in_column(error, place) from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise RowError(f"{place}: the text is not valid JSON.", "Write it as JSON, or remove the row.") from None
 
 

@@ -7,7 +7,7 @@ from typing import cast
 
 from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.examples import Message
-from neftune_cli.data.json_text import DuplicateKeyError, duplicate_key_in_column, parse, parse_python, start_of
+from neftune_cli.data.json_text import DuplicateKeyError, duplicate_key_in_column, parse_cell, start_of
 from neftune_cli.data.rows import RowValues, checked_text, column_in_words, described, is_blank, text_of, value_in
 from neftune_cli.data.spellings import (
     ASSISTANT,
@@ -104,15 +104,13 @@ def is_text_of_turns(text: str, place: str) -> bool:
 def _list_in(text: str, *, may_repeat: bool = False) -> list[object] | None:
     if not text.lstrip().startswith("["):
         return None
-    for parser in (parse, parse_python):  # pandas writes lists as Python does
-        try:
-            found = parser(text.strip(), may_repeat=may_repeat)
-        except DuplicateKeyError:
-            raise
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        return found if isinstance(found, list) else None
-    return None
+    try:
+        found = parse_cell(text, may_repeat=may_repeat)
+    except DuplicateKeyError:
+        raise
+    except ValueError:
+        return None
+    return found if isinstance(found, list) else None
 
 
 def _turn(turn: object, place: str) -> tuple[Message, tuple[Remark, ...]]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neftune_cli.data.bad_rows import RowError
-from neftune_cli.data.chat_template import Chat, ChatTemplate
+from neftune_cli.data.chat_template import Chat, ChatTemplate, with_end_token
 from neftune_cli.data.examples import Message
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.placement import embedding_weight
@@ -101,6 +101,12 @@ def _end_turns_with_end_token(tokenizer: PreTrainedTokenizerBase, model: PreTrai
     end_of_turn = _end_of_turn(conversation, tokenizer)
     if end_of_turn is not None and end_of_turn != tokenizer.eos_token_id:
         token = str(tokenizer.convert_ids_to_tokens(end_of_turn))
+        templates, before = tokenizer.chat_template, str(tokenizer.eos_token)
+        tokenizer.chat_template = (
+            {name: with_end_token(template, before) for name, template in templates.items()}
+            if isinstance(templates, dict)
+            else with_end_token(templates, before)
+        )
         tokenizer.add_special_tokens({"eos_token": token})
         yield f"Responses end with '{token}', the end-of-turn token of the chat template."
 
@@ -125,10 +131,13 @@ def _check_embedded(text: str, tokenizer: PreTrainedTokenizerBase, model: PreTra
 
 
 def _end_of_turn(conversation: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the first special token after the response, or None if the template writes none."""
-    special = _special_ids(tokenizer)
+    """Return the first special token after the response, or None if the template writes none.
+
+    Many fine-tuned models have end-of-turn tokens that were added without being special. White space is none.
+    """
     after = _token_ids(conversation.partition(RESPONSE)[2], tokenizer)
-    return next((token for token in after if token in special), None)
+    added = {number for number, token in tokenizer.added_tokens_decoder.items() if not str(token).isspace()}
+    return next((token for known in (_special_ids(tokenizer), added) for token in after if token in known), None)
 
 
 def _token_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:

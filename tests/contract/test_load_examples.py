@@ -149,6 +149,15 @@ def test_a_turn_that_is_not_learned_after_a_learned_one_is_reported_with_its_lin
     )
 
 
+def test_saved_examples_are_a_data_set() -> None:
+    load_examples(written(messages)).save_to_disk("saved")
+    load_examples("mine.jsonl").to_parquet("saved.parquet")
+    expected = load_data(InputSpec(dataset="mine.jsonl"))
+    assert [load_data(InputSpec(dataset=form)).fingerprint for form in ("saved", "saved.parquet")] == [
+        expected.fingerprint
+    ] * 2
+
+
 def test_a_path_is_a_data_set_and_a_number_is_not(tmp_path: Path) -> None:
     file = tmp_path / "mine.jsonl"
     file.write_text("".join(json.dumps(alpaca(number)) + "\n" for number in range(ROWS)))

@@ -12,6 +12,7 @@ from typing import Any
 import pandas
 import pyarrow
 import pytest
+from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import ipc, parquet
@@ -161,6 +162,35 @@ def test_csv_of_excel_with_a_line_for_the_delimiter(tmp_path: Path) -> None:
     assert places_of(path) == ["line 3"]
 
 
+def test_csv_with_spaces_before_quotes(tmp_path: Path) -> None:
+    path = written(tmp_path / "mine.csv", 'prompt, completion\n"Say ""a, b""", "a, b"\nq, "say ""c"""\nr, d\n')
+    expected = [('Say "a, b"', "a, b"), ("q", 'say "c"'), ("r", "d")]
+    assert [tuple(row.values()) for row in values_of(path)] == expected
+
+
+@pytest.mark.parametrize("cell", [' "a" is a letter', '"x, ""a"" y"', '"\n ""a"" y"', '"a, "', " b"])
+def test_other_spaces_in_csv_remain(tmp_path: Path, cell: str) -> None:
+    text = f"prompt,completion\nq, 1\nr,{cell}\n"
+    (_, *expected) = csv.reader(text.splitlines(keepends=True))
+    path = written(tmp_path / "mine.csv", text)
+    assert [list(row.values()) for row in values_of(path)] == expected
+
+
+def test_json_lines_that_end_with_a_carriage_return(tmp_path: Path) -> None:
+    path = written(tmp_path / "mine.jsonl", json_lines(ROWS).replace("\n", "\r"))
+    assert values_of(path) == ROWS
+    assert places_of(path) == ["line 1", "line 2"]
+
+
+@pytest.mark.parametrize(("character", "name"), [("\x1e", "U+001E"), ("\xa0", "U+00A0")])
+def test_an_invisible_character_before_json_is_named(tmp_path: Path, character: str, name: str) -> None:
+    lines = "".join(f"{character}{line}\n" for line in json_lines(ROWS).splitlines())
+    with pytest.raises(UsageError) as error:
+        load_data(InputSpec(dataset=str(written(tmp_path / "mine.jsonl", lines))))
+    assert f"invalid JSON (unexpected character {name})" in str(error.value)
+    assert 'The line starts with: \ufffd{"prompt"' in str(error.value)
+
+
 def test_tab_separated_file_with_one_column(tmp_path: Path) -> None:
     assert values_of(written(tmp_path / "mine.tsv", "text\na, b; c\n")) == [{"text": "a, b; c"}]
 
@@ -232,9 +262,53 @@ def test_binary_columns_of_parquet_are_text(tmp_path: Path) -> None:
     assert values_of(tmp_path / "mine.parquet") == ROWS
 
 
+def conversation_in_parts(number: int) -> Row:
+    """Return a row whose values of one key have several types, so that the datasets library stores them as JSON."""
+    asked = {"role": "user", "content": f'Say "{number}".'}
+    answered = {"role": "assistant", "content": [{"type": "text", "text": f'"{number}"'}]}
+    return {"messages": [asked, answered], "score": "" if number % 2 else {"a": None}}
+
+
+def conversation_with_tools(number: int) -> Row:
+    call = {"function": {"name": "look", "arguments": {f"key {number}": number}}}
+    turns = [{"role": "user", "content": str(number)}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    return {"prompt": turns[:1], "completion": turns[1:]}
+
+
+@pytest.mark.parametrize("make_row", [conversation_in_parts, conversation_with_tools])
+@pytest.mark.parametrize("form", ["mine.parquet", "saved"])
+def test_json_of_the_datasets_library_is_its_value(make_row: Callable[[int], Row], form: str) -> None:
+    rows = [make_row(number) for number in range(9)]
+    dataset = Dataset.from_list(rows, on_mixed_types="use_json")
+    assert "Json" in str(dataset.features)
+    dataset.save_to_disk("saved") if form == "saved" else dataset.to_parquet(form)
+    expected = load_data(InputSpec(dataset=str(written(Path("mine.jsonl"), json_lines(rows)))))
+    found = load_data(InputSpec(dataset=form))
+    assert found.train[0].turns == expected.train[0].turns
+    assert found.fingerprint == expected.fingerprint
+    assert len(found.notes) == len(expected.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("[{]", "column 'completion' has a value that cannot be read"),
+        ('{"a": 1, "a": 2}', "column 'completion': the key 'a' occurs twice in one object"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_damaged_json_of_the_datasets_library_is_a_bad_row(text: str, what: str) -> None:
+    values = pyarrow.ExtensionArray.from_storage(pyarrow.json_(), pyarrow.array(['"x"', text]))
+    parquet.write_table(pyarrow.table({"prompt": ["a", "b"], "completion": values}), "mine.parquet")
+    with pytest.raises(UsageError, match=rf"mine\.parquet, row 2: .*{what}"):
+        load_data(InputSpec(dataset="mine.parquet"))
+
+
 # The same rows in every form have the same fingerprint.
 
-PLAIN = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20).filter(
+NO_CHARACTER = "\u0a00"  # the sign of damage in UTF-16
+CHARACTERS = st.characters(exclude_categories=("Cs", "Cc"), exclude_characters=NO_CHARACTER)
+PLAIN = st.text(CHARACTERS, min_size=1, max_size=20).filter(
     lambda text: text.strip() and text.lower() not in ("nan",) and not text.startswith("[")
 )
 
@@ -316,6 +390,40 @@ def test_numbers_are_their_text_in_every_form(answer: float) -> None:
     loaded = [load_data(InputSpec(dataset=form)) for form in forms]
     assert {data.fingerprint for data in loaded} == {loaded[0].fingerprint}
     assert {example.completion for example in loaded[0].train} == {str(answer)}
+
+
+@pytest.mark.parametrize("number", ["12.50", "1e3", "-0.0", "100000000000000000000.0", "12345678901234567890.5"])
+def test_a_number_of_json_is_its_text_as_it_is_written(number: str) -> None:
+    objects = [f'{{"prompt": "{row}?", "completion": {number}}}' for row in range(9)]
+    written(Path("mine.jsonl"), "\n".join(objects))
+    written(Path("mine.json"), f"[{', '.join(objects)}]")
+    written(Path("mine.csv"), "prompt,completion\n" + "".join(f"{row}?,{number}\n" for row in range(9)))
+    loaded = [load_data(InputSpec(dataset=name)) for name in ("mine.csv", "mine.jsonl", "mine.json")]
+    assert {example.completion for data in loaded for example in data.train} == {number}
+    assert len({data.fingerprint for data in loaded}) == 1
+
+
+def test_numbers_of_tool_calls_are_numbers() -> None:
+    turns = '[{"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"x": 12.50}}]}]'
+    lines = "".join(
+        f'{{"prompt": [{{"role": "user", "content": {row}.50}}], "completion": {turns}}}\n' for row in range(9)
+    )
+    example = load_data(InputSpec(dataset=str(written(Path("mine.jsonl"), lines)))).train[0]
+    assert example.prompt[0]["content"].endswith(".50")
+    assert '{"x": 12.5}' in json.dumps(example.turns)
+
+
+@pytest.mark.parametrize("kind", [pyarrow.float16(), pyarrow.float32(), pyarrow.float64()])
+def test_short_numbers_have_no_more_digits_than_in_a_csv_file(kind: pyarrow.DataType) -> None:
+    """The text of the number in the table is the truth. Nested numbers are those of a tool call."""
+    texts = ["0.1", "2.7", "3.3", "1.5", "-0.25", "1024.0", "0.001"]
+    rows: Row = {"prompt": [f"{text}?" for text in texts], "completion": pyarrow.array(map(float, texts), kind)}
+    parquet.write_table(pyarrow.table(rows), "mine.parquet")
+    data = load_data(InputSpec(dataset="mine.parquet"))
+    assert sorted(example.completion for example in (*data.train, *data.held_out)) == sorted(texts)
+    nested = pyarrow.array([[{"size": 0.1}], [{"size": None}]], pyarrow.list_(pyarrow.struct([("size", kind)])))
+    parquet.write_table(pyarrow.table({"prompt": nested}), "nested.parquet")
+    assert values_of("nested.parquet") == [{"prompt": [{"size": 0.1}]}, {"prompt": [{"size": None}]}]
 
 
 def test_columns_without_values_are_blank_in_every_form() -> None:
@@ -404,6 +512,21 @@ def test_files_beside_a_test_split_are_not_left_out_in_favour_of_it(name: str) -
     assert {example.place.partition(", ")[0] for example in trained} == {"set/test.jsonl"}
     apart = load_data(InputSpec(dataset="set/alpaca.jsonl", eval_dataset=name))
     assert {example.place.partition(", ")[0] for example in apart.held_out} == {"set/test.jsonl"}
+
+
+def test_folders_that_other_programs_read_as_columns_are_named() -> None:
+    columns: Row = {"lang": ["en", "de"] * 10, "split": ["train"] * 15 + ["test"] * 5}
+    table = pandas.DataFrame({"prompt": [f"{n}?" for n in range(20)], "completion": ["x"] * 20, **columns})
+    table.to_parquet("set", partition_cols=["lang", "split"])
+    table[:15].drop(columns="split").to_parquet("a=b/one", partition_cols=["lang"])
+    note = "Names of folders are not read as columns: lang=de, lang=en."
+    data = load_data(InputSpec(dataset="set"))
+    assert note in data.notes
+    assert len(data.held_out) == 5  # the folders split=test are read
+    for name in ("a=b/one", "a=b/one/*/*.parquet"):
+        assert note in load_data(InputSpec(dataset=name)).notes
+    (file,) = Path("a=b/one/lang=en").iterdir()
+    assert "columns:" not in "".join(load_data(InputSpec(dataset=str(file))).notes[1:])
 
 
 CARD = """---

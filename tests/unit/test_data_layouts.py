@@ -135,6 +135,17 @@ def test_question_beside_an_instruction_and_an_input_is_refused(inputs: dict[str
     assert "--columns instruction=instruction,output=answer" in message
 
 
+@pytest.mark.parametrize("column", ["choices", "Options", "documents", "passage"])
+@pytest.mark.parametrize("names", [("question", "answer"), ("instruction", "output")])
+def test_multiple_choice_data_are_not_trained_on_without_the_choices(column: str, names: tuple[str, str]) -> None:
+    row = {names[0]: QUESTION, names[1]: 1, column: ["9 h", "12 h"]}
+    message = refusal_of(row)
+    assert f"column '{column}' has values in 1 row that this layout cannot use" in message
+    (named,) = reading_of(row, columns={"prompt": names[0], "completion": names[1]}).examples
+    assert named.completion == "1"
+    assert read_one({**row, column: []}).completion == "1"
+
+
 def test_images_are_refused() -> None:
     row = {"images": ["map.png"], "messages": [turn("user", "Where?"), turn("assistant", "Here.")]}
     assert refusal_of(row, row) == (

@@ -291,8 +291,11 @@ def test_held_out_data_set() -> None:
 
 def test_held_out_data_that_are_all_in_training() -> None:
     train = write_sums(Path("train.jsonl"), list(range(40)))
-    with pytest.raises(UsageError, match="40 held-out examples have a prompt that also occurs in training"):
+    with pytest.raises(UsageError, match="40 held-out examples have a prompt that also occurs in training") as error:
         load(train, eval_dataset="train.jsonl")
+    assert error.value.problems[0].fix.startswith("Name other data with --eval-dataset. Without it")
+    with pytest.raises(UsageError, match="Add examples: each split needs at least 2"):
+        load(train, eval_dataset=str(write_sums(Path("one.jsonl"), [50])))
 
 
 def test_every_row_is_learned_held_out_or_counted() -> None:

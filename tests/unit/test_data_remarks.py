@@ -25,10 +25,12 @@ def test_row_of_another_layout(row: dict[str, Any], columns: str) -> None:
     rows = [{**dict.fromkeys(row), **PAIR}, row]  # as a Parquet file has them, with null for the other columns
     for first in (PAIR, rows[0]):
         message = refusal_of(first, row, layout="prompt-completion")
+        other = columns.rpartition(" ")[2].rstrip(")")
+        read = f" To read the rows of this kind only, use --format {other} and --skip-bad-rows."
         assert message == (
             f"mine.jsonl, line 2: the row has the {columns}, and other rows have the columns prompt, "
             "completion (layout prompt-completion). Write all rows with the same columns, or use a file for each "
-            "layout."
+            f"layout.{'' if other == 'prompt-completion' else read}"
         )
 
 

@@ -276,6 +276,13 @@ def test_a_clock_that_cannot_be_fixed_is_refused(template: str) -> None:
     assert learned(commented, chat(QUESTION, ANSWER)) == [*"42", "<end>"]
 
 
+@pytest.mark.parametrize("chance", ["{{ [1, 2] | random }}", "{{ [1, 2]|random|string }}", "{{ lipsum(n=1) }}"])
+def test_a_template_that_writes_a_random_text_is_refused(chance: str) -> None:
+    message = refusal(f"{chance}{TURNS}", chat(QUESTION, ANSWER))
+    assert message.startswith("The model's chat template writes something else each time: '")
+    assert learned(f"{{# {chance[2:]} #}}{TURNS}", chat(QUESTION, ANSWER)) == [*"42", "<end>"]
+
+
 DEFAULT_SYSTEM = "{% if messages[0].role != 'system' %}<system>Be kind.<end>{% endif %}"
 QUESTION_FIRST = (
     "{% if messages[0].role != 'user' %}{{ raise_exception('The first turn must be a user turn') }}{% endif %}"

@@ -158,6 +158,7 @@ def test_tool_call_without_text_is_a_turn_of_the_prompt() -> None:
     [
         {"role": "assistant", "content": "", "tool_calls": [CALL]},
         {"role": "assistant", "tool_calls": json.dumps([CALL])},
+        {"role": "assistant", "tool_calls": str([CALL])},
         {"role": "assistant", "tool_calls": [{"name": "weather", "arguments": {"city": "Oslo"}}]},
         {"role": "assistant", "tool_calls": [{"function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}]},
         {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": '{"city": "Oslo"}'}},
@@ -188,7 +189,7 @@ def test_results_of_tools_have_the_role_tool(name: str) -> None:
 
 def test_tools_are_json_text_in_the_usual_order_of_keys() -> None:
     tools: Any
-    for tools in ([TOOL], json.dumps([TOOL]), [json.dumps(TOOL)], TOOL):
+    for tools in ([TOOL], json.dumps([TOOL]), [json.dumps(TOOL)], TOOL, str([TOOL]), str([{**TOOL, "x": None}])):
         assert read_one(USER, CALLING, tools=tools).tools == json.dumps([TOOL])
     for tools in (None, "", [], "[]"):
         assert read_one(USER, ANSWER, tools=tools).id == PLAIN.id
@@ -334,6 +335,15 @@ def test_text_that_is_json_but_no_list_of_turns_is_text() -> None:
     for text in ('[{"a": 1, "a": 2}]', "[{'a': 1, 'a': 2}]", "[]", '[{"name": "x"}]'):
         (example,) = reading_of({"prompt": "Write JSON.", "completion": text}).examples
         assert example.completion == text
+
+
+@pytest.mark.parametrize("key", ["1", "[]", "{}", "(1, 2)"])
+def test_lists_of_python_with_keys_that_are_not_text_are_refused(key: str) -> None:
+    calling = f"{{'role': 'assistant', 'tool_calls': [{{'name': 'f', 'arguments': {{'city': 'Oslo', {key}: 2}}}}]}}"
+    with pytest.raises(UsageError, match="column 'messages' contains text, not a list of turns"):
+        reading_of({"messages": f"[{USER}, {calling}]"})
+    with pytest.raises(UsageError, match="column 'tools': the text is not valid JSON"):
+        reading_of({"messages": [USER, ANSWER], "tools": f"[{{'name': 'f', {key}: 2}}]"})
 
 
 def test_numbers_of_any_size_in_json_text_that_is_not_read() -> None:

@@ -1,12 +1,15 @@
 """Preparing tokenizers: missing end tokens, padding tokens and chat templates, and the model's configurations."""
 
+from importlib.resources import files
 from typing import Any, cast
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.trainer_utils import align_special_tokens
 
+from neftune_cli.data.chat_template import Chat, ChatTemplate
+from neftune_cli.data.examples import Message
 from neftune_cli.errors import UsageError
 from neftune_cli.models.tokenizer import prepare_tokenizer
 from tests.tiny_models import tiny_llama
@@ -108,6 +111,52 @@ def test_end_of_turn_token_of_the_template_becomes_the_end_token() -> None:
     assert tokenizer.eos_token == "<|im_end|>"
     assert model.generation_config.eos_token_id == [3, 1]
     assert model.config.eos_token_id == [3, 1]
+
+
+def test_end_of_turn_token_that_is_not_marked_as_special_becomes_the_end_token() -> None:
+    tokenizer = tokenizer_of("<unk>", "</s>", "<pad>", eos_token="</s>", pad_token="<pad>")
+    tokenizer.add_tokens([AddedToken(token, special=False) for token in ("\n", "<|im_start|>", "<|im_end|>")])
+    tokenizer.chat_template = CHATML.replace("<|im_end|>", "\n<|im_end|>")
+    assert prepare_tokenizer(tokenizer, model_of(tokenizer)) == (
+        "Responses end with '<|im_end|>', the end-of-turn token of the chat template.",
+    )
+    ids = tokenizer("a<|im_end|>")["input_ids"]
+    assert tokenizer.eos_token_id == ids[-1]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "a"
+
+
+@pytest.mark.parametrize("start", ["", "\n", "  \n", "  {% set x = 1 %}\n"])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_template_writes_the_end_token_that_it_was_written_for(start: str, named: bool) -> None:
+    template = start + CHATML.replace("<|im_end|>\n' }}", "<|im_end|>' + eos_token + '\n' }}")
+    template += "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}"
+    tokenizer = tokenizer_of(*SPECIAL, eos_token="</s>", pad_token="<pad>")
+    tokenizer.chat_template = {"default": template, "tool_use": template} if named else template
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    expected = tokenizer.apply_chat_template(turns, tokenize=False)
+    assert str(expected).count("</s>") == 3
+    prepare_tokenizer(tokenizer, model_of(tokenizer))
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert tokenizer.apply_chat_template(turns, tokenize=False) == expected
+
+
+def test_the_variant_of_trl_is_found_for_a_template_that_writes_another_end_token() -> None:
+    template = files("trl").joinpath("chat_templates", "phi3.jinja").read_text()
+    tokenizer = tokenizer_of("</s>", "<|end|>", "<pad>", eos_token="</s>", pad_token="<pad>", chat_template=template)
+    chat = Chat((Message(role="user", content="Hi"), Message(role="assistant", content="Hello")))
+    expected = ChatTemplate(tokenizer, all_turns=True).marked(chat)
+    assert expected
+    prepare_tokenizer(tokenizer, model_of(tokenizer))
+    assert tokenizer.eos_token == "<|end|>"
+    assert ChatTemplate(tokenizer, all_turns=True).marked(chat) == expected
+
+
+def test_a_special_token_after_one_that_is_not_special_remains_the_end_token() -> None:
+    tokenizer = tokenizer_of("<unk>", "</s>", "<pad>", eos_token="</s>", pad_token="<pad>")
+    tokenizer.add_tokens([AddedToken("</answer>", special=False)])
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}</answer></s>{% endfor %}"
+    assert prepare_tokenizer(tokenizer, model_of(tokenizer)) == ()
+    assert tokenizer.eos_token == "</s>"
 
 
 def test_missing_end_token_is_taken_from_the_model_or_from_common_names() -> None:
