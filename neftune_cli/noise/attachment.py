@@ -13,7 +13,7 @@ from neftune_cli.config.values import check_alpha
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.attestation import MeterTotals, NoiseMeter
 from neftune_cli.noise.batch import Batch
-from neftune_cli.noise.conflicts import UPSTREAM_NOISE, has_upstream_noise, mark_noise_hook, noise_sources
+from neftune_cli.noise.conflicts import UPSTREAM_NOISE, has_upstream_noise, mark_noise_source, require_no_noise
 from neftune_cli.noise.draws import NoiseStream
 from neftune_cli.noise.placement import Placement, is_encoder_decoder
 from neftune_cli.records import Attestation
@@ -72,8 +72,7 @@ def attach_noise(
     placement = Placement.of(model)
     if target != "all" and is_encoder_decoder(model):
         raise UsageError(_TARGET_OF_ENCODER_DECODER)
-    if problems := dict.fromkeys(noise_sources(model)):
-        raise UsageError(*problems)
+    require_no_noise(model)
     return AttachedNoise(model, placement, stream, alpha, noise_scale, target)
 
 
@@ -191,7 +190,7 @@ class AttachedNoise:
         if not torch.compiler.is_compiling() and self._active and self._meter.is_due:
             self._tap = _OutputTap(self._placement.embedding, self._measure)
 
-    @mark_noise_hook
+    @mark_noise_source
     def _add_noise(self, _: nn.Module, args: tuple[Any, ...], embeddings: Tensor) -> Tensor:
         if not self._active:
             return embeddings
