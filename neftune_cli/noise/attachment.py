@@ -111,10 +111,10 @@ class AttachedNoise:
         computes a whole batch."""
         self.alpha = alpha
         self._hooks = (
-            model.register_forward_pre_hook(self._read_batch, with_kwargs=True),
-            placement.embedding.register_forward_hook(self._add_noise),
-            model.register_forward_hook(self._require_noise),
-            model.register_forward_hook(self._clear_batch, always_call=True),
+            model.register_forward_pre_hook(_Hook(self._read_batch), with_kwargs=True),
+            placement.embedding.register_forward_hook(mark_noise_source(_Hook(self._add_noise))),
+            model.register_forward_hook(_Hook(self._require_noise)),
+            model.register_forward_hook(_Hook(self._clear_batch), always_call=True),
         )
 
     def __enter__(self) -> Self:
@@ -190,7 +190,6 @@ class AttachedNoise:
         if not torch.compiler.is_compiling() and self._active and self._meter.is_due:
             self._tap = _OutputTap(self._placement.embedding, self._measure)
 
-    @mark_noise_source
     def _add_noise(self, _: nn.Module, args: tuple[Any, ...], embeddings: Tensor) -> Tensor:
         if not self._active:
             return embeddings
@@ -266,6 +265,19 @@ class AttachedNoise:
         if self._tap is not None:
             self._tap.remove()
             self._tap = None
+
+
+class _Hook:
+    """A hook that has no effect on a copy of its module, also a pickled one: no handle could remove it there."""
+
+    def __init__(self, hook: Callable[..., Tensor | None] | None = None) -> None:
+        self._hook = hook
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor | None:
+        return self._hook(*args, **kwargs) if self._hook else None
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()
 
 
 class _OutputTap:
