@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import update_wrapper
 from types import FrameType
 from typing import Any, Self, TypedDict
 
@@ -261,14 +261,14 @@ def _remove_noise_on_failure(trainer: Trainer | None) -> None:
     """
     for owner, name in _guarded_methods(trainer):
         method = getattr(owner, name, None)
-        if method is not None and not hasattr(method, _GUARD):
-            setattr(owner, name, _guarded(method, trainer))
+        if method is not None and not isinstance(method, _Guarded):
+            setattr(owner, name, _Guarded(method, trainer))
 
 
 def _unwrap(trainer: Trainer | None) -> None:
     """Restore the trainer's methods: the wrappers refer to the trainer and would keep it in memory."""
     for owner, name in _guarded_methods(trainer):
-        if hasattr(vars(owner).get(name), _GUARD):
+        if isinstance(vars(owner).get(name), _Guarded):
             delattr(owner, name)
 
 
@@ -278,23 +278,25 @@ def _guarded_methods(trainer: Trainer | None) -> Iterator[tuple[Any, str]]:
         yield trainer.callback_handler, "call_event"
 
 
-def _guarded(method: Callable[..., Any], trainer: Any) -> Callable[..., Any]:
-    @wraps(method)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
+class _Guarded:
+    """A trainer's method that removes the noise on failure; a deep copy calls the method of the copied trainer."""
+
+    def __init__(self, method: Callable[..., Any], trainer: Any) -> None:
+        update_wrapper(self, method)
+        self._method = method
+        self._trainer = trainer
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return method(*args, **kwargs)
+            return self._method(*args, **kwargs)
         except BaseException:
-            for callback in trainer.callback_handler.callbacks:
+            for callback in self._trainer.callback_handler.callbacks:
                 if isinstance(callback, NEFTuneCallback):
                     callback.detach()
-            _unwrap(trainer)
+            _unwrap(self._trainer)
             raise
 
-    setattr(guarded, _GUARD, True)
-    return guarded
 
-
-_GUARD = "removes_neftune_noise"
 _DRAWS = "resumed_draws"
 """Attribute that transformers sets on the callback it restores from a checkpoint. `state` holds the same number."""
 

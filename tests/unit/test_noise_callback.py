@@ -1,5 +1,6 @@
 """NEFTuneCallback with transformers' Trainer: noise during training, removal on every exit, and warnings."""
 
+import copy
 import gc
 import warnings
 import weakref
@@ -306,6 +307,23 @@ def test_a_deleted_trainer_is_freed(tmp_path: Path) -> None:
         assert deleted() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("added_later", [False, True])
+def test_a_copied_trainer_trains_its_own_model(added_later: bool, tmp_path: Path) -> None:
+    original = trainer(tiny_llama(), tmp_path, *([] if added_later else [NEFTuneCallback()]))
+    if added_later:
+        original.add_callback(NEFTuneCallback())
+    before: Any = weights_of(original.model)
+    copied: Any = copy.deepcopy(original)
+    copied.train()
+    noise = next(one for one in copied.callback_handler.callbacks if isinstance(one, NEFTuneCallback))
+    assert (original.state.global_step, copied.state.global_step, noise.draws) == (0, 4, 4)
+    assert torch.equal(weights_of(original.model), before)
+    assert not torch.equal(weights_of(copied.model), before)
+    original.train()
+    assert torch.equal(weights_of(original.model), weights_of(copied.model))
+    assert hooks_on(original.model) == hooks_on(copied.model) == 0
 
 
 @pytest.mark.parametrize("seed", ["a", -1, 2**32, 1.5, True])
