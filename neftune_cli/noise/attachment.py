@@ -61,7 +61,8 @@ def attach_noise(
     Raises:
         UsageError: alpha is not a number from 0 to 1e6; `seed` is no seed; `noise`, `noise_scale` or `target` is
             unknown; the model has no input embeddings; or the model already has noise. In a forward: the lengths are
-            unknown, the target needs labels, or the embeddings were not called through this model.
+            unknown, the target needs labels, the embeddings were not called through this model, or the backward pass
+            repeats the forward.
 
     """
     check_alpha(alpha)

@@ -65,7 +65,8 @@ class NEFTuneEmbedding(nn.Module):
         """Return the embeddings, noisy in training mode: (batch, length, dim) or (length, dim).
 
         Raises:
-            UsageError: the mask and the ids have different shapes.
+            UsageError: the mask and the ids have different shapes, or the noise would be drawn again in the backward
+                pass.
 
         """
         embeddings: Tensor = self.embedding(input_ids)

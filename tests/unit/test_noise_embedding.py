@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM
 from transformers.integrations.neftune import activate_neftune
 
@@ -115,6 +116,15 @@ def test_gradients_of_the_weight_equal_those_without_noise() -> None:
     plain(IDS).sum().backward()
     wrapper(IDS).sum().backward()
     assert torch.equal(wrapper.embedding.weight.grad, plain.weight.grad)  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_that_would_draw_again_raises() -> None:
+    wrapper = NEFTuneEmbedding(plain_embedding())
+    output = checkpoint(lambda: wrapper(IDS).square(), use_reentrant=False)
+    with pytest.raises(UsageError, match="a second time, in the backward pass"):
+        output.sum().backward()
+    wrapper.eval()
+    checkpoint(lambda: wrapper(IDS).square(), use_reentrant=False).sum().backward()
 
 
 def test_attributes_are_those_of_the_wrapped_embedding() -> None:
