@@ -271,14 +271,14 @@ def _remove_noise_on_failure(trainer: Trainer | None) -> None:
     """
     for owner, name in _guarded_methods(trainer):
         method = getattr(owner, name, None)
-        if method is not None and not isinstance(method, _Guarded):
-            setattr(owner, name, _Guarded(method, trainer))
+        if method is not None and not isinstance(method, _MethodWithNoiseRemoval):
+            setattr(owner, name, _MethodWithNoiseRemoval(method, trainer))
 
 
 def _unwrap(trainer: Trainer | None) -> None:
     """Restore the trainer's methods: the wrappers refer to the trainer and would keep it in memory."""
     for owner, name in _guarded_methods(trainer):
-        if isinstance(vars(owner).get(name), _Guarded):
+        if isinstance(vars(owner).get(name), _MethodWithNoiseRemoval):
             delattr(owner, name)
 
 
@@ -288,7 +288,7 @@ def _guarded_methods(trainer: Trainer | None) -> Iterator[tuple[Any, str]]:
         yield trainer.callback_handler, "call_event"
 
 
-class _Guarded:
+class _MethodWithNoiseRemoval:
     """A trainer's method that removes the noise on failure; a deep copy calls the method of the copied trainer."""
 
     def __init__(self, method: Callable[..., Any], trainer: Any) -> None:
