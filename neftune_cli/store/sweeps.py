@@ -60,7 +60,8 @@ class SweepFolder:
 
     def __init__(self, path: Path) -> None:
         require_posix()
-        self.path = path
+        # The path is an argument of printed commands, where a leading dash would begin an option.
+        self.path = path.absolute() if str(path).startswith("-") else path
         self._monitor = HeartbeatMonitor()
 
     @property

@@ -80,6 +80,15 @@ def test_one_of_several_new_sweeps_gets_the_folder(tmp_path: Path) -> None:
     ]
 
 
+def test_a_path_that_begins_with_a_dash_is_made_absolute_for_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("-dash", "plain"):
+        SweepFolder(Path(f"./{name}")).open(resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0]}))
+    assert [one.path for one in find_sweeps([Path("./-dash"), Path("./plain")])] == [tmp_path / "-dash", Path("plain")]
+
+
 def test_a_sweep_that_changed_since_it_was_planned_is_not_replaced(folder: SweepFolder) -> None:
     planned, first, second = (
         resolve_sweep(None, {"alphas": alphas, "seeds": [0, 1]})
