@@ -399,7 +399,7 @@ def test_a_callback_detached_during_training_adds_no_more_noise(tmp_path: Path) 
 
 @pytest.mark.parametrize("added_later", [False, True])
 def test_a_copied_trainer_trains_its_own_model(added_later: bool, tmp_path: Path) -> None:
-    original = trainer(tiny_llama(), tmp_path, *([] if added_later else [NEFTuneCallback()]))
+    original: Any = trainer(tiny_llama(), tmp_path, *([] if added_later else [NEFTuneCallback()]))
     if added_later:
         original.add_callback(NEFTuneCallback())
     before: Any = weights_of(original.model)
