@@ -11,7 +11,7 @@ from pathlib import Path
 
 from neftune_cli.config.process import LIBRARY_SETTINGS
 from neftune_cli.sweeps.executors.messages import LineDecoder, WorkerMessage, write_line
-from neftune_cli.training.hardware import MEMORY_KEPT, MEMORY_PADDING, SPIN_COUNT, SPINS
+from neftune_cli.training.hardware import MEMORY_KEPT, MEMORY_PADDING, SPIN_COUNT, SPINS, THREADS, limited_threads
 
 COMMAND = (sys.executable, "-P", "-m", "neftune_cli.sweeps.executors.worker")
 """`-P` keeps the current folder off the import path, where a file such as `random.py` would hide a library."""
@@ -139,7 +139,7 @@ _DEFAULTS = {
     "PYTHONUNBUFFERED": "1",
 }
 _ALLOCATOR, _OLD_ALLOCATOR = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_THREADS = (THREADS, "MKL_NUM_THREADS")
 _DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
@@ -159,12 +159,6 @@ def worker_environment(threads: int, gpu: int | None, base: Mapping[str, str]) -
     if gpu is not None:
         environment[_DEVICES] = _device(gpu, base.get(_DEVICES))
     return environment
-
-
-def limited_threads(threads: int, base: Mapping[str, str], name: str = _THREADS[0]) -> int:
-    """Return the number of threads, or the user's limit in the environment if that is smaller."""
-    limit = base.get(name, "")
-    return min(int(limit), threads) if limit.isdecimal() and int(limit) else threads
 
 
 def _device(gpu: int, visible: str | None) -> str:
