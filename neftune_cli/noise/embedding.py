@@ -78,7 +78,7 @@ class NEFTuneEmbedding(nn.Module):
         if attention_mask is not None and attention_mask.shape != input_ids.shape:
             what = f"attention_mask has the shape {tuple(attention_mask.shape)}."
             raise UsageError(Problem(what, f"Pass the shape of the token ids: {tuple(input_ids.shape)}."))
-        rows = math.prod(input_ids.shape[:-1]), input_ids.shape[-1]
+        rows = math.prod(input_ids.shape[:-1]), math.prod(input_ids.shape[-1:])
         mask = None if attention_mask is None else attention_mask.reshape(rows)
         half_widths = token_half_widths(self.alpha, self.embedding_dim, attention_mask=mask, shape=rows)
         return half_widths.to(self.weight.device).view(input_ids.shape)

@@ -58,6 +58,11 @@ def test_a_single_unbatched_row_is_one_example() -> None:
     torch.testing.assert_close(noise_of(NEFTuneEmbedding(plain_embedding()), IDS[1], MASK[1]), batched[0])
 
 
+def test_a_single_id_is_an_example_of_one_token() -> None:
+    noise = noise_of(NEFTuneEmbedding(plain_embedding(), 5.0), IDS[0, 0])
+    assert largest(noise) == pytest.approx([5.0 / 64**0.5], rel=0.15)
+
+
 @pytest.mark.parametrize(("ids", "mask"), [(IDS, MASK[:1]), (IDS[0], MASK), (IDS.flatten(), MASK), (IDS, MASK[:, 1:])])
 def test_a_mask_of_another_shape_raises(ids: Tensor, mask: Tensor) -> None:
     with pytest.raises(UsageError, match="attention_mask has the shape"):

@@ -1,6 +1,8 @@
 """Results on disk: atomic writes, table order, and separation of finished and unfinished trials."""
 
+import errno
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -102,6 +104,18 @@ def test_a_sweep_that_changed_since_it_was_planned_is_not_replaced(folder: Sweep
     assert folder.spec() == first
     folder.open(second, replaces=first)
     assert folder.spec() == second
+
+
+def test_a_full_disk_is_reported_with_the_fix(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    spec, planned = resolve_sweep(None, {"alphas": [0.0, 5.0, 9.0], "seeds": [0]}), folder.spec()
+    monkeypatch.setattr("neftune_cli.store.files.os.write", fill)
+    with pytest.raises(UsageError, match=r"No space left on device. Free disk space, and run the same command again"):
+        folder.open(spec, replaces=planned)
+    monkeypatch.undo()
+    assert folder.spec() == planned
 
 
 def test_records_are_ordered_by_base_arm_and_seed(folder: SweepFolder) -> None:
