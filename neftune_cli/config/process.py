@@ -65,6 +65,30 @@ def with_this_package(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, "PYTHONPATH": os.pathsep.join([root, others] if others else [root])}
 
 
+def is_of_launcher(variable: str) -> bool:
+    """Return whether an environment variable is one that a launcher of several processes sets, such as torchrun.
+
+    In the environment of a training process, such a variable changes the precision or makes it wait for others.
+    """
+    return variable in _OF_LAUNCHERS or variable.startswith(_PREFIXES_OF_LAUNCHERS)
+
+
+_OF_LAUNCHERS = frozenset(
+    "RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK ROLE_RANK NODE_RANK MASTER_ADDR MASTER_PORT FORK_LAUNCHED "
+    "MPI_LOCALRANKID MPI_LOCALNRANKS".split()
+)
+_PREFIXES_OF_LAUNCHERS = (
+    "ACCELERATE_",
+    "FSDP_",
+    "MEGATRON_LM_",
+    "PARALLELISM_CONFIG_",
+    "TORCHELASTIC_",
+    "OMPI_COMM_WORLD_",
+    "MV2_COMM_WORLD_",
+    "PMI_",
+)
+
+
 def _shortest(program: Path) -> str:
     """Return the name of a program if a shell finds the program by it, else its path."""
     found = shutil.which(program.name)

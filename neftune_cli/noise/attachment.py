@@ -1,6 +1,7 @@
 """NEFTune noise on the input embeddings of a Hugging Face model, added by hooks and removed on every exit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypedDict
 from weakref import WeakMethod
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 from neftune_cli.config.choices import NoiseScale, NoiseTarget, check_choice, check_seed
 from neftune_cli.config.values import check_alpha
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.noise.attestation import MeterTotals, NoiseMeter
+from neftune_cli.noise.attestation import MeterTotals, NoiseMeter, OutputTap
 from neftune_cli.noise.batch import Batch
-from neftune_cli.noise.conflicts import UPSTREAM_NOISE, has_upstream_noise, mark_noise_hook, noise_sources
+from neftune_cli.noise.conflicts import UPSTREAM_NOISE, has_upstream_noise, mark_noise_source, require_no_noise
 from neftune_cli.noise.draws import NoiseStream
 from neftune_cli.noise.placement import Placement, is_encoder_decoder
 from neftune_cli.records import Attestation
@@ -61,7 +62,8 @@ def attach_noise(
     Raises:
         UsageError: alpha is not a number from 0 to 1e6; `seed` is no seed; `noise`, `noise_scale` or `target` is
             unknown; the model has no input embeddings; or the model already has noise. In a forward: the lengths are
-            unknown, the target needs labels, or the embeddings were not called through this model.
+            unknown, the target needs labels, the embeddings were not called through this model, or the backward pass
+            repeats the forward.
 
     """
     check_alpha(alpha)
@@ -72,8 +74,7 @@ def attach_noise(
     placement = Placement.of(model)
     if target != "all" and is_encoder_decoder(model):
         raise UsageError(_TARGET_OF_ENCODER_DECODER)
-    if problems := dict.fromkeys(noise_sources(model)):
-        raise UsageError(*problems)
+    require_no_noise(model)
     return AttachedNoise(model, placement, stream, alpha, noise_scale, target)
 
 
@@ -104,7 +105,7 @@ class AttachedNoise:
         self._divisor = placement.multiplier if noise_scale == "paper" else 1.0
         self._meter = NoiseMeter(model, noise_scale, target)
         self._draw_function_number = _register_draw_function(self._draw_within_graph)
-        self._tap: _OutputTap | None = None
+        self._tap: OutputTap | None = None
         self._batch: Batch | None = None
         self._noised = False
         self.padded_length: int | None = None
@@ -112,10 +113,10 @@ class AttachedNoise:
         computes a whole batch."""
         self.alpha = alpha
         self._hooks = (
-            model.register_forward_pre_hook(self._read_batch, with_kwargs=True),
-            placement.embedding.register_forward_hook(self._add_noise),
-            model.register_forward_hook(self._require_noise),
-            model.register_forward_hook(self._clear_batch, always_call=True),
+            model.register_forward_pre_hook(_Hook(self._read_batch), with_kwargs=True),
+            placement.embedding.register_forward_hook(mark_noise_source(_Hook(self._add_noise))),
+            model.register_forward_hook(_Hook(self._require_noise)),
+            model.register_forward_hook(_Hook(self._clear_batch), always_call=True),
         )
 
     def __enter__(self) -> Self:
@@ -127,10 +128,13 @@ class AttachedNoise:
         self.detach()
 
     def detach(self) -> None:
-        """Remove the noise; a second call has no effect."""
+        """Remove the noise; a second call has no effect. The handle keeps its measurements, and not the model."""
         for hook in self._hooks:
             hook.remove()
         self._clear_batch()
+        self._model = nn.Module()
+        self._placement = replace(self._placement, embedding=self._model)
+        self._meter.forget_model()
 
     @property
     def alpha(self) -> float:
@@ -189,9 +193,8 @@ class AttachedNoise:
             raise UsageError(UPSTREAM_NOISE)
         self._batch = Batch.of_call(dict(zip(self._placement.argument_names, args, strict=False)) | kwargs)
         if not torch.compiler.is_compiling() and self._active and self._meter.is_due:
-            self._tap = _OutputTap(self._placement.embedding, self._measure)
+            self._tap = OutputTap(self._placement.embedding, self._measure)
 
-    @mark_noise_hook
     def _add_noise(self, _: nn.Module, args: tuple[Any, ...], embeddings: Tensor) -> Tensor:
         if not self._active:
             return embeddings
@@ -269,36 +272,17 @@ class AttachedNoise:
             self._tap = None
 
 
-class _OutputTap:
-    """Reports the output of a module before and after its hooks, until it is removed.
+class _Hook:
+    """A hook that has no effect on a copy of its module, also a pickled one: no handle could remove it there."""
 
-    Register it after all other hooks: hooks run in the order of registration.
+    def __init__(self, hook: Callable[..., Tensor | None] | None = None) -> None:
+        self._hook = hook
 
-    Args:
-        module: returns one tensor.
-        report: receives, after each call, the module's output and the output of its hooks, both without gradient.
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor | None:
+        return self._hook(*args, **kwargs) if self._hook else None
 
-    """
-
-    def __init__(self, module: nn.Module, report: Callable[[Tensor, Tensor], None]) -> None:
-        self._report = report
-        self._before_hooks: Tensor | None = None
-        self._hooks = (
-            module.register_forward_hook(self._keep_output, prepend=True),
-            module.register_forward_hook(self._report_outputs),
-        )
-
-    def remove(self) -> None:
-        """Stop reporting; a second call has no effect."""
-        for hook in self._hooks:
-            hook.remove()
-
-    def _keep_output(self, _: nn.Module, __: tuple[object, ...], output: Tensor) -> None:
-        self._before_hooks = output.detach()
-
-    def _report_outputs(self, _: nn.Module, __: tuple[object, ...], output: Tensor) -> None:
-        assert self._before_hooks is not None
-        self._report(self._before_hooks, output.detach())
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()
 
 
 def _process_rank() -> int:

@@ -1,7 +1,7 @@
 """Measurements of the applied noise, taken every tenth call, and deviations from the expected values."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TypedDict
 
@@ -63,6 +63,10 @@ class NoiseMeter:
         self._calls = self._measured = self._evaluation_calls = 0
         self._hooks = 1
         self._sums = _Sums()
+
+    def forget_model(self) -> None:
+        """Release the model's memory when the noise is removed; the totals stay."""
+        self._model = nn.Module()
 
     def totals(self) -> MeterTotals:
         """Return the totals so far."""
@@ -169,3 +173,35 @@ class NoiseMeter:
         sums = self._sums
         chance = math.sqrt(sums.variance) / sums.expected / 2  # half the relative error of the mean square
         return TOLERANCE + CHANCE * chance + sums.rounding / sums.expected
+
+
+class OutputTap:
+    """Reports the output of a module before and after its hooks, until it is removed.
+
+    Register it after all other hooks: hooks run in the order of registration.
+
+    Args:
+        module: returns one tensor.
+        report: receives, after each call, the module's output and the output of its hooks, both without gradient.
+
+    """
+
+    def __init__(self, module: nn.Module, report: Callable[[Tensor, Tensor], None]) -> None:
+        self._report = report
+        self._before_hooks: Tensor | None = None
+        self._hooks = (
+            module.register_forward_hook(self._keep_output, prepend=True),
+            module.register_forward_hook(self._report_outputs),
+        )
+
+    def remove(self) -> None:
+        """Stop reporting; a second call has no effect."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _keep_output(self, _: nn.Module, __: tuple[object, ...], output: Tensor) -> None:
+        self._before_hooks = output.detach()
+
+    def _report_outputs(self, _: nn.Module, __: tuple[object, ...], output: Tensor) -> None:
+        assert self._before_hooks is not None
+        self._report(self._before_hooks, output.detach())

@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import update_wrapper
 from types import FrameType
 from typing import Any, Self, TypedDict
 
@@ -15,7 +15,7 @@ from neftune_cli.config.choices import NoiseScale, NoiseTarget, check_choice, ch
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 from neftune_cli.config.spec import NoiseSpec
 from neftune_cli.config.values import check_alpha
-from neftune_cli.errors import UsageError
+from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.attachment import AttachedNoise, attach_noise
 from neftune_cli.noise.attestation import MEASURE_EVERY, MeterTotals
 from neftune_cli.noise.conflicts import remove_upstream_noise
@@ -62,7 +62,8 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
 
     Raises:
         UsageError: alpha is not a number from 0 to 1e6, `seed` is no seed, or a name is unknown. When training begins:
-            see `attach_noise`.
+            see `attach_noise`. At a step: the callback was added after the training began, or another training with
+            the same callback ended meanwhile.
 
     """
 
@@ -76,11 +77,11 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         schedule: str = "constant",
         target: NoiseTarget = "all",
     ) -> None:
-        DISTRIBUTIONS[noise]  # raises UsageError for an unknown name, as SCHEDULES does
+        DISTRIBUTIONS[noise]  # raises UsageError for an unknown name
+        SCHEDULES[schedule]
         check_choice("noise scale", noise_scale, NoiseScale)
         check_choice("noise target", target, NoiseTarget)
         check_seed(seed)
-        self._factor = SCHEDULES[schedule].factor
         self._options: _Options = {
             "alpha": check_alpha(alpha),
             "seed": seed,
@@ -91,7 +92,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         }
         self._noise: AttachedNoise | None = None
         self._steps = 0
-        self._starting = False
+        self._starting = self._training = False
         self._earlier: NoiseTotals | None = None
 
     @classmethod
@@ -162,6 +163,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
             warnings.warn(_TWO_NOISES.format(args.neftune_noise_alpha), stacklevel=2)
             remove_upstream_noise(model)
         self._noise = self._attach(model, args)
+        self._training = True
         self._steps = 0
         saved: Any = state.stateful_callbacks  # a dictionary at this point; the annotation says list
         if state.global_step:
@@ -173,20 +175,19 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Set alpha to the schedule's value for this step."""
-        assert self._noise is not None
-        factor = self._factor(state.global_step / max(state.max_steps, 1))
-        self._noise.alpha = self._options["alpha"] * factor
+        noise = self._noise_of_this_training()
+        factor = SCHEDULES[self._options["schedule"]].factor(state.global_step / max(state.max_steps, 1))
+        noise.alpha = self._options["alpha"] * factor
         if self._steps % MEASURE_EVERY == 0:
-            self._noise.count_hooks()
+            noise.count_hooks()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Count the step if it has noise: a schedule may set alpha to 0 for some steps."""
-        assert self._noise is not None
-        self._steps += self._noise.alpha > 0
+        self._steps += self._noise_of_this_training().alpha > 0
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Remove the noise."""
-        self.detach()
+        self._end()
         _unwrap(_calling_trainer())
 
     def detach(self) -> None:
@@ -215,6 +216,15 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         `attestation` covers the steps since the resume.
         """
         self._earlier = earlier
+
+    def _noise_of_this_training(self) -> AttachedNoise:
+        if self._noise is None or not self._training:
+            raise UsageError(_NO_NOISE)
+        return self._noise
+
+    def _end(self) -> None:
+        self.detach()
+        self._training = False
 
     def _attach(self, model: nn.Module, args: TrainingArguments) -> AttachedNoise:
         options = self._options
@@ -261,14 +271,14 @@ def _remove_noise_on_failure(trainer: Trainer | None) -> None:
     """
     for owner, name in _guarded_methods(trainer):
         method = getattr(owner, name, None)
-        if method is not None and not hasattr(method, _GUARD):
-            setattr(owner, name, _guarded(method, trainer))
+        if method is not None and not isinstance(method, _MethodWithNoiseRemoval):
+            setattr(owner, name, _MethodWithNoiseRemoval(method, trainer))
 
 
 def _unwrap(trainer: Trainer | None) -> None:
     """Restore the trainer's methods: the wrappers refer to the trainer and would keep it in memory."""
     for owner, name in _guarded_methods(trainer):
-        if hasattr(vars(owner).get(name), _GUARD):
+        if isinstance(vars(owner).get(name), _MethodWithNoiseRemoval):
             delattr(owner, name)
 
 
@@ -278,26 +288,33 @@ def _guarded_methods(trainer: Trainer | None) -> Iterator[tuple[Any, str]]:
         yield trainer.callback_handler, "call_event"
 
 
-def _guarded(method: Callable[..., Any], trainer: Any) -> Callable[..., Any]:
-    @wraps(method)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
+class _MethodWithNoiseRemoval:
+    """A trainer's method that removes the noise on failure; a deep copy calls the method of the copied trainer."""
+
+    def __init__(self, method: Callable[..., Any], trainer: Any) -> None:
+        update_wrapper(self, method)
+        self._method = method
+        self._trainer = trainer
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return method(*args, **kwargs)
+            return self._method(*args, **kwargs)
         except BaseException:
-            for callback in trainer.callback_handler.callbacks:
+            for callback in self._trainer.callback_handler.callbacks:
                 if isinstance(callback, NEFTuneCallback):
-                    callback.detach()
-            _unwrap(trainer)
+                    callback._end()
+            _unwrap(self._trainer)
             raise
 
-    setattr(guarded, _GUARD, True)
-    return guarded
 
-
-_GUARD = "removes_neftune_noise"
 _DRAWS = "resumed_draws"
 """Attribute that transformers sets on the callback it restores from a checkpoint. `state` holds the same number."""
 
+_NO_NOISE = Problem(
+    "This training has no noise: its NEFTuneCallback was added after the training began, or also served another "
+    "training, which ended meanwhile.",
+    "Give each trainer a NEFTuneCallback of its own before it trains.",
+)
 _TWO_NOISES = (
     "neftune_noise_alpha={:g} in the training arguments is ignored: NEFTuneCallback adds the noise. "
     "Remove one of the two."

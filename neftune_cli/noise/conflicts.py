@@ -5,10 +5,9 @@ from typing import TypeVar
 
 from torch import nn
 
-from neftune_cli.errors import Problem
-from neftune_cli.noise.embedding import NEFTuneEmbedding
+from neftune_cli.errors import Problem, UsageError
 
-Hook = TypeVar("Hook", bound=Callable[..., object])
+Source = TypeVar("Source", bound=Callable[..., object])
 
 ATTACHED_NOISE = Problem(
     "The model already has noise from attach_noise or a NEFTuneCallback.",
@@ -29,10 +28,16 @@ _UPSTREAM_HOOK = "neftune_post_forward_hook"
 _OWN_MARK = "adds_neftune_noise"
 
 
-def mark_noise_hook(hook: Hook) -> Hook:
-    """Mark a forward hook as one that adds noise."""
-    setattr(hook, _OWN_MARK, True)
-    return hook
+def mark_noise_source(source: Source) -> Source:
+    """Mark a forward hook, or a class of modules, as one that adds noise."""
+    setattr(source, _OWN_MARK, True)
+    return source
+
+
+def require_no_noise(module: nn.Module) -> None:
+    """Raise a UsageError with one problem for each kind of noise that the module or a part of it already has."""
+    if problems := dict.fromkeys(noise_sources(module)):
+        raise UsageError(*problems)
 
 
 def noise_sources(model: nn.Module) -> Iterator[Problem]:
@@ -42,7 +47,7 @@ def noise_sources(model: nn.Module) -> Iterator[Problem]:
         yield from (ATTACHED_NOISE for hook in hooks if getattr(hook, _OWN_MARK, False))
         if has_upstream_noise(module) or any(map(_is_upstream, hooks)):
             yield UPSTREAM_NOISE
-        if isinstance(module, NEFTuneEmbedding):
+        if getattr(type(module), _OWN_MARK, False):
             yield NOISY_EMBEDDING
 
 

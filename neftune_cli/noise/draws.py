@@ -53,7 +53,14 @@ class NoiseStream:
         self._generator = torch.Generator()
 
     def draw(self, shape: Sequence[int], device: torch.device) -> Tensor:
-        """Return the next unit noise: `shape`, float32, on `device`."""
+        """Return the next unit noise: `shape`, float32, on `device`.
+
+        Raises:
+            UsageError: the backward pass is running, so that a forward is computed again and would get other noise.
+
+        """
+        if torch._C._current_graph_task_id() != -1:
+            raise UsageError(_COMPUTED_AGAIN)
         source = torch.device("cpu") if device.type == "mps" else device  # MPS draws 32-bit integers only
         if self._generator.device != source:
             self._generator = torch.Generator(source)
@@ -69,6 +76,14 @@ class NoiseStream:
         """Return the product of the next unit noise and the half-widths, in the embeddings' dtype: (..., dim)."""
         unit = self.draw(embeddings.shape, embeddings.device)
         return unit.mul_(half_widths.unsqueeze(-1)).to(embeddings.dtype)
+
+
+_COMPUTED_AGAIN = Problem(
+    "The embeddings are computed a second time, in the backward pass, where they would get other noise: the gradients "
+    "would be wrong.",
+    "Do not pass the whole model to torch.utils.checkpoint. Checkpoint its layers instead: "
+    "model.gradient_checkpointing_enable().",
+)
 
 
 def unit_noise(noise: str, shape: Sequence[int], generator: Generator) -> Tensor:

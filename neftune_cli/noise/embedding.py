@@ -6,12 +6,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from neftune_cli.config.choices import check_seed
 from neftune_cli.config.values import check_alpha
 from neftune_cli.errors import Problem, UsageError
+from neftune_cli.noise.conflicts import mark_noise_source, require_no_noise
 from neftune_cli.noise.draws import NoiseStream
 from neftune_cli.noise.lengths import token_half_widths
 
 
+@mark_noise_source
 class NEFTuneEmbedding(nn.Module):
     """An embedding with NEFTune noise in training mode and no noise in evaluation mode.
 
@@ -30,7 +33,8 @@ class NEFTuneEmbedding(nn.Module):
         noise: name of the distribution of one coordinate.
 
     Raises:
-        UsageError: alpha is not a number from 0 to 1e6, or `noise` is unknown.
+        UsageError: `embedding` is no embedding or already has noise, alpha is not a number from 0 to 1e6, `seed` is no
+            seed, or `noise` is unknown.
 
     """
 
@@ -38,6 +42,11 @@ class NEFTuneEmbedding(nn.Module):
 
     def __init__(self, embedding: nn.Embedding, alpha: float = 5.0, *, seed: int = 0, noise: str = "uniform") -> None:
         super().__init__()
+        if not isinstance(embedding, nn.Module) or not hasattr(embedding, "embedding_dim"):
+            what = f"NEFTuneEmbedding wraps an embedding; {type(embedding).__name__} was given."
+            raise UsageError(Problem(what, "Pass an nn.Embedding, for example model.get_input_embeddings()."))
+        require_no_noise(embedding)
+        check_seed(seed)
         self.embedding = embedding
         self._stream = NoiseStream(noise, seed)
         self.set_alpha(alpha)
@@ -56,7 +65,8 @@ class NEFTuneEmbedding(nn.Module):
         """Return the embeddings, noisy in training mode: (batch, length, dim) or (length, dim).
 
         Raises:
-            UsageError: the mask and the ids have different shapes.
+            UsageError: the mask and the ids have different shapes, or the noise would be drawn again in the backward
+                pass.
 
         """
         embeddings: Tensor = self.embedding(input_ids)
@@ -68,7 +78,7 @@ class NEFTuneEmbedding(nn.Module):
         if attention_mask is not None and attention_mask.shape != input_ids.shape:
             what = f"attention_mask has the shape {tuple(attention_mask.shape)}."
             raise UsageError(Problem(what, f"Pass the shape of the token ids: {tuple(input_ids.shape)}."))
-        rows = math.prod(input_ids.shape[:-1]), input_ids.shape[-1]
+        rows = math.prod(input_ids.shape[:-1]), math.prod(input_ids.shape[-1:])
         mask = None if attention_mask is None else attention_mask.reshape(rows)
         half_widths = token_half_widths(self.alpha, self.embedding_dim, attention_mask=mask, shape=rows)
         return half_widths.to(self.weight.device).view(input_ids.shape)

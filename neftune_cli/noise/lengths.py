@@ -14,6 +14,14 @@ WRAPPED_ROWS = Problem(
     "With packing_strategy=wrapped, TRL cuts rows without the boundaries of the examples, which determine the noise.",
     "Use packing_strategy=bfd.",
 )
+_UNKNOWN_LENGTHS = Problem(
+    "The lengths of the examples are unknown.",
+    "Pass attention_mask, position_ids, cu_seq_lens or shape.",
+)
+_NO_PADDING_MASK = Problem(
+    "The attention mask does not have the shape (batch, length), so it does not identify padding.",
+    "Use a mask of that shape, or position_ids that restart with every example.",
+)
 
 
 def token_half_widths(
@@ -97,12 +105,7 @@ def _row_shape(
             return rows.shape[0], rows.shape[1]
     if cu_seq_lens is not None:
         return 1, int(cu_seq_lens[-1])
-    raise UsageError(
-        Problem(
-            "The lengths of the examples are unknown.",
-            "Pass attention_mask, position_ids, cu_seq_lens or shape.",
-        )
-    )
+    raise UsageError(_UNKNOWN_LENGTHS if attention_mask is None else _NO_PADDING_MASK)
 
 
 def _first_device(*tensors: object) -> torch.device:
@@ -118,12 +121,7 @@ def _padding_mask(attention_mask: object, shape: tuple[int, int], *, packed: boo
         return attention_mask
     if packed:
         return None
-    raise UsageError(
-        Problem(
-            "The attention mask does not have the shape (batch, length), so it does not identify padding.",
-            "Use a mask of that shape, or position_ids that restart with every example.",
-        )
-    )
+    raise UsageError(_NO_PADDING_MASK)
 
 
 def _check_rows(name: str, rows: Tensor, allowed: set[tuple[int, int]]) -> None:
@@ -153,6 +151,10 @@ def _starts_from_boundaries(cu_seq_lens: Tensor, shape: tuple[int, int]) -> Tens
                 "Flatten the batch into one row, or pass position_ids instead.",
             )
         )
+    on_cpu = cu_seq_lens.device.type == "cpu"  # reading a boundary from a GPU would wait for it
+    if on_cpu and cu_seq_lens.numel() and not 0 <= int(cu_seq_lens.min()) <= int(cu_seq_lens.max()) <= shape[1]:
+        what = f"cu_seq_lens has boundaries outside the row of {shape[1]} tokens: {cu_seq_lens.tolist()}."
+        raise UsageError(Problem(what, f"Pass boundaries from 0 to {shape[1]}."))
     # One entry more than there are tokens: the last boundary is usually the end of the row.
     boundaries = torch.zeros(shape[1] + 1, dtype=torch.bool, device=cu_seq_lens.device)
     boundaries[0] = True

@@ -262,4 +262,6 @@ def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> tuple[Path
 
 def unwritable_folder(folder: Path, reason: str | None) -> UsageError:
     """Return the error for a folder that is not writable."""
-    return UsageError(Problem(f"{folder} is not writable: {reason}.", "Use --output with a writable folder."))
+    is_full = reason in {os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)}
+    fix = "Free disk space, and run the same command again." if is_full else "Use --output with a writable folder."
+    return UsageError(Problem(f"{folder} is not writable: {reason}.", fix))

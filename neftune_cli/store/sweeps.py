@@ -38,7 +38,7 @@ from neftune_cli.store.files import (
 )
 from neftune_cli.store.leases import HeartbeatMonitor
 from neftune_cli.store.manifest import ALWAYS_WRITTEN, Manifest
-from neftune_cli.store.temporary_files import is_temporary, remove_abandoned_files, require_posix
+from neftune_cli.store.temporary_files import is_temporary, locked_folder, remove_abandoned_files, require_posix
 from neftune_cli.store.trials import TrialFolder
 
 RESULTS = Path("results")
@@ -60,7 +60,8 @@ class SweepFolder:
 
     def __init__(self, path: Path) -> None:
         require_posix()
-        self.path = path
+        # The path is an argument of printed commands, where a leading dash would begin an option.
+        self.path = path.absolute() if str(path).startswith("-") else path
         self._monitor = HeartbeatMonitor()
 
     @property
@@ -84,18 +85,27 @@ class SweepFolder:
         except (ValueError, OSError) as error:
             raise UsageError(*_spec_problems(path, error)) from None
 
-    def open(self, spec: SweepSpec) -> None:
+    def open(self, spec: SweepSpec, *, replaces: SweepSpec | None = None) -> None:
         """Create the folder, and write `sweep.yaml` if it is missing or differs.
 
+        Args:
+            spec: the sweep.
+            replaces: the sweep that the folder had when this one was planned; None if it had none.
+
         Raises:
-            UsageError: the folder is not writable.
+            UsageError: the folder is not writable, or another command wrote a different `sweep.yaml` meanwhile.
         """
         try:
             (self.path / "trials").mkdir(parents=True, exist_ok=True)
             sys.audit("neftune.sweep-folder-made", str(self.path))
             check_writable(self.path / "trials")
-            if self.spec() != spec:
-                write_atomically(self.path / SWEEP_FILE, dump_spec(spec, schema_version=SCHEMA_VERSION))
+            with locked_folder(self.path / "trials"):
+                there = self.spec()
+                if there is not None and _text(there) not in {_text(one) for one in (spec, replaces) if one}:
+                    what = f"Another command has written {self.path / SWEEP_FILE} since this one started."
+                    raise UsageError(Problem(what, "Run this command again."))
+                if there != spec:
+                    write_atomically(self.path / SWEEP_FILE, _text(spec))
         except OSError as error:
             raise unwritable_folder(self.path, error.strerror) from None
         sys.audit("neftune.sweep-spec-written", str(self.path))
@@ -318,6 +328,10 @@ def finished_in_another_sweep(trial: TrialFolder) -> TrialFolder | None:
 def is_sweep(folder: Path) -> bool:
     """Return whether a folder holds a sweep. Other programs use the same file name, but have no `trials` folder."""
     return (folder / SWEEP_FILE).is_file() and (folder / "trials").is_dir()
+
+
+def _text(spec: SweepSpec) -> str:
+    return dump_spec(spec, schema_version=SCHEMA_VERSION)
 
 
 def _spec_problems(path: Path, error: Exception) -> Iterator[Problem]:

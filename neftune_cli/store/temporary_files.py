@@ -72,6 +72,18 @@ def lock_new_file(path: Path) -> int:
 
 
 @contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Let one process at a time run the block for a folder. On a file system without locks, all processes run it."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+@contextmanager
 def temporary_file(path: Path) -> Iterator[tuple[Path, int]]:
     """Yield the name and the descriptor of a temporary file for a path. Remove the file after an exception."""
     temporary, file = create_temporary_file(path)

@@ -46,6 +46,8 @@ class Plan:
     """The facts about the requested sweep."""
     notes: tuple[str, ...] = ()
     """Notes for the user: those of the inspection, then notes on the folder, the seeds and the baseline."""
+    there: SweepSpec | None = None
+    """The sweep that was in the folder; None if there was none."""
     not_run_again: frozenset[str] = frozenset()
     """Ids of trials that are not run again: those of earlier looks, and failed ones that a test at a look left out."""
 
@@ -91,7 +93,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
         *_notes_on_seeds(whole),
         *_notes_on_baseline(whole),
     )
-    return Plan(whole, found.model, found.data, trials, found, notes)
+    return Plan(whole, found.model, found.data, trials, found, notes, there)
 
 
 def at_look(plan: Plan, seeds: int, arms: Collection[str], before: Plan | None = None) -> Plan:

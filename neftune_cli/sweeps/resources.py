@@ -1,6 +1,7 @@
 """Resources of a sweep: number of workers, threads, memory and disk, as given or as machine and model allow."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from neftune_cli.formatting import counted
 from neftune_cli.store import KEPT_CHECKPOINTS, SweepFolder
 from neftune_cli.sweeps.inspection import ClusterSlots, LoadedSizes
 from neftune_cli.sweeps.plan import Plan
-from neftune_cli.training.hardware import available_cores, available_memory
+from neftune_cli.training.hardware import available_cores, available_memory, limited_threads
 from neftune_cli.training.trial import Trial
 
 
@@ -31,7 +32,10 @@ class WorkerAllocation:
     """Number of workers if no trial was finished."""
     cores: int
     most_threads: int
-    """Largest number of threads of a worker: that of a started sweep, or all usable ones in a new sweep."""
+    """Largest number of threads of a worker: that of a started sweep, or all usable ones in a new sweep.
+
+    A smaller limit in the environment wins.
+    """
     is_automatic: bool
     """Whether the number of workers may be lowered."""
     startup: float
@@ -112,17 +116,16 @@ def _allocate_here(
         )
     else:
         count = max(1, min(workers, len(plan.trials)))
-    before = _threads_before(folder)
-    threads = max(1, cores // count)
+    most_threads = limited_threads(_threads_before(folder) or cores, os.environ)
     return WorkerAllocation(
         workers=min(count, len(missing)),
-        threads=min(threads, before or threads),
+        threads=min(max(1, cores // count), most_threads),
         gpus=found.gpus,
         sizes=sizes,
         memory=None if found.device == "cuda" else memory,
         planned=count,
         cores=cores,
-        most_threads=before or cores,
+        most_threads=most_threads,
         is_automatic=workers is None and found.device == "cpu",
         startup=startup,
     )

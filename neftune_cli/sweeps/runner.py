@@ -81,13 +81,14 @@ def run_sweep(
         known_notes: notes that the user has seen, for example at an earlier look. They are not shown again.
 
     Raises:
-        UsageError: data and model do not match, or the folder is not writable.
+        UsageError: data and model do not match, the folder is not writable, or another command has changed the sweep
+            in it since it was planned.
         KeyboardInterrupt: the user interrupted a second time.
     """
     missing = missing_trials(plan, folder, retry_failed=settings.retry_failed)
     done_before = done_trials(plan, folder)
     allocation = _allocation(plan, missing, folder, executor, settings) if missing else None
-    folder.open(plan.spec)
+    folder.open(plan.spec, replaces=plan.there)
     folder.remove_leftovers(lease_seconds=settings.trial_settings.lease_seconds)
     notes = [*plan.all_notes, *_notes_on_missing_models(plan, folder, settings.keep, done_before)]
     if allocation:

@@ -8,7 +8,7 @@ import re
 import resource
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +23,7 @@ SPIN_COUNT = "GOMP_SPINCOUNT"
 SPINS = 1000
 """Number of times that an idle thread of OpenMP checks for work before it sleeps. With libgomp's default of 300,000,
 idle threads keep the cores from other programs: training runs side by side then take many times longer."""
+THREADS = "OMP_NUM_THREADS"
 _CGROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -63,6 +64,12 @@ def available_cores() -> int:
     import joblib
 
     return int(joblib.cpu_count())
+
+
+def limited_threads(threads: int, base: Mapping[str, str], name: str = THREADS) -> int:
+    """Return the number of threads, or the user's limit in the environment if that is smaller."""
+    limit = base.get(name, "")
+    return min(int(limit), threads) if limit.isdecimal() and int(limit) else threads
 
 
 def installed_version(package: str) -> str | None:

@@ -1,6 +1,9 @@
 """Invariant 3: no noise in evaluation, generation or the output head, and no hook left on any exit."""
 
-from collections.abc import Iterator
+import copy
+import io
+import pickle
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -103,6 +106,31 @@ def test_no_hook_is_left_by_an_attachment_that_raises() -> None:
         with pytest.raises(UsageError):
             attach_noise(model, **options)
     assert hooks_on(model) == 0
+
+
+def saved_and_loaded(model: Any) -> Any:
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model)), saved_and_loaded])
+def test_a_copy_of_a_model_with_noise_has_none(copied: Callable[[Any], Any]) -> None:
+    model = tiny_llama()
+    expected = model(input_ids=IDS).logits
+    with attach_noise(model, alpha=50.0) as noise:
+        model(input_ids=IDS)
+        made = copied(model)
+        assert torch.equal(made(input_ids=IDS).logits, expected)
+        assert not torch.equal(model(input_ids=IDS).logits, expected)
+        assert noise.draws == 2
+    assert torch.equal(made(input_ids=IDS).logits, expected)
+    with attach_noise(made, alpha=50.0) as noise:
+        assert not torch.equal(made(input_ids=IDS).logits, expected)
+        copy.deepcopy(made)
+    assert noise.draws == 1
+    assert torch.equal(made(input_ids=IDS).logits, expected)
 
 
 def test_the_batch_is_cleared_when_its_forward_fails() -> None:

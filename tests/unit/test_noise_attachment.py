@@ -14,6 +14,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
@@ -126,6 +127,24 @@ def test_gradient_checkpointing_draws_once() -> None:
     with attach_noise(model) as noise:
         model(input_ids=IDS, attention_mask=MASK, labels=IDS).loss.backward()
     assert noise.draws == 1
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_checkpoint_around_the_whole_model_raises(reentrant: bool) -> None:
+    model = zeroed_llama()
+    start = torch.ones((), requires_grad=True)  # a reentrant checkpoint needs an input with a gradient
+
+    def logits(_: Tensor) -> Tensor:
+        found: Tensor = model(input_ids=IDS, attention_mask=MASK).logits
+        return found
+
+    with attach_noise(model) as noise:
+        output = checkpoint(logits, start, use_reentrant=reentrant)
+        with pytest.raises(UsageError, match="a second time, in the backward pass"):
+            output.logsumexp(-1).sum().backward()
+        model.zero_grad()
+        model(input_ids=IDS, attention_mask=MASK, labels=IDS).loss.backward()
+    assert noise.deviations == ()
 
 
 def test_noise_has_the_dtype_of_the_embeddings() -> None:

@@ -113,7 +113,10 @@ def by_function(model: Any) -> None:
 
 
 def by_module(model: Any) -> None:
-    model.set_input_embeddings(NEFTuneEmbedding(model.get_input_embeddings()))
+    embedding = model.get_input_embeddings()
+    wrapper = NEFTuneEmbedding(nn.Embedding(1, 1))  # the constructor refuses an embedding that has noise
+    wrapper.embedding = embedding
+    model.set_input_embeddings(wrapper)
 
 
 def by_closure(model: Any) -> None:

@@ -1,9 +1,12 @@
 """NEFTuneCallback with transformers' Trainer: noise during training, removal on every exit, and warnings."""
 
+import copy
 import gc
+import pickle
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from transformers import (
     default_data_collator,
 )
 
+from neftune_cli.config.noises import SCHEDULES
 from neftune_cli.config.spec import NoiseSpec
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import NEFTuneCallback
@@ -306,6 +310,108 @@ def test_a_deleted_trainer_is_freed(tmp_path: Path) -> None:
         assert deleted() is None
     finally:
         gc.enable()
+
+
+def test_a_callback_keeps_its_measurements_and_not_the_model(tmp_path: Path) -> None:
+    model, noise = tiny_llama(), NEFTuneCallback()
+    training = trainer(model, tmp_path, noise)
+    training.train()
+    deleted = weakref.ref(model)
+    del training, model
+    gc.collect()
+    assert deleted() is None
+    assert noise.attestation is not None
+    assert (noise.attestation.calls, noise.attestation.hooks, noise.deviations) == (4, 1, ())
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_pickled_callback_trains_the_same_model(schedule: str, tmp_path: Path) -> None:
+    models, noise = (tiny_llama(), tiny_llama(), tiny_llama()), NEFTuneCallback(alpha=50.0, schedule=schedule)
+    unpickled = pickle.loads(pickle.dumps(noise))
+    trainer(models[0], tmp_path, noise).train()
+    trainer(models[1], tmp_path, unpickled).train()
+    trainer(models[2], tmp_path, pickle.loads(pickle.dumps(noise))).train()
+    assert torch.equal(weights_of(models[1]), weights_of(models[0]))
+    assert torch.equal(weights_of(models[2]), weights_of(models[0]))
+
+
+def calling(event: str, action: Callable[[], object]) -> TrainerCallback:
+    """Return a callback that runs an action at the first occurrence of an event."""
+    actions = iter([action])
+
+    def run(*_: Any, **__: Any) -> None:
+        for one in actions:
+            one()
+
+    return type("Calling", (TrainerCallback,), {event: run})()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("trained_before", [False, True])
+@pytest.mark.parametrize("event", ["on_epoch_begin", "on_step_begin", "on_step_end"])
+def test_a_callback_added_during_training_raises(event: str, trained_before: bool, tmp_path: Path) -> None:
+    model, noise = tiny_llama(), NEFTuneCallback()
+    if trained_before:
+        trainer(tiny_llama(), tmp_path, noise).train()
+    training = trainer(model, tmp_path, calling(event, lambda: training.add_callback(noise)))
+    with pytest.raises(UsageError, match="was added after the training began"):
+        training.train()
+    assert hooks_on(model) == 0
+    training.train()
+    assert noise.draws == 4
+
+
+def test_a_callback_added_when_training_begins_adds_noise(tmp_path: Path) -> None:
+    noise = NEFTuneCallback()
+    training = trainer(tiny_llama(), tmp_path, calling("on_train_begin", lambda: training.add_callback(noise)))
+    training.train()
+    assert (noise.draws, noise.deviations) == (4, ())
+
+
+@pytest.mark.parametrize("order", ["noise first", "noise last"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_callback_of_a_training_within_a_training_raises(fails: bool, order: str, tmp_path: Path) -> None:
+    models, noise = (tiny_llama(), tiny_llama()), NEFTuneCallback()
+
+    def train_another() -> None:
+        with suppress(RuntimeError):
+            trainer(models[1], tmp_path, noise, *[failing("on_step_end", RuntimeError)] * fails).train()
+
+    callbacks = [noise, calling("on_step_end", train_another)]
+    with pytest.raises(UsageError, match="also served another training"):
+        trainer(models[0], tmp_path, *(callbacks if order == "noise first" else callbacks[::-1])).train()
+    assert hooks_on(models[0]) == hooks_on(models[1]) == 0
+
+
+def test_a_training_within_a_training_has_noise_of_its_own(tmp_path: Path) -> None:
+    outer, inner = NEFTuneCallback(), NEFTuneCallback()
+    train_another = calling("on_step_end", trainer(tiny_llama(), tmp_path, inner).train)
+    trainer(tiny_llama(), tmp_path, outer, train_another).train()
+    assert (outer.draws, inner.draws) == (4, 4)
+    assert outer.deviations == inner.deviations == ()
+
+
+def test_a_callback_detached_during_training_adds_no_more_noise(tmp_path: Path) -> None:
+    noise, model = NEFTuneCallback(), tiny_llama()
+    trainer(model, tmp_path, noise, calling("on_step_end", noise.detach)).train()
+    assert noise.draws == 1
+    assert "only 1 calls in 4 steps had noise" in noise.deviations
+
+
+@pytest.mark.parametrize("added_later", [False, True])
+def test_a_copied_trainer_trains_its_own_model(added_later: bool, tmp_path: Path) -> None:
+    original: Any = trainer(tiny_llama(), tmp_path, *([] if added_later else [NEFTuneCallback()]))
+    if added_later:
+        original.add_callback(NEFTuneCallback())
+    before: Any = weights_of(original.model)
+    copied: Any = copy.deepcopy(original)
+    copied.train()
+    noise = next(one for one in copied.callback_handler.callbacks if isinstance(one, NEFTuneCallback))
+    assert (original.state.global_step, copied.state.global_step, noise.draws) == (0, 4, 4)
+    assert torch.equal(weights_of(original.model), before)
+    assert not torch.equal(weights_of(copied.model), before)
+    original.train()
+    assert torch.equal(weights_of(original.model), weights_of(copied.model))
+    assert hooks_on(original.model) == hooks_on(copied.model) == 0
 
 
 @pytest.mark.parametrize("seed", ["a", -1, 2**32, 1.5, True])

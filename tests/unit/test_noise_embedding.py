@@ -2,14 +2,17 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM
+from transformers.integrations.neftune import activate_neftune
 
 from neftune_cli.errors import UsageError
-from neftune_cli.noise import NEFTuneEmbedding
+from neftune_cli.noise import NEFTuneEmbedding, attach_noise
 from tests.tiny_models import tiny_llama
 
 IDS = torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0]])
@@ -55,6 +58,11 @@ def test_a_single_unbatched_row_is_one_example() -> None:
     torch.testing.assert_close(noise_of(NEFTuneEmbedding(plain_embedding()), IDS[1], MASK[1]), batched[0])
 
 
+def test_a_single_id_is_an_example_of_one_token() -> None:
+    noise = noise_of(NEFTuneEmbedding(plain_embedding(), 5.0), IDS[0, 0])
+    assert largest(noise) == pytest.approx([5.0 / 64**0.5], rel=0.15)
+
+
 @pytest.mark.parametrize(("ids", "mask"), [(IDS, MASK[:1]), (IDS[0], MASK), (IDS.flatten(), MASK), (IDS, MASK[:, 1:])])
 def test_a_mask_of_another_shape_raises(ids: Tensor, mask: Tensor) -> None:
     with pytest.raises(UsageError, match="attention_mask has the shape"):
@@ -77,11 +85,51 @@ def test_an_invalid_alpha_raises(alpha: float) -> None:
         NEFTuneEmbedding(plain_embedding()).set_alpha(alpha)
 
 
+@pytest.mark.parametrize("seed", ["a", -1, 2**32, 1.5, True])
+def test_a_seed_is_a_whole_number(seed: Any) -> None:
+    with pytest.raises(UsageError, match="seed must be a whole number from 0 to 4294967295"):
+        NEFTuneEmbedding(plain_embedding(), seed=seed)
+
+
+@pytest.mark.parametrize("module", [nn.Linear(3, 3), torch.ones(3, 3)])
+def test_only_an_embedding_can_be_wrapped(module: Any) -> None:
+    with pytest.raises(UsageError, match=f"wraps an embedding; {type(module).__name__} was given"):
+        NEFTuneEmbedding(module)
+
+
+def test_a_wrapped_embedding_cannot_be_wrapped_again() -> None:
+    with pytest.raises(UsageError, match="already has a NEFTuneEmbedding"):
+        NEFTuneEmbedding(NEFTuneEmbedding(plain_embedding()))  # type: ignore[arg-type]
+
+
+def test_an_embedding_with_attached_noise_cannot_be_wrapped() -> None:
+    model = tiny_llama()
+    with attach_noise(model), pytest.raises(UsageError, match="already has noise from attach_noise"):
+        NEFTuneEmbedding(model.get_input_embeddings())
+    NEFTuneEmbedding(model.get_input_embeddings())
+
+
+def test_an_embedding_with_the_noise_of_transformers_cannot_be_wrapped() -> None:
+    model = tiny_llama()
+    activate_neftune(model, 5.0)
+    with pytest.raises(UsageError, match="transformers' own NEFTune hook"):
+        NEFTuneEmbedding(model.get_input_embeddings())
+
+
 def test_gradients_of_the_weight_equal_those_without_noise() -> None:
     plain, wrapper = plain_embedding(), NEFTuneEmbedding(plain_embedding())
     plain(IDS).sum().backward()
     wrapper(IDS).sum().backward()
     assert torch.equal(wrapper.embedding.weight.grad, plain.weight.grad)  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_that_would_draw_again_raises() -> None:
+    wrapper = NEFTuneEmbedding(plain_embedding())
+    output = checkpoint(lambda: wrapper(IDS).square(), use_reentrant=False)
+    with pytest.raises(UsageError, match="a second time, in the backward pass"):
+        output.sum().backward()
+    wrapper.eval()
+    checkpoint(lambda: wrapper(IDS).square(), use_reentrant=False).sum().backward()
 
 
 def test_attributes_are_those_of_the_wrapped_embedding() -> None:

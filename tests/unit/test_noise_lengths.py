@@ -172,9 +172,13 @@ def test_a_mask_of_token_pairs_raises_unless_positions_delimit_the_examples() ->
         ({"position_ids": torch.zeros(3, 1, 4), "shape": (1, 4)}, r"position_ids has the shape \(3, 1, 4\)"),
         ({"cu_seq_lens": torch.tensor([0, 4]), "shape": (2, 2)}, "cu_seq_lens was passed with 2 rows"),
         ({}, "The lengths of the examples are unknown"),
+        ({"attention_mask": torch.tensor([1, 1, 0])}, "The attention mask does not have the shape"),
+        ({"attention_mask": torch.ones(1, 1, 3, 3)}, "The attention mask does not have the shape"),
+        ({"cu_seq_lens": torch.tensor([0, 5, 12]), "shape": (1, 10)}, "boundaries outside the row of 10 tokens"),
+        ({"cu_seq_lens": torch.tensor([-2, 3, 10]), "shape": (1, 10)}, "boundaries outside the row of 10 tokens"),
         ({"shape": (1, 2), "noise_scale": "row"}, "noise scale 'row' is unknown. Use one of: paper, hf"),
     ],
-    ids=["mask", "positions", "boundaries", "nothing", "name"],
+    ids=["mask", "positions", "rows", "nothing", "one dimension", "four dimensions", "too long", "negative", "name"],
 )
 def test_an_inconsistent_layout_raises(layout: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):

@@ -1,12 +1,18 @@
 """Results on disk: atomic writes, table order, and separation of finished and unfinished trials."""
 
+import errno
 import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import UsageError
 from neftune_cli.records import (
     CurvePoint,
@@ -54,6 +60,62 @@ def folder(tmp_path: Path) -> SweepFolder:
     sweep = SweepFolder(tmp_path / "sweep")
     sweep.open(resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0, 1]}))
     return sweep
+
+
+def test_one_of_several_new_sweeps_gets_the_folder(tmp_path: Path) -> None:
+    specs = [resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0], "train": {"epochs": 1.0 + n}}) for n in range(8)]
+    together = threading.Barrier(len(specs))
+
+    def is_written(spec: SweepSpec) -> bool:
+        folder = SweepFolder(tmp_path / "sweep")
+        together.wait()
+        with suppress(UsageError):
+            folder.open(spec)
+            return True
+        return False
+
+    with ThreadPoolExecutor(len(specs)) as threads:
+        written = list(threads.map(is_written, specs))
+
+    assert [spec for spec, is_first in zip(specs, written, strict=True) if is_first] == [
+        SweepFolder(tmp_path / "sweep").spec()
+    ]
+
+
+def test_a_path_that_begins_with_a_dash_is_made_absolute_for_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("-dash", "plain"):
+        SweepFolder(Path(f"./{name}")).open(resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0]}))
+    assert [one.path for one in find_sweeps([Path("./-dash"), Path("./plain")])] == [tmp_path / "-dash", Path("plain")]
+
+
+def test_a_sweep_that_changed_since_it_was_planned_is_not_replaced(folder: SweepFolder) -> None:
+    planned, first, second = (
+        resolve_sweep(None, {"alphas": alphas, "seeds": [0, 1]})
+        for alphas in ([0.0, 5.0], [0.0, 2.0, 5.0], [0.0, 5.0, 9.0])
+    )
+    folder.open(planned)
+    folder.open(first, replaces=planned)
+    with pytest.raises(UsageError, match=r"sweep.yaml since this one started. Run this command again."):
+        folder.open(second, replaces=planned)
+    folder.open(first, replaces=planned)
+    assert folder.spec() == first
+    folder.open(second, replaces=first)
+    assert folder.spec() == second
+
+
+def test_a_full_disk_is_reported_with_the_fix(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    spec, planned = resolve_sweep(None, {"alphas": [0.0, 5.0, 9.0], "seeds": [0]}), folder.spec()
+    monkeypatch.setattr("neftune_cli.store.files.os.write", fill)
+    with pytest.raises(UsageError, match=r"No space left on device. Free disk space, and run the same command again"):
+        folder.open(spec, replaces=planned)
+    monkeypatch.undo()
+    assert folder.spec() == planned
 
 
 def test_records_are_ordered_by_base_arm_and_seed(folder: SweepFolder) -> None:

@@ -12,6 +12,7 @@ from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NeftuneError, Problem, UsageError
 from neftune_cli.records import Phase
 from neftune_cli.sweeps.executors import Finished
+from neftune_cli.sweeps.executors.inline import InlineExecutor
 from neftune_cli.sweeps.executors.messages import (
     LineDecoder,
     answered_value,
@@ -123,6 +124,37 @@ def test_variables_of_the_user_are_kept() -> None:
     assert "PYTORCH_ALLOC_CONF" not in found
     assert worker_environment(4, None, base)["CUDA_VISIBLE_DEVICES"] == "5, GPU-abc"
     assert "CUDA_VISIBLE_DEVICES" not in worker_environment(4, None, {})
+
+
+OF_LAUNCHERS = {
+    "WORLD_SIZE": "2",
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29511",
+    "OMPI_COMM_WORLD_SIZE": "2",
+    "ACCELERATE_MIXED_PRECISION": "bf16",
+    "ACCELERATE_USE_FSDP": "true",
+}
+
+
+def test_a_worker_does_not_have_the_variables_of_launchers() -> None:
+    assert worker_environment(1, None, OF_LAUNCHERS) == worker_environment(1, None, {})
+
+
+def test_a_worker_below_a_launcher_is_alone_and_computes_in_full_precision() -> None:
+    code = "from accelerate import Accelerator as A; print(A(cpu=True).num_processes, A(cpu=True).mixed_precision)"
+    environment = worker_environment(1, None, {**os.environ, **OF_LAUNCHERS})
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "no"]
+
+
+def test_the_inline_executor_hides_the_variables_of_launchers_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in OF_LAUNCHERS.items():
+        monkeypatch.setenv(name, value)
+    with InlineExecutor():
+        assert not OF_LAUNCHERS.keys() & os.environ.keys()
+    assert OF_LAUNCHERS.items() <= os.environ.items()
 
 
 def test_a_process_in_this_environment_uses_its_threads_and_its_gpu() -> None:

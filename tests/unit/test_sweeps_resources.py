@@ -53,6 +53,7 @@ def allocated(
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepFolder:
     monkeypatch.setattr(resources, "available_cores", lambda: TWO_CORES)
     monkeypatch.setattr(resources, "available_memory", lambda: 1 << 40)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return SweepFolder(tmp_path)
 
 
@@ -70,6 +71,18 @@ def test_the_last_trial_has_the_same_number_of_threads_as_the_others(folder: Swe
 def test_a_resumed_sweep_keeps_its_number_of_threads(folder: SweepFolder) -> None:
     write_threads(folder, 1)
     assert allocated(folder, missing=3, workers=1).threads == 1
+
+
+@pytest.mark.parametrize(("limit", "threads"), [("1", 1), ("2", 2), ("99", 8), ("", 8), ("4,2", 8), ("0", 8)])
+def test_a_limit_in_the_environment_counts_as_the_number_of_threads(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch, limit: str, threads: int
+) -> None:
+    monkeypatch.setattr(resources, "available_cores", lambda: MANY_CORES)
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    assert allocated(folder, missing=TRIALS, workers=1).threads == threads
+    assert replace(allocated(folder, missing=TRIALS), memory=GIB).fitting(GIB).threads == threads
+    write_threads(folder, 2)
+    assert allocated(folder, missing=TRIALS, workers=1).threads == min(2, threads)
 
 
 def test_threads_do_not_exceed_cores(folder: SweepFolder) -> None:

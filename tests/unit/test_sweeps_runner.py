@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from neftune_cli.commands.request import PreparedSweep, plan_sweep
 from neftune_cli.commands.run_plan import run_plan
 from neftune_cli.config.run_settings import Keep, SweepSettings
 from neftune_cli.config.spec import SweepSpec, TrialSpec
+from neftune_cli.errors import UsageError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Finished, Job
 from neftune_cli.sweeps.inspection import Inspection, LoadedSizes
@@ -75,6 +78,25 @@ def run(
     request = request_for(folder, fields, settings=settings)
     sweep = PreparedSweep(request, *plan_sweep(request, executor.inspect), executor, Interrupts())
     return run_plan(sweep, lambda: nullcontext(observer or NullObserver()), lambda _: None), executor
+
+
+@pytest.mark.parametrize(
+    "others", [{"train.learning_rate": 1e-4}, {"alphas": "0,2.5", "seeds": "2"}, {"analysis.margin": "0.02"}]
+)
+def test_a_command_that_was_planned_beside_another_one_is_refused(tmp_path: Path, others: dict[str, Any]) -> None:
+    folder, fields = tmp_path / "out", {"train_examples": 16, "eval_examples": 4, "alphas": "0,5", "seeds": "1"}
+    executors = [OfflineExecutor([finish_with_model] * 40) for _ in range(3)]
+    requests = [request_for(folder, fields), request_for(folder, fields), request_for(folder, fields | others)]
+    sweeps = [
+        PreparedSweep(one, *plan_sweep(one, executor.inspect), executor, Interrupts())
+        for one, executor in zip(requests, executors, strict=True)
+    ]
+    outcomes = [run_plan(one, lambda: nullcontext(NullObserver()), lambda _: None) for one in sweeps[:2]]
+    assert [(one.run_now, one.failed) for one in outcomes] == [(3, {}), (0, {})]
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match="Another command has written"):
+        run_plan(sweeps[2], lambda: nullcontext(NullObserver()), lambda _: None)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def arms_and_seeds(folder: Path) -> list[tuple[str, int]]:

@@ -20,7 +20,6 @@ from neftune_cli.sweeps.executors.messages import WorkerMessage, answered_value,
 from neftune_cli.sweeps.executors.worker_handle import (
     ProcessExit,
     WorkerHandle,
-    limited_threads,
     worker_environment,
 )
 from neftune_cli.sweeps.failures import Failure
@@ -29,7 +28,7 @@ from neftune_cli.sweeps.interrupts import SignalPipe
 from neftune_cli.sweeps.plan import trial_folder
 from neftune_cli.sweeps.resources import LIBRARY_BYTES
 from neftune_cli.training.cost import Calibration
-from neftune_cli.training.hardware import available_cores, available_memory
+from neftune_cli.training.hardware import available_cores, available_memory, limited_threads
 from neftune_cli.training.trial_log import log_tail
 
 T = TypeVar("T")

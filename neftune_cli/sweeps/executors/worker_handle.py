@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from neftune_cli.config.process import LIBRARY_SETTINGS
+from neftune_cli.config.process import LIBRARY_SETTINGS, is_of_launcher
 from neftune_cli.sweeps.executors.messages import LineDecoder, WorkerMessage, write_line
-from neftune_cli.training.hardware import MEMORY_KEPT, MEMORY_PADDING, SPIN_COUNT, SPINS
+from neftune_cli.training.hardware import MEMORY_KEPT, MEMORY_PADDING, SPIN_COUNT, SPINS, THREADS, limited_threads
 
 COMMAND = (sys.executable, "-P", "-m", "neftune_cli.sweeps.executors.worker")
 """`-P` keeps the current folder off the import path, where a file such as `random.py` would hide a library."""
@@ -139,19 +139,19 @@ _DEFAULTS = {
     "PYTHONUNBUFFERED": "1",
 }
 _ALLOCATOR, _OLD_ALLOCATOR = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_THREADS = (THREADS, "MKL_NUM_THREADS")
 _DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 def worker_environment(threads: int, gpu: int | None, base: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a worker. Variables that the user has set are kept.
+    """Return the environment of a worker. Variables that the user has set are kept, except those of launchers.
 
     Args:
         threads: number of compute threads; a smaller number set by the user wins.
         gpu: index of the worker's GPU among the visible ones; None for all of them.
         base: environment of the main process.
     """
-    environment = {**_DEFAULTS, **base}
+    environment = {**_DEFAULTS, **{name: value for name, value in base.items() if not is_of_launcher(name)}}
     if _OLD_ALLOCATOR not in base:  # without it, batches of different lengths fragment the memory of the GPU
         environment.setdefault(_ALLOCATOR, "expandable_segments:True")
     for name in _THREADS:
@@ -159,12 +159,6 @@ def worker_environment(threads: int, gpu: int | None, base: Mapping[str, str]) -
     if gpu is not None:
         environment[_DEVICES] = _device(gpu, base.get(_DEVICES))
     return environment
-
-
-def limited_threads(threads: int, base: Mapping[str, str], name: str = _THREADS[0]) -> int:
-    """Return the number of threads, or the user's limit in the environment if that is smaller."""
-    limit = base.get(name, "")
-    return min(int(limit), threads) if limit.isdecimal() and int(limit) else threads
 
 
 def _device(gpu: int, visible: str | None) -> str:
