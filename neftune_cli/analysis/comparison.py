@@ -1,7 +1,4 @@
-"""Compare the arms of comparable trials: means, paired differences from a baseline arm, verdicts and claims.
-
-Or compare several sets of trials, each comparison with the evidence that it was made from.
-"""
+"""Comparisons of arms: means, paired differences from a baseline arm, verdicts and claims, for each set of trials."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -12,7 +12,8 @@ from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.evidence.measurements import Floats
 
 MIN_INFORMATIVE_CLUSTERS = 10
-"""With fewer clusters in which the arms differ, `few_differ` of `crossed_mean` applies."""
+"""If the arms differ in fewer clusters than this, seeds often agree by chance. The variance between seeds is then at
+least the residual one (`few_differ` of `crossed_mean`)."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Greedy decoding of prompts in batches: a preallocated cache, without finished rows and with little padding."""
+"""Greedy decoding of prompts in batches of similar length with a preallocated cache, which finished rows leave."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -56,8 +56,9 @@ def greedy_tokens(
 ) -> list[list[int]]:
     """Return the generated tokens of each prompt, up to and with its first end token, or up to its limit.
 
-    The tokens are those of transformers' `generate` for one prompt. `generate` itself decodes for models whose cache
-    has more than the keys and values of all tokens, such as recurrent models and models with sliding windows.
+    The tokens are those of transformers' `generate` for one prompt. `generate` itself decodes if
+    `decoding.preallocated` is False, and for models whose cache is not the keys and values of all tokens, such as
+    recurrent models and models with sliding windows.
 
     Args:
         model: a model in evaluation mode.
@@ -67,7 +68,7 @@ def greedy_tokens(
         compute_prompts: compute the prompts of a batch, if the model is decoded with a preallocated cache.
     """
     generated: dict[int, list[int]] = {}
-    preallocated = is_preallocated(model, wanted=decoding.preallocated)
+    preallocated = uses_preallocated_cache(model, wanted=decoding.preallocated)
     for batch in decoding_batches(model, [len(one) for one in prompts], limits, preallocated=preallocated):
         batch_prompts, batch_limits = [prompts[index] for index in batch], [limits[index] for index in batch]
         if preallocated:
@@ -92,8 +93,8 @@ def decoding_batches(
         model: the model.
         lengths: tokens of each prompt.
         limits: largest number of generated tokens of each prompt.
-        preallocated: limit the size of the cache to CACHE_BYTES, unless it is one prompt. If false, prompts
-            with different limits are decoded apart.
+        preallocated: whether the cache is preallocated. It is then limited to CACHE_BYTES, except for a single prompt.
+            If false, prompts with different limits are decoded apart.
     """
     most_tokens = most_cached_tokens(model) if preallocated else math.inf
     most_rows = MOST_PROMPTS if preallocated else _PROMPTS_OF_LIBRARY
@@ -111,7 +112,7 @@ def decoding_batches(
         yield batch
 
 
-def is_preallocated(model: LanguageModel, *, wanted: bool) -> bool:
+def uses_preallocated_cache(model: LanguageModel, *, wanted: bool) -> bool:
     """Return whether responses are decoded with a preallocated cache: if wanted, and if the model allows it."""
     return wanted and _has_plain_cache(causal_model(model))
 

@@ -48,7 +48,9 @@ def example_losses(
     require_loss_tokens(examples)
     losses = [math.nan] * len(examples)
     with evaluation_mode(model):
-        for indices in batches_by_length([len(one.input_ids) for one in examples], min(tokens, most_tokens(model))):
+        for indices in batches_by_length(
+            [len(one.input_ids) for one in examples], min(tokens, most_tokens_with_logits(model))
+        ):
             batch = padded([examples[index] for index in indices], pad_token_id, model.device)
             for index, loss in zip(indices, losses_from_logits(labelled_logits(model, batch), batch), strict=True):
                 losses[index] = loss
@@ -96,7 +98,7 @@ def require_loss_tokens(examples: Sequence[TokenizedExample]) -> None:
             )
 
 
-def most_tokens(model: LanguageModel) -> int:
+def most_tokens_with_logits(model: LanguageModel) -> int:
     """Return the number of tokens whose logits are LOGITS_AT_ONCE."""
     vocabulary: int = causal_model(model).config.get_text_config().vocab_size
     return LOGITS_AT_ONCE // vocabulary

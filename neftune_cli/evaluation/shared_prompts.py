@@ -15,13 +15,13 @@ from neftune_cli.config.spec import ResolvedEvaluation
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.batches import batches_by_length
-from neftune_cli.evaluation.decoding import ComputedPrompts, is_preallocated, most_cached_tokens
+from neftune_cli.evaluation.decoding import ComputedPrompts, most_cached_tokens, uses_preallocated_cache
 from neftune_cli.evaluation.generation import scored_responses
 from neftune_cli.evaluation.losses import (
     example_losses,
     labelled_logits,
     losses_from_logits,
-    most_tokens,
+    most_tokens_with_logits,
     padded,
     require_loss_tokens,
 )
@@ -82,7 +82,7 @@ def shares_prompts(model: LanguageModel, examples: Sequence[TokenizedExample], e
     That is the case with a preallocated cache, if every example has a completion: the logits after its prompt are
     those of the first token of the completion.
     """
-    preallocated = is_preallocated(model, wanted=evaluation.wants_preallocated)
+    preallocated = uses_preallocated_cache(model, wanted=evaluation.wants_preallocated)
     return preallocated and all(one.prompt_length < len(one.input_ids) for one in examples)
 
 
@@ -105,7 +105,7 @@ class LossPass:
     def compute_prompts(self, indices: Sequence[int]) -> Iterator[ComputedPrompts]:
         """Measure the losses of examples that are decoded together, and yield their prompts in parts."""
         lengths = [len(self._examples[index].input_ids) for index in indices]
-        tokens = min(self._tokens, most_tokens(self._model), most_cached_tokens(self._model))
+        tokens = min(self._tokens, most_tokens_with_logits(self._model), most_cached_tokens(self._model))
         for part in batches_by_length(lengths, tokens):
             losses, cache, logits = self.measured([self._examples[indices[row]] for row in part])
             _require_finite(losses, self._not_finite_message)

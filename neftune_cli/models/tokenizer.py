@@ -64,10 +64,10 @@ def _end_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list
 
 
 def _add_end_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, ends: list[int]) -> Iterator[str]:
-    if tokenizer.eos_token_id is not None and _is_embedded(tokenizer.eos_token, tokenizer, model):
+    if tokenizer.eos_token_id is not None and _has_embedding(tokenizer.eos_token, tokenizer, model):
         return
     of_model = filter(None, tokenizer.convert_ids_to_tokens(ends))
-    token = _first_embedded((*of_model, *END_TOKENS), tokenizer, model)
+    token = _first_with_embedding((*of_model, *END_TOKENS), tokenizer, model)
     if token is None:
         what = (
             "The tokenizer has no end-of-sequence token with an embedding in the model, so responses could never end."
@@ -151,19 +151,21 @@ def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
 
 
 def _add_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Iterator[str]:
-    if tokenizer.pad_token_id is not None and _is_embedded(tokenizer.pad_token, tokenizer, model):
+    if tokenizer.pad_token_id is not None and _has_embedding(tokenizer.pad_token, tokenizer, model):
         return
     known = (tokenizer.unk_token,) if tokenizer.unk_token else ()
-    token = _first_embedded((*PAD_TOKENS, *known), tokenizer, model) or str(tokenizer.eos_token)
+    token = _first_with_embedding((*PAD_TOKENS, *known), tokenizer, model) or str(tokenizer.eos_token)
     tokenizer.add_special_tokens({"pad_token": token})
     yield f"The tokenizer has no usable padding token; '{token}' is used. Masks and labels are computed from lengths."
 
 
-def _first_embedded(tokens: Iterable[str], tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> str | None:
-    return next((token for token in tokens if _is_embedded(token, tokenizer, model)), None)
+def _first_with_embedding(
+    tokens: Iterable[str], tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+) -> str | None:
+    return next((token for token in tokens if _has_embedding(token, tokenizer, model)), None)
 
 
-def _is_embedded(token: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> bool:
+def _has_embedding(token: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> bool:
     """Return whether the token is in the vocabulary and has an embedding in the model."""
     number: int | None = tokenizer.get_vocab().get(token)
     return number is not None and number < len(embedding_weight(model))

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from neftune_cli.config.spec import ResolvedEvaluation, TrialSpec
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.evaluation.batches import MOST_PROMPTS, padded_tokens, tokens_at_once
-from neftune_cli.evaluation.decoding import decoding_batches, is_preallocated
+from neftune_cli.evaluation.decoding import decoding_batches, uses_preallocated_cache
 from neftune_cli.evaluation.generation import response_limits, scored_responses, with_prompt
 from neftune_cli.evaluation.losses import example_losses
 from neftune_cli.evaluation.shared_prompts import shares_prompts
@@ -219,7 +219,7 @@ class _ResponseTime:
         limits = response_limits(model, prompts, evaluation.max_new_tokens)
         references = [len(one.input_ids) - one.prompt_length for one in prompts]
         steps = [min(pair) for pair in zip(limits, references, strict=True)] if as_references else limits
-        preallocated = _is_preallocated(model, evaluation)
+        preallocated = _uses_preallocated_cache(model, evaluation)
         per_prompt_token = 0.0 if shares_prompts(model, prompts, evaluation) else self.per_prompt_token
         total = self.per_score * len(prompts)
         for batch in decoding_batches(model, lengths, limits, preallocated=preallocated):
@@ -231,13 +231,13 @@ class _ResponseTime:
         return total
 
 
-def _is_preallocated(model: LanguageModel, evaluation: ResolvedEvaluation) -> bool:
-    return is_preallocated(model, wanted=evaluation.wants_preallocated)
+def _uses_preallocated_cache(model: LanguageModel, evaluation: ResolvedEvaluation) -> bool:
+    return uses_preallocated_cache(model, wanted=evaluation.wants_preallocated)
 
 
 def _prompt_tokens(lengths: Sequence[int], model: LanguageModel, evaluation: ResolvedEvaluation) -> int:
     """Return the tokens of prompts that are decoded together; transformers pads all of them to the longest prompt."""
-    at_once = tokens_at_once(model.device.type) if _is_preallocated(model, evaluation) else math.inf
+    at_once = tokens_at_once(model.device.type) if _uses_preallocated_cache(model, evaluation) else math.inf
     return padded_tokens(lengths, at_once)
 
 
@@ -322,7 +322,7 @@ def _decoded_at_once(
 ) -> list[TokenizedExample]:
     """Return the largest batch of these prompts that are decoded together in a trial."""
     lengths, limits = _prompt_lengths(prompts), response_limits(model, prompts, evaluation.max_new_tokens)
-    batches = decoding_batches(model, lengths, limits, preallocated=_is_preallocated(model, evaluation))
+    batches = decoding_batches(model, lengths, limits, preallocated=_uses_preallocated_cache(model, evaluation))
     return [prompts[index] for index in max(batches, key=len)]
 
 

@@ -1,4 +1,4 @@
-"""An SFTTrainer without wasted work: length-sorted micro-batches, and logits of labelled positions only."""
+"""A trainer that computes batches in micro-batches of similar length, and logits of labelled positions only."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,9 +64,10 @@ class MicroBatchTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Return the loss of a batch. TRL computes it, unless it is the plain loss of a model on one device.
+        """Return the loss of a batch.
 
-        TRL also computes it without micro-batches, for a router's auxiliary loss, and for other inputs than text.
+        It is computed here if the batch is divided into micro-batches (`_splits`) and the loss is the plain one
+        (`_has_plain_loss`). TRL computes it otherwise.
 
         TRL projects every position of a batch to the vocabulary on devices without Triton, and does it again for the
         gradient. It also computes the entropy and the accuracy of every position.

@@ -117,7 +117,7 @@ def _copied(earlier: TrialFolder, output: TrialOutput) -> TrialRecord:
     assert record is not None
     assert table is not None
     print(f"The base model was measured before. Its results are copied from {earlier.path}.")
-    output.leased.report_time_of(earlier)  # the time of copying is not the price of a measurement
+    output.leased.report_time_of(earlier)  # cost estimates need the time of a measurement, not that of a copy
     output.leased.rewrite_metrics(earlier.curve())
     losses = [ExampleLoss.model_validate(row) for row in table.to_pylist()]
     task_files = {name: path.read_text("utf-8") for name, path in earlier.task_files().items()}
