@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from statistics import fmean, stdev
 
 from neftune_cli.analysis.alignment import TrialsByArm, align, are_finite, first_trial, measured_seeds
@@ -26,13 +25,12 @@ from neftune_cli.analysis.results import (
     Estimate,
     MetricAssessment,
 )
-from neftune_cli.config.arms import arms_named
+from neftune_cli.analysis.setup import comparison_setup
 from neftune_cli.config.spec import MIN_SEEDS
-from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError
-from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
+from neftune_cli.errors import NothingToCompareError
+from neftune_cli.evidence.measurements import Evidence, Measurements
 from neftune_cli.evidence.sweeps import sweep_evidence
-from neftune_cli.formatting import counted
-from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, TASKS_TABLE, Metric
+from neftune_cli.metrics import HELD_OUT_LOSS, TASKS_TABLE, Metric
 from neftune_cli.store import SweepFolder
 
 
@@ -82,68 +80,55 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         UsageError: `options.baseline` matches no arm or several, two trials have the same arm and seed, or
             `options.metric` was not measured.
     """
-    arms = _trials_by_arm(evidence)
-    declared_arms = evidence.declared_arms or tuple(arms)
-    metrics = _measured_metrics(evidence)
-    base = next((trial for trial in evidence.trials if trial.is_base), None)
-    base_scores = base.scores if base else None
-    plan = evidence.plan or AnalysisPlan(controls=evidence.shared_controls)
-    planned_key = _planned_metric(plan, metrics)
-    planned = metrics[planned_key]
-    problems = Problems()
-    baseline = problems.attempt(lambda: _baseline(evidence.name, arms, declared_arms[0], options.baseline))
-    primary = problems.attempt(lambda: _primary_metric(evidence.name, metrics, planned_key, options.metric))
-    problems.raise_any()
-    assert baseline is not None
-    assert primary is not None
-    until_first_look = _until_first_look(arms, plan)
-    with_declared_margin = replace(options, margins={plan.metric or planned_key: plan.margin} if plan.margin else {})
-    resolved = _resolved(options, with_declared_margin, primary, metrics, until_first_look, baseline, base_scores)
-    design = Design(arms, baseline, options.confidence, plan, _is_about_noise(arms, baseline, plan))
-    # looks are those of the declared margin: another one must not change which arms were decided
-    looks_by_arm = design.looks_by_arm(
-        planned, with_declared_margin.margin(planned, until_first_look, baseline, base_scores).size
-    )
-    assessed = {key: design.assess(metric, resolved.margins[key].size, looks_by_arm) for key, metric in metrics.items()}
+    setup = comparison_setup(evidence, options)
+    arms, baseline, metrics, design = setup.arms, setup.design.baseline, setup.metrics, setup.design
+    margins, looks_by_arm = setup.options.margins, setup.looks_by_arm
+    assessed = {key: design.assess(metric, margins[key].size, looks_by_arm) for key, metric in metrics.items()}
     tested = design.tested_trials(looks_by_arm)
-    chosen_margin = options.margins.get(primary)
+    primary, planned = setup.primary.key, setup.planned
+    chosen_margin, default_baseline = options.margins.get(primary), setup.declared_arms[0]
     departures = tuple(
-        plan_departures(evidence, design, metrics[primary], planned, chosen_margin, default_baseline=declared_arms[0])
+        plan_departures(evidence, design, setup.primary, planned, chosen_margin, default_baseline=default_baseline)
     )
-    stopping = _early_stopping(tested, design, looks_by_arm, metrics, resolved)
+    stopping = _early_stopping(tested, design, looks_by_arm, metrics, setup.options)
     comparison = Comparison(
         sweep=evidence.name,
         setting=evidence.setting,
-        declared_arms=declared_arms,
+        declared_arms=setup.declared_arms,
         baseline=baseline,
-        base_scores=base_scores,
+        base_scores=setup.base_scores,
         arms=tuple(_summary(name, arms[name], arms[baseline], name == baseline, metrics, assessed) for name in arms),
         metrics=metrics,
         primary=primary,
         about_noise=design.about_noise,
         confidence=options.confidence,
-        margins=resolved.margins,
+        margins=margins,
         items=_most_items(evidence.trials, primary),
         noise_tests={key: one.noise_test for key, one in assessed.items() if one.noise_test},
         plan=evidence.plan,
         learning=check_learning(
-            tested, baseline, base_scores, metrics, resolved.margins, primary=primary, setting=evidence.setting
+            tested, baseline, setup.base_scores, metrics, margins, primary=primary, setting=evidence.setting
         ),
-        best=_best(tested, design, looks_by_arm, metrics[primary]),
+        best=_best(tested, design, looks_by_arm, setup.primary),
         early_stopping=stopping,
-        claims=examine_claims(tested, baseline, metrics, stopping, resolved),
+        claims=examine_claims(tested, baseline, metrics, stopping, setup.options),
         difference_from_first=evidence.difference_from_first,
         attestations=tuple(trial.attestation for trial in evidence.trials if trial.attestation and trial.alpha),
-        notes=comparison_notes(evidence, design, planned, assessed[planned_key].arms, departures),
+        notes=comparison_notes(evidence, design, planned, assessed[planned.key].arms, departures),
         unfinished=evidence.unfinished,
         manifest_digest=evidence.manifest_digest,
         origin=evidence.origin,
-        error_sources=_error_sources(tested, baseline, _timed(base, evidence), assessed[primary].arms),
+        error_sources=_error_sources(
+            tested, baseline, _base_without_tasks(setup.base, evidence), assessed[primary].arms
+        ),
         departures=departures,
         declared_seeds=evidence.declared_seeds,
         chosen_margin=chosen_margin,
         shared_controls=evidence.shared_controls,
-        chosen_options=(*evidence.origin.reading_options, *replace(options, metric=resolved.metric).arguments(metrics)),
+        chosen_options=(
+            *evidence.origin.reading_options,
+            *replace(options, metric=setup.options.metric).arguments(metrics),
+        ),
     )
     return _with_outlooks(comparison, design)
 
@@ -165,49 +150,6 @@ def _most_items(trials: Sequence[Measurements], key: str) -> int | None:
     return max(counts, default=None)
 
 
-def _planned_metric(plan: AnalysisPlan, metrics: Mapping[str, Metric]) -> str:
-    """Return the key of the declared primary metric, or of the default one if the declared one was not measured."""
-    if plan.metric and plan.metric in metrics:
-        return plan.metric
-    return HELD_OUT_LOSS if HELD_OUT_LOSS in metrics else next(iter(metrics))
-
-
-def _until_first_look(arms: TrialsByArm, plan: AnalysisPlan) -> TrialsByArm:
-    """Return the trials until the first planned look. Their means determine margins, which must not change later."""
-    if not plan.has_planned_looks:
-        return arms
-    seeds = plan.seeds[: plan.looks[0]]
-    return {arm: {seed: trials[seed] for seed in seeds if seed in trials} or trials for arm, trials in arms.items()}
-
-
-def _resolved(
-    options: ComparisonOptions,
-    declared: ComparisonOptions,
-    primary: str,
-    metrics: Mapping[str, Metric],
-    arms: TrialsByArm,
-    baseline: str,
-    base_scores: Mapping[str, float | None] | None,
-) -> ComparisonOptions:
-    """Return the options with the margin of each metric in its unit, and the chosen metric, if any, by its key.
-
-    Margins of the options take precedence over declared ones.
-    """
-    chosen = replace(options, margins={**declared.margins, **options.margins})
-    margins = {key: chosen.margin(metric, arms, baseline, base_scores) for key, metric in metrics.items()}
-    return replace(options, metric=options.metric and primary, margins=margins)
-
-
-def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan) -> bool:
-    """Return whether the baseline has no noise, and all other arms but controls have noise and the same recipe.
-
-    Recipes of runs of other tools are the same if the names of their arms state no difference.
-    """
-    reference = first_trial(arms, baseline)
-    others = [first_trial(arms, arm) for arm in arms if arm != baseline and arm not in plan.controls]
-    return reference.alpha == 0 and all(one.alpha and one.stated_recipe == reference.stated_recipe for one in others)
-
-
 def _error_sources(
     arms: TrialsByArm, baseline: str, base: Measurements | None, assessed: Mapping[str, Assessment]
 ) -> ErrorSources | None:
@@ -219,84 +161,9 @@ def _error_sources(
     )
 
 
-def _timed(base: Measurements | None, evidence: Evidence) -> Measurements | None:
+def _base_without_tasks(base: Measurements | None, evidence: Evidence) -> Measurements | None:
     """Return the base model if its time is that of one evaluation on the items, without tasks of a harness."""
     return None if any(metric.section == TASKS_TABLE for metric in evidence.metrics.values()) else base
-
-
-def _trials_by_arm(evidence: Evidence) -> dict[str, dict[int, Measurements]]:
-    arms: dict[str, dict[int, Measurements]] = {}
-    for trial in evidence.trials:
-        if trial.is_base or trial.seed is None:
-            continue
-        first = arms.setdefault(trial.arm, {}).setdefault(trial.seed, trial)
-        if first is not trial:
-            raise UsageError(_duplicate_trial(evidence.name, first, trial))
-    if arms:
-        return arms
-    if evidence.trials and not evidence.origin.is_sweep:  # runs of another tool
-        raise NothingToCompareError(f"'{evidence.name}' has the base model only. Add runs of trained models.")
-    what = f"No trained trial of sweep '{evidence.name}' has finished"
-    if not (failed := evidence.origin.failed_trials):
-        raise NothingToCompareError(f"{what}. Run the same `neftune sweep` again to finish it.")
-    reasons = (line.rstrip(".") for line in evidence.unfinished if line.startswith(f"{failed[0]} failed"))
-    retry = f"Run the same `neftune sweep` with --retry failed to run {'it' if len(failed) == 1 else 'them'} again."
-    sentences = (f"{what}: {counted(len(failed), 'trial')} failed", *islice(reasons, 1), retry)
-    raise NothingToCompareError(". ".join(sentences))
-
-
-def _duplicate_trial(sweep: str, first: Measurements, second: Measurements) -> Problem:
-    ids = f"{first.trial_id} and {second.trial_id}"
-    return Problem(
-        f"Sweep '{sweep}' has two trials of arm '{first.arm}', seed {first.seed}: {ids}.",
-        "They differ in more than the seed. Move the trial that does not belong to the sweep out of its folder.",
-    )
-
-
-def _baseline(sweep: str, arms: TrialsByArm, default: str, wanted: str | None) -> str:
-    """Return the arm that is wanted as the baseline, or the default one, or the first one if that has no trial."""
-    if wanted is None:
-        return default if default in arms else next(iter(arms))
-    matches = arms_named(wanted, {name: first_trial(arms, name).alpha for name in arms})
-    if len(matches) == 1:
-        return matches[0]
-    found = f"{len(matches)} arms" if matches else "no trained arm"
-    names = ", ".join(f"'{name}'" for name in matches or arms)
-    raise UsageError(
-        Problem(f"--baseline {wanted}: sweep '{sweep}' has {found} with this name or alpha.", f"Use one of {names}.")
-    )
-
-
-def _measured_metrics(evidence: Evidence) -> dict[str, Metric]:
-    """Return the measured metrics. Those that neftune does not declare have the decimals that their values need.
-
-    Raises:
-        NothingToCompareError: there is none, for example because no document was evaluated in every run.
-    """
-    if metrics := evidence.measured_metrics:
-        return {
-            key: metric if key in METRICS else metric.showing(_largest_score(evidence.trials, key))
-            for key, metric in metrics.items()
-        }
-    notes = " ".join(evidence.notes)
-    raise NothingToCompareError(f"The runs of '{evidence.name}' have no score that can be compared. {notes}".strip())
-
-
-def _largest_score(trials: Sequence[Measurements], key: str) -> float:
-    scores = (trial.scores.get(key) for trial in trials)
-    return max((abs(score) for score in scores if score is not None and are_finite(score)), default=math.nan)
-
-
-def _primary_metric(sweep: str, metrics: Mapping[str, Metric], default: str, wanted: str | None) -> str:
-    """Return the key of the metric that is wanted by its key or its name, or the default one."""
-    if not wanted:
-        return default
-    named = [key for key, one in metrics.items() if wanted.casefold() == one.name.casefold()]
-    if wanted in metrics or len(named) == 1:
-        return wanted if wanted in metrics else named[0]
-    found = "several metrics have this name" if named else "no metric with this key was measured"
-    known = ", ".join(f"{key} ({metrics[key].name_within})" for key in named or metrics)
-    raise UsageError(Problem(f"--metric {wanted!r}: {found} in sweep '{sweep}'.", f"Use one of {known}."))
 
 
 def _best(arms: TrialsByArm, design: Design, looks_by_arm: Mapping[str, int], metric: Metric) -> BestArm | None:
