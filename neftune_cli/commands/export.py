@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neftune_cli.config.run_settings import WANDB_OFFLINE, LiveTracker
+from neftune_cli.config.run_settings import LiveTracker
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
+from neftune_cli.trackers import WANDB_OFFLINE
 
 if TYPE_CHECKING:
     from neftune_cli.store import SweepFolder
