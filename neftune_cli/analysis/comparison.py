@@ -29,7 +29,7 @@ from neftune_cli.analysis.results import (
     Estimate,
     MetricAssessment,
 )
-from neftune_cli.config.arms import arms_named
+from neftune_cli.config.arm_names import arms_named
 from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements

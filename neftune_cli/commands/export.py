@@ -84,7 +84,7 @@ def _responses(sweep: "SweepFolder", target: Path) -> str:
         NothingToCompareError: no trial has finished with responses.
         OSError: a file cannot be written.
     """
-    from neftune_cli.config.arms import trial_key
+    from neftune_cli.config.arm_names import trial_key
     from neftune_cli.evidence.trials import held_out_responses
 
     folder, finished, written, references = target / sweep.name, sweep.finished(), 0, dict[str, str]()

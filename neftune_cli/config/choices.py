@@ -1,4 +1,4 @@
-"""Types of fields with a fixed set of values, the names of data layouts, the largest seed, and the label that the loss ignores.
+"""Types of fields with a fixed set of values, names of data layouts, the largest seed, and the label without loss.
 
 This module imports neither pydantic nor an implementation, so that `--help` can list the values at once.
 """

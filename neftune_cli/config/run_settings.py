@@ -123,7 +123,7 @@ class SweepSettings:
     fail_fast: bool = False
     """Whether all trials stop when one fails."""
     estimate: bool = False
-    """Whether calibration steps estimate time and memory before the first trial. Never set for trials of several processes
+    """Whether calibration steps estimate time and memory before the first trial. False for trials of several processes
     or on other machines."""
 
     @property
