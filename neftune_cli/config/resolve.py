@@ -94,7 +94,9 @@ def resolve_valid_fields(file: Path | None, options: Mapping[str, Any], problems
         values["analysis"]["primary_arm"] = _primary_arm(str(wanted), values["arms"], problems)
     origin = Origin(written, options, values["arms"], _recipe(values))
     spec = _spec_of_valid_fields(values, origin, problems)
-    return spec and Resolved(spec, origin, looks_are_known=list(spec.analysis.looks) == looks)
+    if spec is None:
+        return None
+    return Resolved(spec, origin, looks_are_known=list(spec.analysis.looks) == looks)
 
 
 def load_spec(text: str) -> SweepSpec:

@@ -96,8 +96,9 @@ def test_unknown_options_and_values_are_named() -> None:
     ],
 )
 def test_an_option_that_only_the_command_has_is_refused_with_its_effect(option: str, fix: str) -> None:
+    given: dict[str, Any] = {option: True}
     with pytest.raises(UsageError) as refused:
-        sweep(**{option: True})
+        sweep(**given)
     assert [one.fix for one in refused.value.problems] == [fix]
 
 
