@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from neftune_cli.training.trial import Trial
 
 _NOT_FOR_PROGRAMS = frozenset({"dry_run", "hourly_rate", "quiet", "as_json"})
-"""Options of `neftune sweep` that only change what it prints."""
+"""Options of `neftune sweep` that only the command has: the plan without training, and the form of its output."""
 
 
 @dataclass(frozen=True)
@@ -270,6 +270,8 @@ def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fix_of_unknown(name: str, known: list[str]) -> str:
+    if name in ("dry_run", "hourly_rate"):
+        return "Use the command `neftune sweep --dry-run`. A call of sweep() trains."
     if name in _NOT_FOR_PROGRAMS:
         return "Remove it: it changes only what the command `neftune sweep` prints."
     return did_you_mean(name, known) or "Use the options of `neftune sweep`."

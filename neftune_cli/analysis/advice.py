@@ -8,7 +8,7 @@ from neftune_cli.analysis.decision import Action, Decision, continuation, contro
 from neftune_cli.analysis.headline import MOST_NAMED_ARMS, headline, only_finished
 from neftune_cli.analysis.results import Assessment, Comparison, Interval, StoppedArm, Verdict
 from neftune_cli.analysis.verdicts import missing_verdict_reason
-from neftune_cli.config.arms import spoken_name
+from neftune_cli.config.arm_names import spoken_name
 from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.formatting import capitalized, counted, listed, percent
 from neftune_cli.metrics import Metric

@@ -11,7 +11,7 @@ from neftune_cli.analysis.alignment import AlignedMetric, are_finite, cluster_in
 from neftune_cli.analysis.headline import MOST_NAMED_ARMS
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.results import DIFFERENT, BestArm, Comparison
-from neftune_cli.config.arms import spoken_name
+from neftune_cli.config.arm_names import spoken_name
 from neftune_cli.evidence.measurements import Floats
 from neftune_cli.formatting import capitalized, listed, percent, rough_share
 from neftune_cli.metrics import METRICS, Metric

@@ -8,7 +8,7 @@ from typing import Literal
 from neftune_cli.analysis.decision import Decision, decide
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison
 from neftune_cli.analysis.verdicts import missing_verdict_reason
-from neftune_cli.config.arms import spoken_name
+from neftune_cli.config.arm_names import spoken_name
 from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.formatting import capitalized, counted, listed, listed_at_most
 from neftune_cli.metrics import Metric

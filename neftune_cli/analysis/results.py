@@ -10,7 +10,7 @@ from neftune_cli.analysis.error_sources import ErrorSources
 from neftune_cli.analysis.learning import Learning
 from neftune_cli.analysis.outlook import Outlook
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.config.arms import arm_name
+from neftune_cli.config.arm_names import arm_name
 from neftune_cli.evidence.measurements import AnalysisPlan, Setting, TrialOrigin
 from neftune_cli.metrics import HELD_OUT_LOSS, HELD_OUT_PERPLEXITY, Margin, Metric
 from neftune_cli.records import Attestation

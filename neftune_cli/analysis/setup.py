@@ -8,7 +8,7 @@ from itertools import islice
 from neftune_cli.analysis.alignment import TrialsByArm, are_finite, first_trial
 from neftune_cli.analysis.design import Design
 from neftune_cli.analysis.options import ComparisonOptions
-from neftune_cli.config.arms import arms_named
+from neftune_cli.config.arm_names import arms_named
 from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
 from neftune_cli.formatting import counted

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neftune_cli.config.run_settings import WANDB_OFFLINE, LiveTracker
+from neftune_cli.config.run_settings import LiveTracker
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
+from neftune_cli.trackers import WANDB_OFFLINE
 
 if TYPE_CHECKING:
     from neftune_cli.store import SweepFolder
@@ -83,7 +84,7 @@ def _responses(sweep: "SweepFolder", target: Path) -> str:
         NothingToCompareError: no trial has finished with responses.
         OSError: a file cannot be written.
     """
-    from neftune_cli.config.arms import trial_key
+    from neftune_cli.config.arm_names import trial_key
     from neftune_cli.evidence.trials import held_out_responses
 
     folder, finished, written, references = target / sweep.name, sweep.finished(), 0, dict[str, str]()

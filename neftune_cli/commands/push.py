@@ -142,7 +142,7 @@ def _of_seed(path: Path, trained: "Sequence[FinishedTrial]", arm: str, seed: int
 
 def _arm(wanted: str, trained: "Sequence[FinishedTrial]") -> str | None:
     """Return the name of the arm with this name or alpha, None if there is not exactly one."""
-    from neftune_cli.config.arms import arms_named
+    from neftune_cli.config.arm_names import arms_named
 
     matches = arms_named(wanted, {record.arm: record.alpha for _, record in trained})
     return matches[0] if len(matches) == 1 else None

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from neftune_cli.commands.output import say_line, say_nothing
 from neftune_cli.config.executors import EXECUTORS, make_executor
 from neftune_cli.config.field_problems import TRAINING_FIELDS
-from neftune_cli.config.resolve import UNREADABLE_LOOKS, Resolved, resolve_valid_fields
+from neftune_cli.config.resolve import Resolved, resolve_valid_fields
 from neftune_cli.config.run_settings import SweepSettings, sweep_settings
 from neftune_cli.config.spec import DEFAULT_MODEL, InputSpec, SweepSpec
 from neftune_cli.config.values import PARSERS
@@ -104,7 +104,8 @@ def checked_request(
     if settings is None or found.found:
         resolved = _resolve(file, fields, found)
         if resolved is not None:
-            found.add(_pause_problems(resolved, pause_at))
+            found.add(_problems_without_worker(resolved, pause_at))
+            found.add(map(resolved.origin.placed, analysis_problems(resolved.spec)))
             _check_model_and_data(resolved.spec.model_dump(by_alias=True), found)
         raise UsageError(*found.found)
     return SweepRequest(file, fields, output, settings, pause_at, single_trial)
@@ -173,8 +174,7 @@ def plan_sweep(
     if resolved is None:
         raise UsageError(*problems.found)
     spec = resolved.spec
-    problems.add(map(resolved.origin.placed, _function_problems(spec)))
-    problems.add(_pause_problems(resolved, request.pause_at))
+    problems.add(_problems_without_worker(resolved, request.pause_at))
 
     def inspect_placed(spec: SweepSpec) -> Inspection:
         found = inspect(spec)
@@ -193,6 +193,12 @@ def plan_sweep(
         raise UsageError(*map(resolved.origin.placed, error.problems)) from None
 
 
+def _problems_without_worker(resolved: Resolved, pause_at: int | None) -> Iterator[Problem]:
+    """Yield the problems of the primary metric's function and of the pause, which no later check finds."""
+    yield from map(resolved.origin.placed, _function_problems(resolved.spec))
+    yield from _pause_problems(resolved, pause_at)
+
+
 def _function_problems(spec: SweepSpec) -> Iterator[Problem]:
     """Yield the problem of the primary metric `module:function` if it cannot be imported or called."""
     if names_function(spec.analysis.metric):
@@ -204,7 +210,7 @@ def _function_problems(spec: SweepSpec) -> Iterator[Problem]:
 def _pause_problems(resolved: Resolved, pause_at: int | None) -> Iterator[Problem]:
     """Yield the problem of a pause that is not at a planned look. Looks with a problem of their own are not known."""
     looks = resolved.spec.analysis.looks
-    if pause_at is None or pause_at in looks or not resolved.has_given_looks:
+    if pause_at is None or pause_at in looks or not resolved.looks_are_known:
         return
     if not looks:
         yield Problem("--pause-at has no effect without --until-decided.", "Add --until-decided, or remove --pause-at.")
@@ -279,7 +285,7 @@ def _nested(fields: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
         parsed = problems.attempt(partial(PARSERS[field], value)) if field in PARSERS else value
         if parsed is None:
             if field == "looks":
-                nested["looks"] = UNREADABLE_LOOKS
+                nested["looks"] = None  # given, and reported
             continue
         section, _, name = field.rpartition(".")
         if field == "train.sft":

@@ -66,7 +66,8 @@ Estimate = Annotated[
     bool,
     Option(
         "--estimate/--no-estimate",
-        "Run a few calibration steps first, to estimate time and memory (default --estimate).",
+        "Run a few calibration steps first, to estimate time and memory (default --estimate). Trials of several "
+        "processes or on a cluster are not calibrated.",
         RUN,
         _RUN,
     ),

@@ -1,11 +1,11 @@
 """Arms of a sweep: from a list of overrides, a grid of noise fields, or the options for alphas and distributions."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import product
 from typing import Any
 
+from neftune_cli.config.arm_names import arm_name
 from neftune_cli.config.field_problems import arm_label, choices_of, given
 from neftune_cli.config.spec import DEFAULT_ALPHAS, NOISE_DETAILS, SweepSpec
 from neftune_cli.config.values import alpha_requirement, is_alpha, is_size
@@ -65,63 +65,7 @@ def arms_of(
     return [_named(arm) for arm in (_added(arms, CONTROL_ARMS) if options.get("controls") else arms)]
 
 
-def arm_name(arm: Mapping[str, Any]) -> str:
-    """Return the default name of an arm: its overrides, alpha first.
-
-    >>> arm_name({"alpha": 5.0, "noise": "gaussian"})
-    'alpha=5,noise=gaussian'
-    """
-    size = f"snr={arm['snr']:g}" if arm.get("snr") else f"alpha={arm.get('alpha') or 0:g}"
-    details = [f"{field}={arm[field]}" for field in NOISE_DETAILS if arm.get(field) is not None]
-    recipe = [f"{field}={value}" for field, value in sorted((arm.get("train") or {}).items())]
-    repeat = [f"repeat={arm['repeat']}"] if arm.get("repeat") else []
-    return ",".join([size, *details, *recipe, *repeat])
-
-
-def spoken_name(arm: str) -> str:
-    """Return the name of an arm for a sentence: a default name of alpha alone is spoken.
-
-    >>> spoken_name("alpha=5"), spoken_name("alpha=5,noise=gaussian")
-    ('alpha 5', 'alpha=5,noise=gaussian')
-    """
-    return arm.replace("=", " ") if re.fullmatch(r"alpha=[\d.e+-]+", arm) else arm
-
-
-def arms_named(wanted: str, alphas: Mapping[str, float | None]) -> list[str]:
-    """Return the names of the arms that a name or an alpha means: one with this name, or those with this alpha.
-
-    >>> arms_named("5.0", {"alpha=0": 0.0, "alpha=5": 5.0})
-    ['alpha=5']
-    """
-    for name in (wanted, f"alpha={wanted}"):
-        if name in alphas:
-            return [name]
-    try:
-        alpha = float(wanted)
-    except ValueError:
-        return []
-    return [name for name, one in alphas.items() if one == alpha]
-
-
-def trial_label(arm: str, seed: int | None) -> str:
-    """Return the name of a trial or run for displays and messages: its arm, and its seed unless it has none.
-
-    >>> trial_label("alpha=5", 0), trial_label("base", None)
-    ('alpha=5, seed 0', 'base')
-    """
-    return arm if seed is None else f"{arm}, seed {seed}"
-
-
-def trial_key(arm: str, seed: int | None) -> str:
-    """Return the name of a trial for programs: its arm, and its seed unless it has none.
-
-    >>> trial_key("alpha=5", 0), trial_key("base", None)
-    ('alpha=5,seed=0', 'base')
-    """
-    return arm if seed is None else f"{arm},seed={seed}"
-
-
-def fields_in(values: Mapping[str, Any], name: str, prefix: str = "") -> dict[str, Any]:
+def section_of(values: Mapping[str, Any], name: str, prefix: str = "") -> dict[str, Any]:
     """Return a section of an experiment or of an arm; a missing section is empty.
 
     Args:
@@ -189,7 +133,7 @@ def _checked(index: int, arm: Arm, prefix: Prefix, problems: Problems) -> Arm:
         what = f"{prefix('arms', index, 'name')}{label}: name is empty."
         problems.add([Problem(what, "Give the arm a name, or remove name: its overrides are its name then.")])
         wrong.add("name")
-    if problems.attempt(partial(fields_in, arm, "train", f"{prefix('arms', index, 'train')}{label}: ")) is None:
+    if problems.attempt(partial(section_of, arm, "train", f"{prefix('arms', index, 'train')}{label}: ")) is None:
         wrong.add("train")
     if not wrong:
         return arm
@@ -259,7 +203,7 @@ def _grid_problems(field: str, values: list[Any], prefix: str) -> Iterator[Probl
 
 def _named(arm: Arm) -> Arm:
     """Return an arm with its name."""
-    whole = {**arm, "train": fields_in(arm, "train")}
+    whole = {**arm, "train": section_of(arm, "train")}
     return {**whole, "name": arm.get("name") or arm_name(whole)}
 
 

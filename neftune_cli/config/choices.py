@@ -1,4 +1,4 @@
-"""Types of fields with a fixed set of values, the names of data layouts, and fixed numbers.
+"""Types of fields with a fixed set of values, names of data layouts, the largest seed, and the label without loss.
 
 This module imports neither pydantic nor an implementation, so that `--help` can list the values at once.
 """
@@ -31,19 +31,6 @@ def check_choice(name: str, value: str, literal: Any) -> None:
     """
     if value not in get_args(literal):
         raise UsageError(Problem(f"{name} {value!r} is unknown.", f"Use one of: {', '.join(get_args(literal))}."))
-
-
-def check_seed(seed: int | None) -> None:
-    """Check a seed of a program; None is the default.
-
-    Raises:
-        UsageError: it is not a whole number from 0 to LARGEST_SEED.
-
-    """
-    is_valid = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= LARGEST_SEED
-    if seed is not None and not is_valid:
-        what = f"seed must be a whole number from 0 to {LARGEST_SEED}; {seed!r} was given."
-        raise UsageError(Problem(what, "Use seed=0."))
 
 
 ALPACA, PROMPT_COMPLETION, MESSAGES, TEXT = "alpaca", "prompt-completion", "messages", "text"

@@ -28,7 +28,8 @@ class ExecutorDeclaration:
     make: "str | Callable[..., Executor]"
     """Class or function that returns an executor, or `module:name` to import it at first use."""
     settings: tuple[str, ...] = ()
-    """Options that only this executor reads, for example `gpus_per_trial`. `make` receives the given ones by name."""
+    """Options that not every executor reads, and this one does, for example `gpus_per_trial`. `make` receives the given
+    ones by name."""
     library: str = ""
     """Package that the executor imports; empty if it needs none."""
     extra: str = ""
@@ -61,7 +62,7 @@ def make_executor(name: str, settings: Mapping[str, Any] | None = None) -> "Exec
 
     Args:
         name: a registered name.
-        settings: values of the options that only this executor reads.
+        settings: values of the options in the executor's `settings`.
 
     Raises:
         UsageError: the name is unknown, or the executor's library is not installed. The message lists the known names.
@@ -83,7 +84,7 @@ def missing_library(name: str) -> Iterator[Problem]:
 
 
 def settings_without_effect(name: str, settings: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield a problem for each given option that belongs to another executor."""
+    """Yield a problem for each given option that this executor does not read."""
     for setting in settings:
         if name in EXECUTORS and setting not in EXECUTORS[name].settings:
             option = f"--{setting.replace('_', '-')}"

@@ -38,7 +38,7 @@ class Registry(Mapping[str, D], Generic[D]):
     among the declarations registered so far or when the names are listed. A call of `register` has the same effect for
     the current process only; the worker processes of a sweep see entry points alone.
 
-    Registered names iterate, `name in registry` tests them, and `registry[name]` returns the declaration.
+    Iteration yields the names, `name in registry` tests a name, and `registry[name]` returns its declaration.
 
     Args:
         kind: singular noun phrase for error messages, for example "noise distribution".

@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from neftune_cli.config.arms import ARM_OPTIONS, Prefix, arms_named, arms_of, fields_in
+from neftune_cli.config.arm_names import arms_named
+from neftune_cli.config.arms import ARM_OPTIONS, Prefix, arms_of, section_of
 from neftune_cli.config.experiment_file import VERSION_FIELD, NumberDumper, read_experiment
 from neftune_cli.config.field_problems import TRAINING_FIELDS, Details, Origin, independent
 from neftune_cli.config.spec import BUNDLED_MODEL, DEFAULT_LOOKS, DEFAULT_MODEL, DEFAULT_SEEDS, MIN_SEEDS, SweepSpec
@@ -23,8 +24,6 @@ from neftune_cli.formatting import counted
 
 LOOK_OPTIONS = ("until_decided", "looks", "max_seeds")
 """Options that define the planned looks."""
-UNREADABLE_LOOKS: tuple[int, ...] = ()
-"""Value of the option `looks` if its text cannot be read, which was reported. Looks that were read are a list."""
 _LOOKS_FIX = "Use for example --looks 5,8,12,20."
 
 _TINY_RECIPE: dict[str, Any] = {
@@ -44,8 +43,9 @@ class Resolved:
 
     spec: SweepSpec
     origin: Origin
-    has_given_looks: bool
-    """Whether the planned looks are the given ones, or none were given; False if they have a problem."""
+    looks_are_known: bool
+    """Whether the planned looks of the spec, which may be none, are those that were asked for; False if their text or
+    values have a problem."""
 
 
 def resolve_sweep(file: Path | None, options: Mapping[str, Any]) -> SweepSpec:
@@ -71,7 +71,7 @@ def resolve_valid_fields(file: Path | None, options: Mapping[str, Any], problems
 
     Args:
         file: experiment in YAML, or None.
-        options: given options, as for `resolve_sweep`.
+        options: given options, as for `resolve_sweep`. `looks` is None if its text cannot be read.
         problems: receives the problems.
 
     Returns:
@@ -83,35 +83,20 @@ def resolve_valid_fields(file: Path | None, options: Mapping[str, Any], problems
     defining = {*ARM_OPTIONS, *LOOK_OPTIONS}
     values = {**written.fields, **{name: value for name, value in options.items() if name not in defining}}
     for section in ("train", "evaluation", "analysis"):
-        in_file = problems.attempt(partial(fields_in, written.fields, section, written.prefix(section)))
+        in_file = problems.attempt(partial(section_of, written.fields, section, written.prefix(section)))
         values[section] = {**(in_file or {}), **options.get(section, {})}
     values["arms"] = arms_of(written.fields, options, problems, written.prefix)
     problems.add(_misplaced_fields(values, written.prefix))
-    problems.add(_share_without_option(options, values))
+    problems.add(_bad_share_without_skipping(options, values))
     values.pop("grid", None)
-    of_looks = Problems()
-    looks = _planned_looks(options, values["analysis"].get("looks"), of_looks)
-    problems.add(of_looks.found)
-    if looks or options.get("until_decided") is False:
-        values["analysis"]["looks"] = looks
-    are_valid = not of_looks.found and options.get("looks") != UNREADABLE_LOOKS
-    if looks:
-        seeds_problems = problems if are_valid else Problems()  # seeds may fit the looks that were meant
-        values["seeds"] = _seeds_of_looks(looks, values.get("seeds"), options, seeds_problems)
+    looks = _set_looks(values, options, problems)
     if wanted := values["analysis"].get("primary_arm"):
         values["analysis"]["primary_arm"] = _primary_arm(str(wanted), values["arms"], problems)
     origin = Origin(written, options, values["arms"], _recipe(values))
-    spec, errors = _validated(values)
-    problems.add(map(origin.problem, errors))
-    while errors:
-        smaller = reduce(_without, map(_place, errors), values)
-        if smaller == values:
-            return None
-        values = smaller
-        spec, errors = _validated(values)
-        problems.add(origin.problem(details) for details in errors if details["loc"])
-    assert spec is not None
-    return Resolved(spec, origin, has_given_looks=are_valid and list(spec.analysis.looks) == looks)
+    spec = _spec_of_valid_fields(values, origin, problems)
+    if spec is None:
+        return None
+    return Resolved(spec, origin, looks_are_known=list(spec.analysis.looks) == looks)
 
 
 def load_spec(text: str) -> SweepSpec:
@@ -176,6 +161,26 @@ def _misplaced_fields(values: Mapping[str, Any], prefix: Prefix) -> Iterator[Pro
                 yield Problem(what, "Remove one of the two.")
 
 
+def _set_looks(values: dict[str, Any], options: Mapping[str, Any], problems: Problems) -> list[int] | None:
+    """Put the planned looks and the seeds for them into the values of a sweep.
+
+    Returns:
+        the looks, which may be none; None if the options for them have a problem.
+
+    """
+    of_looks = Problems()
+    looks = _planned_looks(options, values["analysis"].get("looks"), of_looks)
+    problems.add(of_looks.found)
+    is_readable = "looks" not in options or options["looks"] is not None
+    are_valid = is_readable and not of_looks.found
+    if looks or options.get("until_decided") is False:
+        values["analysis"]["looks"] = looks
+    if looks:
+        seeds_problems = problems if are_valid else Problems()  # seeds may fit the looks that were meant
+        values["seeds"] = _seeds_of_looks(looks, values.get("seeds"), options, seeds_problems)
+    return looks if are_valid else None
+
+
 def _planned_looks(options: Mapping[str, Any], written: Any, problems: Problems) -> list[int]:
     """Return the numbers of seeds at the planned looks; none if the number of seeds is fixed.
 
@@ -188,7 +193,7 @@ def _planned_looks(options: Mapping[str, Any], written: Any, problems: Problems)
     given, largest = options.get("looks"), options.get("max_seeds")
     wanted, in_file = options.get("until_decided"), list(written) if isinstance(written, list | tuple) else []
     if wanted is False or not (wanted or in_file):
-        problems.add(_looks_without_option(given, largest))
+        problems.add(_looks_without_option(options))
         return []
     if not given and not _are_looks(in_file):
         return in_file  # the spec reports the problem, with its line
@@ -252,13 +257,15 @@ def _primary_arm(wanted: str, arms: Sequence[Mapping[str, Any]], problems: Probl
     return None
 
 
-def _looks_without_option(given: Sequence[int] | None, largest: int | None) -> Iterator[Problem]:
-    for name, value in (("--looks", given), ("--max-seeds", largest)):
-        if value is not None:
-            yield Problem(f"{name} has no effect without --until-decided.", f"Add --until-decided, or remove {name}.")
+def _looks_without_option(options: Mapping[str, Any]) -> Iterator[Problem]:
+    for name in ("looks", "max_seeds"):
+        if name in options:
+            option = f"--{name.replace('_', '-')}"
+            what = f"{option} has no effect without --until-decided."
+            yield Problem(what, f"Add --until-decided, or remove {option}.")
 
 
-def _share_without_option(options: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Problem]:
+def _bad_share_without_skipping(options: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Problem]:
     if "max_bad_share" in options and not values.get("skip_bad_rows"):
         what = "--max-bad-share has no effect without --skip-bad-rows."
         yield Problem(what, "Add --skip-bad-rows, or remove --max-bad-share.")
@@ -289,6 +296,20 @@ def _look_problems(looks: Sequence[int], largest: int | None, *, is_default: boo
     elif not is_default and (beyond := [seeds for seeds in looks if seeds > largest]):
         what = f"--looks: {beyond[0]} seeds are more than --max-seeds {largest}."
         yield Problem(what, f"Use looks up to {largest}, or a larger --max-seeds.")
+
+
+def _spec_of_valid_fields(values: Mapping[str, Any], origin: Origin, problems: Problems) -> SweepSpec | None:
+    """Return the spec of some values without those that have a problem; None if a problem has no such value."""
+    spec, errors = _validated(values)
+    problems.add(map(origin.problem, errors))
+    while errors:
+        smaller = reduce(_without, map(_place, errors), values)
+        if smaller == values:
+            return None
+        values = smaller
+        spec, errors = _validated(values)
+        problems.add(origin.problem(details) for details in errors if details["loc"])
+    return spec
 
 
 def _validated(values: Mapping[str, Any]) -> tuple[SweepSpec | None, list[Details]]:

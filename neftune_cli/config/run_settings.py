@@ -1,10 +1,12 @@
 """Run settings: workers, checkpoints, retries, kept models, and the reaction to failures.
 
-They are not part of a trial's identity, except the processes of a trial (`--nproc`, `--accelerate-config`): with more
-than one, the noise is another, and the environment in the identity has their number and their sharding. Others can
-change numbers. `--workers`, and on a cluster `--cpus-per-trial` and `--slurm cpus_per_task=N`, determine the threads of
-a trial and so the order of sums, which can change last digits. `--on-oom halve-batch` changes the order of sums in a
-trial that ran out of memory. `--no-stop-on-divergence` completes trials that would otherwise fail.
+They are not part of a trial's identity, except the processes of a trial (`--nproc`, `--accelerate-config`). With
+several processes the noise differs, so the environment in the identity contains their number and their sharding.
+
+Three kinds of run settings are not part of the identity and can still change numbers. `--workers`, and on a cluster
+`--cpus-per-trial` and `--slurm cpus_per_task=N`, determine the threads of a trial and so the order of sums, which can
+change last digits. `--on-oom halve-batch` changes the order of sums in a trial that ran out of memory.
+`--no-stop-on-divergence` completes trials that would otherwise fail.
 """
 
 import math
@@ -48,10 +50,6 @@ class LiveTracker(StrEnum):
     MLFLOW = "mlflow"
     WANDB = "wandb"
     TRACKIO = "trackio"
-
-
-WANDB_OFFLINE = "wandb-offline"
-"""Name of the tracker that writes the runs of Weights & Biases into files instead of to its server."""
 
 
 ACCELERATE_CONFIG = "--accelerate-config"
@@ -115,7 +113,7 @@ class SweepSettings:
     executor: str = LOCAL
     """Name of the executor."""
     executor_settings: Mapping[str, Any] = field(default_factory=dict)
-    """Values of the options that only this executor reads, by parameter name."""
+    """Values of the options in the executor's `settings`, by parameter name."""
     trial_settings: TrialSettings = TrialSettings()
     """Run settings of each trial."""
     keep: Keep = Keep.NONE
@@ -125,7 +123,8 @@ class SweepSettings:
     fail_fast: bool = False
     """Whether all trials stop when one fails."""
     estimate: bool = False
-    """Whether calibration steps estimate time and memory before the first trial."""
+    """Whether calibration steps estimate time and memory before the first trial. False for trials of several processes
+    or on other machines."""
 
     @property
     def detach(self) -> bool:
@@ -175,7 +174,7 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
     if workers == 0:
         workers, executor = None, INLINE
     keep = unread.pop("keep", SweepSettings.keep)
-    # a calibration is of one process on this machine
+    # a calibration measures trials of one process on this machine
     can_calibrate = processes == 1 and EXECUTORS[executor].on_this_machine
     settings = SweepSettings(
         workers=1 if processes > 1 else workers,

@@ -46,9 +46,9 @@ SLURM_KEYS: Mapping[str, SlurmKey] = {
     "nice": SlurmKey("100", sbatch_only=True),
     "licenses": SlurmKey("tool:1", sbatch_only=True),
 }
-"""Keys of `--slurm`. Those with a hyphen in sbatch may be written with one. `time` is in minutes.
+"""Keys of `--slurm`. A hyphen, as sbatch writes it, may stand for an underscore. `time` is in minutes.
 
-`--workers` limits the trials in parallel.
+`array_parallelism` is not among them, because `--workers` limits the trials in parallel.
 """
 
 

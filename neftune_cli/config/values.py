@@ -1,4 +1,8 @@
-"""Parsers of option values: paths, lists of alphas, ratios, noises and seeds, and `key=value` pairs in YAML."""
+"""Limits and checks of values, parsers of option values, and canonical JSON.
+
+The parsers read paths, lists of alphas, ratios, noises and seeds, and `key=value` pairs in YAML. Identities are hashed
+from canonical JSON, which is one text for equal values.
+"""
 
 import json
 import math
@@ -12,12 +16,13 @@ from typing import Any
 
 import yaml
 
+from neftune_cli.config.choices import LARGEST_SEED
 from neftune_cli.config.experiment_file import NumberLoader, parser_reason
 from neftune_cli.config.noises import DISTRIBUTIONS
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 
 MOST_SEEDS = 10_000
-"""Largest number of seeds that a number can ask for. A larger one is a seed, such as a date, that was meant."""
+"""Largest number of seeds of a sweep or a look. A larger number, such as a date, was probably meant as one seed."""
 LARGEST_ALPHA = 1e6
 """Largest noise size. The noise, its squares and their sums are finite in float32 and bfloat16 for any length."""
 
@@ -59,6 +64,19 @@ def check_alpha(alpha: float) -> float:
         what = f"alpha {alpha_requirement(alpha)}; {alpha!r} was given."
         raise UsageError(Problem(what, "Use for example 5. The paper uses 5, 10 and 15."))
     return float(alpha)
+
+
+def check_seed(seed: int | None) -> None:
+    """Check the seed that a caller of the Python API passes; None stands for the default.
+
+    Raises:
+        UsageError: it is not a whole number from 0 to LARGEST_SEED.
+
+    """
+    is_valid = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= LARGEST_SEED
+    if seed is not None and not is_valid:
+        what = f"seed must be a whole number from 0 to {LARGEST_SEED}; {seed!r} was given."
+        raise UsageError(Problem(what, "Use seed=0."))
 
 
 def parse_path(text: str | PathLike[str]) -> Path:

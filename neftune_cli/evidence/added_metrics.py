@@ -6,7 +6,7 @@ from statistics import fmean
 
 import numpy as np
 
-from neftune_cli.config.arms import trial_key
+from neftune_cli.config.arm_names import trial_key
 from neftune_cli.evidence.measurements import MOST_NAMES, Evidence, ItemValues, Measurements
 from neftune_cli.formatting import counted, listed_at_most
 from neftune_cli.metrics import Metric

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_cli.config.arms import arm_name
+from neftune_cli.config.arm_names import arm_name
 from neftune_cli.config.spec import BASE_ARM, NOISE_DETAILS
 from neftune_cli.metrics import Margin, Metric
 from neftune_cli.records import Attestation, CurvePoint

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from neftune_cli.config.arms import arm_name, trial_label
+from neftune_cli.config.arm_names import arm_name, trial_label
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.evidence.folders import full_path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neftune_cli.config.arms import trial_key
+from neftune_cli.config.arm_names import trial_key
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.folders import trial_folders
 from neftune_cli.evidence.measurements import (

@@ -9,8 +9,8 @@ from weakref import WeakMethod
 import torch
 from torch import Tensor, nn
 
-from neftune_cli.config.choices import NoiseScale, NoiseTarget, check_choice, check_seed
-from neftune_cli.config.values import check_alpha
+from neftune_cli.config.choices import NoiseScale, NoiseTarget, check_choice
+from neftune_cli.config.values import check_alpha, check_seed
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.attestation import MeterTotals, NoiseMeter, OutputTap
 from neftune_cli.noise.batch import Batch
@@ -60,10 +60,10 @@ def attach_noise(
             torch.distributed's by default. Processes that share one batch (tensor parallel) need the same rank.
 
     Raises:
-        UsageError: alpha is not a number from 0 to 1e6; `seed` is no seed; `noise`, `noise_scale` or `target` is
-            unknown; the model has no input embeddings; or the model already has noise. In a forward: the lengths are
-            unknown, the target needs labels, the embeddings were not called through this model, or the backward pass
-            repeats the forward.
+        UsageError: alpha is not a number from 0 to 1e6; `seed` is not a whole number from 0 to 2**32 - 1; `noise`,
+            `noise_scale` or `target` is unknown; the model has no input embeddings; or the model already has noise. In
+            a forward: the lengths are unknown, the target needs labels, the embeddings were not called through this
+            model, or the backward pass repeats the forward.
 
     """
     check_alpha(alpha)

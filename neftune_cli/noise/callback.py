@@ -11,10 +11,10 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from neftune_cli.config.choices import NoiseScale, NoiseTarget, check_choice, check_seed
+from neftune_cli.config.choices import NoiseScale, NoiseTarget, check_choice
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 from neftune_cli.config.spec import NoiseSpec
-from neftune_cli.config.values import check_alpha
+from neftune_cli.config.values import check_alpha, check_seed
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.attachment import AttachedNoise, attach_noise
 from neftune_cli.noise.attestation import MEASURE_EVERY, MeterTotals
@@ -61,9 +61,9 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         target: the real tokens that get noise.
 
     Raises:
-        UsageError: alpha is not a number from 0 to 1e6, `seed` is no seed, or a name is unknown. When training begins:
-            see `attach_noise`. At a step: the callback was added after the training began, or another training with
-            the same callback ended meanwhile.
+        UsageError: alpha is not a number from 0 to 1e6, `seed` is not a whole number from 0 to 2**32 - 1, or a name is
+            unknown. When training begins: see `attach_noise`. At a step: the callback was added after the training
+            began, or another training with the same callback ended meanwhile.
 
     """
 

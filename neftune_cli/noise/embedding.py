@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from neftune_cli.config.choices import check_seed
-from neftune_cli.config.values import check_alpha
+from neftune_cli.config.values import check_alpha, check_seed
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.conflicts import mark_noise_source, require_no_noise
 from neftune_cli.noise.draws import NoiseStream
@@ -33,8 +32,8 @@ class NEFTuneEmbedding(nn.Module):
         noise: name of the distribution of one coordinate.
 
     Raises:
-        UsageError: `embedding` is no embedding or already has noise, alpha is not a number from 0 to 1e6, `seed` is no
-            seed, or `noise` is unknown.
+        UsageError: `embedding` is no embedding or already has noise, alpha is not a number from 0 to 1e6, `seed` is not
+            a whole number from 0 to 2**32 - 1, or `noise` is unknown.
 
     """
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from neftune_cli.analysis.outlook import MOST_SEEDS, SPREAD, Outlook, seed_variance_range, seeds_for_equivalence
 from neftune_cli.analysis.results import Assessment, Comparison, family_of, tests_by_family
-from neftune_cli.config.arms import spoken_name
+from neftune_cli.config.arm_names import spoken_name
 from neftune_cli.formatting import listed, percent
 from neftune_cli.reporting.cells import UNDEFINED, Cell, share_range
 from neftune_cli.reporting.sections import Block, Section

@@ -13,7 +13,7 @@ from rich.text import Text
 from neftune_cli.analysis.decision import control_findings, decide, stopped_arm
 from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison
-from neftune_cli.config.arms import spoken_name
+from neftune_cli.config.arm_names import spoken_name
 from neftune_cli.formatting import capitalized, counted, listed, listed_at_most, percent, terminal_text
 from neftune_cli.metrics import Metric
 from neftune_cli.reporting.cells import STATE_VERDICTS, interval_kind, p_value_text, short_seeds_text

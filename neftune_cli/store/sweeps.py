@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from neftune_cli.config.arms import trial_key
+from neftune_cli.config.arm_names import trial_key
 from neftune_cli.config.experiment_file import read_experiment
 from neftune_cli.config.field_problems import Origin, independent
 from neftune_cli.config.resolve import dump_spec, load_spec, written_version

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from neftune_cli.config.accelerate_config import sharding_problems
-from neftune_cli.config.arms import arm_name
+from neftune_cli.config.arm_names import arm_name
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.config.spec import ArmSpec, HarnessTasks, ResolvedEvaluation, SweepSpec, TrialSpec
 from neftune_cli.data.examples import GenerationDefaults, InstructionData

@@ -10,12 +10,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from neftune_cli.config.run_settings import WANDB_OFFLINE, LiveTracker, Tracking
+from neftune_cli.config.run_settings import LiveTracker, Tracking
 from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.store.manifest import Manifest
 
+if TYPE_CHECKING:  # `neftune export --help` imports this module, and must not import pydantic
+    from neftune_cli.store.manifest import Manifest
+
+WANDB_OFFLINE = "wandb-offline"
+"""Name of the tracker that writes the runs of Weights & Biases into files instead of to its server."""
 Parameters = Mapping[str, str | int | float]
 """Values by dotted name."""
 
@@ -104,13 +108,13 @@ def _prepare(name: str, folder: Path, group: str) -> None:
 
 
 def trial_parameters(
-    arm: str, alpha: float | None, seed: int | None, identity: Mapping[str, Any], manifest: Manifest
+    arm: str, alpha: float | None, seed: int | None, identity: Mapping[str, Any], manifest: "Manifest"
 ) -> Parameters:
     """Return the arm, the seed, everything that identifies the trial, and the circumstances of its sweep."""
     return {**dict(_flat({"arm": arm, "alpha": alpha, "seed": seed, **identity})), **circumstances(manifest)}
 
 
-def circumstances(manifest: Manifest) -> Parameters:
+def circumstances(manifest: "Manifest") -> Parameters:
     """Return model, data, versions, hardware and commit of a sweep."""
     parts = {
         "model": manifest.model,

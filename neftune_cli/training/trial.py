@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from neftune_cli.config.arms import trial_label
+from neftune_cli.config.arm_names import trial_label
 from neftune_cli.config.spec import BASE_ARM, TrainSpec, TrialSpec
 from neftune_cli.errors import TrialError
 from neftune_cli.records import CurvePoint, ExampleLoss, Generation, Phase, TrialRecord

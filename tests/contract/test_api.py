@@ -88,6 +88,21 @@ def test_unknown_options_and_values_are_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("option", "fix"),
+    [
+        ("dry_run", "Use the command `neftune sweep --dry-run`. A call of sweep() trains."),
+        ("hourly_rate", "Use the command `neftune sweep --dry-run`. A call of sweep() trains."),
+        ("quiet", "Remove it: it changes only what the command `neftune sweep` prints."),
+    ],
+)
+def test_an_option_that_only_the_command_has_is_refused_with_its_effect(option: str, fix: str) -> None:
+    given: dict[str, Any] = {option: True}
+    with pytest.raises(UsageError) as refused:
+        sweep(**given)
+    assert [one.fix for one in refused.value.problems] == [fix]
+
+
+@pytest.mark.parametrize(
     ("name", "value", "received"),
     [
         ("track", ["tensorboard"], ["tensorboard"]),

@@ -297,15 +297,29 @@ def test_a_pause_that_is_not_at_a_planned_look_is_a_problem_among_others(
     assert [one.what for one in raised.value.problems] == problems
 
 
-def test_a_pause_is_checked_together_with_the_run_options() -> None:
+def problems_beside_a_wrong_number_of_workers(fields: dict[str, object], pause_at: int | None = None) -> list[str]:
+    """Return the problems of a request that come with the one of `--workers two`."""
     defaults = {name: one.default for name, one in inspect.signature(sweep_command).parameters.items()}
     run = values_for(Destination.RUN, sweep_command, {**defaults, "workers": "two"})
-
     with pytest.raises(UsageError) as raised:
-        checked_request(FIELDS, run, pause_at=6)
+        checked_request(fields, run, pause_at=pause_at)
+    of_workers, *others = [one.what for one in raised.value.problems]
+    assert of_workers.startswith("--workers: ")
+    return others
 
-    of_workers, of_pause = [one.what for one in raised.value.problems]
-    assert (of_workers[:9], of_pause) == ("--workers", NO_LOOK)
+
+def test_a_pause_is_checked_together_with_the_run_options() -> None:
+    assert problems_beside_a_wrong_number_of_workers(FIELDS, pause_at=6) == [NO_LOOK]
+
+
+def test_the_declared_analysis_is_checked_together_with_the_run_options() -> None:
+    wrong = {**FIELDS, "analysis.metric": "eval_los", "analysis.margin": "much"}
+    assert problems_beside_a_wrong_number_of_workers(wrong) == [
+        "--metric: no metric has the key 'eval_los'.",
+        "--margin: 'much' is not a margin larger than 0.",
+    ]
+    (of_function,) = problems_beside_a_wrong_number_of_workers({**FIELDS, "analysis.metric": "no_such_module:score"})
+    assert "no_such_module" in of_function
 
 
 def test_a_pause_is_at_a_planned_look(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from neftune_cli.config import spec as spec_module
-from neftune_cli.config.arms import arm_name, arms_named, arms_of
+from neftune_cli.config.arm_names import arm_name, arms_named
+from neftune_cli.config.arms import arms_of
 from neftune_cli.config.field_problems import choices_of, example_of
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import ArmSpec, NoiseDetails

@@ -88,6 +88,15 @@ def test_seeds_are_not_compared_with_looks_that_have_a_problem(option: dict[str,
     assert "--seeds gives" not in problems.found[0].what
 
 
+def test_looks_that_cannot_be_read_are_given_looks() -> None:
+    problems = Problems()
+    read_spec(None, {"looks": "a"}, problems)
+    assert [one.what for one in problems.found] == [
+        "--looks: 'a' is not a number of seeds.",
+        "--looks has no effect without --until-decided.",
+    ]
+
+
 def test_looks_of_an_experiment(tmp_path: Path) -> None:
     file = tmp_path / "x.yaml"
     file.write_text("analysis: {looks: [3, 6], margin: 0.02, primary_arm: 5}\narms: [{alpha: 0}, {alpha: 5}]\n")

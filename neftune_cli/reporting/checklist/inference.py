@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from neftune_cli.analysis.decision import decide
 from neftune_cli.analysis.results import DECIDED, Comparison
-from neftune_cli.config.arms import spoken_name
+from neftune_cli.config.arm_names import spoken_name
 from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.reporting.checklist.design import MOST_NOTES, Answer

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from neftune_cli.config.arms import trial_label
+from neftune_cli.config.arm_names import trial_label
 from neftune_cli.errors import Problem
 from neftune_cli.formatting import condensed
 from neftune_cli.records import Phase, TrialState, TrialStatus
