@@ -155,7 +155,7 @@ def costed_plan(
                 trial=trial.id,
                 arm=trial.arm,
                 seed=trial.seed,
-                steps=steps_of(trial, training_examples.get(str(trial.spec.train.max_length), plan.data.train)),
+                steps=steps_of(trial, training_examples, plan.data.train),
                 state=states[trial.id],
                 tokens=tokens.get(trial.id),
                 seconds=seconds.get(trial.id),

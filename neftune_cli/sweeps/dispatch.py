@@ -26,7 +26,7 @@ class DispatchResult:
     ended: set[str] = field(default_factory=set)
     """Ids of the trials that ended in this process, with a record or a failure."""
     halted: Failure | None = None
-    """The failure of a folder that prevents all trials, or None."""
+    """The failure that prevents all trials (one of `DISK_KINDS`), or None."""
     stopped: bool = False
     """Whether the remaining trials were asked to stop."""
     submitted: set[str] = field(default_factory=set)
@@ -182,7 +182,7 @@ class Dispatcher:
         self._observer.trial_ended(end)
 
     def _halt(self, why: Failure) -> None:
-        """Stop the sweep, because its folder cannot be written, or model and data cannot be read on a node."""
+        """Stop the sweep after a failure that prevents all trials."""
         self.result.halted = self.result.halted or why
         self._stop()
 

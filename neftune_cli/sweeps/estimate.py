@@ -151,7 +151,8 @@ def recipes_to_calibrate(
 ) -> list[TrialSpec]:
     """Return one trial for each recipe among the missing trials that has no finished trial.
 
-    Any recipe calibrates the base model, because it needs only evaluation. It therefore comes last.
+    The base model needs only evaluation, which the calibration of any recipe measures. It is therefore last, and is
+    chosen only if no recipe is.
     """
     known = _costs_of_finished(trials, folder, workers)
     unknown = [trial for trial in missing if _duration_key(trial) not in known]
@@ -204,7 +205,7 @@ def combined_estimate(
 
 
 def measured_cost(trials: Sequence[Trial], folder: SweepFolder, *, workers: int, seconds: float) -> Cost:
-    """Return the measured cost of the finished trials. `seconds` is the run time of the command."""
+    """Return the measured cost of the finished trials. `seconds` is the run time of all commands of the sweep."""
     costs = {trial.id: _measured(trial, folder, status) for trial, status in _finished(trials, folder)}
     return Cost(
         trials={trial: one.seconds for trial, one in costs.items()},

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -30,7 +30,7 @@ from neftune_cli.training.trial import Trial
 
 @dataclass(frozen=True)
 class Plan:
-    """All trials of a sweep: the base trial, then all arms of the first seed, all arms of the second, and so on.
+    """The trials of a sweep, or those up to a planned look: the base trial first, then seed by seed all arms.
 
     In this order, an interrupted sweep has the same seeds for all arms and can be compared.
     """
@@ -118,15 +118,31 @@ def at_look(plan: Plan, seeds: int, arms: Collection[str], before: Plan | None =
     return replace(plan, trials=tuple(trials), not_run_again=plan.not_run_again | looked_at)
 
 
-def steps_of(trial: Trial, examples: int) -> int:
-    """Return the number of optimizer steps of a trial for a number of training examples; 0 for the base model.
+def steps_of(trial: Trial, training_examples: Mapping[str, int], of_data: int) -> int:
+    """Return the number of optimizer steps of a trial; 0 for the base model.
 
     With packing and without `max_steps` it is 0 as well: the number of packed rows is known after tokenization only.
+
+    Args:
+        trial: the trial.
+        training_examples: number of training examples by maximum length, as in `LoadedSizes`.
+        of_data: number of training examples in the data, for a trial with another length. Some may be too long.
     """
     train = trial.spec.train
     if trial.is_base or (train.sft.get("packing") and not train.max_steps):
         return 0
-    return train.steps(steps_per_epoch(train, examples))
+    known = available_examples(train, training_examples)
+    return train.steps(steps_per_epoch(train, of_data if known is None else known))
+
+
+def available_examples(train: TrainSpec, training_examples: Mapping[str, int]) -> int | None:
+    """Return the number of training examples that are not too long for a recipe; None if it is not known.
+
+    Args:
+        train: the recipe.
+        training_examples: number of training examples by maximum length, as in `LoadedSizes`.
+    """
+    return training_examples.get(str(train.max_length))
 
 
 def steps_per_epoch(train: TrainSpec, examples: int) -> int:
