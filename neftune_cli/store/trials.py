@@ -39,6 +39,7 @@ from neftune_cli.store.files import (
     write_atomically,
 )
 from neftune_cli.store.leases import (
+    LEASES,
     OLD_LEASES,
     HeartbeatMonitor,
     HeldLease,
@@ -169,7 +170,7 @@ class TrialFolder:
     def has_leftovers(self) -> bool:
         """Return whether there are files of a running or dead process, which a finished trial does not leave."""
         return (self.path / CHECKPOINTS_FOLDER).exists() or any(
-            path for pattern in ("lease-*.json", OLD_LEASES, ".*.tmp") for path in self.path.glob(pattern)
+            path for pattern in (LEASES, OLD_LEASES, ".*.tmp") for path in self.path.glob(pattern)
         )
 
     def newest_checkpoint(self) -> Checkpoint | None:
