@@ -1,6 +1,6 @@
 """Renderable status of sweeps: table of arms and seeds, running trials, failures and times, cut to fit the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -170,36 +170,36 @@ def _running(trials: Sequence[TrialView], lines: int, options: ConsoleOptions) -
     shown = trials if len(trials) <= lines else trials[: max(1, lines - 1)]
     with_host = len({trial.host for trial in trials}) > 1
     rows = [_details(trial, with_host=with_host) for trial in shown]
-    columns = [column for column in range(len(_LEAST_IMPORTANT_LAST)) if any(row[column] for row in rows)]
-    for column in reversed(_LEAST_IMPORTANT_LAST):
+    columns = [column for column in rows[0] if any(row[column] for row in rows)]
+    for column in _LEAST_IMPORTANT_FIRST:
         if _width(rows, columns) > options.max_width and column in columns:
             columns.remove(column)
     table = Table.grid(padding=(0, GAP, 0, 0))
     for _ in columns:
-        table.add_column(no_wrap=True, overflow="ellipsis")
+        table.add_column(no_wrap=True, overflow="crop" if options.ascii_only else "ellipsis")
     for row in rows:
-        table.add_row(*(Text(row[column], style="cyan" if not column else "") for column in columns))
+        table.add_row(*(Text(row[column], style="cyan" if column == "trial" else "") for column in columns))
     yield table
     if lines > 1:
         yield from _more(len(trials) - len(shown), "running", options)
 
 
-_LEAST_IMPORTANT_LAST = (0, 4, 1, 2, 3, 5)
-"""Columns of `_details` by index: label, time left, phase, loss, speed and host."""
+_LEAST_IMPORTANT_FIRST = ("host", "speed", "loss", "phase", "time left")
+"""Columns that are left out on a narrow terminal."""
 
 
-def _details(trial: TrialView, *, with_host: bool) -> tuple[str, ...]:
-    """Return label, phase, loss, speed, time left and host."""
+def _details(trial: TrialView, *, with_host: bool) -> dict[str, str]:
+    """Return the texts of a running trial by column, in printed order."""
     phase = f"{trial.phase} {trial.step}/{trial.steps}" if trial.phase == Phase.TRAINING else trial.phase
     left = trial.seconds_left
-    return (
-        terminal_text(trial.label),
-        terminal_text(phase),
-        f"loss {trial.loss:.3f}" if trial.loss is not None and trial.phase == Phase.TRAINING else "",
-        f"{trial.tokens_per_second:,.0f} tokens/s" if trial.tokens_per_second else "",
-        "" if left is None else _left(trial, left),
-        f"on {terminal_text(trial.host)}" if with_host and trial.host else "",
-    )
+    return {
+        "trial": terminal_text(trial.label),
+        "phase": terminal_text(phase),
+        "loss": f"loss {trial.loss:.3f}" if trial.loss is not None and trial.phase == Phase.TRAINING else "",
+        "speed": f"{trial.tokens_per_second:,.0f} tokens/s" if trial.tokens_per_second else "",
+        "time left": "" if left is None else _left(trial, left),
+        "host": f"on {terminal_text(trial.host)}" if with_host and trial.host else "",
+    }
 
 
 def _left(trial: TrialView, seconds: float) -> str:
@@ -208,7 +208,7 @@ def _left(trial: TrialView, seconds: float) -> str:
     return "almost done" if trial.step else ""
 
 
-def _width(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> int:
+def _width(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> int:
     return sum(max((cell_len(row[column]) for row in rows), default=0) + GAP for column in columns) - GAP
 
 
