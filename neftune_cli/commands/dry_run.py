@@ -13,7 +13,7 @@ from neftune_cli.commands.request import PreparedSweep, SweepRequest, prepared_s
 from neftune_cli.commands.run_plan import after_taken_looks
 from neftune_cli.store.manifest import Cost
 from neftune_cli.sweeps.cost_table import TO_RESUME, TO_RUN, CostedPlan, costed_plan, print_costs, states_of
-from neftune_cli.sweeps.estimate import PlannedCost, estimate_cost
+from neftune_cli.sweeps.estimate import CostEstimate, estimate_cost
 from neftune_cli.sweeps.measurement_cache import remember_sizes, remembered_inspection, sizes_of
 from neftune_cli.sweeps.resources import load_and_allocate, plannable_memory
 from neftune_cli.training.trial import Trial
@@ -64,7 +64,7 @@ def _costed(sweep: PreparedSweep, hourly_rate: float | None, begin: float) -> Co
     )
 
 
-def _planned(sweep: PreparedSweep, missing: Sequence[Trial]) -> PlannedCost:
+def _planned(sweep: PreparedSweep, missing: Sequence[Trial]) -> CostEstimate:
     """Return the cost of the missing trials with all workers busy. Workers start only if something is not known yet."""
     plan, folder, executor, settings = sweep.plan, sweep.folder, sweep.executor, sweep.request.settings
 

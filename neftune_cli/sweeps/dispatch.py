@@ -9,7 +9,7 @@ from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.executors import Event, Executor, Finished, Job, LeasedElsewhere, Started, WorkerDied
-from neftune_cli.sweeps.failures import Failure, failure
+from neftune_cli.sweeps.failures import Failure, failure_of
 from neftune_cli.sweeps.plan import trial_folder
 from neftune_cli.sweeps.progress import Observer
 from neftune_cli.training.trial import Trial
@@ -178,7 +178,7 @@ class Dispatcher:
         try:
             self._after_trial()
         except OSError as error:
-            self._halt(failure(error, self._folder.path))
+            self._halt(failure_of(error, self._folder.path))
         self._observer.trial_ended(end)
 
     def _halt(self, why: Failure) -> None:

@@ -11,7 +11,7 @@ from neftune_cli.formatting import counted, local_time, size
 from neftune_cli.store import SweepFolder
 from neftune_cli.store.manifest import Cost, Workers
 from neftune_cli.sweeps.dispatch import Dispatcher, DispatchResult
-from neftune_cli.sweeps.estimate import PlannedCost, estimate_cost, measured_cost, peak_of_finished
+from neftune_cli.sweeps.estimate import CostEstimate, estimate_cost, measured_cost, peak_of_finished
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.interrupts import Interrupts
@@ -231,7 +231,7 @@ def _start_workers(
     return _StartedWorkers(allocation, notes)
 
 
-def _memory_notes(planned: PlannedCost) -> Iterator[str]:
+def _memory_notes(planned: CostEstimate) -> Iterator[str]:
     """Yield a note if the workers need more memory than there is."""
     allocation, peak = planned.allocation, planned.cost.peak_memory or 0
     if warning := memory_warning(peak, allocation.workers, allocation.memory):
