@@ -46,7 +46,7 @@ class Plan:
     """The facts about the requested sweep."""
     notes: tuple[str, ...] = ()
     """Notes for the user: those of the inspection, then notes on the folder, the seeds and the baseline."""
-    there: SweepSpec | None = None
+    stored: SweepSpec | None = None
     """The sweep that was in the folder; None if there was none."""
     not_run_again: frozenset[str] = frozenset()
     """Ids of trials that are not run again: those of earlier looks, and failed ones that a test at a look left out."""
@@ -68,14 +68,14 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     Raises:
         UsageError: all problems of the model, the data, the recipe and the folder.
     """
-    problems, begin, there = Problems(), time.monotonic(), None
+    problems, begin, stored = Problems(), time.monotonic(), None
     found = replace(inspect(spec), seconds=time.monotonic() - begin)
     problems.add(found.problems)
     if not problems.found:  # an invalid option would also look like a different sweep in the folder
-        there = problems.attempt(lambda: existing_spec(folder))
-    requested = _with_template_time(found.spec, there, found.model)
-    if there is not None:
-        problems.attempt(partial(check_extends, folder, there, requested))
+        stored = problems.attempt(lambda: existing_spec(folder))
+    requested = _with_template_time(found.spec, stored, found.model)
+    if stored is not None:
+        problems.attempt(partial(check_extends, folder, stored, requested))
     problems.attempt(folder.manifest)  # refused here if it is damaged, before anything is written
     problems.add(analysis_problems(spec, found.lm_eval, found.data))
     if found.data is not None:
@@ -83,17 +83,17 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     problems.raise_any()
     assert found.model is not None
     assert found.data is not None
-    whole = merged(there, requested) if there else requested
-    trials = tuple(_trials(whole, found, found.model, found.data))
-    _check_distinct(trials, [arm.name for arm in there.arms] if there else ())
+    merged_spec = merged(stored, requested) if stored else requested
+    trials = tuple(_trials(merged_spec, found, found.model, found.data))
+    _check_distinct(trials, [arm.name for arm in stored.arms] if stored else ())
     check_records(folder, trials)
     notes = (
         *found.notes,
-        *notes_on_earlier_sweep(folder, whole, requested),
-        *_notes_on_seeds(whole),
-        *_notes_on_baseline(whole),
+        *notes_on_earlier_sweep(folder, merged_spec, requested),
+        *_notes_on_seeds(merged_spec),
+        *_notes_on_baseline(merged_spec),
     )
-    return Plan(whole, found.model, found.data, trials, found, notes, there)
+    return Plan(merged_spec, found.model, found.data, trials, found, notes, stored)
 
 
 def at_look(plan: Plan, seeds: int, arms: Collection[str], before: Plan | None = None) -> Plan:
@@ -199,15 +199,15 @@ def failed_trials(plan: Plan, folder: SweepFolder) -> dict[str, str]:
     return {label: reason for label, reason in reasons.items() if reason is not None}
 
 
-def _with_template_time(spec: SweepSpec, there: SweepSpec | None, model: ModelFacts | None) -> SweepSpec:
+def _with_template_time(spec: SweepSpec, stored: SweepSpec | None, model: ModelFacts | None) -> SweepSpec:
     """Return the spec with the time that the chat template sees, if it gives none itself.
 
     It is the time of the sweep in the folder. In a new sweep it is the present, if the template writes the time.
     """
     if spec.template_time is not None:
         return spec
-    if there is not None:
-        return spec.model_copy(update={"template_time": there.template_time})
+    if stored is not None:
+        return spec.model_copy(update={"template_time": stored.template_time})
     if model is not None and model.has_clock:
         return spec.model_copy(update={"template_time": datetime.now().isoformat(timespec="seconds")})
     return spec
@@ -267,7 +267,7 @@ def _sections_without_prompts(data: DataFacts | None) -> tuple[str, ...]:
     if data is None:
         return ()
     has_prompts = {HELD_OUT_RESPONSES: data.has_held_out_prompts, PROBE_RESPONSES: data.has_probe_prompts}
-    return tuple(section for section, there in has_prompts.items() if not there)
+    return tuple(section for section, has in has_prompts.items() if not has)
 
 
 def _notes_on_seeds(spec: SweepSpec) -> Iterator[str]:

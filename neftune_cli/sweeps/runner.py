@@ -87,7 +87,7 @@ def run_sweep(
     missing = missing_trials(plan, folder, retry_failed=settings.retry_failed)
     done_before = done_trials(plan, folder)
     allocation = _allocation(plan, missing, folder, executor, settings) if missing else None
-    folder.open(plan.spec, replaces=plan.there)
+    folder.open(plan.spec, replaces=plan.stored)
     folder.remove_leftovers(lease_seconds=settings.trial_settings.lease_seconds)
     notes = [*plan.all_notes, *_notes_on_missing_models(plan, folder, settings.keep, done_before)]
     if allocation:

@@ -24,7 +24,7 @@ def planned(folder: Path, **options: object) -> Plan:
 
 def finished(folder: Path, **options: object) -> SweepFolder:
     plan, sweep = planned(folder, **options), SweepFolder(folder)
-    sweep.open(plan.spec, replaces=plan.there)
+    sweep.open(plan.spec, replaces=plan.stored)
     for trial in plan.trials:
         record = trial_record(trial.id, trial.arm, trial.seed, alpha=trial.alpha, identity=trial.identity)
         write_trial(trial_folder(sweep, trial), record)
