@@ -155,7 +155,7 @@ def costed_plan(
                 trial=trial.id,
                 arm=trial.arm,
                 seed=trial.seed,
-                steps=steps_of(trial, training_examples, plan.data.train),
+                steps=steps_of(trial, training_examples, plan.data.train_examples),
                 state=states[trial.id],
                 tokens=tokens.get(trial.id),
                 seconds=seconds.get(trial.id),

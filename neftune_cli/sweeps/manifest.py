@@ -92,7 +92,7 @@ def _planned_steps(plan: Plan, before: Manifest, training_examples: Mapping[str,
     for trial in plan.trials:
         is_known = available_examples(trial.spec.train, training_examples) is not None
         steps = None if is_known else earlier.get(trial.id)
-        yield trial, steps_of(trial, training_examples, plan.data.train) if steps is None else steps
+        yield trial, steps_of(trial, training_examples, plan.data.train_examples) if steps is None else steps
 
 
 def with_estimate(manifest: Manifest, estimate: Cost) -> Manifest:

@@ -252,7 +252,7 @@ def test_the_inspection_of_a_known_machine_is_made_without_a_worker() -> None:
     assert found is not None
     assert (found.environment, found.problems) == ({"device": "cpu", "torch": "1"}, ())
     assert found.data is not None
-    assert (found.data.train, found.data.held_out) == (5, 7)
+    assert (found.data.train_examples, found.data.held_out_examples) == (5, 7)
 
 
 def test_damaged_facts_about_the_machine_are_ignored_and_replaced(cache: Path) -> None:
