@@ -60,9 +60,9 @@ def grid(status: SweepStatus, width: int, rows: int, *, ascii_only: bool) -> Tab
     return table
 
 
-def screen_line(text: Text, options: ConsoleOptions, *, fold: bool = True) -> Text:
-    """Return text that ends in an ellipsis if it is too long for one line, or that wraps if `fold` is false."""
-    if not fold:
+def screen_line(text: Text, options: ConsoleOptions, *, cut: bool = True) -> Text:
+    """Return text that ends in an ellipsis if it is too long for one line, or that wraps if `cut` is false."""
+    if not cut:
         return text
     short = text.copy()
     short.no_wrap, short.overflow = True, "crop" if options.ascii_only else "ellipsis"

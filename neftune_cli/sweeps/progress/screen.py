@@ -27,7 +27,7 @@ class SweepScreen:
     """Renderable status of one sweep."""
 
     status: SweepStatus
-    folded: bool = True
+    is_cut: bool = True
     """Whether the view is cut to the height of the terminal, and each failure to one line."""
     elapsed: float | None = None
     """Seconds since the start of the command."""
@@ -39,7 +39,7 @@ class SweepScreen:
         """Yield the lines for the size and the character set of the terminal."""
         status, width = self.status, options.max_width
         height = self._height(options)
-        yield screen_line(_heading(status), options, fold=self.folded)
+        yield screen_line(_heading(status), options, cut=self.is_cut)
         if height is None or height >= _EXPLAINED_FROM:
             yield screen_line(Text("held-out loss; while training: step and training loss", style="dim"), options)
         running, failures = status.of(ObservedState.RUNNING), status.failures
@@ -50,14 +50,14 @@ class SweepScreen:
             yield grid(status, width, rows - 1, ascii_only=options.ascii_only)
         yield from space if running or failures else []
         yield from _running(running, runs, options)
-        yield from _failed(failures, fails, options, fold=self.folded)
+        yield from _failed(failures, fails, options, cut=self.is_cut)
         yield from space
         for line in (self._times(), self.footer):
             if line is not None:
-                yield screen_line(line, options, fold=self.folded)
+                yield screen_line(line, options, cut=self.is_cut)
 
     def _height(self, options: ConsoleOptions) -> int | None:
-        if not self.folded:
+        if not self.is_cut:
             return None
         return options.size.height - 1 if self.lines is None else self.lines
 
@@ -212,7 +212,7 @@ def _width(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> int:
     return sum(max((cell_len(row[column]) for row in rows), default=0) + GAP for column in columns) - GAP
 
 
-def _failed(trials: Sequence[TrialView], lines: int, options: ConsoleOptions, *, fold: bool) -> RenderResult:
+def _failed(trials: Sequence[TrialView], lines: int, options: ConsoleOptions, *, cut: bool) -> RenderResult:
     """Yield the failures, the last ones if not all fit."""
     if not lines:
         return
@@ -221,7 +221,7 @@ def _failed(trials: Sequence[TrialView], lines: int, options: ConsoleOptions, *,
         yield from _more(len(trials) - len(shown), "failed", options)
     for trial in shown:
         text = Text(f"{terminal_text(trial.label)} failed: {terminal_text(trial.reason)}", style="red")
-        yield screen_line(text, options, fold=fold)
+        yield screen_line(text, options, cut=cut)
 
 
 def _more(number: int, items: str, options: ConsoleOptions) -> RenderResult:
