@@ -45,7 +45,9 @@ class SweepResult:
     failed: Mapping[str, str]
     """Reasons of failed trials by label, for example "alpha=5, seed 0"."""
     is_complete: bool
-    """Whether no trial is left that could run. The same call runs the rest."""
+    """Whether no trial is left that could run. The same call runs the rest, after the cause in `halted` is removed."""
+    halted: str = ""
+    """Reason why no further trial could run, for example a full disk; empty if there is none."""
 
     def compare(self, **options: Any) -> "ComparisonResult":
         """Return the comparison of the arms; the options are those of `compare`."""
@@ -165,7 +167,7 @@ def sweep(
     if outcome.interrupted:
         raise KeyboardInterrupt
     is_complete = not (outcome.left or outcome.was_cut_short)
-    return SweepResult(prepared.folder.path, outcome.run_now, outcome.failed, is_complete)
+    return SweepResult(prepared.folder.path, outcome.run_now, outcome.failed, is_complete, outcome.halted)
 
 
 def compare(

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import typer
 from rich.console import Console
@@ -10,12 +11,10 @@ from rich.console import Console
 from neftune_cli.commands.output import say_line
 from neftune_cli.commands.request import PreparedSweep, SweepRequest, prepared_sweep
 from neftune_cli.commands.run_plan import after_taken_looks
-from neftune_cli.config.spec import TrialSpec
 from neftune_cli.store.manifest import Cost
 from neftune_cli.sweeps.cost_table import TO_RESUME, TO_RUN, CostedPlan, costed_plan, print_costs, states_of
-from neftune_cli.sweeps.estimate import PlannedCost, estimate_cost
-from neftune_cli.sweeps.inspection import LoadedSizes
-from neftune_cli.sweeps.measurement_cache import remember_sizes, remembered_inspection, remembered_sizes
+from neftune_cli.sweeps.estimate import CostEstimate, estimate_cost
+from neftune_cli.sweeps.measurement_cache import remember_sizes, remembered_inspection, sizes_of
 from neftune_cli.sweeps.resources import load_and_allocate, plannable_memory
 from neftune_cli.training.trial import Trial
 
@@ -65,13 +64,11 @@ def _costed(sweep: PreparedSweep, hourly_rate: float | None, begin: float) -> Co
     )
 
 
-def _planned(sweep: PreparedSweep, missing: Sequence[Trial]) -> PlannedCost:
+def _planned(sweep: PreparedSweep, missing: Sequence[Trial]) -> CostEstimate:
     """Return the cost of the missing trials with all workers busy. Workers start only if something is not known yet."""
     plan, folder, executor, settings = sweep.plan, sweep.folder, sweep.executor, sweep.request.settings
 
-    def prepare(trials: Sequence[TrialSpec]) -> LoadedSizes:
-        return remembered_sizes(plan, trials) or executor.prepare(trials)
-
+    prepare = partial(sizes_of, plan, executor)
     allocation = load_and_allocate(plan, missing, folder, prepare, settings.allowed_workers)
     if settings.estimate:
         remember_sizes(plan, [trial.spec for trial in missing], allocation.sizes)

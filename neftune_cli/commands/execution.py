@@ -17,7 +17,7 @@ from neftune_cli.commands.run_plan import run_plan
 from neftune_cli.config.process import command_again
 from neftune_cli.errors import ExitCode, NeftuneError
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.failures import DISK_KINDS, failure
+from neftune_cli.sweeps.failures import DISK_KINDS, failure_of
 
 if TYPE_CHECKING:
     from neftune_cli.sweeps.runner import SweepOutcome
@@ -95,7 +95,7 @@ def _disk_errors_reported(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = failure(error, folder)
+        why = failure_of(error, folder)
         if why.kind not in DISK_KINDS:
             raise
         raise NeftuneError(_halt_report(why.reason)) from error

@@ -19,7 +19,7 @@ from neftune_cli.formatting import PLAIN_WIDTH, SCREEN_WIDTH, counted
 from neftune_cli.reporting.output_formats import FIRST_SCREEN, OutputFormat, ScreenOptions, document, to_text
 from neftune_cli.reporting.reports import write_reports
 from neftune_cli.reporting.terminal import print_comparisons
-from neftune_cli.sweeps.plan import examples_per_epoch, steps_per_epoch
+from neftune_cli.sweeps.plan import available_examples, examples_per_epoch, steps_per_epoch
 from neftune_cli.sweeps.runner import SweepOutcome
 
 NARROWEST = 40
@@ -108,7 +108,7 @@ def _training_amounts(sweep: PreparedSweep, outcome: SweepOutcome) -> Iterator[s
         _length_of_training(train, available)
         for train in recipes
         if train.max_steps and not train.sft.get("packing")
-        if (available := outcome.training_examples.get(str(train.max_length)))
+        if (available := available_examples(train, outcome.training_examples))
     )
 
 

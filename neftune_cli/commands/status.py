@@ -86,7 +86,7 @@ def print_statuses(statuses: "Sequence[SweepStatus]", console: "Console") -> Non
     if not console.file.isatty():
         console = Console(file=console.file, highlight=False, width=PLAIN_WIDTH, color_system=None)
     for number, one in enumerate(statuses):
-        console.print(*([""] if number else []), SweepScreen(one, folded=False), sep="\n")
+        console.print(*([""] if number else []), SweepScreen(one, is_cut=False), sep="\n")
         for trial in one.of(ObservedState.WAITING):
             if trial.reason:
                 console.print(Text(f"{trial.label} {trial.reason}"), soft_wrap=True)

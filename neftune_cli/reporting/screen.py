@@ -17,7 +17,6 @@ from neftune_cli.config.arm_names import spoken_name
 from neftune_cli.formatting import capitalized, counted, listed, listed_at_most, percent, terminal_text
 from neftune_cli.metrics import Metric
 from neftune_cli.reporting.cells import STATE_VERDICTS, interval_kind, p_value_text, short_seeds_text
-from neftune_cli.reporting.folding import VERDICT_STYLES
 from neftune_cli.reporting.inference_sentences import contrast_text
 from neftune_cli.reporting.next_step import chance_sentence, details_command, next_step
 from neftune_cli.reporting.screen_table import (
@@ -27,6 +26,7 @@ from neftune_cli.reporting.screen_table import (
     shown_metric,
     table_names,
 )
+from neftune_cli.reporting.terminal_columns import VERDICT_STYLES
 
 MOST_LISTED = 4
 """Largest number of arms to list in a line."""

@@ -19,7 +19,7 @@ from neftune_cli.reporting.cells import (
     shown_interval,
     value_cell,
 )
-from neftune_cli.reporting.folding import (
+from neftune_cli.reporting.terminal_columns import (
     COLUMN_GAP,
     VERDICT_STYLES,
     PrintedColumn,

@@ -15,7 +15,6 @@ from neftune_cli.analysis.results import ClaimResult, Comparison, Status
 from neftune_cli.formatting import terminal_text
 from neftune_cli.reporting.cells import Cell
 from neftune_cli.reporting.columns import TERMINAL_DROPS, ArmRow, TableColumn
-from neftune_cli.reporting.folding import VERDICT_STYLES, PrintedColumn, aligned, broken_name, widest_that_fits
 from neftune_cli.reporting.footnotes import footnotes
 from neftune_cli.reporting.outlooks import outlook_section
 from neftune_cli.reporting.output_formats import FIRST_SCREEN, ScreenOptions
@@ -30,6 +29,7 @@ from neftune_cli.reporting.sections import (
     early_stopping_section,
     sections,
 )
+from neftune_cli.reporting.terminal_columns import VERDICT_STYLES, PrintedColumn, aligned, broken_name, widest_that_fits
 from neftune_cli.store import REPORT_FILE
 
 STATUS_STYLES: dict[Status, str] = {

@@ -44,8 +44,8 @@ class FilePiece:
 
 
 @contextmanager
-def mark(folder: Path) -> Iterator[Path]:
-    """Yield a file with a new name in a folder, removed after the block. A process that sees it shares the disk."""
+def shared_disk_probe(folder: Path) -> Iterator[Path]:
+    """Yield a new file in a folder, removed after the block. A process that sees it shares the disk."""
     path, file = create_temporary_file(folder / "shared")
     try:
         yield path

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, UsageError, first_line
 from neftune_cli.records import SCHEMA_VERSION, Record
 from neftune_cli.store.temporary_files import temporary_file, temporary_path
 
@@ -21,6 +21,8 @@ RecordType = TypeVar("RecordType", bound=Record)
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 """Errors of file systems without hard links, such as some network drives."""
+_MISSING = (FileNotFoundError, NotADirectoryError)
+"""Errors of a file that does not exist. After any other error the file may exist."""
 
 
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
@@ -159,12 +161,14 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """Return the object in a JSON file, None if the file does not exist or holds no object.
 
     Raises:
-        UsageError: a newer version of neftune wrote the file.
+        UsageError: the file cannot be read, or a newer version of neftune wrote it.
     """
     try:
         content = path.read_bytes()
-    except OSError:
+    except _MISSING:
         return None
+    except OSError as error:
+        raise unreadable_file(path, error) from None
     return parse_json(content, path)
 
 
@@ -191,14 +195,14 @@ def check_version(path: Path, version: Any) -> None:
 
 
 def read_record(path: Path, kind: type[RecordType]) -> RecordType | None:
-    """Return the record in a JSON file, None if it does not exist or is not valid.
+    """Return the record in a JSON file, None if it does not exist, cannot be read or is not valid.
 
     Raises:
         UsageError: a newer version of neftune wrote the file.
     """
     try:
-        return kind.model_validate(read_json(path) or {})
-    except ValueError:
+        return kind.model_validate(parse_json(path.read_bytes(), path) or {})
+    except (ValueError, OSError):
         return None
 
 
@@ -226,6 +230,26 @@ def _list_of(kind: type[RecordType]) -> TypeAdapter[list[RecordType]]:
 def json_lines(records: Sequence[Record], *, exclude_none: bool = False) -> str:
     """Return one line of JSON per record."""
     return "".join(f"{record.model_dump_json(exclude_none=exclude_none)}\n" for record in records)
+
+
+def file_size(path: Path) -> int | None:
+    """Return the size of a file in bytes, None if it does not exist.
+
+    Raises:
+        UsageError: the size cannot be read, for example because a network drive was lost.
+    """
+    try:
+        return path.stat().st_size
+    except _MISSING:
+        return None
+    except OSError as error:
+        raise unreadable_file(path, error) from None
+
+
+def unreadable_file(path: Path, error: OSError) -> UsageError:
+    """Return the error for a file that exists and cannot be read, which says nothing about its content."""
+    fix = "Check the disk and the permissions of the file, and run the command again."
+    return UsageError(Problem(f"{path} cannot be read ({first_line(error)}).", fix))
 
 
 def damaged_file(path: Path) -> UsageError:

@@ -22,8 +22,10 @@ from neftune_cli.store.temporary_files import create_temporary_file, is_locked, 
 
 HEARTBEATS_PER_LEASE = 6
 """Number of heartbeats that a holder sends in `lease_seconds`."""
+LEASES = "lease-*.json"
+"""Names of the lease files."""
 OLD_LEASES = "claim-*.json"
-"""Names of the lease files of earlier versions, which are leftovers in a folder of today."""
+"""Names of the lease files of earlier versions, which count as leftovers."""
 
 
 class Lease(Record):
@@ -111,7 +113,7 @@ def acquire_lease(folder: Path, *, lease_seconds: float, monitor: HeartbeatMonit
     if newest is not None and is_alive(newest, monitor):
         return None
     number = 1 + (_number(newest) if newest else 0)
-    path = folder / f"lease-{number}.json"
+    path = _path(folder, number)
     temporary, file = create_temporary_file(path)
     try:
         os.write(file, lease_text(lease_seconds).encode())
@@ -170,11 +172,16 @@ def _newest(folder: Path) -> Path | None:
 
 
 def _numbered(folder: Path) -> list[tuple[int, Path]]:
-    return [(_number(path), path) for path in folder.glob("lease-*.json") if _NAME.fullmatch(path.name)]
+    return [(_number(path), path) for path in folder.glob(LEASES) if _NAME.fullmatch(path.name)]
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"{_PREFIX}{number}{_SUFFIX}"
 
 
 def _number(path: Path) -> int:
-    return int(path.stem.removeprefix("lease-"))
+    return int(path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX))
 
 
-_NAME = re.compile(r"lease-\d+\.json")
+_PREFIX, _SUFFIX = LEASES.split("*")
+_NAME = re.compile(rf"{re.escape(_PREFIX)}\d+{re.escape(_SUFFIX)}")

@@ -81,7 +81,8 @@ class Cost(ManifestPart):
     trials: dict[str, float]
     """Seconds of each trial by id, without trials that have no estimate."""
     seconds: float
-    """Seconds from the start of the command to the end of the last trial."""
+    """Estimate: seconds from the start of the command to the end of the last trial. Measured: run time in seconds of
+    all commands."""
     peak_memory: int | None
     """Peak memory of one worker in bytes: main memory, or GPU memory on a GPU."""
     workers: int

@@ -33,6 +33,7 @@ from neftune_cli.store.files import (
     pretty_json,
     read_json,
     read_record,
+    unreadable_file,
     unwritable_folder,
     write_atomically,
 )
@@ -129,8 +130,7 @@ class SweepFolder:
         except (FileNotFoundError, NotADirectoryError):
             return Manifest()
         except OSError as error:
-            fix = "Check the disk and the permissions of the file, and run the command again."
-            raise UsageError(Problem(f"{path} cannot be read ({first_line(error)}).", fix)) from None
+            raise unreadable_file(path, error) from None
         except ValueError:
             raise _damaged_manifest(path) from None
 

@@ -29,6 +29,7 @@ from neftune_cli.store.files import (
     atomic_folder,
     create_exclusively,
     damaged_file,
+    file_size,
     json_lines,
     pretty_json,
     read_json,
@@ -38,6 +39,7 @@ from neftune_cli.store.files import (
     write_atomically,
 )
 from neftune_cli.store.leases import (
+    LEASES,
     OLD_LEASES,
     HeartbeatMonitor,
     HeldLease,
@@ -87,7 +89,11 @@ class TrialFolder:
         return self.path / "model"
 
     def spec(self) -> dict[str, Any]:
-        """Return the content of `spec.json`, empty if it is missing or not valid."""
+        """Return the content of `spec.json`, empty if it is missing or holds no JSON object.
+
+        Raises:
+            UsageError: the file cannot be read, or a newer version of neftune wrote it.
+        """
         return read_json(self.path / SPEC_FILE) or {}
 
     def status(self) -> TrialStatus | None:
@@ -126,10 +132,11 @@ class TrialFolder:
             raise damaged_file(path) from None
 
     def record(self) -> TrialRecord | None:
-        """Return the record; None if the trial has not finished, or if one of its result files is missing or cut.
+        """Return the record; None if there is none, if it holds no JSON object, or if a result file is missing or cut.
 
         Raises:
-            UsageError: the record is not valid, or a newer version of neftune wrote it.
+            UsageError: the record lacks a field or has a wrong one, a newer version of neftune wrote it, or a file
+                cannot be read.
         """
         path = self.path / RECORD_FILE
         if (values := read_json(path)) is None:
@@ -163,7 +170,7 @@ class TrialFolder:
     def has_leftovers(self) -> bool:
         """Return whether there are files of a running or dead process, which a finished trial does not leave."""
         return (self.path / CHECKPOINTS_FOLDER).exists() or any(
-            path for pattern in ("lease-*.json", OLD_LEASES, ".*.tmp") for path in self.path.glob(pattern)
+            path for pattern in (LEASES, OLD_LEASES, ".*.tmp") for path in self.path.glob(pattern)
         )
 
     def newest_checkpoint(self) -> Checkpoint | None:
@@ -199,7 +206,7 @@ class TrialFolder:
 
     def _first_changed_file(self, record: TrialRecord) -> str | None:
         """Return the name of the first result file with another size than in the record, None if there is none."""
-        return next((name for name, size in record.files.items() if _size(self.path / name) != size), None)
+        return next((name for name, size in record.files.items() if file_size(self.path / name) != size), None)
 
 
 class LeasedTrial:
@@ -325,7 +332,7 @@ class LeasedTrial:
         sync_file(self._path / METRICS_FILE)
         sys.audit("neftune.results-written", str(self._path))
         names = (METRICS_FILE, GENERATIONS_FILE, EXAMPLES_FILE, *task_files)
-        complete = record.model_copy(update={"files": {name: _size(self._path / name) for name in names}})
+        complete = record.model_copy(update={"files": {name: (self._path / name).stat().st_size for name in names}})
         self._create_record(pretty_json(complete.model_dump(mode="json")))
         self.end(TrialState.DONE)
 
@@ -391,10 +398,3 @@ class LeasedTrial:
     def _write(self, name: str, content: str | bytes, *, durable: bool = True) -> None:
         self._held.check()
         write_atomically(self._path / name, content, durable=durable)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1

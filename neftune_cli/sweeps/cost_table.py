@@ -21,7 +21,7 @@ DONE, FAILED, ELSEWHERE, TO_RESUME, TO_RUN = "done", "failed", "running elsewher
 
 
 @dataclass(frozen=True)
-class PlannedTrialCost:
+class TrialLine:
     """One trial of a plan, with its state and estimated cost."""
 
     trial: str
@@ -51,7 +51,7 @@ class CostedPlan:
     """All trials of a plan, and the total cost of those left to run."""
 
     folder: str
-    lines: tuple[PlannedTrialCost, ...]
+    lines: tuple[TrialLine, ...]
     estimate: Cost | None
     """None if nothing is left to run, or if no estimate is possible."""
     available_memory: int | None
@@ -60,7 +60,7 @@ class CostedPlan:
     notes: tuple[str, ...]
 
     @property
-    def to_run(self) -> tuple[PlannedTrialCost, ...]:
+    def to_run(self) -> tuple[TrialLine, ...]:
         """Return the trials that this command would run."""
         return tuple(line for line in self.lines if line.is_to_run)
 
@@ -151,11 +151,11 @@ def costed_plan(
     return CostedPlan(
         folder=str(folder.path),
         lines=tuple(
-            PlannedTrialCost(
+            TrialLine(
                 trial=trial.id,
                 arm=trial.arm,
                 seed=trial.seed,
-                steps=steps_of(trial, training_examples.get(str(trial.spec.train.max_length), plan.data.train)),
+                steps=steps_of(trial, training_examples, plan.data.train_examples),
                 state=states[trial.id],
                 tokens=tokens.get(trial.id),
                 seconds=seconds.get(trial.id),
@@ -276,7 +276,7 @@ def _source(estimate: Cost) -> str:
 _CALIBRATION = "a calibration with a few steps and responses"
 
 
-def _cells(line: PlannedTrialCost) -> dict[str, str]:
+def _cells(line: TrialLine) -> dict[str, str]:
     time = _UNKNOWN if line.seconds is None else _rough_time(line.seconds)
     return {
         "arm": terminal_text(line.arm),

@@ -9,7 +9,7 @@ from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.executors import Event, Executor, Finished, Job, LeasedElsewhere, Started, WorkerDied
-from neftune_cli.sweeps.failures import Failure, failure
+from neftune_cli.sweeps.failures import Failure, failure_of
 from neftune_cli.sweeps.plan import trial_folder
 from neftune_cli.sweeps.progress import Observer
 from neftune_cli.training.trial import Trial
@@ -26,7 +26,7 @@ class DispatchResult:
     ended: set[str] = field(default_factory=set)
     """Ids of the trials that ended in this process, with a record or a failure."""
     halted: Failure | None = None
-    """The failure of a folder that prevents all trials, or None."""
+    """The failure that prevents all trials (one of `DISK_KINDS`), or None."""
     stopped: bool = False
     """Whether the remaining trials were asked to stop."""
     submitted: set[str] = field(default_factory=set)
@@ -178,11 +178,11 @@ class Dispatcher:
         try:
             self._after_trial()
         except OSError as error:
-            self._halt(failure(error, self._folder.path))
+            self._halt(failure_of(error, self._folder.path))
         self._observer.trial_ended(end)
 
     def _halt(self, why: Failure) -> None:
-        """Stop the sweep, because its folder cannot be written, or model and data cannot be read on a node."""
+        """Stop the sweep after a failure that prevents all trials."""
         self.result.halted = self.result.halted or why
         self._stop()
 

@@ -19,49 +19,52 @@ def existing_spec(folder: SweepFolder) -> SweepSpec | None:
     if folder.path.exists() and not folder.path.is_dir():
         raise UsageError(Problem(f"--output {folder.path} is a file.", "Use an empty or a new folder."))
     check_writable(folder.path)
-    there = folder.spec()
-    if there is None and folder.has_foreign_files():
+    stored = folder.spec()
+    if stored is None and folder.has_foreign_files():
         what = f"{folder.path} has files but no sweep."
         raise UsageError(Problem(what, "Use --output with an empty or a new folder."))
-    return there
+    return stored
 
 
-def check_extends(folder: SweepFolder, there: SweepSpec, spec: SweepSpec) -> None:
-    """Refuse a spec that differs from the sweep in the folder in more than additional arms and seeds.
+def check_extends(folder: SweepFolder, stored: SweepSpec, requested: SweepSpec) -> None:
+    """Refuse a requested sweep that differs from the one in the folder in more than additional arms and seeds.
 
     With planned looks, arms and seeds must be the same.
     """
-    if different := list(differences(there, spec)):
+    if different := list(differences(stored, requested)):
         what = f"{folder.path} has a different sweep: {'; '.join(different)}."
-        fix = f"{_looks_option(there, spec)}Use --output with another folder, or the same options."
+        fix = f"{_looks_option(stored, requested)}Use --output with another folder, or the same options."
         raise UsageError(Problem(what, fix))
-    if spec.analysis.has_planned_looks and {arm.name for arm in there.arms} != {arm.name for arm in spec.arms}:
-        what = f"{folder.path} has planned looks for other arms: {', '.join(arm.name for arm in there.arms)}."
+    if not requested.analysis.has_planned_looks:
+        return
+    arms = [arm.name for arm in stored.arms]
+    if set(arms) != {arm.name for arm in requested.arms}:
+        what = f"{folder.path} has planned looks for other arms: {', '.join(arms)}."
         raise UsageError(Problem(what, "Use the same arms, or --output with another folder."))
-    if spec.analysis.has_planned_looks and set(there.seeds) != set(spec.seeds):
-        what = f"{folder.path} has planned looks for other seeds: {', '.join(map(str, there.seeds))}."
+    if set(stored.seeds) != set(requested.seeds):
+        what = f"{folder.path} has planned looks for other seeds: {', '.join(map(str, stored.seeds))}."
         raise UsageError(Problem(what, "Use the same seeds, or --output with another folder."))
 
 
-def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
-    """Return `here` with the arms and seeds of both, those of `there` first.
+def merged(stored: SweepSpec, requested: SweepSpec) -> SweepSpec:
+    """Return the requested sweep with the arms and seeds of both, those of the stored one first.
 
     If all arms are alphas in ascending order, so are the merged ones. Adding arms in any order gives the same tables.
     Seeds are sorted, unless looks are planned: they take the first seeds of the order in which the sweep started.
     """
-    arms = {arm.name: arm for arm in (*there.arms, *here.arms)}
+    arms = {arm.name: arm for arm in (*stored.arms, *requested.arms)}
     ordered = list(arms.values())
-    if _has_ascending_alphas(there) and _has_ascending_alphas(here):
+    if _has_ascending_alphas(stored) and _has_ascending_alphas(requested):
         ordered.sort(key=lambda arm: arm.alpha or 0.0)
-    seeds = dict.fromkeys((*there.seeds, *here.seeds))
-    in_order = tuple(seeds) if there.analysis.has_planned_looks else tuple(sorted(seeds))
-    return here.model_copy(update={"arms": tuple(ordered), "seeds": in_order})
+    seeds = dict.fromkeys((*stored.seeds, *requested.seeds))
+    in_order = tuple(seeds) if stored.analysis.has_planned_looks else tuple(sorted(seeds))
+    return requested.model_copy(update={"arms": tuple(ordered), "seeds": in_order})
 
 
-def notes_on_earlier_sweep(folder: SweepFolder, whole: SweepSpec, requested: SweepSpec) -> Iterator[str]:
+def notes_on_earlier_sweep(folder: SweepFolder, merged_spec: SweepSpec, requested: SweepSpec) -> Iterator[str]:
     """Yield notes on what the folder's sweep adds to the requested one, or keeps."""
-    yield from _unrequested_trials(folder, whole, requested)
-    yield from _kept_baseline(folder, whole, requested)
+    yield from _unrequested_trials(folder, merged_spec, requested)
+    yield from _kept_baseline(folder, merged_spec, requested)
 
 
 def check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
@@ -76,37 +79,37 @@ def check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
             raise UsageError(Problem(what, "Use --output with another folder, or restore what has changed."))
 
 
-def differences(there: SweepSpec, here: SweepSpec) -> Iterator[str]:
-    """Yield the differences of two specs other than arms and seeds."""
-    earlier, requested = _comparable(there), _comparable(here)
-    for name in {**earlier, **requested}:
-        if earlier.get(name) != requested.get(name):
-            yield f"{name} is {_shown(earlier.get(name))} there and {_shown(requested.get(name))} here"
+def differences(stored: SweepSpec, requested: SweepSpec) -> Iterator[str]:
+    """Yield the differences of two sweeps other than arms and seeds."""
+    before, now = _comparable(stored), _comparable(requested)
+    for name in {**before, **now}:
+        if before.get(name) != now.get(name):
+            yield f"{name} is {_shown(before.get(name))} there and {_shown(now.get(name))} here"
 
 
-def _looks_option(there: SweepSpec, here: SweepSpec) -> str:
+def _looks_option(stored: SweepSpec, requested: SweepSpec) -> str:
     """Return the advice to plan the looks of the sweep in the folder, if only that sweep has looks."""
-    if here.analysis.has_planned_looks or not there.analysis.has_planned_looks:
+    if requested.analysis.has_planned_looks or not stored.analysis.has_planned_looks:
         return ""
-    others = "" if there.analysis.looks == DEFAULT_LOOKS else f" --looks {','.join(map(str, there.analysis.looks))}"
+    others = "" if stored.analysis.looks == DEFAULT_LOOKS else f" --looks {','.join(map(str, stored.analysis.looks))}"
     return f"Add --until-decided{others} to continue that sweep. "
 
 
-def _unrequested_trials(folder: SweepFolder, whole: SweepSpec, requested: SweepSpec) -> Iterator[str]:
+def _unrequested_trials(folder: SweepFolder, merged_spec: SweepSpec, requested: SweepSpec) -> Iterator[str]:
     """Yield a note on arms and seeds of an earlier command that are not part of this one."""
     names = {arm.name for arm in requested.arms}
     more = [
-        *(arm.name for arm in whole.arms if arm.name not in names),
-        *(f"seed {seed}" for seed in whole.seeds if seed not in requested.seeds),
+        *(arm.name for arm in merged_spec.arms if arm.name not in names),
+        *(f"seed {seed}" for seed in merged_spec.seeds if seed not in requested.seeds),
     ]
     if more:
         also = f"{folder.path} also has {', '.join(more)} from an earlier command."
         yield f"{also} The missing trials of that command are run, too."
 
 
-def _kept_baseline(folder: SweepFolder, whole: SweepSpec, requested: SweepSpec) -> Iterator[str]:
+def _kept_baseline(folder: SweepFolder, merged_spec: SweepSpec, requested: SweepSpec) -> Iterator[str]:
     """Yield a note if this command gives another order of the arms, in which another one is the baseline."""
-    baseline, first = whole.arms[0].name, requested.arms[0].name
+    baseline, first = merged_spec.arms[0].name, requested.arms[0].name
     if baseline != first and baseline in {arm.name for arm in requested.arms}:
         command = shlex.join(["neftune", "compare", str(folder.path), "--baseline", first])
         other = f"`{command}` compares with {first}."

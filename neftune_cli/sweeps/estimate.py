@@ -13,10 +13,10 @@ from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import SweepFolder
 from neftune_cli.store.manifest import Cost
+from neftune_cli.sweeps.durations import makespan
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.measurement_cache import CalibratedRecipe, Remembered, calibration_key, recall, remember
 from neftune_cli.sweeps.plan import Plan, trial_folder
-from neftune_cli.sweeps.progress.status import makespan
 from neftune_cli.sweeps.resources import WorkerAllocation
 from neftune_cli.training.cost import CALIBRATION_SECONDS, FULLY_MEASURED, Calibration, recipe_key
 from neftune_cli.training.trial import Trial
@@ -28,7 +28,7 @@ SHORTEST_CALIBRATION = 7.5
 
 
 @dataclass(frozen=True)
-class PlannedCost:
+class CostEstimate:
     """Estimated cost of the missing trials, and the workers that run them."""
 
     cost: Cost
@@ -49,7 +49,7 @@ def estimate_cost(
     note: Callable[[str], None],
     *,
     calibrate: bool = True,
-) -> PlannedCost:
+) -> CostEstimate:
     """Return the estimated cost of the missing trials with all workers busy.
 
     Recipes without a finished trial are calibrated, unless an earlier command has done it. A number of workers that was
@@ -74,7 +74,7 @@ def estimate_cost(
     fitting = first.fitting(max(peaks, default=None))
     cost = combined_estimate(missing, plan.trials, folder, found.calibrations, workers=fitting.workers)
     oldest = min((one.written for one in found.remembered), default="")
-    return PlannedCost(
+    return CostEstimate(
         cost=cost.model_copy(update={"calibrated": oldest}),
         allocation=fitting,
         startup=max((one.value.startup for one in found.remembered), default=0.0),
@@ -151,7 +151,8 @@ def recipes_to_calibrate(
 ) -> list[TrialSpec]:
     """Return one trial for each recipe among the missing trials that has no finished trial.
 
-    Any recipe calibrates the base model, because it needs only evaluation. It therefore comes last.
+    The base model needs only evaluation, which the calibration of any recipe measures. It is therefore last, and is
+    chosen only if no recipe is.
     """
     known = _costs_of_finished(trials, folder, workers)
     unknown = [trial for trial in missing if _duration_key(trial) not in known]
@@ -204,7 +205,7 @@ def combined_estimate(
 
 
 def measured_cost(trials: Sequence[Trial], folder: SweepFolder, *, workers: int, seconds: float) -> Cost:
-    """Return the measured cost of the finished trials. `seconds` is the run time of the command."""
+    """Return the measured cost of the finished trials. `seconds` is the run time of all commands of the sweep."""
     costs = {trial.id: _measured(trial, folder, status) for trial, status in _finished(trials, folder)}
     return Cost(
         trials={trial: one.seconds for trial, one in costs.items()},

@@ -32,7 +32,7 @@ class Failure:
 STOPPED = Failure("stopped", "The trial was asked to stop.")
 
 
-def failure(error: BaseException, folder: Path) -> Failure:
+def failure_of(error: BaseException, folder: Path) -> Failure:
     """Classify the exception that ended a trial.
 
     Args:

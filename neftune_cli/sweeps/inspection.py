@@ -42,11 +42,11 @@ class DataFacts:
 
     name: str
     fingerprint: str
-    train: int
+    train_examples: int
     """Number of training examples."""
-    held_out: int
+    held_out_examples: int
     """Number of held-out examples."""
-    probe: int
+    probe_examples: int
     """Number of probe examples."""
     has_prompts: bool
     """Whether any training example has a prompt."""
@@ -133,9 +133,9 @@ def data_facts(data: InstructionData) -> DataFacts:
     return DataFacts(
         name=data.name,
         fingerprint=data.fingerprint,
-        train=len(data.train),
-        held_out=len(data.held_out),
-        probe=len(data.probe),
+        train_examples=len(data.train),
+        held_out_examples=len(data.held_out),
+        probe_examples=len(data.probe),
         has_prompts=any(example.has_prompt for example in data.train),
         generation=data.generation,
         notes=data.notes,

@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from neftune_cli.config.process import typed_command
@@ -20,7 +20,7 @@ from neftune_cli.store.manifest import (
     TrialResources,
     Workers,
 )
-from neftune_cli.sweeps.plan import Plan, steps_of
+from neftune_cli.sweeps.plan import Plan, available_examples, steps_of
 from neftune_cli.training.hardware import installed_version, processor_name
 from neftune_cli.training.trial import Trial
 
@@ -38,8 +38,26 @@ _PACKAGES = (
 )
 
 
-def new_manifest(plan: Plan, folder: Path, before: Manifest, notes: Sequence[str], *, workers: Workers) -> Manifest:
-    """Return the manifest of a sweep that starts or resumes, with earlier values of start, costs, looks and trials."""
+def new_manifest(
+    plan: Plan,
+    folder: Path,
+    before: Manifest,
+    notes: Sequence[str],
+    *,
+    workers: Workers,
+    training_examples: Mapping[str, int],
+) -> Manifest:
+    """Return the manifest of a sweep that starts or resumes, with earlier values of start, costs, looks and trials.
+
+    Args:
+        plan: the trials.
+        folder: their results folder.
+        before: the manifest in the folder.
+        notes: notes for the user.
+        workers: the workers of this command.
+        training_examples: number of training examples by maximum length, as in `LoadedSizes`. A trial with another
+            length keeps the number of steps of the manifest before.
+    """
     versions = ((name, installed_version(name)) for name in _PACKAGES)
     return Manifest(
         started=before.started or utc_now(),
@@ -56,8 +74,8 @@ def new_manifest(plan: Plan, folder: Path, before: Manifest, notes: Sequence[str
         fingerprints=Fingerprints(model=plan.model.fingerprint, data=plan.data.fingerprint),
         notes=tuple(notes),
         plan=tuple(
-            PlannedTrial(trial=one.id, arm=one.arm, seed=one.seed, steps=steps_of(one, plan.data.train))
-            for one in plan.trials
+            PlannedTrial(trial=one.id, arm=one.arm, seed=one.seed, steps=steps)
+            for one, steps in _planned_steps(plan, before, training_examples)
         ),
         estimate=before.estimate,
         truth=before.truth,
@@ -66,6 +84,15 @@ def new_manifest(plan: Plan, folder: Path, before: Manifest, notes: Sequence[str
         settled=before.settled,
         **(before.model_extra or {}),
     )
+
+
+def _planned_steps(plan: Plan, before: Manifest, training_examples: Mapping[str, int]) -> Iterator[tuple[Trial, int]]:
+    """Yield the trials with their steps. A command that resumes loads the data for the missing trials only."""
+    earlier = {one.trial: one.steps for one in before.plan}
+    for trial in plan.trials:
+        is_known = available_examples(trial.spec.train, training_examples) is not None
+        steps = None if is_known else earlier.get(trial.id)
+        yield trial, steps_of(trial, training_examples, plan.data.train_examples) if steps is None else steps
 
 
 def with_estimate(manifest: Manifest, estimate: Cost) -> Manifest:

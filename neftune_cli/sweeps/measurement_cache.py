@@ -21,6 +21,7 @@ from neftune_cli.config.values import canonical_json
 from neftune_cli.errors import UsageError
 from neftune_cli.formatting import utc_now
 from neftune_cli.store.files import pretty_json, write_atomically
+from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.executors.messages import from_json, to_json
 from neftune_cli.sweeps.inspection import Inspection, LoadedSizes, data_facts, model_facts
 from neftune_cli.sweeps.plan import Plan
@@ -144,6 +145,11 @@ def remembered_sizes(plan: Plan, trials: Sequence[TrialSpec]) -> LoadedSizes | N
     """Return the sizes of the model and data of these trials, if an earlier command has loaded them."""
     found = recall(LoadedSizes, recipes_key(plan, trials))
     return found.value if found else None
+
+
+def sizes_of(plan: Plan, executor: Executor, trials: Sequence[TrialSpec]) -> LoadedSizes:
+    """Return the sizes of the model and data of these trials: remembered ones, or else those that an executor loads."""
+    return remembered_sizes(plan, trials) or executor.prepare(trials)
 
 
 def remember_sizes(plan: Plan, trials: Sequence[TrialSpec], sizes: LoadedSizes) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -30,7 +30,7 @@ from neftune_cli.training.trial import Trial
 
 @dataclass(frozen=True)
 class Plan:
-    """All trials of a sweep: the base trial, then all arms of the first seed, all arms of the second, and so on.
+    """The trials of a sweep, or those up to a planned look: the base trial first, then seed by seed all arms.
 
     In this order, an interrupted sweep has the same seeds for all arms and can be compared.
     """
@@ -46,7 +46,7 @@ class Plan:
     """The facts about the requested sweep."""
     notes: tuple[str, ...] = ()
     """Notes for the user: those of the inspection, then notes on the folder, the seeds and the baseline."""
-    there: SweepSpec | None = None
+    stored: SweepSpec | None = None
     """The sweep that was in the folder; None if there was none."""
     not_run_again: frozenset[str] = frozenset()
     """Ids of trials that are not run again: those of earlier looks, and failed ones that a test at a look left out."""
@@ -68,14 +68,14 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     Raises:
         UsageError: all problems of the model, the data, the recipe and the folder.
     """
-    problems, begin, there = Problems(), time.monotonic(), None
+    problems, begin, stored = Problems(), time.monotonic(), None
     found = replace(inspect(spec), seconds=time.monotonic() - begin)
     problems.add(found.problems)
     if not problems.found:  # an invalid option would also look like a different sweep in the folder
-        there = problems.attempt(lambda: existing_spec(folder))
-    requested = _with_template_time(found.spec, there, found.model)
-    if there is not None:
-        problems.attempt(partial(check_extends, folder, there, requested))
+        stored = problems.attempt(lambda: existing_spec(folder))
+    requested = _with_template_time(found.spec, stored, found.model)
+    if stored is not None:
+        problems.attempt(partial(check_extends, folder, stored, requested))
     problems.attempt(folder.manifest)  # refused here if it is damaged, before anything is written
     problems.add(analysis_problems(spec, found.lm_eval, found.data))
     if found.data is not None:
@@ -83,17 +83,17 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     problems.raise_any()
     assert found.model is not None
     assert found.data is not None
-    whole = merged(there, requested) if there else requested
-    trials = tuple(_trials(whole, found, found.model, found.data))
-    _check_distinct(trials, [arm.name for arm in there.arms] if there else ())
+    merged_spec = merged(stored, requested) if stored else requested
+    trials = tuple(_trials(merged_spec, found, found.model, found.data))
+    _check_distinct(trials, [arm.name for arm in stored.arms] if stored else ())
     check_records(folder, trials)
     notes = (
         *found.notes,
-        *notes_on_earlier_sweep(folder, whole, requested),
-        *_notes_on_seeds(whole),
-        *_notes_on_baseline(whole),
+        *notes_on_earlier_sweep(folder, merged_spec, requested),
+        *_notes_on_seeds(merged_spec),
+        *_notes_on_baseline(merged_spec),
     )
-    return Plan(whole, found.model, found.data, trials, found, notes, there)
+    return Plan(merged_spec, found.model, found.data, trials, found, notes, stored)
 
 
 def at_look(plan: Plan, seeds: int, arms: Collection[str], before: Plan | None = None) -> Plan:
@@ -118,15 +118,31 @@ def at_look(plan: Plan, seeds: int, arms: Collection[str], before: Plan | None =
     return replace(plan, trials=tuple(trials), not_run_again=plan.not_run_again | looked_at)
 
 
-def steps_of(trial: Trial, examples: int) -> int:
-    """Return the number of optimizer steps of a trial for a number of training examples; 0 for the base model.
+def steps_of(trial: Trial, training_examples: Mapping[str, int], of_data: int) -> int:
+    """Return the number of optimizer steps of a trial; 0 for the base model.
 
     With packing and without `max_steps` it is 0 as well: the number of packed rows is known after tokenization only.
+
+    Args:
+        trial: the trial.
+        training_examples: number of training examples by maximum length, as in `LoadedSizes`.
+        of_data: number of training examples in the data, for a trial with another length. Some may be too long.
     """
     train = trial.spec.train
     if trial.is_base or (train.sft.get("packing") and not train.max_steps):
         return 0
-    return train.steps(steps_per_epoch(train, examples))
+    known = available_examples(train, training_examples)
+    return train.steps(steps_per_epoch(train, of_data if known is None else known))
+
+
+def available_examples(train: TrainSpec, training_examples: Mapping[str, int]) -> int | None:
+    """Return the number of training examples that are not too long for a recipe; None if it is not known.
+
+    Args:
+        train: the recipe.
+        training_examples: number of training examples by maximum length, as in `LoadedSizes`.
+    """
+    return training_examples.get(str(train.max_length))
 
 
 def steps_per_epoch(train: TrainSpec, examples: int) -> int:
@@ -183,15 +199,15 @@ def failed_trials(plan: Plan, folder: SweepFolder) -> dict[str, str]:
     return {label: reason for label, reason in reasons.items() if reason is not None}
 
 
-def _with_template_time(spec: SweepSpec, there: SweepSpec | None, model: ModelFacts | None) -> SweepSpec:
+def _with_template_time(spec: SweepSpec, stored: SweepSpec | None, model: ModelFacts | None) -> SweepSpec:
     """Return the spec with the time that the chat template sees, if it gives none itself.
 
     It is the time of the sweep in the folder. In a new sweep it is the present, if the template writes the time.
     """
     if spec.template_time is not None:
         return spec
-    if there is not None:
-        return spec.model_copy(update={"template_time": there.template_time})
+    if stored is not None:
+        return spec.model_copy(update={"template_time": stored.template_time})
     if model is not None and model.has_clock:
         return spec.model_copy(update={"template_time": datetime.now().isoformat(timespec="seconds")})
     return spec
@@ -251,7 +267,7 @@ def _sections_without_prompts(data: DataFacts | None) -> tuple[str, ...]:
     if data is None:
         return ()
     has_prompts = {HELD_OUT_RESPONSES: data.has_held_out_prompts, PROBE_RESPONSES: data.has_probe_prompts}
-    return tuple(section for section, there in has_prompts.items() if not there)
+    return tuple(section for section, has in has_prompts.items() if not has)
 
 
 def _notes_on_seeds(spec: SweepSpec) -> Iterator[str]:

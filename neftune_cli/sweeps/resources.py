@@ -28,8 +28,8 @@ class WorkerAllocation:
     sizes: LoadedSizes
     memory: int | None
     """Main memory in bytes for all workers; None if they use a GPU."""
-    planned: int
-    """Number of workers if no trial was finished."""
+    workers_of_plan: int
+    """Number of workers for all trials of the plan. `workers` is smaller if fewer trials are missing."""
     cores: int
     most_threads: int
     """Largest number of threads of a worker: that of a started sweep, or all usable ones in a new sweep.
@@ -49,13 +49,13 @@ class WorkerAllocation:
         """
         if not (self.is_automatic and peak and self.memory is not None):
             return self
-        planned = max(1, min(self.planned, self.memory // peak))
-        threads = self.threads if planned == self.planned else max(1, self.cores // planned)
+        of_plan = max(1, min(self.workers_of_plan, self.memory // peak))
+        threads = self.threads if of_plan == self.workers_of_plan else max(1, self.cores // of_plan)
         return replace(
             self,
-            workers=min(planned, self.workers),
+            workers=min(of_plan, self.workers),
             threads=min(threads, self.most_threads),
-            planned=planned,
+            workers_of_plan=of_plan,
         )
 
     def notes_on_fewer_workers(self, fitting: "WorkerAllocation", peak: int | None) -> Iterator[str]:
@@ -123,7 +123,7 @@ def _allocate_here(
         gpus=found.gpus,
         sizes=sizes,
         memory=None if found.device == "cuda" else memory,
-        planned=count,
+        workers_of_plan=count,
         cores=cores,
         most_threads=most_threads,
         is_automatic=workers is None and found.device == "cpu",
@@ -164,7 +164,7 @@ def _allocate_on_cluster(
         gpus=plan.inspection.gpus,
         sizes=sizes,
         memory=None,
-        planned=count,
+        workers_of_plan=count,
         cores=slots.number * slots.threads,
         most_threads=slots.threads,
         is_automatic=False,

@@ -3,21 +3,20 @@
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from neftune_cli.config.run_settings import Keep, SweepSettings
-from neftune_cli.config.spec import TrialSpec
 from neftune_cli.formatting import counted, local_time, size
 from neftune_cli.store import SweepFolder
 from neftune_cli.store.manifest import Cost, Workers
 from neftune_cli.sweeps.dispatch import Dispatcher, DispatchResult
-from neftune_cli.sweeps.estimate import PlannedCost, estimate_cost, measured_cost, peak_of_finished
+from neftune_cli.sweeps.estimate import CostEstimate, estimate_cost, measured_cost, peak_of_finished
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import Failure
-from neftune_cli.sweeps.inspection import LoadedSizes
 from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_measured_cost
-from neftune_cli.sweeps.measurement_cache import remember_sizes, remembered_sizes
+from neftune_cli.sweeps.measurement_cache import remember_sizes, sizes_of
 from neftune_cli.sweeps.plan import Plan, done_trials, failed_trials, missing_trials, trial_folder
 from neftune_cli.sweeps.progress import Observer
 from neftune_cli.sweeps.resources import GIB, WorkerAllocation, load_and_allocate, memory_warning
@@ -88,7 +87,7 @@ def run_sweep(
     missing = missing_trials(plan, folder, retry_failed=settings.retry_failed)
     done_before = done_trials(plan, folder)
     allocation = _allocation(plan, missing, folder, executor, settings) if missing else None
-    folder.open(plan.spec, replaces=plan.there)
+    folder.open(plan.spec, replaces=plan.stored)
     folder.remove_leftovers(lease_seconds=settings.trial_settings.lease_seconds)
     notes = [*plan.all_notes, *_notes_on_missing_models(plan, folder, settings.keep, done_before)]
     if allocation:
@@ -141,16 +140,12 @@ def _outcome(plan: Plan, folder: SweepFolder, ran: DispatchResult, done_before: 
 def _allocation(
     plan: Plan, missing: Sequence[Trial], folder: SweepFolder, executor: Executor, settings: SweepSettings
 ) -> WorkerAllocation:
-    """Return the workers. The sizes of a model are remembered for executors that queue for another machine."""
-
-    def prepare(trials: Sequence[TrialSpec]) -> LoadedSizes:
-        found = remembered_sizes(plan, trials) or executor.prepare(trials)
-        remember_sizes(plan, trials, found)
-        return found
-
-    return load_and_allocate(
-        plan, missing, folder, executor.prepare if settings.on_this_machine else prepare, settings.allowed_workers
-    )
+    """Return the workers. For an executor on other machines, remembered sizes spare the command a wait in the queue."""
+    prepare = executor.prepare if settings.on_this_machine else partial(sizes_of, plan, executor)
+    allocation = load_and_allocate(plan, missing, folder, prepare, settings.allowed_workers)
+    if not settings.on_this_machine:
+        remember_sizes(plan, [trial.spec for trial in missing], allocation.sizes)
+    return allocation
 
 
 def _models(plan: Plan, folder: SweepFolder) -> tuple[Path, ...]:
@@ -162,7 +157,8 @@ def _notes_on_missing_models(plan: Plan, folder: SweepFolder, keep: Keep, done: 
     folders = [trial_folder(folder, trial) for trial in plan.trials if trial.id in done and not trial.is_base]
     lacking = sum(not one.model_path.is_dir() for one in folders)
     if keep is not Keep.NONE and lacking and not (keep is Keep.BEST and lacking < len(folders)):
-        yield f"{lacking} finished trials have no kept model. To train them again, give another --output."
+        has, them = ("has", "it") if lacking == 1 else ("have", "them")
+        yield f"{counted(lacking, 'finished trial')} {has} no kept model. To train {them} again, use another --output."
 
 
 def _without_result(plan: Plan, ended: set[str]) -> dict[str, str]:
@@ -213,7 +209,14 @@ def _start_workers(
     given, allocation = allocation, allocation.fitting(peak)
     notes = [*notes, *allocation.sizes.notes, *given.notes_on_fewer_workers(allocation, peak)]
     executor.start(allocation.workers, allocation.threads, allocation.gpus)
-    manifest = new_manifest(plan, folder.path.absolute(), folder.manifest(), notes, workers=_workers(allocation))
+    manifest = new_manifest(
+        plan,
+        folder.path.absolute(),
+        folder.manifest(),
+        notes,
+        workers=_workers(allocation),
+        training_examples=allocation.sizes.training_examples,
+    )
     folder.write_manifest(manifest)
     if estimate and (new := unestimated(manifest, missing)):
         remember_sizes(plan, [trial.spec for trial in missing], allocation.sizes)
@@ -228,7 +231,7 @@ def _start_workers(
     return _StartedWorkers(allocation, notes)
 
 
-def _memory_notes(planned: PlannedCost) -> Iterator[str]:
+def _memory_notes(planned: CostEstimate) -> Iterator[str]:
     """Yield a note if the workers need more memory than there is."""
     allocation, peak = planned.allocation, planned.cost.peak_memory or 0
     if warning := memory_warning(peak, allocation.workers, allocation.memory):

@@ -14,7 +14,7 @@ from neftune_cli.formatting import utc_now
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import LeasedTrial
 from neftune_cli.sweeps.executors import Job
-from neftune_cli.sweeps.failures import DISK_KINDS, failure
+from neftune_cli.sweeps.failures import DISK_KINDS, failure_of
 from neftune_cli.training.hardware import device_kind, peak_memory_bytes, reset_peak_memory
 from neftune_cli.training.trial import TrialProgress
 from neftune_cli.training.trial_log import ATTEMPT
@@ -85,7 +85,7 @@ class TrialStateWriter:
         if error is None:
             self._leased.report(self._measured(state=TrialState.DONE, phase=""))
             return
-        found = failure(error, self._sweep)
+        found = failure_of(error, self._sweep)
         if found.kind == "lease-lost":
             return
         state = TrialState.STOPPED if found.kind in ("stopped", *DISK_KINDS) else TrialState.FAILED

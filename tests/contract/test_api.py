@@ -7,11 +7,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from neftune_cli import compare, sweep
+from neftune_cli import api, compare, sweep
 from neftune_cli.api import ComparisonResult, SweepResult, _arguments
 from neftune_cli.config.run_settings import Keep
 from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.metrics import Margin
+from neftune_cli.sweeps.runner import SweepOutcome
 from tests.command_line import Neftune
 from tests.comparisons import comparison, estimate, of_no_trials, summary
 from tests.sweep_in_progress import FakeSweep
@@ -31,9 +32,18 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
 
 
 def test_a_sweep_runs_its_trials_and_the_same_call_runs_nothing(result: SweepResult) -> None:
-    assert (result.trials_run, result.is_complete, dict(result.failed)) == (3, True, {})
+    assert (result.trials_run, result.is_complete, dict(result.failed), result.halted) == (3, True, {}, "")
     again = sweep(alphas=[0, 5.0], seeds="1", output=result.folder, workers=0, progress=False, **SMALL)
     assert (again.trials_run, again.is_complete) == (0, True)
+
+
+def test_a_sweep_that_cannot_go_on_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meet_full_disk(*_: object) -> SweepOutcome:
+        return SweepOutcome(0, 0, 0, {}, left=2, stopped=True, halted="The disk with the results folder is full.")
+
+    monkeypatch.setattr(api, "run_plan", meet_full_disk)
+    halted = sweep(alphas=[5], seeds=1, output=tmp_path / "out", workers=0, progress=False, **SMALL)
+    assert (halted.halted, halted.is_complete) == ("The disk with the results folder is full.", False)
 
 
 def test_a_folder_may_be_in_the_home_directory(result: SweepResult, monkeypatch: pytest.MonkeyPatch) -> None:

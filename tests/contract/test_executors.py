@@ -117,7 +117,7 @@ def test_inspection_has_the_facts_for_a_plan(executor: Executor) -> None:
     assert not found.problems
     assert found.spec == spec_of()
     assert found.data is not None
-    assert (found.data.train, found.data.held_out, found.data.has_prompts) == (16, 4, True)
+    assert (found.data.train_examples, found.data.held_out_examples, found.data.has_prompts) == (16, 4, True)
     assert "peft" in found.lora_environment
     assert "peft" not in found.environment
 

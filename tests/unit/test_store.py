@@ -4,9 +4,11 @@ import errno
 import json
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -20,9 +22,11 @@ from neftune_cli.records import (
     ExampleLoss,
     Generation,
     TrialRecord,
+    TrialState,
+    TrialStatus,
 )
 from neftune_cli.store import SweepFolder, find_sweeps, is_sweep, write_atomically
-from tests.finished_trials import EVAL, start_trial, trial_record, write_failed_trial, write_trial
+from tests.finished_trials import EVAL, NoSpec, start_trial, trial_record, write_failed_trial, write_trial
 
 
 def record(arm: str, alpha: float | None, seed: int | None, eval_loss: float = 1.0) -> TrialRecord:
@@ -221,6 +225,50 @@ def test_a_manifest_that_cannot_be_read_is_not_called_damaged(folder: SweepFolde
     (folder.path / "manifest.json").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"manifest\.json cannot be read \(.*directory"):
         folder.manifest()
+
+
+@pytest.fixture
+def lost_drive(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return a function after whose call files of one name cannot be read, as if a network drive had been lost."""
+
+    def lose(name: str) -> None:
+        for method in ("read_bytes", "stat"):
+            original = getattr(Path, method)
+
+            def fail(path: Path, *args: Any, original: Any = original, **options: Any) -> Any:
+                if path.name == name:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+                return original(path, *args, **options)
+
+            monkeypatch.setattr(Path, method, fail)
+
+    return lose
+
+
+@pytest.mark.parametrize("name", ["record.json", "examples.parquet"])
+def test_a_finished_trial_that_cannot_be_read_is_neither_unfinished_nor_run_again(
+    folder: SweepFolder, lost_drive: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    finish(folder, record("alpha=5", 5.0, 0))
+    trial = folder.trials()[0]
+    before = {path.name: path.read_bytes() for path in trial.path.iterdir()}
+    leased = trial.acquire_lease(lease_seconds=120)
+    assert leased is not None
+
+    lost_drive(name)
+    running = TrialStatus(trial=trial.id, state=TrialState.RUNNING)
+    for use in (trial.record, folder.contents, lambda: leased.start(NoSpec(), running)):
+        with pytest.raises(UsageError) as raised:
+            use()
+        assert str(raised.value) == (
+            f"{trial.path / name} cannot be read ([Errno 5] Input/output error: '{trial.path / name}'). "
+            "Check the disk and the permissions of the file, and run the command again."
+        )
+    monkeypatch.undo()
+    leased.release()
+
+    assert {path.name: path.read_bytes() for path in trial.path.iterdir()} == before
+    assert [one.arm for one in folder.records()] == ["alpha=5"]
 
 
 def test_a_missing_manifest_has_no_looks_and_gets_the_first_one(folder: SweepFolder) -> None:

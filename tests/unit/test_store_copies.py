@@ -11,8 +11,8 @@ from neftune_cli.store.copies import (
     ChangedFiles,
     batches,
     files_to_resume,
-    mark,
     receive,
+    shared_disk_probe,
     work_folder,
     write_copy,
 )
@@ -148,7 +148,7 @@ def test_transfer_that_ends_at_any_piece_leaves_a_trial_that_resumes_or_is_compl
 
 
 def test_mark_is_seen_during_its_block_only(tmp_path: Path) -> None:
-    with mark(tmp_path) as path:
+    with shared_disk_probe(tmp_path) as path:
         assert path.exists()
         assert path.parent == tmp_path
     assert not list(tmp_path.iterdir())

@@ -151,7 +151,9 @@ def test_a_resumed_sweep_keeps_start_costs_looks_and_unknown_fields(folder: Swee
     write(folder, {**WRITTEN, "budget": {"euros": 5}})
     plan = planned()
 
-    folder.write_manifest(new_manifest(plan, folder.path, folder.manifest(), ["A note."], workers=TWO))
+    folder.write_manifest(
+        new_manifest(plan, folder.path, folder.manifest(), ["A note."], workers=TWO, training_examples={})
+    )
 
     resumed = read(folder)
     kept = ("started", "estimate", "truth", "trials", "looks", "settled", "budget")
@@ -162,7 +164,7 @@ def test_a_resumed_sweep_keeps_start_costs_looks_and_unknown_fields(folder: Swee
 
 def test_a_new_sweep_writes_every_field_in_order(folder: SweepFolder) -> None:
     estimate = cost_estimate({"a": 5.0}, 5.0, lowest_seconds=None, highest_seconds=None, calibrated="")
-    manifest = new_manifest(planned(), folder.path, Manifest(), [], workers=TWO)
+    manifest = new_manifest(planned(), folder.path, Manifest(), [], workers=TWO, training_examples={})
     write_trial(folder.trial("b", "alpha=5", 0), trial_record("b", "alpha=5", 0), seconds=20.25)
     folder.write_manifest(with_measured_cost(with_estimate(manifest, estimate), folder, estimate, ended=True))
 

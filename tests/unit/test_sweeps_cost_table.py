@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from neftune_cli.sweeps.cost_table import CostedPlan, PlannedTrialCost, cost_table, print_costs, total_lines
+from neftune_cli.sweeps.cost_table import CostedPlan, TrialLine, cost_table, print_costs, total_lines
 from tests.manifests import cost_estimate
 
 GIB = 1 << 30
 LONG = "alpha=5,noise=gaussian,per_device_train_batch_size=8,weight_decay=0.1"
-BASE = PlannedTrialCost("id0", "base", None, 0, "to run", 0, 6.0)
-ZERO = PlannedTrialCost("id1", "alpha=0", 0, 30, "to run", 1500, 13.0)
+BASE = TrialLine("id0", "base", None, 0, "to run", 0, 6.0)
+ZERO = TrialLine("id1", "alpha=0", 0, 30, "to run", 1500, 13.0)
 FIVE = replace(ZERO, trial="id2", arm="alpha=5")
 UNKNOWN = replace(FIVE, tokens=None, seconds=None)
 
@@ -27,7 +27,7 @@ class Terminal(io.StringIO):
 
 
 def plan(
-    *lines: PlannedTrialCost, seconds: float | None = 20.0, rate: float | None = None, notes: Sequence[str] = ()
+    *lines: TrialLine, seconds: float | None = 20.0, rate: float | None = None, notes: Sequence[str] = ()
 ) -> CostedPlan:
     estimate = None if seconds is None else cost_estimate({}, seconds, peak_memory=GIB)
     return CostedPlan("results/bios", lines, estimate, 4 * GIB, rate, tuple(notes))

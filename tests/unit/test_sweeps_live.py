@@ -94,6 +94,11 @@ def test_a_narrow_terminal_shortens_lines(sweep: FakeSweep) -> None:
     assert "alpha=10, seed 0 failed: out of memory; give a lo…" in lines
 
 
+def test_a_terminal_narrower_than_its_label_shows_which_trial_runs(sweep: FakeSweep) -> None:
+    assert len("alpha=5, seed 0") == 15
+    assert "alpha=5, se…" in drawn(sweep.status(), 12, 30)
+
+
 @pytest.mark.parametrize("width", [12, 30, 50, 80, 120, 250])
 @pytest.mark.parametrize("height", [3, 7, 12, 20, 40, 80])
 def test_a_sweep_fits_every_terminal_size(crowd: FakeSweep, width: int, height: int) -> None:
@@ -139,7 +144,7 @@ def test_markup_is_shown_literally_and_control_characters_are_replaced(tmp_path:
 
 def test_a_terminal_without_unicode_gets_ascii(sweep: FakeSweep) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
-    for width, height in ((120, 40), (50, 20), (30, 9)):
+    for width, height in ((120, 40), (50, 20), (30, 9), (12, 30)):
         Console(file=stream, width=width, height=height).print(SweepScreen(sweep.status(), footer=HINT))
     stream.flush()
     text = stream.buffer.getvalue().decode("ascii")

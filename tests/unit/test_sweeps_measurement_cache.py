@@ -14,7 +14,7 @@ from neftune_cli.data.examples import GenerationDefaults
 from neftune_cli.errors import NeftuneError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps import estimate, measurement_cache
-from neftune_cli.sweeps.estimate import PlannedCost, estimate_cost
+from neftune_cli.sweeps.estimate import CostEstimate, estimate_cost
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, LoadedSizes, ModelFacts, resolved_evaluation
 from neftune_cli.sweeps.measurement_cache import (
     FOLDER,
@@ -79,7 +79,7 @@ def planned(*trains: dict[str, Any], data: str = "data") -> Plan:
 
 def cost_of(
     plan: Plan, executor: FixedExecutor, folder: Path, allocation: WorkerAllocation = TWO_WORKERS
-) -> PlannedCost:
+) -> CostEstimate:
     missing = [trial for trial in plan.trials if not trial.is_base]
     return estimate_cost(plan, missing, SweepFolder(folder), cast(Any, executor), allocation, lambda _: None)
 
@@ -252,7 +252,7 @@ def test_the_inspection_of_a_known_machine_is_made_without_a_worker() -> None:
     assert found is not None
     assert (found.environment, found.problems) == ({"device": "cpu", "torch": "1"}, ())
     assert found.data is not None
-    assert (found.data.train, found.data.held_out) == (5, 7)
+    assert (found.data.train_examples, found.data.held_out_examples) == (5, 7)
 
 
 def test_damaged_facts_about_the_machine_are_ignored_and_replaced(cache: Path) -> None:

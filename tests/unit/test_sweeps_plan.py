@@ -24,7 +24,7 @@ def planned(folder: Path, **options: object) -> Plan:
 
 def finished(folder: Path, **options: object) -> SweepFolder:
     plan, sweep = planned(folder, **options), SweepFolder(folder)
-    sweep.open(plan.spec, replaces=plan.there)
+    sweep.open(plan.spec, replaces=plan.stored)
     for trial in plan.trials:
         record = trial_record(trial.id, trial.arm, trial.seed, alpha=trial.alpha, identity=trial.identity)
         write_trial(trial_folder(sweep, trial), record)
@@ -241,4 +241,4 @@ def test_arms_of_an_earlier_version_with_the_same_folder_name_can_be_resumed(tmp
 )
 def test_the_number_of_steps_is_that_of_the_trainer(tmp_path: Path, options: dict[str, object], steps: int) -> None:
     plan = planned(tmp_path / "out", alphas="5", seeds="1", **options)
-    assert [steps_of(trial, plan.data.train) for trial in plan.trials] == [0, steps]
+    assert [steps_of(trial, {}, plan.data.train_examples) for trial in plan.trials] == [0, steps]

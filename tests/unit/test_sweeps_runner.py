@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,13 @@ SIZES = LoadedSizes(notes=(CUT,), trainable=10, weight_bytes=40, vocabulary=10, 
 class OfflineExecutor(ScriptedExecutor):
     """A scripted executor that plans with the bundled model and data. Alpha 5 is better than the other arms."""
 
+    sizes: LoadedSizes = SIZES
+
     def inspect(self, spec: SweepSpec) -> Inspection:
         return TrialRunner().inspect(spec)
 
     def prepare(self, trials: Sequence[TrialSpec]) -> LoadedSizes:
-        return SIZES
+        return self.sizes
 
 
 def finish_with_model(job: Job, folder: SweepFolder) -> Event:
@@ -70,11 +72,12 @@ def run(
     *acts: Act,
     settings: SweepSettings | None = None,
     observer: NullObserver | None = None,
+    sizes: LoadedSizes = SIZES,
     **options: object,
 ) -> tuple[SweepOutcome, ScriptedExecutor]:
     """Run a sweep of three arms whose trials end by the given acts, and otherwise finish."""
     fields = {"train_examples": 16, "eval_examples": 4, "alphas": "0,5,10", **options}
-    executor = OfflineExecutor([*acts, *[finish_with_model] * 40])
+    executor = OfflineExecutor([*acts, *[finish_with_model] * 40], sizes=sizes)
     request = request_for(folder, fields, settings=settings)
     sweep = PreparedSweep(request, *plan_sweep(request, executor.inspect), executor, Interrupts())
     return run_plan(sweep, lambda: nullcontext(observer or NullObserver()), lambda _: None), executor
@@ -116,6 +119,34 @@ def test_notes_are_shown_once_and_not_before_each_look(tmp_path: Path) -> None:
     assert observer.shown[0].startswith("Looks are planned at 3 and 5 seeds.")
     assert observer.shown.count(CUT) == 1
     assert len(observer.shown) == len({*observer.shown})
+
+
+def planned_steps(folder: Path) -> dict[tuple[str, int | None], int]:
+    return {(one.arm, one.seed): one.steps for one in SweepFolder(folder).manifest().plan}
+
+
+def test_the_manifest_plans_no_steps_for_examples_that_are_too_long(tmp_path: Path) -> None:
+    recipe: dict[str, Any] = {"alphas": "5", "train.batch_size": 4, "train.epochs": 3, "train.max_length": 64}
+    run(tmp_path, sizes=replace(SIZES, training_examples={"64": 8}), seeds="1", **recipe)
+    assert planned_steps(tmp_path) == {("base", None): 0, ("alpha=5", 0): 6}  # 8 of 16 examples, 4 a step, 3 epochs
+    run(tmp_path, seeds="2", **recipe)  # sizes that an earlier version has remembered lack the number
+    assert planned_steps(tmp_path) == {("base", None): 0, ("alpha=5", 0): 6, ("alpha=5", 1): 12}
+
+
+@pytest.mark.parametrize(
+    ("arms", "text"),
+    [
+        ("5", "1 finished trial has no kept model. To train it again, use another --output."),
+        ("0,5", "2 finished trials have no kept model. To train them again, use another --output."),
+    ],
+)
+def test_a_note_counts_the_trials_without_a_kept_model(tmp_path: Path, arms: str, text: str) -> None:
+    run(tmp_path, alphas=arms, seeds="1")
+    for model in tmp_path.glob("trials/*/model"):
+        model.rmdir()
+    observer = NotesObserver()
+    run(tmp_path, alphas=arms, seeds="1", settings=SweepSettings(keep=Keep.ALL), observer=observer)
+    assert text in observer.shown
 
 
 def test_fail_fast_takes_no_look_and_runs_no_later_one(tmp_path: Path) -> None:

@@ -2,13 +2,7 @@
 
 import pytest
 
-from neftune_cli.sweeps.progress.status import (
-    ExpectedDurations,
-    PaceTracker,
-    ProgressSample,
-    TrialDuration,
-    makespan,
-)
+from neftune_cli.sweeps.durations import ExpectedDurations, PaceTracker, ProgressSample, TrialDuration, makespan
 from tests.manifests import planned_trial
 
 ONE = planned_trial("a", "alpha=0", 0, 100)

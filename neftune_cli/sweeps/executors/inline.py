@@ -13,7 +13,7 @@ from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import NeftuneError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Finished, Job, LeasedElsewhere, Started
-from neftune_cli.sweeps.failures import failure
+from neftune_cli.sweeps.failures import failure_of
 from neftune_cli.sweeps.inspection import Inspection, LoadedSizes
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.hardware import configure_process
@@ -96,7 +96,7 @@ class InlineExecutor:
                 on_lease=lambda: events.append(Started(job.trial)),
             )
         except Exception as error:
-            found = failure(error, folder.path)
+            found = failure_of(error, folder.path)
             return [*events, Finished(job.trial, None, found, time.monotonic() - started)]
         if record is None:
             return [*events, LeasedElsewhere(job.trial)]
@@ -111,4 +111,4 @@ def _library_errors_converted() -> Iterator[None]:
     except NeftuneError:
         raise
     except Exception as error:
-        raise NeftuneError(failure(error, Path.cwd()).reason) from error
+        raise NeftuneError(failure_of(error, Path.cwd()).reason) from error

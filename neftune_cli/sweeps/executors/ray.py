@@ -20,7 +20,7 @@ from typing import Any
 from neftune_cli.config.process import with_this_package
 from neftune_cli.errors import Problem, UsageError, first_line
 from neftune_cli.store import SweepFolder
-from neftune_cli.store.copies import mark
+from neftune_cli.store.copies import shared_disk_probe
 from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage
 from neftune_cli.sweeps.executors.ray_copies import CopiedTrial, start_stop_requests
@@ -66,7 +66,7 @@ class RayCluster:
     ) -> None:
         self._address, self._gpus, self._cpus = address, gpus, 1.0 if cpus is None else cpus
         self._connected_here, self._shares_disk = False, shares_disk
-        self._marks, self._mark_of = ExitStack(), dict[Path, Path]()
+        self._probes, self._probe_in = ExitStack(), dict[Path, Path]()
         self._copies: list[CopiedTrial] = []
         self._stops: Any = None
 
@@ -102,7 +102,7 @@ class RayCluster:
 
     def close(self) -> None:
         """Leave the cluster, and end it if this command has started it."""
-        self._marks.close()
+        self._probes.close()
         if self._connected_here:
             ray_library().shutdown()
         for one in self._copies:
@@ -110,8 +110,8 @@ class RayCluster:
 
     def _started(self, task: ClusterTask) -> "RayJob":
         is_client = (self._address or "").startswith("ray://")  # a client of Ray receives no streams
-        marked = {"mark": self._mark(task.folder)} if task.folder and not is_client else {}
-        request = {**task.request, **marked}
+        probed = {"probe": self._disk_probe(task.folder)} if task.folder and not is_client else {}
+        request = {**task.request, **probed}
         remote = ray_library().remote(answer_request).options(**self._options(task))
         return RayJob(remote.remote(request, task.threads, str(Path.cwd())), lambda: self._copied(task))
 
@@ -124,11 +124,11 @@ class RayCluster:
     def _options(self, task: ClusterTask) -> dict[str, Any]:
         return {"name": task.name, "num_cpus": self._cpus, "num_gpus": self._gpus or 0, "max_retries": 0}
 
-    def _mark(self, folder: SweepFolder) -> str:
+    def _disk_probe(self, folder: SweepFolder) -> str:
         """Return the path of a file in a results folder, which a task looks for."""
-        if folder.path not in self._mark_of:
-            self._mark_of[folder.path] = self._marks.enter_context(mark(folder.path.absolute()))
-        return str(self._mark_of[folder.path])
+        if folder.path not in self._probe_in:
+            self._probe_in[folder.path] = self._probes.enter_context(shared_disk_probe(folder.path.absolute()))
+        return str(self._probe_in[folder.path])
 
     def _connect(self) -> None:
         path = with_this_package(os.environ).get("PYTHONPATH")

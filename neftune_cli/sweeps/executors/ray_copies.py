@@ -19,7 +19,7 @@ from neftune_cli.sweeps.executors import Finished, LeasedElsewhere
 from neftune_cli.sweeps.executors.cluster import ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage, message_of
 from neftune_cli.sweeps.executors.ray_task import answer_with_copies, ray_library, task_result
-from neftune_cli.sweeps.failures import failure
+from neftune_cli.sweeps.failures import failure_of
 from neftune_cli.sweeps.plan import trial_folder
 
 QUEUED_BATCHES = 4
@@ -100,7 +100,7 @@ class CopiedTrial:
         try:
             self._answer = task_result(self._run)
         except Exception as error:  # such as a full disk of the results folder
-            found = Finished(self._trial, None, failure(error, self._sweep.path), 0.0)
+            found = Finished(self._trial, None, failure_of(error, self._sweep.path), 0.0)
             self.cancel(at_once=True)
             self._answer = message_of(found)
 

@@ -29,7 +29,7 @@ def ray_library() -> Any:
 
 def answer_request(request: WorkerMessage, threads: int, directory: str) -> WorkerMessage:
     """Answer a request on a node. `ray.cancel` raises SIGINT, after which the trial writes a checkpoint."""
-    if "mark" in request and not Path(request["mark"]).exists():
+    if "probe" in request and not Path(request["probe"]).exists():
         return {"event": UNSHARED}
     with _Answering(request, threads, directory) as answering:
         while not answering.is_done(0.2):

@@ -21,7 +21,7 @@ from neftune_cli.errors import UsageError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.executors.messages import LineDecoder, WorkerMessage, from_json, to_json, write_line
-from neftune_cli.sweeps.failures import failure
+from neftune_cli.sweeps.failures import failure_of
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial_log import redirect_output_permanently, redirect_process_output
@@ -141,7 +141,7 @@ class _RequestHandler:
             self._events.send("refused", request, problems=[to_json(problem) for problem in error.problems])
         except Exception as error:
             sys.excepthook(type(error), error, error.__traceback__)
-            self._events.send("failed", request, failure=to_json(failure(error, Path.cwd())))
+            self._events.send("failed", request, failure=to_json(failure_of(error, Path.cwd())))
 
     def _inspect(self, request: WorkerMessage) -> None:
         self._answer(request, self._runner.inspect(from_json(SweepSpec, request["spec"])))
@@ -168,7 +168,7 @@ class _RequestHandler:
             self._reader.trial_is_running.set()
             record = self._runner.run(job, folder, self._stop, on_lease=lambda: self._events.send("started", request))
         except Exception as error:
-            result: dict[str, Any] = {"failure": to_json(failure(error, folder.path))}
+            result: dict[str, Any] = {"failure": to_json(failure_of(error, folder.path))}
         else:
             if record is None:
                 self._events.send("leased-elsewhere", request)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from rich.cells import cell_len
-from rich.console import ConsoleOptions
+from rich.console import ConsoleOptions, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -60,9 +60,9 @@ def grid(status: SweepStatus, width: int, rows: int, *, ascii_only: bool) -> Tab
     return table
 
 
-def screen_line(text: Text, options: ConsoleOptions, *, fold: bool = True) -> Text:
-    """Return text that ends in an ellipsis if it is too long for one line, or that wraps if `fold` is false."""
-    if not fold:
+def screen_line(text: Text, options: ConsoleOptions, *, cut: bool = True) -> Text:
+    """Return text that ends in an ellipsis if it is too long for one line, or that wraps if `cut` is false."""
+    if not cut:
         return text
     short = text.copy()
     short.no_wrap, short.overflow = True, "crop" if options.ascii_only else "ellipsis"
@@ -142,12 +142,14 @@ def _widest_cell(status: SweepStatus) -> int:
 
 def _empty_table(size: _GridSize, *, ascii_only: bool) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    table.add_column("arm", max_width=size.label, no_wrap=True, overflow="crop" if ascii_only else "ellipsis")
+    overflow: OverflowMethod = "crop" if ascii_only else "ellipsis"
+    table.add_column("arm", max_width=size.label, no_wrap=True, overflow=overflow)
     for seed in size.seeds:
         name = "" if seed is None else f"seed {seed}"
-        table.add_column(name, width=size.column, no_wrap=True)
+        table.add_column(name, width=size.column, no_wrap=True, overflow=overflow)
     if size.hidden_seeds:
-        table.add_column(f"{len(size.hidden_seeds)} more", max_width=size.column, no_wrap=True)
+        name = f"{len(size.hidden_seeds)} more"
+        table.add_column(name, max_width=size.column, no_wrap=True, overflow=overflow)
     return table
 
 

@@ -1,6 +1,6 @@
 """Renderable status of sweeps: table of arms and seeds, running trials, failures and times, cut to fit the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -27,7 +27,7 @@ class SweepScreen:
     """Renderable status of one sweep."""
 
     status: SweepStatus
-    folded: bool = True
+    is_cut: bool = True
     """Whether the view is cut to the height of the terminal, and each failure to one line."""
     elapsed: float | None = None
     """Seconds since the start of the command."""
@@ -39,7 +39,7 @@ class SweepScreen:
         """Yield the lines for the size and the character set of the terminal."""
         status, width = self.status, options.max_width
         height = self._height(options)
-        yield screen_line(_heading(status), options, fold=self.folded)
+        yield screen_line(_heading(status), options, cut=self.is_cut)
         if height is None or height >= _EXPLAINED_FROM:
             yield screen_line(Text("held-out loss; while training: step and training loss", style="dim"), options)
         running, failures = status.of(ObservedState.RUNNING), status.failures
@@ -50,14 +50,14 @@ class SweepScreen:
             yield grid(status, width, rows - 1, ascii_only=options.ascii_only)
         yield from space if running or failures else []
         yield from _running(running, runs, options)
-        yield from _failed(failures, fails, options, fold=self.folded)
+        yield from _failed(failures, fails, options, cut=self.is_cut)
         yield from space
         for line in (self._times(), self.footer):
             if line is not None:
-                yield screen_line(line, options, fold=self.folded)
+                yield screen_line(line, options, cut=self.is_cut)
 
     def _height(self, options: ConsoleOptions) -> int | None:
-        if not self.folded:
+        if not self.is_cut:
             return None
         return options.size.height - 1 if self.lines is None else self.lines
 
@@ -170,36 +170,36 @@ def _running(trials: Sequence[TrialView], lines: int, options: ConsoleOptions) -
     shown = trials if len(trials) <= lines else trials[: max(1, lines - 1)]
     with_host = len({trial.host for trial in trials}) > 1
     rows = [_details(trial, with_host=with_host) for trial in shown]
-    columns = [column for column in range(len(_LEAST_IMPORTANT_LAST)) if any(row[column] for row in rows)]
-    for column in reversed(_LEAST_IMPORTANT_LAST):
+    columns = [column for column in rows[0] if any(row[column] for row in rows)]
+    for column in _LEAST_IMPORTANT_FIRST:
         if _width(rows, columns) > options.max_width and column in columns:
             columns.remove(column)
     table = Table.grid(padding=(0, GAP, 0, 0))
     for _ in columns:
-        table.add_column(no_wrap=True, overflow="ellipsis")
+        table.add_column(no_wrap=True, overflow="crop" if options.ascii_only else "ellipsis")
     for row in rows:
-        table.add_row(*(Text(row[column], style="cyan" if not column else "") for column in columns))
+        table.add_row(*(Text(row[column], style="cyan" if column == "trial" else "") for column in columns))
     yield table
     if lines > 1:
         yield from _more(len(trials) - len(shown), "running", options)
 
 
-_LEAST_IMPORTANT_LAST = (0, 4, 1, 2, 3, 5)
-"""Columns of `_details` by index: label, time left, phase, loss, speed and host."""
+_LEAST_IMPORTANT_FIRST = ("host", "speed", "loss", "phase", "time left")
+"""Columns that are left out on a narrow terminal."""
 
 
-def _details(trial: TrialView, *, with_host: bool) -> tuple[str, ...]:
-    """Return label, phase, loss, speed, time left and host."""
+def _details(trial: TrialView, *, with_host: bool) -> dict[str, str]:
+    """Return the texts of a running trial by column, in printed order."""
     phase = f"{trial.phase} {trial.step}/{trial.steps}" if trial.phase == Phase.TRAINING else trial.phase
     left = trial.seconds_left
-    return (
-        terminal_text(trial.label),
-        terminal_text(phase),
-        f"loss {trial.loss:.3f}" if trial.loss is not None and trial.phase == Phase.TRAINING else "",
-        f"{trial.tokens_per_second:,.0f} tokens/s" if trial.tokens_per_second else "",
-        "" if left is None else _left(trial, left),
-        f"on {terminal_text(trial.host)}" if with_host and trial.host else "",
-    )
+    return {
+        "trial": terminal_text(trial.label),
+        "phase": terminal_text(phase),
+        "loss": f"loss {trial.loss:.3f}" if trial.loss is not None and trial.phase == Phase.TRAINING else "",
+        "speed": f"{trial.tokens_per_second:,.0f} tokens/s" if trial.tokens_per_second else "",
+        "time left": "" if left is None else _left(trial, left),
+        "host": f"on {terminal_text(trial.host)}" if with_host and trial.host else "",
+    }
 
 
 def _left(trial: TrialView, seconds: float) -> str:
@@ -208,11 +208,11 @@ def _left(trial: TrialView, seconds: float) -> str:
     return "almost done" if trial.step else ""
 
 
-def _width(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> int:
+def _width(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> int:
     return sum(max((cell_len(row[column]) for row in rows), default=0) + GAP for column in columns) - GAP
 
 
-def _failed(trials: Sequence[TrialView], lines: int, options: ConsoleOptions, *, fold: bool) -> RenderResult:
+def _failed(trials: Sequence[TrialView], lines: int, options: ConsoleOptions, *, cut: bool) -> RenderResult:
     """Yield the failures, the last ones if not all fit."""
     if not lines:
         return
@@ -221,7 +221,7 @@ def _failed(trials: Sequence[TrialView], lines: int, options: ConsoleOptions, *,
         yield from _more(len(trials) - len(shown), "failed", options)
     for trial in shown:
         text = Text(f"{terminal_text(trial.label)} failed: {terminal_text(trial.reason)}", style="red")
-        yield screen_line(text, options, fold=fold)
+        yield screen_line(text, options, cut=cut)
 
 
 def _more(number: int, items: str, options: ConsoleOptions) -> RenderResult:

@@ -44,7 +44,7 @@ class TrialView:
     loss: float | None = None
     """Training loss of the last reported step."""
     losses: tuple[float, ...] = ()
-    """Training loss so far, as the means of at most 24 successive parts; empty for a finished trial."""
+    """Training loss so far, as the means of at most `CURVE_PARTS` successive parts; empty for a finished trial."""
     tokens_per_second: float | None = None
     seconds: float | None = None
     """Time of all attempts, without lost work."""

@@ -3,7 +3,7 @@
 import pytest
 from rich.text import Text
 
-from neftune_cli.reporting.folding import PrintedColumn, broken_name, widest_that_fits
+from neftune_cli.reporting.terminal_columns import PrintedColumn, broken_name, widest_that_fits
 
 
 @pytest.mark.parametrize(
