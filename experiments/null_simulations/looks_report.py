@@ -81,7 +81,7 @@ def statement_table(statements: Iterable[Statement]) -> str:
         "last: stated",
         "true",
         "largest error",
-        "range close",
+        "within 10",
     )
     lines = [
         (

@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 
 from neftune_cli.analysis.alignment import TrialsByArm, align, are_finite, first_trial, measured_seeds
 from neftune_cli.analysis.best_arm import best_arm_advantage
+from neftune_cli.analysis.comparison_setup import comparison_setup
 from neftune_cli.analysis.decision import continuation
 from neftune_cli.analysis.design import Design
 from neftune_cli.analysis.early_stopping import early_stopping
@@ -25,7 +26,6 @@ from neftune_cli.analysis.results import (
     Estimate,
     MetricAssessment,
 )
-from neftune_cli.analysis.setup import comparison_setup
 from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.errors import NothingToCompareError
 from neftune_cli.evidence.measurements import Evidence, Measurements

@@ -163,8 +163,8 @@ MaxLength = Annotated[
     int | None,
     Option(
         "--max-length",
-        "Maximum length of an example in tokens. A longer completion is cut, and an example whose prompt fills it is "
-        "dropped (default 256 for tiny, 512 for others).",
+        "Maximum length of an example in tokens. The completion of a longer example is cut. An example whose prompt "
+        "alone has N tokens or more is dropped (default 256 for tiny, 512 for others).",
         TRAINING,
         _SPEC,
         field="train.max_length",

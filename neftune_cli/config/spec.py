@@ -114,8 +114,8 @@ class TrainSpec(Spec):
     batch_size: WholeNumber = Field(gt=0, examples=[8])
     """Number of examples of a batch. The processes of `--nproc` divide the examples of a step."""
     max_length: WholeNumber = Field(gt=1, examples=[512])
-    """Maximum length of an example in tokens: a longer completion is cut, and an example whose prompt fills it is
-    dropped."""
+    """Maximum length of an example in tokens: the completion of a longer example is cut, and an example whose prompt
+    alone has this length or more is dropped."""
     lora_rank: WholeNumber | None = Field(default=None, gt=0, examples=[16])
     """Rank of LoRA adapters; null trains all weights."""
     precision: Precision = "auto"

@@ -311,8 +311,8 @@ _DRAWS = "resumed_draws"
 """Attribute that transformers sets on the callback it restores from a checkpoint. `state` holds the same number."""
 
 _NO_NOISE = Problem(
-    "This training has no noise: its NEFTuneCallback was added after the training began, or also served another "
-    "training, which ended meanwhile.",
+    "This training has no noise: its NEFTuneCallback was added after the training began, or was also used in "
+    "another training, which ended during this one.",
     "Give each trainer a NEFTuneCallback of its own before it trains.",
 )
 _TWO_NOISES = (

@@ -377,7 +377,7 @@ def test_a_callback_of_a_training_within_a_training_raises(fails: bool, order: s
             trainer(models[1], tmp_path, noise, *[failing("on_step_end", RuntimeError)] * fails).train()
 
     callbacks = [noise, calling("on_step_end", train_another)]
-    with pytest.raises(UsageError, match="also served another training"):
+    with pytest.raises(UsageError, match="also used in another training"):
         trainer(models[0], tmp_path, *(callbacks if order == "noise first" else callbacks[::-1])).train()
     assert hooks_on(models[0]) == hooks_on(models[1]) == 0
 
