@@ -85,10 +85,17 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     margins, looks_by_arm = setup.options.margins, setup.looks_by_arm
     assessed = {key: design.assess(metric, margins[key].size, looks_by_arm) for key, metric in metrics.items()}
     tested = design.tested_trials(looks_by_arm)
-    primary, planned = setup.primary.key, setup.planned
-    chosen_margin, default_baseline = options.margins.get(primary), setup.declared_arms[0]
+    primary_key = setup.primary.key
+    chosen_margin = options.margins.get(primary_key)
     departures = tuple(
-        plan_departures(evidence, design, setup.primary, planned, chosen_margin, default_baseline=default_baseline)
+        plan_departures(
+            evidence,
+            design,
+            setup.primary,
+            setup.planned,
+            chosen_margin,
+            default_baseline=setup.declared_arms[0],
+        )
     )
     stopping = _early_stopping(tested, design, looks_by_arm, metrics, setup.options)
     comparison = Comparison(
@@ -99,27 +106,27 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         base_scores=setup.base_scores,
         arms=tuple(_summary(name, arms[name], arms[baseline], name == baseline, metrics, assessed) for name in arms),
         metrics=metrics,
-        primary=primary,
+        primary=primary_key,
         about_noise=design.about_noise,
         confidence=options.confidence,
         margins=margins,
-        items=_most_items(evidence.trials, primary),
+        items=_most_items(evidence.trials, primary_key),
         noise_tests={key: one.noise_test for key, one in assessed.items() if one.noise_test},
         plan=evidence.plan,
         learning=check_learning(
-            tested, baseline, setup.base_scores, metrics, margins, primary=primary, setting=evidence.setting
+            tested, baseline, setup.base_scores, metrics, margins, primary=primary_key, setting=evidence.setting
         ),
         best=_best(tested, design, looks_by_arm, setup.primary),
         early_stopping=stopping,
         claims=examine_claims(tested, baseline, metrics, stopping, setup.options),
         difference_from_first=evidence.difference_from_first,
         attestations=tuple(trial.attestation for trial in evidence.trials if trial.attestation and trial.alpha),
-        notes=comparison_notes(evidence, design, planned, assessed[planned.key].arms, departures),
+        notes=comparison_notes(evidence, design, setup.planned, assessed[setup.planned.key].arms, departures),
         unfinished=evidence.unfinished,
         manifest_digest=evidence.manifest_digest,
         origin=evidence.origin,
         error_sources=_error_sources(
-            tested, baseline, _base_without_tasks(setup.base, evidence), assessed[primary].arms
+            tested, baseline, _base_without_tasks(setup.base, evidence), assessed[primary_key].arms
         ),
         departures=departures,
         declared_seeds=evidence.declared_seeds,

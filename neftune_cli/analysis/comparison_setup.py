@@ -17,7 +17,7 @@ from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, Margin, Metric
 
 @dataclass(frozen=True)
 class ComparisonSetup:
-    """What a comparison tests."""
+    """Arms, metrics, margins and looks of a comparison, and the model before fine-tuning."""
 
     arms: dict[str, dict[int, Measurements]]
     declared_arms: tuple[str, ...]
@@ -53,35 +53,35 @@ def comparison_setup(evidence: Evidence, options: ComparisonOptions) -> Comparis
     declared_arms = evidence.declared_arms or tuple(arms)
     plan = evidence.plan or AnalysisPlan(controls=evidence.shared_controls)
     base = next((trial for trial in evidence.trials if trial.is_base), None)
-    planned, problems = _planned_metric(plan, metrics), Problems()
+    planned_key, problems = _planned_metric(plan, metrics), Problems()
     baseline = problems.attempt(lambda: _baseline(evidence.name, arms, declared_arms[0], options.baseline))
-    primary = problems.attempt(lambda: _primary_metric(evidence.name, metrics, planned, options.metric))
+    primary_key = problems.attempt(lambda: _primary_metric(evidence.name, metrics, planned_key, options.metric))
     problems.raise_any()
     assert baseline is not None
-    assert primary is not None
-    declared = {plan.metric or planned: plan.margin} if plan.margin else {}
+    assert primary_key is not None
+    declared = {plan.metric or planned_key: plan.margin} if plan.margin else {}
     margins = _Margins(_until_first_look(arms, plan), baseline, base.scores if base else None)
     chosen = replace(options, margins={**declared, **options.margins})
     in_units = {key: margins.of(metric, chosen) for key, metric in metrics.items()}
     design = Design(arms, baseline, options.confidence, plan, _is_about_noise(arms, baseline, plan))
     # looks are those of the declared margin: another one must not change which arms were decided
-    size = margins.of(metrics[planned], replace(options, margins=declared)).size
+    size = margins.of(metrics[planned_key], replace(options, margins=declared)).size
     return ComparisonSetup(
         arms=arms,
         declared_arms=declared_arms,
         base=base,
         metrics=metrics,
-        planned=metrics[planned],
-        primary=metrics[primary],
-        options=replace(options, metric=options.metric and primary, margins=in_units),
+        planned=metrics[planned_key],
+        primary=metrics[primary_key],
+        options=replace(options, metric=options.metric and primary_key, margins=in_units),
         design=design,
-        looks_by_arm=design.looks_by_arm(metrics[planned], size),
+        looks_by_arm=design.looks_by_arm(metrics[planned_key], size),
     )
 
 
 @dataclass(frozen=True)
 class _Margins:
-    """Margins in the units of metrics, which are relative to the baseline or to the gain of fine-tuning."""
+    """Converts margins to the unit of a metric: one may be a share of the baseline's mean, or of the gain."""
 
     arms: TrialsByArm
     """Trials until the first planned look."""
@@ -93,6 +93,12 @@ class _Margins:
 
 
 def _trials_by_arm(evidence: Evidence) -> dict[str, dict[int, Measurements]]:
+    """Return the trained trials by arm and seed.
+
+    Raises:
+        NothingToCompareError: there is none.
+        UsageError: two trials have the same arm and seed.
+    """
     arms: dict[str, dict[int, Measurements]] = {}
     for trial in evidence.trials:
         if trial.is_base or trial.seed is None:
@@ -102,15 +108,20 @@ def _trials_by_arm(evidence: Evidence) -> dict[str, dict[int, Measurements]]:
             raise UsageError(_duplicate_trial(evidence.name, first, trial))
     if arms:
         return arms
+    raise _no_trained_trial(evidence)
+
+
+def _no_trained_trial(evidence: Evidence) -> NothingToCompareError:
+    """Return the error for evidence without a finished trained trial, with the reason of a failure, if there is one."""
     if evidence.trials and not evidence.origin.is_sweep:  # runs of another tool
-        raise NothingToCompareError(f"'{evidence.name}' has the base model only. Add runs of trained models.")
+        return NothingToCompareError(f"'{evidence.name}' has the base model only. Add runs of trained models.")
     what = f"No trained trial of sweep '{evidence.name}' has finished"
     if not (failed := evidence.origin.failed_trials):
-        raise NothingToCompareError(f"{what}. Run the same `neftune sweep` again to finish it.")
+        return NothingToCompareError(f"{what}. Run the same `neftune sweep` again to finish it.")
     reasons = (line.rstrip(".") for line in evidence.unfinished if line.startswith(f"{failed[0]} failed"))
     retry = f"Run the same `neftune sweep` with --retry failed to run {'it' if len(failed) == 1 else 'them'} again."
     sentences = (f"{what}: {counted(len(failed), 'trial')} failed", *islice(reasons, 1), retry)
-    raise NothingToCompareError(". ".join(sentences))
+    return NothingToCompareError(". ".join(sentences))
 
 
 def _duplicate_trial(sweep: str, first: Measurements, second: Measurements) -> Problem:

@@ -140,8 +140,10 @@ def prepared_sweep(
 
         plan, folder = plan_sweep(request, inspect, say_nothing if quiet else say_line)
         if request.single_trial and len(plan.trials) > 2:  # the base model and the one training run
-            there = f"{folder.path} already has trials of other arms or seeds"
-            what = f"`neftune train` needs a folder with one training run; {there}."
+            what = (
+                f"`neftune train` needs a folder with one training run; {folder.path} already has trials of other arms "
+                "or seeds."
+            )
             raise UsageError(Problem(what, "Use another folder with --output, or `neftune sweep`."))
         if not request.single_trial and len(plan.spec.arms) == 1:
             plan = replace(plan, notes=(*plan.notes, ONE_ARM))
@@ -163,7 +165,7 @@ def plan_sweep(
     Args:
         request: options, experiment file and folder.
         inspect: returns the facts about model, data and machine that only a process with torch can find.
-        say: receives the line that `inspect` begins, unless an option or a field has a problem.
+        say: receives `READING` before model and data are read, unless an option or a field has a problem.
 
     Raises:
         UsageError: all problems at once. An option or field that has a problem is left out to check the others.

@@ -65,19 +65,19 @@ def with_this_package(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, "PYTHONPATH": os.pathsep.join([root, others] if others else [root])}
 
 
-def is_of_launcher(variable: str) -> bool:
-    """Return whether an environment variable is one that a launcher of several processes sets, such as torchrun.
+def is_launcher_variable(variable: str) -> bool:
+    """Return whether launchers of several processes, such as torchrun, set this environment variable.
 
-    In the environment of a training process, such a variable changes the precision or makes it wait for others.
+    A training process that inherits one trains in another precision, or waits for other processes.
     """
-    return variable in _OF_LAUNCHERS or variable.startswith(_PREFIXES_OF_LAUNCHERS)
+    return variable in _LAUNCHER_VARIABLES or variable.startswith(_LAUNCHER_PREFIXES)
 
 
-_OF_LAUNCHERS = frozenset(
+_LAUNCHER_VARIABLES = frozenset(
     "RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK ROLE_RANK NODE_RANK MASTER_ADDR MASTER_PORT FORK_LAUNCHED "
     "MPI_LOCALRANKID MPI_LOCALNRANKS".split()
 )
-_PREFIXES_OF_LAUNCHERS = (
+_LAUNCHER_PREFIXES = (
     "ACCELERATE_",
     "FSDP_",
     "MEGATRON_LM_",

@@ -109,7 +109,7 @@ class SweepSettings:
     """Run settings of a whole sweep, which the main process reads, and those of each trial."""
 
     workers: int | None = None
-    """Number of trials that run in parallel; None depends on machine and model."""
+    """Number of trials that run in parallel; None if machine and model determine it."""
     executor: str = LOCAL
     """Name of the executor."""
     executor_settings: Mapping[str, Any] = field(default_factory=dict)

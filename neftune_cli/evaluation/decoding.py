@@ -1,4 +1,4 @@
-"""Greedy decoding of prompts in batches of similar length with a preallocated cache, which finished rows leave."""
+"""Greedy decoding of prompts of similar length, with a preallocated cache from which finished rows are removed."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -171,6 +171,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         if self._earlier is not None:
             self._noise.resume_totals(self._earlier["meter"])
             self._steps, self._earlier = self._earlier["steps"], None
+        # the trainer cannot save if the checkpoint from which it resumed lacks this key
         saved[type(self).__name__] = self.state()
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -32,8 +32,8 @@ class NEFTuneEmbedding(nn.Module):
         noise: name of the distribution of one coordinate.
 
     Raises:
-        UsageError: `embedding` is no embedding or already has noise, alpha is not a number from 0 to 1e6, `seed` is not
-            a whole number from 0 to 2**32 - 1, or `noise` is unknown.
+        UsageError: `embedding` is not an embedding or already has noise, alpha is not a number from 0 to 1e6, `seed` is
+            not a whole number from 0 to 2**32 - 1, or `noise` is unknown.
 
     """
 
@@ -77,9 +77,10 @@ class NEFTuneEmbedding(nn.Module):
         if attention_mask is not None and attention_mask.shape != input_ids.shape:
             what = f"attention_mask has the shape {tuple(attention_mask.shape)}."
             raise UsageError(Problem(what, f"Pass the shape of the token ids: {tuple(input_ids.shape)}."))
-        rows = math.prod(input_ids.shape[:-1]), math.prod(input_ids.shape[-1:])
-        mask = None if attention_mask is None else attention_mask.reshape(rows)
-        half_widths = token_half_widths(self.alpha, self.embedding_dim, attention_mask=mask, shape=rows)
+        # (rows, length); a single id without dimensions is a row of length 1
+        shape = math.prod(input_ids.shape[:-1]), math.prod(input_ids.shape[-1:])
+        mask = None if attention_mask is None else attention_mask.reshape(shape)
+        half_widths = token_half_widths(self.alpha, self.embedding_dim, attention_mask=mask, shape=shape)
         return half_widths.to(self.weight.device).view(input_ids.shape)
 
     @property

@@ -252,6 +252,16 @@ def unreadable_file(path: Path, error: OSError) -> UsageError:
     return UsageError(Problem(f"{path} cannot be read ({first_line(error)}).", fix))
 
 
+def unusable_file(path: Path, error: Exception) -> UsageError:
+    """Return the error for a file that cannot be read, or whose content is not valid.
+
+    The errors of pyarrow for invalid content are an OSError without a number, among others.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return unreadable_file(path, error)
+    return damaged_file(path)
+
+
 def damaged_file(path: Path) -> UsageError:
     """Return the error for a file with invalid content."""
     fix = "Restore it, or remove the trial's folder to train it again."

@@ -28,7 +28,7 @@ class TrialSnapshot:
     lost: str = ""
     """Reason why a finished trial has no valid record."""
     damage: str = ""
-    """Reason why the files are not valid."""
+    """Reason why the files are not valid or cannot be read."""
 
 
 class FollowedTrial:

@@ -74,16 +74,18 @@ class SweepFolder:
         """Return the spec in `sweep.yaml`, None if there is no such file.
 
         Raises:
-            UsageError: the file is not valid.
+            UsageError: the file is not valid, cannot be read, or was written by a newer version of neftune.
         """
         path = self.path / SWEEP_FILE
-        if not path.exists():
-            return None
         try:
             text = path.read_text(encoding="utf-8")
             check_version(path, written_version(text))
             return load_spec(text)
-        except (ValueError, OSError) as error:
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise unreadable_file(path, error) from None
+        except ValueError as error:
             raise UsageError(*_spec_problems(path, error)) from None
 
     def open(self, spec: SweepSpec, *, replaces: SweepSpec | None = None) -> None:
@@ -101,12 +103,12 @@ class SweepFolder:
             sys.audit("neftune.sweep-folder-made", str(self.path))
             check_writable(self.path / "trials")
             with locked_folder(self.path / "trials"):
-                there = self.spec()
-                if there is not None and _text(there) not in {_text(one) for one in (spec, replaces) if one}:
+                stored = self.spec()
+                if stored is not None and _yaml(stored) not in {_yaml(one) for one in (spec, replaces) if one}:
                     what = f"Another command has written {self.path / SWEEP_FILE} since this one started."
                     raise UsageError(Problem(what, "Run this command again."))
-                if there != spec:
-                    write_atomically(self.path / SWEEP_FILE, _text(spec))
+                if stored is None or _yaml(stored) != _yaml(spec):
+                    write_atomically(self.path / SWEEP_FILE, _yaml(spec))
         except OSError as error:
             raise unwritable_folder(self.path, error.strerror) from None
         sys.audit("neftune.sweep-spec-written", str(self.path))
@@ -308,7 +310,10 @@ def folder_label(arm: str, seed: int | None = None) -> str:
 
 
 def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
-    """Return the sweeps at or below each path in turn, sorted by path. Several paths or links to one count once."""
+    """Return the sweeps at or below the paths: those of the first path first, each path's sorted by name.
+
+    Several paths or links to one sweep count once, at the first place.
+    """
     found: dict[Path, Path] = {}
     for folder in (file.parent for path in paths for file in sorted(path.rglob(SWEEP_FILE))):
         found.setdefault(folder.resolve(), folder)
@@ -330,7 +335,7 @@ def is_sweep(folder: Path) -> bool:
     return (folder / SWEEP_FILE).is_file() and (folder / "trials").is_dir()
 
 
-def _text(spec: SweepSpec) -> str:
+def _yaml(spec: SweepSpec) -> str:
     return dump_spec(spec, schema_version=SCHEMA_VERSION)
 
 

@@ -28,7 +28,6 @@ from neftune_cli.store.files import (
     append_line,
     atomic_folder,
     create_exclusively,
-    damaged_file,
     file_size,
     json_lines,
     pretty_json,
@@ -36,6 +35,7 @@ from neftune_cli.store.files import (
     read_lines,
     read_record,
     sync_file,
+    unusable_file,
     write_atomically,
 )
 from neftune_cli.store.leases import (
@@ -117,7 +117,7 @@ class TrialFolder:
         """Return `examples.parquet` with the columns of `ExampleLoss`, None if there is no such file.
 
         Raises:
-            UsageError: the file is damaged.
+            UsageError: the file is damaged or cannot be read.
         """
         from pyarrow.lib import ArrowInvalid
         from pyarrow.parquet import ParquetFile
@@ -128,8 +128,8 @@ class TrialFolder:
         try:
             with ParquetFile(path) as file:
                 return file.read(list(ExampleLoss.model_fields), use_threads=False)
-        except (ArrowInvalid, OSError, KeyError):
-            raise damaged_file(path) from None
+        except (ArrowInvalid, OSError, KeyError) as error:
+            raise unusable_file(path, error) from None
 
     def record(self) -> TrialRecord | None:
         """Return the record; None if there is none, if it holds no JSON object, or if a result file is missing or cut.
@@ -143,8 +143,8 @@ class TrialFolder:
             return None
         try:
             record = TrialRecord.model_validate(values)
-        except ValueError:
-            raise damaged_file(path) from None
+        except ValueError as error:
+            raise unusable_file(path, error) from None
         return None if self._first_changed_file(record) else record
 
     def why_without_record(self) -> str:

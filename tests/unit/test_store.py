@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -232,7 +233,7 @@ def lost_drive(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Return a function after whose call files of one name cannot be read, as if a network drive had been lost."""
 
     def lose(name: str) -> None:
-        for method in ("read_bytes", "stat"):
+        for method in ("read_bytes", "read_text", "stat"):
             original = getattr(Path, method)
 
             def fail(path: Path, *args: Any, original: Any = original, **options: Any) -> Any:
@@ -269,6 +270,25 @@ def test_a_finished_trial_that_cannot_be_read_is_neither_unfinished_nor_run_agai
 
     assert {path.name: path.read_bytes() for path in trial.path.iterdir()} == before
     assert [one.arm for one in folder.records()] == ["alpha=5"]
+
+
+def test_a_spec_that_cannot_be_read_is_not_called_invalid(
+    folder: SweepFolder, lost_drive: Callable[[str], None]
+) -> None:
+    lost_drive("sweep.yaml")
+    with pytest.raises(UsageError, match=r"sweep\.yaml cannot be read \(.*\)\. Check the disk and the permissions"):
+        SweepFolder(folder.path).spec()
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.EIO, "cannot be read"), (None, "is damaged")])
+def test_losses_that_cannot_be_read_are_not_called_damaged(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch, number: int | None, words: str
+) -> None:
+    finish(folder, record("alpha=5", 5.0, 0))
+    error = OSError("invalid") if number is None else OSError(number, os.strerror(number))
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile.__init__", Mock(side_effect=error))
+    with pytest.raises(UsageError, match=rf"examples\.parquet {words}"):
+        folder.trials()[0].example_losses()
 
 
 def test_a_missing_manifest_has_no_looks_and_gets_the_first_one(folder: SweepFolder) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from neftune_cli.config.process import is_of_launcher
+from neftune_cli.config.process import is_launcher_variable
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import NeftuneError
 from neftune_cli.store import SweepFolder
@@ -30,17 +30,19 @@ class InlineExecutor:
 
         self._runner, self._stop = TrialRunner(), StopRequest()
         self._submitted: tuple[Job, SweepFolder] | None = None
-        self._of_launcher: dict[str, str] = {}
+        self._launcher_variables: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        self._of_launcher = {name: os.environ.pop(name) for name in list(os.environ) if is_of_launcher(name)}
+        self._launcher_variables = {
+            name: os.environ.pop(name) for name in list(os.environ) if is_launcher_variable(name)
+        }
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._submitted = None
-        os.environ.update(self._of_launcher)
+        os.environ.update(self._launcher_variables)
 
     def inspect(self, spec: SweepSpec) -> Inspection:
         """Inspect device, model and data."""

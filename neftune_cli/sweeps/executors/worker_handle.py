@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from neftune_cli.config.process import LIBRARY_SETTINGS, is_of_launcher
+from neftune_cli.config.process import LIBRARY_SETTINGS, is_launcher_variable
 from neftune_cli.sweeps.executors.messages import LineDecoder, WorkerMessage, write_line
 from neftune_cli.training.hardware import MEMORY_KEPT, MEMORY_PADDING, SPIN_COUNT, SPINS, THREADS, limited_threads
 
@@ -151,7 +151,7 @@ def worker_environment(threads: int, gpu: int | None, base: Mapping[str, str]) -
         gpu: index of the worker's GPU among the visible ones; None for all of them.
         base: environment of the main process.
     """
-    environment = {**_DEFAULTS, **{name: value for name, value in base.items() if not is_of_launcher(name)}}
+    environment = {**_DEFAULTS, **{name: value for name, value in base.items() if not is_launcher_variable(name)}}
     if _OLD_ALLOCATOR not in base:  # without it, batches of different lengths fragment the memory of the GPU
         environment.setdefault(_ALLOCATOR, "expandable_segments:True")
     for name in _THREADS:

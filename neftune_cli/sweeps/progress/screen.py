@@ -18,8 +18,8 @@ _EXPLAINED_FROM, _SPACED_FROM = 16, 30
 """Terminal heights from which the table has an explanation, and empty lines between its parts."""
 _MIN_SWEEP_LINES = 8
 """Minimum number of lines of a sweep when several are shown."""
-_INVERSE_SHARE_OF_OTHERS = 4
-"""Inverse share of the lines that is reserved for sweeps without running trials."""
+_LINES_PER_OTHER = 4
+"""One of this number of lines is reserved for the sweeps that are not drawn in full."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,10 @@ class MultiSweepScreen:
         """Yield the lines for the size and the character set of the terminal."""
         lines = options.size.height - 2  # one for the footer, and one empty line
         space = [Text("")] if lines >= _SPACED_FROM and len(self.statuses) > 1 else []
-        full, others = _in_full(self.statuses, lines - lines // _INVERSE_SHARE_OF_OTHERS, len(space))
+        full, others = _in_full(self.statuses, lines - lines // _LINES_PER_OTHER, len(space))
         lines -= len(full) * len(space)
         wanted = [_wanted(status) for status in full]
-        for_others = min(len(others), max(0, lines // _INVERSE_SHARE_OF_OTHERS, lines - sum(wanted)))
+        for_others = min(len(others), max(0, lines // _LINES_PER_OTHER, lines - sum(wanted)))
         for status, share in zip(full, _filled(lines - for_others, wanted), strict=True):
             yield SweepScreen(status, lines=share)
             yield from space
