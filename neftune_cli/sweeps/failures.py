@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from neftune_cli.errors import LeaseLost, NeftuneError, TrialStopped, one_line
+from neftune_cli.errors import LeaseLost, NeftuneError, TrialStopped, UsageError, one_line
 
 DiskFailureKind = Literal["disk-full", "folder-gone", "read-only"]
 FailureKind = Literal[DiskFailureKind, "out-of-memory", "stopped", "lease-lost", "failed"]
@@ -22,13 +22,15 @@ DISK_KINDS: tuple[DiskFailureKind, ...] = ("disk-full", "folder-gone", "read-onl
 
 @dataclass(frozen=True)
 class Failure:
-    """The reason why an attempt at a trial has no record."""
+    """The reason why an attempt at a trial has no record, or why a file of the sweep cannot be read or written."""
 
     kind: FailureKind
     reason: str
     """One line for the user."""
 
 
+_USAGE_CHARACTERS = 1000
+"""Largest length of a reason that ends with its fix, which is not to be cut even if the reason names long paths."""
 STOPPED = Failure("stopped", "The trial was asked to stop.")
 
 
@@ -47,6 +49,8 @@ def failure_of(error: BaseException, folder: Path) -> Failure:
         return Failure("lease-lost", one_line(str(error)))
     if is_out_of_memory(error):
         return Failure("out-of-memory", _memory_reason(error))
+    if isinstance(error, UsageError):
+        return Failure("failed", one_line(str(error), _USAGE_CHARACTERS))
     if isinstance(error, NeftuneError):
         return Failure("failed", one_line(str(error)))
     return Failure("failed", one_line(f"{type(error).__name__}: {error}"))
