@@ -27,7 +27,10 @@ class DispatchResult:
     ended: set[str] = field(default_factory=set)
     """Ids of the trials that ended in this process, with a record or a failure."""
     halted: Failure | None = None
-    """The failure after which no trial is run, or None: one of `DISK_KINDS`, or a file that cannot be read or written."""
+    """The failure after which no trial is run, or None.
+
+    It is one of `DISK_KINDS`, or an error while files of the sweep were read or written.
+    """
     stopped: bool = False
     """Whether the remaining trials were asked to stop."""
     submitted: set[str] = field(default_factory=set)

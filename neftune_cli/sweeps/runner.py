@@ -222,7 +222,10 @@ def _start_workers(
     *,
     estimate: bool,
 ) -> _StartedWorkers:
-    """Start the workers, and write the manifest with the notes, with a cost estimate on request."""
+    """Start the workers, and write the manifest.
+
+    With `estimate`, calibrate, lower the number of workers if they do not fit, and add the cost estimate.
+    """
     earlier = folder.manifest().estimate
     peak = peak_of_finished(plan.trials, folder) or (earlier.peak_memory if earlier else None)
     given, allocation = allocation, allocation.fitting(peak)
@@ -239,20 +242,21 @@ def _start_workers(
     folder.write_manifest(manifest)
     if estimate and (new := unestimated(manifest, missing)):
         remember_sizes(plan, [trial.spec for trial in missing], allocation.sizes)
-        planned = estimate_cost(plan, new, folder, executor, allocation, observer.note)
-        allocation = planned.allocation
+        estimated = estimate_cost(plan, new, folder, executor, allocation, observer.note)
+        allocation = estimated.allocation
+        # the calibration may have shown that fewer workers fit into the memory
         executor.start(allocation.workers, allocation.threads, allocation.gpus)
-        notes = [*notes, *planned.notes, *_memory_notes(planned)]
-        if planned.cost.calibrated:
-            observer.note(f"Time and memory are those of a calibration of {local_time(planned.cost.calibrated)}.")
+        notes = [*notes, *estimated.notes, *_memory_notes(estimated)]
+        if estimated.cost.calibrated:
+            observer.note(f"Time and memory are those of a calibration of {local_time(estimated.cost.calibrated)}.")
         complete = manifest.model_copy(update={"notes": tuple(notes), "workers": _workers(allocation)})
-        folder.write_manifest(with_estimate(complete, planned.cost))
+        folder.write_manifest(with_estimate(complete, estimated.cost))
     return _StartedWorkers(allocation, notes)
 
 
-def _memory_notes(planned: CostEstimate) -> Iterator[str]:
+def _memory_notes(estimated: CostEstimate) -> Iterator[str]:
     """Yield a note if the workers need more memory than there is."""
-    allocation, peak = planned.allocation, planned.cost.peak_memory or 0
+    allocation, peak = estimated.allocation, estimated.cost.peak_memory or 0
     if warning := memory_warning(peak, allocation.workers, allocation.memory):
         yield f"{counted(allocation.workers, 'worker')} of {peak / GIB:.1f} GiB each: {warning}"
 
