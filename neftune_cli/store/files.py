@@ -286,6 +286,6 @@ def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> tuple[Path
 
 def unwritable_folder(folder: Path, reason: str | None) -> UsageError:
     """Return the error for a folder that is not writable."""
-    is_full = reason in map(os.strerror, DISK_FULL)
+    is_full = reason in [os.strerror(number) for number in DISK_FULL]
     fix = "Free disk space, and run the same command again." if is_full else "Use --output with a writable folder."
     return UsageError(Problem(f"{folder} is not writable: {reason}.", fix))
