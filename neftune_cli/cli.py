@@ -1,6 +1,5 @@
 """The Typer app: its commands, each imported when it is asked for, and messages and exit codes for errors."""
 
-import errno
 import os
 import sys
 import traceback
@@ -16,7 +15,7 @@ from typer.exceptions import TyperException
 
 from neftune_cli.commands.help_page import print_page
 from neftune_cli.config.process import LIBRARY_SETTINGS, command_again
-from neftune_cli.errors import ExitCode, NeftuneError, Problem, UsageError
+from neftune_cli.errors import DISK_FULL, ExitCode, NeftuneError, Problem, UsageError
 
 SUMMARIES = {
     "sweep": "Fine-tune one model with several alphas and seeds, and print the comparison.",
@@ -233,7 +232,7 @@ def _discard_output() -> None:
 
 def _failure(error: Exception) -> str:
     """Return the message for an error that no command explains."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         if error.filename is None:  # a write to an open file, as stdout is
             _discard_output()
         return f"Error: {error.strerror}.\n  Free some space, or use another disk, and run the command again."

@@ -1,5 +1,6 @@
 """Errors: the root error, problems with their fixes, suggestions for mistyped names, and exit codes."""
 
+import errno
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -8,6 +9,9 @@ from typing import TypeVar
 T = TypeVar("T")
 Location = tuple[str | int, ...]
 """Names of a field and of those that contain it, and indices of list items, for example ("arms", 1, "alpha")."""
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a full disk: no space is left, or the user's quota is used up."""
 
 
 class ExitCode(IntEnum):

@@ -47,11 +47,11 @@ def _costed(sweep: PreparedSweep, hourly_rate: float | None, begin: float) -> Co
     training_examples: Mapping[str, int] = {}
     memory = None if plan.inspection.device == "cuda" else plannable_memory()
     if missing:
-        planned = _planned(sweep, missing)
+        estimated = _cost_estimate(sweep, missing)
         # the preparations are included, because a sweep makes them before its first trial too
-        estimate = planned.cost.after(max(time.monotonic() - begin, planned.startup))
-        memory, training_examples = planned.allocation.memory, planned.allocation.sizes.training_examples
-        notes += [*planned.allocation.sizes.notes, *planned.notes]
+        estimate = estimated.cost.after(max(time.monotonic() - begin, estimated.startup))
+        memory, training_examples = estimated.allocation.memory, estimated.allocation.sizes.training_examples
+        notes += [*estimated.allocation.sizes.notes, *estimated.notes]
     return costed_plan(
         plan,
         folder,
@@ -64,7 +64,7 @@ def _costed(sweep: PreparedSweep, hourly_rate: float | None, begin: float) -> Co
     )
 
 
-def _planned(sweep: PreparedSweep, missing: Sequence[Trial]) -> CostEstimate:
+def _cost_estimate(sweep: PreparedSweep, missing: Sequence[Trial]) -> CostEstimate:
     """Return the cost of the missing trials with all workers busy. Workers start only if something is not known yet."""
     plan, folder, executor, settings = sweep.plan, sweep.folder, sweep.executor, sweep.request.settings
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from neftune_cli.errors import Problem, UsageError, first_line
+from neftune_cli.errors import DISK_FULL, Problem, UsageError, first_line
 from neftune_cli.records import SCHEMA_VERSION, Record
 from neftune_cli.store.temporary_files import temporary_file, temporary_path
 
@@ -21,7 +21,7 @@ RecordType = TypeVar("RecordType", bound=Record)
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 """Errors of file systems without hard links, such as some network drives."""
-_MISSING = (FileNotFoundError, NotADirectoryError)
+MISSING_FILE = (FileNotFoundError, NotADirectoryError)
 """Errors of a file that does not exist. After any other error the file may exist."""
 
 
@@ -165,7 +165,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """
     try:
         content = path.read_bytes()
-    except _MISSING:
+    except MISSING_FILE:
         return None
     except OSError as error:
         raise unreadable_file(path, error) from None
@@ -240,7 +240,7 @@ def file_size(path: Path) -> int | None:
     """
     try:
         return path.stat().st_size
-    except _MISSING:
+    except MISSING_FILE:
         return None
     except OSError as error:
         raise unreadable_file(path, error) from None
@@ -296,6 +296,6 @@ def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> tuple[Path
 
 def unwritable_folder(folder: Path, reason: str | None) -> UsageError:
     """Return the error for a folder that is not writable."""
-    is_full = reason in {os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)}
+    is_full = reason in [os.strerror(number) for number in DISK_FULL]
     fix = "Free disk space, and run the same command again." if is_full else "Use --output with a writable folder."
     return UsageError(Problem(f"{folder} is not writable: {reason}.", fix))

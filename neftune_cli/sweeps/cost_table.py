@@ -55,7 +55,9 @@ class CostedPlan:
     estimate: Cost | None
     """None if nothing is left to run, or if no estimate is possible."""
     available_memory: int | None
-    """Available main memory in bytes; None if the workers use a GPU."""
+    """Main memory in bytes for all workers; None if they use a GPU or run on other machines."""
+    device: str
+    """Device of the trials: `cuda`, `mps` or `cpu`."""
     hourly_rate: float | None
     notes: tuple[str, ...]
 
@@ -142,7 +144,7 @@ def costed_plan(
         states: the state of each trial by its id.
         estimate: estimated costs of the missing trials.
         hourly_rate: price of an hour.
-        available_memory: bytes for the trials; None if they are not limited.
+        available_memory: main memory in bytes for all workers; None if they use a GPU or run on other machines.
         notes: notes for the user.
         training_examples: number of training examples by maximum length, as in `LoadedSizes`. For another length, the
             number of examples in the data is used, some of which may be too long.
@@ -164,6 +166,7 @@ def costed_plan(
         ),
         estimate=estimate if seconds else None,
         available_memory=available_memory,
+        device=plan.inspection.device,
         hourly_rate=hourly_rate,
         notes=tuple(notes),
     )
@@ -235,30 +238,40 @@ def total_lines(costed: CostedPlan) -> Iterator[str]:
     if costed.without_estimate:
         has = "has" if costed.without_estimate == 1 else "have"
         yield f"{counted(costed.without_estimate, 'trial')} {has} no estimate. The totals are those of the others."
-    about = "at least" if costed.without_estimate else "about"
-    yield f"Training tokens: {'at least ' if costed.without_estimate else ''}{costed.tokens:,}, without padding."
-    yield f"Time: {_time(estimate, about)} with {counted(costed.workers, 'worker')}, including startup."
+    is_lower_bound = costed.without_estimate > 0
+    yield f"Training tokens: {_at_least(is_lower_bound)}{costed.tokens:,}, without padding."
+    yield f"Time: {_time(estimate, is_lower_bound)} with {counted(costed.workers, 'worker')}, including startup."
     if estimate.lowest_seconds is not None:
         yield "The time is a range, because the calibration ended before it had measured every part of a trial."
-    yield from _memory(costed, estimate, about)
+    yield from _memory(costed, estimate, is_lower_bound)
     if costed.price is not None:
-        yield f"Cost: {_price(estimate, costed.hourly_rate or 0.0, about)}, at {costed.hourly_rate:g} per hour."
+        price = _price(estimate, costed.hourly_rate or 0.0, is_lower_bound)
+        yield f"Cost: {price}, at {costed.hourly_rate:g} per hour."
     yield f"Source of the estimates: {_source(estimate)}."
 
 
-def _time(estimate: Cost, about: str) -> str:
-    low, high = estimate.lowest_seconds, estimate.highest_seconds
-    if low is None or high is None:
-        return f"{about} {duration(estimate.seconds)}"
-    return f"{'at least ' if about == 'at least' else ''}{rough_duration(low)} to {rough_duration(high)}"
+def _about(is_lower_bound: bool) -> str:
+    return "at least" if is_lower_bound else "about"
 
 
-def _price(estimate: Cost, rate: float, about: str) -> str:
+def _at_least(is_lower_bound: bool) -> str:
+    """Return the words before a number or range that needs no "about"."""
+    return "at least " if is_lower_bound else ""
+
+
+def _time(estimate: Cost, is_lower_bound: bool) -> str:
     low, high = estimate.lowest_seconds, estimate.highest_seconds
     if low is None or high is None:
-        return f"{about} {_amount(price_of(estimate.seconds, rate))}"
+        return f"{_about(is_lower_bound)} {duration(estimate.seconds)}"
+    return f"{_at_least(is_lower_bound)}{rough_duration(low)} to {rough_duration(high)}"
+
+
+def _price(estimate: Cost, rate: float, is_lower_bound: bool) -> str:
+    low, high = estimate.lowest_seconds, estimate.highest_seconds
+    if low is None or high is None:
+        return f"{_about(is_lower_bound)} {_amount(price_of(estimate.seconds, rate))}"
     amounts = " to ".join(_amount(price_of(seconds, rate)) for seconds in (low, high))
-    return f"{'at least ' if about == 'at least' else ''}{amounts}"
+    return f"{_at_least(is_lower_bound)}{amounts}"
 
 
 def _source(estimate: Cost) -> str:
@@ -307,17 +320,17 @@ def _total_width(widths: Mapping[str, int]) -> int:
     return sum(widths.values()) + _GAP * (len(widths) - 1)
 
 
-def _memory(costed: CostedPlan, estimate: Cost, about: str) -> Iterator[str]:
+def _memory(costed: CostedPlan, estimate: Cost, is_lower_bound: bool) -> Iterator[str]:
     if estimate.peak_memory is not None:
-        yield _peak_memory(costed, estimate.peak_memory, about)
+        yield _peak_memory(costed, estimate.peak_memory, is_lower_bound)
     elif CALIBRATION in estimate.source:
         yield "Peak memory: unknown, because the calibration ended before its first training steps."
 
 
-def _peak_memory(costed: CostedPlan, peak: int, about: str) -> str:
-    per_worker = f"Peak memory: {about} {peak / GIB:.1f} GiB per worker"
+def _peak_memory(costed: CostedPlan, peak: int, is_lower_bound: bool) -> str:
+    per_worker = f"Peak memory: {_about(is_lower_bound)} {peak / GIB:.1f} GiB per worker"
     if costed.available_memory is None:
-        return f"{per_worker}, on the GPU."
+        return f"{per_worker}{', on the GPU' if costed.device == 'cuda' else ''}."
     available = f"{costed.available_memory / GIB:.1f} GiB available"
     warning = memory_warning(peak, costed.workers, costed.available_memory)
     return f"{per_worker}, {peak * costed.workers / GIB:.1f} GiB in all; {available}. {warning}".rstrip()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from neftune_cli.config.run_settings import TrialSettings
+from neftune_cli.errors import UsageError
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.executors import Event, Executor, Finished, Job, LeasedElsewhere, Started, WorkerDied
@@ -26,7 +27,10 @@ class DispatchResult:
     ended: set[str] = field(default_factory=set)
     """Ids of the trials that ended in this process, with a record or a failure."""
     halted: Failure | None = None
-    """The failure that prevents all trials (one of `DISK_KINDS`), or None."""
+    """The failure after which no trial is run, or None.
+
+    It is one of `DISK_KINDS`, or an error while files of the sweep were read or written.
+    """
     stopped: bool = False
     """Whether the remaining trials were asked to stop."""
     submitted: set[str] = field(default_factory=set)
@@ -99,7 +103,12 @@ class Dispatcher:
             if self._not_before.get(job.trial.id, 0.0) > time.monotonic():
                 continue
             self._waiting.remove(job)
-            if not self._ended_elsewhere(job.trial):
+            try:
+                ended_elsewhere = self._ended_elsewhere(job.trial)
+            except UsageError as error:  # for example because a network drive was lost
+                self._halt(failure_of(error, self._folder.path))
+                return
+            if not ended_elsewhere:
                 self._running[job.trial.id] = job
                 self._executor.submit(job, self._folder)
 
@@ -177,12 +186,12 @@ class Dispatcher:
         self.result.ended.add(end.trial.id)
         try:
             self._after_trial()
-        except OSError as error:
+        except (OSError, UsageError) as error:
             self._halt(failure_of(error, self._folder.path))
         self._observer.trial_ended(end)
 
     def _halt(self, why: Failure) -> None:
-        """Stop the sweep after a failure that prevents all trials."""
+        """Stop the sweep after a failure of its folder."""
         self.result.halted = self.result.halted or why
         self._stop()
 

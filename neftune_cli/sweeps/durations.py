@@ -64,7 +64,7 @@ class ProgressSample:
 
     @property
     def is_trained(self) -> bool:
-        """Return whether training has ended and responses are being generated."""
+        """Return whether training has ended, so that the trial is measured."""
         return 0 < self.steps <= self.step and self.phase != Phase.TRAINING
 
 

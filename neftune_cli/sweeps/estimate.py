@@ -214,7 +214,8 @@ def measured_cost(trials: Sequence[Trial], folder: SweepFolder, *, workers: int,
         workers=workers,
         source=OWN_TRIALS,
         tokens={trial: one.tokens for trial, one in costs.items()},
-        lowest_seconds=None,  # the manifest has every field that is set
+        # set although they are the defaults: only fields that are set are written into the manifest
+        lowest_seconds=None,
         highest_seconds=None,
         calibrated="",
     )
@@ -262,7 +263,7 @@ def _calibrated_costs(missing: Sequence[Trial], calibrations: Sequence[Calibrati
 
 
 def _costs_of_finished(trials: Sequence[Trial], folder: SweepFolder, workers: int) -> dict[str, list[_TrialEstimate]]:
-    """Return the cost of trials that finished on this machine with the same number of parallel trials, by kind."""
+    """Return the cost of trials by `_duration_key`, if they finished here with the same number of parallel trials."""
     found: dict[str, list[_TrialEstimate]] = {}
     for trial, status in _finished(trials, folder):
         if (status.host, status.side_by_side) == (socket.gethostname(), workers):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from neftune_cli.errors import LeaseLost, NeftuneError, TrialStopped, one_line
+from neftune_cli.errors import DISK_FULL, LeaseLost, NeftuneError, TrialStopped, UsageError, one_line
 
 DiskFailureKind = Literal["disk-full", "folder-gone", "read-only"]
 FailureKind = Literal[DiskFailureKind, "out-of-memory", "stopped", "lease-lost", "failed"]
@@ -22,13 +22,15 @@ DISK_KINDS: tuple[DiskFailureKind, ...] = ("disk-full", "folder-gone", "read-onl
 
 @dataclass(frozen=True)
 class Failure:
-    """The reason why an attempt at a trial has no record."""
+    """The reason why an attempt at a trial has no record, or why a file of the sweep cannot be read or written."""
 
     kind: FailureKind
     reason: str
     """One line for the user."""
 
 
+_USAGE_CHARACTERS = 1000
+"""Largest length of a reason that ends with its fix, which is not to be cut even if the reason names long paths."""
 STOPPED = Failure("stopped", "The trial was asked to stop.")
 
 
@@ -47,9 +49,13 @@ def failure_of(error: BaseException, folder: Path) -> Failure:
         return Failure("lease-lost", one_line(str(error)))
     if is_out_of_memory(error):
         return Failure("out-of-memory", _memory_reason(error))
-    if isinstance(error, NeftuneError):
-        return Failure("failed", one_line(str(error)))
-    return Failure("failed", one_line(f"{type(error).__name__}: {error}"))
+    return Failure("failed", _other_reason(error))
+
+
+def _other_reason(error: Exception) -> str:
+    if isinstance(error, UsageError):
+        return one_line(str(error), _USAGE_CHARACTERS)
+    return one_line(str(error) if isinstance(error, NeftuneError) else f"{type(error).__name__}: {error}")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -122,7 +128,7 @@ def _system_error_kind(error: BaseException, folder: Path) -> DiskFailureKind | 
     path = _path_in(error)
     if path is not None and not path.is_relative_to(folder.absolute()):
         return None  # for example in a folder for temporary files
-    if number in (errno.ENOSPC, errno.EDQUOT):
+    if number in DISK_FULL:
         return "disk-full"
     if number == errno.EROFS or (number in (errno.EACCES, errno.EPERM) and path is not None):
         return "read-only"

@@ -101,8 +101,8 @@ class Inspection:
     def for_processes(self, settings: TrialSettings, cores: int) -> "Inspection":
         """Return the facts for trials that several processes train together, with the problems that this adds.
 
-        Their noise is not that of one process, so their number is part of the environment, as is their sharding, which
-        changes the results in bfloat16. One worker sees all GPUs.
+        The noise depends on the number of processes, and in bfloat16 the results on their sharding. The environment
+        therefore contains both. One worker sees all GPUs.
         """
         if settings.processes == 1:
             return self

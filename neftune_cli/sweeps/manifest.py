@@ -87,12 +87,16 @@ def new_manifest(
 
 
 def _planned_steps(plan: Plan, before: Manifest, training_examples: Mapping[str, int]) -> Iterator[tuple[Trial, int]]:
-    """Yield the trials with their steps. A command that resumes loads the data for the missing trials only."""
+    """Yield the trials with their steps.
+
+    A command that resumes loads the data for the missing trials only. The others keep an earlier number of steps.
+    """
     earlier = {one.trial: one.steps for one in before.plan}
     for trial in plan.trials:
-        is_known = available_examples(trial.spec.train, training_examples) is not None
-        steps = None if is_known else earlier.get(trial.id)
-        yield trial, steps_of(trial, training_examples, plan.data.train_examples) if steps is None else steps
+        steps = steps_of(trial, training_examples, plan.data.train_examples)
+        if available_examples(trial.spec.train, training_examples) is None:
+            steps = earlier.get(trial.id, steps)
+        yield trial, steps
 
 
 def with_estimate(manifest: Manifest, estimate: Cost) -> Manifest:

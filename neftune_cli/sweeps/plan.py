@@ -118,31 +118,32 @@ def at_look(plan: Plan, seeds: int, arms: Collection[str], before: Plan | None =
     return replace(plan, trials=tuple(trials), not_run_again=plan.not_run_again | looked_at)
 
 
-def steps_of(trial: Trial, training_examples: Mapping[str, int], of_data: int) -> int:
+def steps_of(trial: Trial, examples_by_length: Mapping[str, int], examples_in_data: int) -> int:
     """Return the number of optimizer steps of a trial; 0 for the base model.
 
     With packing and without `max_steps` it is 0 as well: the number of packed rows is known after tokenization only.
 
     Args:
         trial: the trial.
-        training_examples: number of training examples by maximum length, as in `LoadedSizes`.
-        of_data: number of training examples in the data, for a trial with another length. Some may be too long.
+        examples_by_length: number of training examples by maximum length, as in `LoadedSizes`.
+        examples_in_data: number of training examples in the data, for a trial with another length, for which some may
+            be too long.
     """
     train = trial.spec.train
     if trial.is_base or (train.sft.get("packing") and not train.max_steps):
         return 0
-    known = available_examples(train, training_examples)
-    return train.steps(steps_per_epoch(train, of_data if known is None else known))
+    known = available_examples(train, examples_by_length)
+    return train.steps(steps_per_epoch(train, examples_in_data if known is None else known))
 
 
-def available_examples(train: TrainSpec, training_examples: Mapping[str, int]) -> int | None:
+def available_examples(train: TrainSpec, examples_by_length: Mapping[str, int]) -> int | None:
     """Return the number of training examples that are not too long for a recipe; None if it is not known.
 
     Args:
         train: the recipe.
-        training_examples: number of training examples by maximum length, as in `LoadedSizes`.
+        examples_by_length: number of training examples by maximum length, as in `LoadedSizes`.
     """
-    return training_examples.get(str(train.max_length))
+    return examples_by_length.get(str(train.max_length))
 
 
 def steps_per_epoch(train: TrainSpec, examples: int) -> int:

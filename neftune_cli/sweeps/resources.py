@@ -27,7 +27,7 @@ class WorkerAllocation:
     gpus: int
     sizes: LoadedSizes
     memory: int | None
-    """Main memory in bytes for all workers; None if they use a GPU."""
+    """Main memory in bytes for all workers; None if they use a GPU or run on other machines."""
     workers_of_plan: int
     """Number of workers for all trials of the plan. `workers` is smaller if fewer trials are missing."""
     cores: int
@@ -79,7 +79,8 @@ def load_and_allocate(
     """Load model and data for the missing trials, and return the workers for them.
 
     A resumed sweep keeps its number of threads per worker, if there are enough cores, because on some models the number
-    of threads changes last digits: each thread adds up a part of a sum. It therefore depends on the whole plan.
+    of threads changes last digits: each thread adds up a part of a sum. The number is therefore computed for the whole
+    plan and not for the missing trials.
 
     Args:
         plan: plan with the facts about machine and model.
@@ -208,7 +209,7 @@ def memory_warning(peak: int, workers: int, memory: int | None) -> str:
     Args:
         peak: peak memory of a worker in bytes.
         workers: number of workers.
-        memory: main memory for all of them in bytes; None if they use a GPU.
+        memory: main memory for all of them in bytes; None if they use a GPU or run on other machines.
     """
     if memory is None or peak * workers <= memory:
         return ""

@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 
 from neftune_cli.config.run_settings import Keep, SweepSettings
+from neftune_cli.errors import UsageError
 from neftune_cli.formatting import counted, local_time, size
 from neftune_cli.store import SweepFolder
 from neftune_cli.store.manifest import Cost, Workers
 from neftune_cli.sweeps.dispatch import Dispatcher, DispatchResult
 from neftune_cli.sweeps.estimate import CostEstimate, estimate_cost, measured_cost, peak_of_finished
 from neftune_cli.sweeps.executors import Executor
-from neftune_cli.sweeps.failures import Failure
+from neftune_cli.sweeps.failures import Failure, failure_of
 from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_measured_cost
 from neftune_cli.sweeps.measurement_cache import remember_sizes, sizes_of
@@ -43,7 +44,7 @@ class SweepOutcome:
     halted: str = ""
     """Reason why no further trial could run; empty if there is none."""
     stopped: bool = False
-    """Whether the remaining trials were stopped: by the user, by a failure with --fail-fast, or by a full disk."""
+    """Whether the run was stopped: by the user, by a failure with --fail-fast, or for the reason in `halted`."""
     interrupted: bool = False
     submitted: int = 0
     """Trials that go on after the end of the command, with --detach."""
@@ -80,8 +81,8 @@ def run_sweep(
         known_notes: notes that the user has seen, for example at an earlier look. They are not shown again.
 
     Raises:
-        UsageError: data and model do not match, the folder is not writable, or another command has changed the sweep
-            in it since it was planned.
+        UsageError: data and model do not match, the folder is not writable, another command has changed the sweep in it
+            since it was planned, or a file cannot be read before the first trial. During the run it halts the sweep.
         KeyboardInterrupt: the user interrupted a second time.
     """
     missing = missing_trials(plan, folder, retry_failed=settings.retry_failed)
@@ -104,10 +105,13 @@ def run_sweep(
     )
     with interrupts.graceful(executor.interrupt):
         ran = dispatcher.run(missing, lambda: interrupts.requested, detach=settings.detach)
-    if ran.submitted:
-        folder.write_tables()
-    elif not ran.halted:
-        updates.finish(changed=bool(missing))
+    try:
+        if ran.submitted:
+            folder.write_tables()
+        elif not ran.halted:
+            updates.finish(changed=bool(missing))
+    except (OSError, UsageError) as error:
+        ran = replace(ran, halted=failure_of(error, folder.path), stopped=True)
     outcome = _outcome(plan, folder, ran, done_before)
     need = _disk_need(settings.keep, missing, allocation)
     return replace(
@@ -120,9 +124,14 @@ def run_sweep(
 
 
 def _outcome(plan: Plan, folder: SweepFolder, ran: DispatchResult, done_before: set[str]) -> SweepOutcome:
-    """Return the counts of trials, failures and kept models, given the ids of the trials that were done before."""
-    done = done_trials(plan, folder)
-    failed = failed_trials(plan, folder)
+    """Return the counts of trials, failures and kept models, given the ids of the trials that were done before.
+
+    If the sweep was halted, trials that cannot be read are counted as left.
+    """
+    trials = (trial for trial in plan.trials if not ran.halted or _is_readable(folder, trial))
+    readable = replace(plan, trials=tuple(trials))
+    done = done_trials(readable, folder)
+    failed = failed_trials(readable, folder)
     if not (ran.stopped or ran.submitted):
         failed |= _without_result(plan, done | {trial.id for trial in plan.trials if trial.label in failed})
     return SweepOutcome(
@@ -131,10 +140,20 @@ def _outcome(plan: Plan, folder: SweepFolder, ran: DispatchResult, done_before: 
         run_elsewhere=len(done - done_before - ran.ended),
         failed=failed,
         left=len(plan.trials) - len(done) - len(failed),
-        models=_models(plan, folder),
+        models=_models(readable, folder),
         stopped=ran.stopped,
         submitted=len(ran.submitted - done),
     )
+
+
+def _is_readable(folder: SweepFolder, trial: Trial) -> bool:
+    files = trial_folder(folder, trial)
+    try:
+        files.record()
+        files.status()
+    except UsageError:
+        return False
+    return True
 
 
 def _allocation(
@@ -203,7 +222,10 @@ def _start_workers(
     *,
     estimate: bool,
 ) -> _StartedWorkers:
-    """Start the workers, and write the manifest with the notes, with a cost estimate on request."""
+    """Start the workers, and write the manifest.
+
+    With `estimate`, calibrate, lower the number of workers if they do not fit, and add the cost estimate.
+    """
     earlier = folder.manifest().estimate
     peak = peak_of_finished(plan.trials, folder) or (earlier.peak_memory if earlier else None)
     given, allocation = allocation, allocation.fitting(peak)
@@ -220,20 +242,21 @@ def _start_workers(
     folder.write_manifest(manifest)
     if estimate and (new := unestimated(manifest, missing)):
         remember_sizes(plan, [trial.spec for trial in missing], allocation.sizes)
-        planned = estimate_cost(plan, new, folder, executor, allocation, observer.note)
-        allocation = planned.allocation
+        estimated = estimate_cost(plan, new, folder, executor, allocation, observer.note)
+        allocation = estimated.allocation
+        # the calibration may have shown that fewer workers fit into the memory
         executor.start(allocation.workers, allocation.threads, allocation.gpus)
-        notes = [*notes, *planned.notes, *_memory_notes(planned)]
-        if planned.cost.calibrated:
-            observer.note(f"Time and memory are those of a calibration of {local_time(planned.cost.calibrated)}.")
+        notes = [*notes, *estimated.notes, *_memory_notes(estimated)]
+        if estimated.cost.calibrated:
+            observer.note(f"Time and memory are those of a calibration of {local_time(estimated.cost.calibrated)}.")
         complete = manifest.model_copy(update={"notes": tuple(notes), "workers": _workers(allocation)})
-        folder.write_manifest(with_estimate(complete, planned.cost))
+        folder.write_manifest(with_estimate(complete, estimated.cost))
     return _StartedWorkers(allocation, notes)
 
 
-def _memory_notes(planned: CostEstimate) -> Iterator[str]:
+def _memory_notes(estimated: CostEstimate) -> Iterator[str]:
     """Yield a note if the workers need more memory than there is."""
-    allocation, peak = planned.allocation, planned.cost.peak_memory or 0
+    allocation, peak = estimated.allocation, estimated.cost.peak_memory or 0
     if warning := memory_warning(peak, allocation.workers, allocation.memory):
         yield f"{counted(allocation.workers, 'worker')} of {peak / GIB:.1f} GiB each: {warning}"
 

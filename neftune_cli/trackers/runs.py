@@ -5,7 +5,7 @@ from pathlib import Path
 
 from neftune_cli.analysis.comparison import ComparedEvidence, compare_sweep
 from neftune_cli.config.run_settings import Tracking
-from neftune_cli.errors import NothingToCompareError
+from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.records import CurvePoint, scores_of
 from neftune_cli.reporting.columns import exported_assessment
 from neftune_cli.store import EVAL_FILE, LOSS_FILE, REPORT_FILE, SUMMARY_FILE, SweepFolder
@@ -42,6 +42,9 @@ def write_comparison(tracking: Tracking, sweep: SweepFolder) -> Iterator[str]:
     try:
         runs = comparison_runs(sweep)
     except NothingToCompareError:
+        return
+    except UsageError as error:  # for example because a network drive was lost, which the end of the sweep reports
+        yield f"--track: the comparison was not written: {error}"
         return
     for name in tracking.trackers:
         try:

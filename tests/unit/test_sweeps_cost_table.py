@@ -30,7 +30,7 @@ def plan(
     *lines: TrialLine, seconds: float | None = 20.0, rate: float | None = None, notes: Sequence[str] = ()
 ) -> CostedPlan:
     estimate = None if seconds is None else cost_estimate({}, seconds, peak_memory=GIB)
-    return CostedPlan("results/bios", lines, estimate, 4 * GIB, rate, tuple(notes))
+    return CostedPlan("results/bios", lines, estimate, 4 * GIB, "cpu", rate, tuple(notes))
 
 
 def printed(one: CostedPlan, width: int, *, on: type[io.StringIO] = Terminal) -> list[str]:
@@ -111,6 +111,13 @@ def test_an_unknown_peak_memory_has_a_reason() -> None:
     assert one.estimate is not None
     short = replace(one, estimate=one.estimate.model_copy(update={"peak_memory": None}))
     assert "Peak memory: unknown, because the calibration ended before its first training steps." in total_lines(short)
+
+
+@pytest.mark.parametrize(("device", "place"), [("cpu", ""), ("cuda", ", on the GPU")])
+def test_peak_memory_of_workers_without_known_memory_names_a_gpu_only_if_there_is_one(device: str, place: str) -> None:
+    """The memory of workers on other machines is not known either."""
+    elsewhere = replace(plan(ZERO), available_memory=None, device=device)
+    assert f"Peak memory: about 1.0 GiB per worker{place}." in total_lines(elsewhere)
 
 
 @pytest.mark.parametrize(

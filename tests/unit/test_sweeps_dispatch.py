@@ -240,6 +240,31 @@ def test_a_full_disk_during_a_table_update_stops_the_sweep(
     assert case.submitted == [("id0", 1, 0)]
 
 
+def test_a_trial_that_cannot_be_read_before_its_submission_stops_the_sweep(case: DispatcherCase) -> None:
+    second = case.trials[1]
+
+    def finish_and_lose_the_next(job: Job, folder: SweepFolder) -> Event:
+        (folder.trial(second.id, second.arm, second.seed).path / "record.json").mkdir(parents=True)
+        return fail(job, folder)
+
+    updates: list[str] = []
+    case.executor.acts = [finish_and_lose_the_next]
+    dispatcher = Dispatcher(
+        case.folder,
+        case.executor,
+        case.observer,
+        TrialSettings(),
+        after_trial=lambda: updates.append("tables"),
+        fail_fast=False,
+    )
+    ran = dispatcher.run(case.trials, lambda: False)
+    assert (ran.ended, ran.stopped, case.executor.stopped) == ({"id0"}, True, True)
+    assert ran.halted is not None
+    assert "record.json cannot be read" in ran.halted.reason
+    assert case.submitted == [("id0", 1, 0)]
+    assert (updates, case.observer.reasons) == (["tables"], [("id0", "It broke.")])
+
+
 def test_the_death_of_an_idle_worker_is_noted(case: DispatcherCase) -> None:
     case.executor._events = [WorkerDied(None, "ended with exit code 1")]
     case.executor.jobs.clear()

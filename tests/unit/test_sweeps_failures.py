@@ -157,3 +157,10 @@ def test_an_error_of_a_lost_network_drive_is_classified(
     found = failure_of(OSError(number, os.strerror(number), str(tmp_path / "state.json")), tmp_path)
     assert found.kind == "read-only"
     assert str(tmp_path) in found.reason
+
+
+def test_a_reason_with_long_paths_keeps_its_fix(tmp_path: Path) -> None:
+    error = UsageError(Problem(f"{'folder/' * 60}record.json cannot be read.", "Check the disk."))
+    failure = failure_of(error, tmp_path)
+    assert failure.kind == "failed"
+    assert failure.reason.endswith("record.json cannot be read. Check the disk.")

@@ -1,5 +1,6 @@
 """Runs of a sweep: the looks of a plan, the end of an interrupted sweep, and kept models, with a scripted executor."""
 
+import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from neftune_cli.sweeps.progress import NullObserver
 from neftune_cli.sweeps.runner import SweepOutcome
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from neftune_cli.training.trial import Trial
+from tests.command_line import Neftune
 from tests.finished_trials import trial_record, write_trial
 from tests.requests import request_for
 from tests.scripted_executor import Act, ScriptedExecutor, fail
@@ -55,6 +57,15 @@ def finish_with_model(job: Job, folder: SweepFolder) -> Event:
     if not trial.is_base:
         place.model_path.mkdir()
     return Finished(trial, record, None, 1.0)
+
+
+def finish_unreadably(job: Job, folder: SweepFolder) -> Event:
+    """Finish a trial whose record cannot be read afterwards, because a folder has its name."""
+    end = finish_with_model(job, folder)
+    record = folder.trial(job.trial.id, job.trial.arm, job.trial.seed).path / "record.json"
+    record.rename(record.with_name("moved.json"))
+    record.mkdir()
+    return end
 
 
 @dataclass
@@ -199,3 +210,30 @@ def test_only_the_best_model_is_kept_after_a_kill_at_the_end(tmp_path: Path) -> 
     outcome, _ = run(tmp_path, seeds="3", settings=SweepSettings(keep=Keep.BEST))
     (model,) = outcome.models
     assert model.parent.name.startswith("alpha=5,seed=1-")
+
+
+@pytest.mark.parametrize(("readable", "run_now", "left"), [(0, 1, 3), (2, 3, 1)])
+def test_a_record_that_cannot_be_read_halts_the_sweep_and_the_same_command_resumes(
+    neftune: Neftune, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, readable: int, run_now: int, left: int
+) -> None:
+    """It is read after the first trial, and at the end of the sweep. An unreadable trial counts as left."""
+    executor = OfflineExecutor([*[finish_with_model] * readable, finish_unreadably, *[finish_with_model] * 3])
+    monkeypatch.setattr("neftune_cli.sweeps.executors.local.LocalExecutor", lambda **_: executor)
+    arguments = "sweep --alphas 0,5 --seeds 1 --train-examples 16 --eval-examples 4 --no-estimate --quiet --json"
+    halted = neftune(*arguments.split())
+    assert halted.code == 1
+    (record,) = tmp_path.glob("results/*/trials/*/record.json/")
+    relative = record.relative_to(tmp_path)
+    reason, kept, resume = halted.err.splitlines()
+    assert reason.startswith(f"{relative} cannot be read (")
+    assert reason.endswith("Check the disk and the permissions of the file, and run the command again.")
+    assert (kept, resume) == (
+        "Finished trials are kept. After fixing the cause, resume with:",
+        f"  neftune {arguments}",
+    )
+    summary = json.loads(halted.out)
+    assert (summary["halted"], summary["run_now"], summary["left"]) == (reason, run_now, left)
+    record.rmdir()
+    record.with_name("moved.json").rename(record)
+    resumed = neftune(*arguments.split())
+    assert (resumed.code, json.loads(resumed.out)["run_now"]) == (0, left - 1)

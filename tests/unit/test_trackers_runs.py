@@ -7,11 +7,11 @@ import pytest
 from neftune_cli.commands.export import ExportTarget
 from neftune_cli.config.identity import recipe_identity
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.run_settings import LiveTracker
+from neftune_cli.config.run_settings import LiveTracker, Tracking
 from neftune_cli.records import CurvePoint, TrialRecord
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.store.manifest import GitState, Hardware, Manifest
-from neftune_cli.trackers.runs import tracked_runs
+from neftune_cli.trackers.runs import tracked_runs, write_comparison
 from tests.finished_trials import write_trial
 
 Records = list[TrialRecord]
@@ -86,6 +86,15 @@ def test_a_run_has_a_curve_of_every_loss_and_of_the_learning_rate(
     first, *_ = tracked_runs(_sweep(tmp_path / "one", hand_made_records))
 
     assert first.curves == [(3, {**values, "eval_loss_of_later_version": 1.25})]
+
+
+def test_a_comparison_that_cannot_be_read_does_not_hide_the_outcome(tmp_path: Path, hand_made_records: Records) -> None:
+    sweep = _sweep(tmp_path / "one", hand_made_records)
+    record = sweep.trials()[0].path / "record.json"
+    record.unlink()
+    record.mkdir()
+    (line,) = write_comparison(Tracking((LiveTracker.TENSORBOARD,), str(tmp_path)), sweep)
+    assert line.startswith(f"--track: the comparison was not written: {record} cannot be read")
 
 
 def _with_small_batches(record: TrialRecord) -> TrialRecord:
