@@ -290,12 +290,14 @@ def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> tuple[Path
         for name, content in contents.items():
             write_atomically(folder / name, content)
     except OSError as error:
-        raise unwritable_folder(folder, error.strerror) from None
+        raise unwritable_folder(folder, error) from None
     return tuple(folder / name for name in contents)
 
 
-def unwritable_folder(folder: Path, reason: str | None) -> UsageError:
+def unwritable_folder(folder: Path, reason: OSError | str) -> UsageError:
     """Return the error for a folder that is not writable."""
-    is_full = reason in [os.strerror(number) for number in DISK_FULL]
-    fix = "Free disk space, and run the same command again." if is_full else "Use --output with a writable folder."
+    fix = "Use --output with a writable folder."
+    if isinstance(reason, OSError):
+        fix = "Free disk space, and run the same command again." if reason.errno in DISK_FULL else fix
+        reason = str(reason.strerror)
     return UsageError(Problem(f"{folder} is not writable: {reason}.", fix))

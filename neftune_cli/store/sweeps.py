@@ -27,6 +27,7 @@ from neftune_cli.records import (
     TrialRecord,
 )
 from neftune_cli.store.files import (
+    MISSING_FILE,
     check_version,
     check_writable,
     parse_json,
@@ -81,7 +82,7 @@ class SweepFolder:
             text = path.read_text(encoding="utf-8")
             check_version(path, written_version(text))
             return load_spec(text)
-        except (FileNotFoundError, NotADirectoryError):
+        except MISSING_FILE:
             return None
         except OSError as error:
             raise unreadable_file(path, error) from None
@@ -110,7 +111,7 @@ class SweepFolder:
                 if stored is None or _yaml(stored) != _yaml(spec):
                     write_atomically(self.path / SWEEP_FILE, _yaml(spec))
         except OSError as error:
-            raise unwritable_folder(self.path, error.strerror) from None
+            raise unwritable_folder(self.path, error) from None
         sys.audit("neftune.sweep-spec-written", str(self.path))
 
     def has_foreign_files(self) -> bool:
@@ -129,7 +130,7 @@ class SweepFolder:
         path = self.path / MANIFEST_FILE
         try:
             return Manifest.model_validate(parse_json(path.read_bytes(), path))
-        except (FileNotFoundError, NotADirectoryError):
+        except MISSING_FILE:
             return Manifest()
         except OSError as error:
             raise unreadable_file(path, error) from None
