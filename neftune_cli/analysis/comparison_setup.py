@@ -9,7 +9,7 @@ from neftune_cli.analysis.alignment import TrialsByArm, are_finite, first_trial
 from neftune_cli.analysis.design import Design
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.config.arm_names import arms_named
-from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError
+from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError, did_you_mean
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
 from neftune_cli.formatting import counted
 from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, Margin, Metric
@@ -182,7 +182,9 @@ def _primary_metric(sweep: str, metrics: Mapping[str, Metric], default: str, wan
         return wanted if wanted in metrics else named[0]
     found = "several metrics have this name" if named else "no metric with this key was measured"
     known = ", ".join(f"{key} ({metrics[key].name_within})" for key in named or metrics)
-    raise UsageError(Problem(f"--metric {wanted!r}: {found} in sweep '{sweep}'.", f"Use one of {known}."))
+    question = did_you_mean(wanted, metrics)
+    fix = f"{question} Known are {known}." if question and not named else f"Use one of {known}."
+    raise UsageError(Problem(f"--metric {wanted!r}: {found} in sweep '{sweep}'.", fix))
 
 
 def _until_first_look(arms: TrialsByArm, plan: AnalysisPlan) -> TrialsByArm:

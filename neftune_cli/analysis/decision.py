@@ -99,7 +99,8 @@ def continuation(comparison: Comparison) -> Continuation | None:
         return missing or new_sweep
     decision = decide(comparison)
     few = decision.confirmatory_with_few_seeds
-    if missing and (few or comparison.arms_without_trials or comparison.origin.lacks_declared_trials):
+    origin = comparison.origin
+    if missing and (few or comparison.arms_without_trials or origin.lacks_declared_trials or origin.lacks_base):
         return missing
     seeds_help = few or any(assessment.paired.seeds < DEFAULT_LOOKS[-1] for assessment in decision.open_arms.values())
     if seeds_help and new_sweep and comparison.baseline == comparison.default_baseline:

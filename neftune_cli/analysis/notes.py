@@ -56,18 +56,7 @@ def plan_departures(
         margin: equivalence margin of the primary metric that was chosen for this comparison, if any.
         default_baseline: first arm of the sweep, which may have no finished trial.
     """
-    if evidence.dropped_plans:
-        yield (
-            f"The declared analysis of {listed(evidence.dropped_plans)} does not apply to several folders together: "
-            "the number of seeds counts as fixed. If it depended on results, p-values are too small."
-        )
-    yield from evidence.added_seeds
-    if evidence.origin.lacks_declared_trials:
-        seeds = counted(len(evidence.declared_seeds), "seed")
-        yield (
-            f"Not all trials of the declared {seeds} have finished. A test now and another one at the end have more "
-            "false positives than stated."
-        )
+    yield from _departures_of_folders(evidence)
     yield from _other_baseline(evidence, design, default_baseline)
     if evidence.plan is None:
         return
@@ -82,6 +71,27 @@ def plan_departures(
     if design.plan.has_planned_looks and design.confidence != DEFAULT_OPTIONS.confidence:
         level = percent(DEFAULT_OPTIONS.confidence)
         yield f"The planned looks decide at {level}. Verdicts at {percent(design.confidence)} are exploratory."
+
+
+def _departures_of_folders(evidence: Evidence) -> Iterator[str]:
+    """Yield the departures that follow from the compared folders and their missing trials."""
+    if evidence.dropped_plans:
+        yield (
+            f"The declared analysis of {listed(evidence.dropped_plans)} does not apply to several folders together: "
+            "the number of seeds counts as fixed. If it depended on results, p-values are too small."
+        )
+    yield from evidence.added_seeds
+    if evidence.origin.lacks_declared_trials:
+        seeds = counted(len(evidence.declared_seeds), "seed")
+        yield (
+            f"Not all trials of the declared {seeds} have finished. A test now and another one at the end have more "
+            "false positives than stated."
+        )
+    if evidence.origin.lacks_base:
+        yield (
+            "The base model has no finished trial. Margins that are a share of the gain of fine-tuning have a fallback "
+            "value until it is measured, so verdicts can change."
+        )
 
 
 def _other_baseline(evidence: Evidence, design: Design, default: str) -> Iterator[str]:

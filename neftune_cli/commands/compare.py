@@ -9,7 +9,7 @@ import typer
 
 from neftune_cli.commands.output import OutputFile, say_line
 from neftune_cli.errors import NothingToCompareError, Problem, Problems
-from neftune_cli.reporting.output_formats import OutputFormat, ScreenOptions, document
+from neftune_cli.reporting.output_formats import FORMATS_BY_SUFFIX, OutputFormat, ScreenOptions, document
 
 if TYPE_CHECKING:
     from neftune_cli.analysis.comparison import ComparedEvidence
@@ -80,6 +80,7 @@ def compare(
     file = OutputFile("--output", output, "comparison.txt") if output else None
     if file:
         problems.attempt(file.check)
+        problems.add(_problems_of_suffix(file.path, format_))
     evidence = problems.attempt(
         lambda: gather(paths, metric=metric, judge_results=judge_results, cluster_by=cluster_by, say=say_line)
     )
@@ -102,6 +103,14 @@ def compare(
         file.write(document(compared, format_))
     if writes_reports:
         _write_reports(compared)
+
+
+def _problems_of_suffix(path: Path, format_: OutputFormat) -> Iterator[Problem]:
+    """Yield a problem for the table of the terminal in a file whose suffix announces another format."""
+    meant = FORMATS_BY_SUFFIX.get(path.suffix.lower())
+    if format_ is OutputFormat.TABLE and meant:
+        what = f"--output {path}: without --format, the file would have the table of the terminal."
+        yield Problem(what, f"Add --format {meant}, or use the suffix .txt.")
 
 
 def _problems_of_format(format_: OutputFormat, shown: Mapping[str, bool]) -> Iterator[Problem]:

@@ -212,12 +212,14 @@ def _seeds_of_looks(looks: Sequence[int], seeds: Any, options: Mapping[str, Any]
     Args:
         looks: numbers of seeds at the looks.
         seeds: given by an option or by the experiment, or None.
-        options: given options. Seeds of an option that do not fit are a problem; those of an experiment are replaced.
-        problems: receives the problem.
+        options: given options. Seeds of an option that do not fit are a problem. So are those of an experiment beside
+            its own looks; options that plan looks replace them.
+        problems: receives the problem of an option.
 
     """
-    if not _are_looks(looks):
-        return seeds  # the spec reports the problem of the looks
+    of_experiment = seeds is not None and "seeds" not in options and not any(options.get(name) for name in LOOK_OPTIONS)
+    if not _are_looks(looks) or of_experiment:
+        return seeds  # the spec reports the problem
     if isinstance(seeds, Sequence) and len(seeds) == looks[-1]:
         return seeds
     if "seeds" in options:

@@ -173,6 +173,8 @@ class TrialOrigin:
     """Labels of failed trials, such as `alpha=5,seed=0`, which only `--retry failed` runs again."""
     lacks_declared_trials: bool = False
     """Whether a single sweep with a fixed number of seeds has declared trials that have neither finished nor failed."""
+    lacks_base: bool = False
+    """Whether a single sweep has neither a result nor a failure of the base model."""
     decides_looks: bool = True
     """Whether planned looks are taken of these trials; not of those that differ from the sweep's first setting."""
     seconds: float | None = None

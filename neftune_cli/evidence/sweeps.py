@@ -11,7 +11,7 @@ import numpy as np
 
 from neftune_cli.config.executors import placement_options
 from neftune_cli.config.identity import recipe_identity
-from neftune_cli.config.spec import NOISE_DETAILS, AnalysisSpec, NoiseSpec, SweepSpec
+from neftune_cli.config.spec import BASE_ARM, NOISE_DETAILS, AnalysisSpec, NoiseSpec, SweepSpec
 from neftune_cli.config.values import canonical_json
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
@@ -126,7 +126,8 @@ def _read(folder: SweepFolder) -> _FolderContents:
 def _not_started(folder: SweepFolder, finished: Set[str]) -> Iterator[str]:
     """Yield a sentence for each declared trial that has no folder yet, and has finished in no compared sweep."""
     started = {trial_folder.folder_label for trial_folder in folder.trials()}
-    return (f"{label} has not started" for label in _declared_labels(folder) if label not in started | finished)
+    labels = [folder_label(BASE_ARM), *_declared_labels(folder)] if folder.spec() else []
+    return (f"{label} has not started" for label in labels if label not in started | finished)
 
 
 def _declared_labels(folder: SweepFolder) -> list[str]:
@@ -281,6 +282,7 @@ def _origin(
         is_sweep=True,
         failed_trials=tuple(chain.from_iterable(contents[folder].failed for folder in sweeps)),
         lacks_declared_trials=len(sweeps) == 1 and bool({*_declared_labels(sweeps[0])} - contents[sweeps[0]].ended),
+        lacks_base=len(sweeps) == 1 and bool(sweeps[0].spec()) and BASE_ARM not in contents[sweeps[0]].ended,
         seconds=seconds,
         workers=workers,
         run_options=tuple(placement_options(manifest.command)) if manifest else (),

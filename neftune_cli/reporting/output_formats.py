@@ -31,6 +31,16 @@ class OutputFormat(StrEnum):
     HTML = "html"
 
 
+FORMATS_BY_SUFFIX = {
+    ".json": OutputFormat.JSON,
+    ".csv": OutputFormat.CSV,
+    ".md": OutputFormat.MARKDOWN,
+    ".tex": OutputFormat.LATEX,
+    ".html": OutputFormat.HTML,
+}
+"""Formats that the suffix of a file announces."""
+
+
 @dataclass(frozen=True)
 class ScreenOptions:
     """Parts of comparisons to print on a terminal, beside their first screens."""

@@ -260,6 +260,27 @@ def test_all_invalid_options_are_reported_together(results: Path) -> None:
     assert [one.what.split()[0] for one in error.problems] == ["--confidence", "--margin", "--baseline", "--metric"]
 
 
+@pytest.mark.parametrize(("suffix", "format_"), [("csv", "csv"), ("tex", "latex"), ("MD", "md")])
+def test_a_table_is_not_written_into_a_file_of_another_format(
+    results: Path, tmp_path: Path, suffix: str, format_: str
+) -> None:
+    file = tmp_path / f"table.{suffix}"
+
+    error = _compare(results, "--output", str(file)).exception
+
+    assert isinstance(error, UsageError)
+    assert error.problems[0].fix == f"Add --format {format_}, or use the suffix .txt."
+    assert not file.exists()
+    assert _compare(results, "--output", str(file), "--format", format_).exit_code == 0
+
+
+def test_a_misspelled_metric_gets_a_suggestion(results: Path) -> None:
+    error = _compare(results, "--metric", "eval_los").exception
+
+    assert isinstance(error, UsageError)
+    assert error.problems[0].fix.startswith("Did you mean 'eval_loss'? Known are train_loss (noisy training loss), ")
+
+
 def test_json_is_the_only_output(results: Path) -> None:
     result = _compare(results, "--format", "json", "--baseline", "5")
 

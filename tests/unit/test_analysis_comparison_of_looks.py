@@ -566,6 +566,21 @@ def test_a_sweep_whose_declared_trials_are_missing_is_finished_first() -> None:
     assert step.cost == "at most 2 more trials"
 
 
+def test_a_sweep_whose_base_model_is_missing_is_finished_first() -> None:
+    evidence = replace(
+        _evidence({5.0: OPEN[:3]}, None),
+        unfinished=("base has not started",),
+        origin=replace(ONE_SWEEP.origin, lacks_base=True),
+    )
+
+    comparison = compare_arms(evidence)
+
+    assert comparison.departures[0].startswith("The base model has no finished trial. Margins that are a share of the")
+    step = next_step(comparison)
+    assert step is not None
+    assert step.cost == "at most 1 more trial"
+
+
 def test_seeds_that_were_added_after_a_comparison_are_a_departure() -> None:
     added = ("s was compared with 3 and 5 seeds.",)
 

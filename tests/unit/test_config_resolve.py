@@ -238,6 +238,15 @@ def test_a_problem_of_an_option_names_the_option_and_not_the_file(tmp_path: Path
     ]
 
 
+def test_seeds_beside_the_looks_of_an_experiment_must_fit_them(tmp_path: Path) -> None:
+    text = "analysis: {looks: [5, 8]}\nseeds: "
+    assert error_of(tmp_path, f"{text}5") == (
+        "the planned looks need 8 seeds, and there are 5. Remove seeds; the last look sets their number."
+    )
+    assert len(resolve_sweep(experiment(tmp_path, f"{text}8"), {}).seeds) == 8
+    assert len(resolve_sweep(experiment(tmp_path, f"{text}5"), {"until_decided": True}).seeds) == 8
+
+
 def test_a_limit_of_bad_rows_needs_the_option_that_drops_them() -> None:
     with pytest.raises(UsageError, match=r"^--max-bad-share has no effect without --skip-bad-rows\. Add --skip-bad-"):
         resolve_sweep(None, {"max_bad_share": 0.1})

@@ -247,6 +247,17 @@ def test_trials_that_have_not_started_are_unfinished(tmp_path: Path, hand_made_r
     assert found.unfinished == tuple(f"alpha=10,seed={seed} has not started" for seed in (0, 1, 2))
 
 
+def test_a_base_model_without_a_result_is_noticed(tmp_path: Path, hand_made_records: Records) -> None:
+    options: dict[str, Any] = {"alphas": [0.0, 5.0], "seeds": [0, 1, 2]}
+    without = [record for record in hand_made_records if record.seed is not None]
+
+    (whole,) = sweep_evidence([_sweep(tmp_path / "whole", hand_made_records, **options)])
+    (found,) = sweep_evidence([_sweep(tmp_path / "without", without, **options)])
+
+    assert (whole.origin.lacks_base, whole.unfinished) == (False, ())
+    assert (found.origin.lacks_base, found.unfinished) == (True, ("base has not started",))
+
+
 def test_declared_trials_that_are_still_to_be_trained_are_noticed_in_all_settings(
     tmp_path: Path, hand_made_records: Records
 ) -> None:
