@@ -95,7 +95,8 @@ def _of_another_layout(row: RowValues, chosen: ChosenColumns) -> RowError | None
         return RowError(what, 'Write every row as {"messages": [...]}, or use a file for each kind of row.')
     fix = "Write all rows with the same columns, or use a file for each layout."
     if other.column_set.layout != chosen.column_set.layout:
-        fix = f"{fix} To read the rows of this kind only, use --format {other.column_set.layout} and --skip-bad-rows."
+        one = f"--format {chosen.column_set.layout} or --format {other.column_set.layout}"
+        fix = f"{fix} To read one kind of rows only, use {one}, with --skip-bad-rows and --max-bad-share."
     return RowError(what, fix)
 
 

@@ -26,7 +26,8 @@ def test_row_of_another_layout(row: dict[str, Any], columns: str) -> None:
     for first in (PAIR, rows[0]):
         message = refusal_of(first, row, layout="prompt-completion")
         other = columns.rpartition(" ")[2].rstrip(")")
-        read = f" To read the rows of this kind only, use --format {other} and --skip-bad-rows."
+        one = f"--format prompt-completion or --format {other}"
+        read = f" To read one kind of rows only, use {one}, with --skip-bad-rows and --max-bad-share."
         assert message == (
             f"mine.jsonl, line 2: the row has the {columns}, and other rows have the columns prompt, "
             "completion (layout prompt-completion). Write all rows with the same columns, or use a file for each "
