@@ -109,6 +109,30 @@ def test_claim_of_a_direction(claim: str, key: str, sign: int, effect: tuple[flo
     assert examine(noise(key, sign * change, spread))[claim].status == status
 
 
+@pytest.mark.parametrize(
+    ("claim", "scores", "words"),
+    [
+        (
+            "training-rouge-falls",
+            {"probe_rouge_l": 0.004},
+            "Training ROUGE-L is at most 0.004 in every trial, so",
+        ),
+        ("training-rouge-falls", {"probe_rouge_l": 0.4}, ""),
+        (
+            "answers-get-longer",
+            {"response_chars": 40.0, "truncated": 0.4},
+            "Up to 40% of a trial's responses were cut",
+        ),
+        ("answers-get-longer", {"response_chars": 40.0, "truncated": 0.0}, ""),
+    ],
+)
+def test_caveat_says_that_a_metric_has_no_room_to_change(claim: str, scores: dict[str, float], words: str) -> None:
+    values = {key: with_items(np.full(5, score)) for key, score in scores.items()}
+    caveat = examine(joined(*(arm(f"alpha={alpha}", alpha, values) for alpha in (0, 10))))[claim].caveat
+    assert (" in every trial, " in caveat or "token limit" in caveat) == bool(words)
+    assert words in caveat
+
+
 @pytest.mark.parametrize(("effect", "status"), UNCHANGED)
 @pytest.mark.parametrize(
     ("claim", "key"),

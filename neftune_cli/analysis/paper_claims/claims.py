@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from neftune_cli.analysis.alignment import TrialsByArm
+from neftune_cli.analysis.learning import NO_ROOM
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.paper_claims.alpha_comparison import alphas_are_alike
 from neftune_cli.analysis.paper_claims.claim_data import (
@@ -19,7 +20,7 @@ from neftune_cli.analysis.paper_claims.matched_length import gains_beyond_length
 from neftune_cli.analysis.paper_claims.noise_effects import linear_trend, mean_effect
 from neftune_cli.analysis.results import ClaimResult, EarlyStopping
 from neftune_cli.formatting import listed
-from neftune_cli.metrics import HELD_OUT_LOSS, NOISE_OFF_TRAINING_LOSS, NOISY_TRAINING_LOSS, Metric
+from neftune_cli.metrics import HELD_OUT_LOSS, NOISE_OFF_TRAINING_LOSS, NOISY_TRAINING_LOSS, TRUNCATED, Metric
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class PaperClaim:
     """Differences between the paper's setting and this one."""
     test: Callable[[ClaimData], ClaimOutcome]
     """Raises NotMeasuredError if the trials lack the data."""
+    metric: str = ""
+    """Key of the metric of responses that the claim is about, if it can lack room to change."""
 
 
 LARGEST_ALPHA = 15
@@ -68,6 +71,7 @@ CLAIMS: tuple[PaperClaim, ...] = (
         paper="Lower with noise, LLaMA-2 7B on Alpaca, greedy responses (section 5.1; figure 5, no number given).",
         caveat=_MEMORIZATION,
         test=lambda data: changes(mean_effect(data, "probe_rouge_l"), "lower"),
+        metric="probe_rouge_l",
     ),
     PaperClaim(
         key="training-bleu-falls",
@@ -75,6 +79,7 @@ CLAIMS: tuple[PaperClaim, ...] = (
         paper="Lower with noise, LLaMA-2 7B on Alpaca, greedy responses (section 5.1; figure 5, no number given).",
         caveat=f"{_MEMORIZATION} The paper scores each response; here BLEU is a corpus-level metric of a trial.",
         test=lambda data: changes(mean_effect(data, "probe_bleu"), "lower"),
+        metric="probe_bleu",
     ),
     PaperClaim(
         key="answers-get-longer",
@@ -84,10 +89,11 @@ CLAIMS: tuple[PaperClaim, ...] = (
             "1,011 to 1,497 (ShareGPT, 10) and 1,101 to 1,694 (OpenPlatypus, 15); LLaMA-2 7B (table 4)."
         ),
         caveat=(
-            "The paper's prompts are the open questions of AlpacaEval. Answers to factual questions have less room to "
-            "grow."
+            "The paper's prompts are the open questions of AlpacaEval. Answers to factual questions, such as those of "
+            "bios, have less room to grow."
         ),
         test=lambda data: changes(mean_effect(data, "response_chars"), "higher"),
+        metric="response_chars",
     ),
     PaperClaim(
         key="repetition-stays",
@@ -148,6 +154,7 @@ CLAIMS: tuple[PaperClaim, ...] = (
             "length. They may be the easier ones."
         ),
         test=gains_beyond_length,
+        metric="rouge_l",
     ),
     PaperClaim(
         key="gains-over-early-stopping",
@@ -196,7 +203,8 @@ def examine_claims(
         data = ClaimData(arms, reference, noisy, unknown_arms(arms), baseline, metrics, stopping, options)
     except NotMeasuredError as reason:
         return tuple(_result(claim, ClaimOutcome("not measured", str(reason))) for claim in CLAIMS)
-    return tuple(_result(claim, _outcome(claim, data), _alphas_beyond_the_paper(data)) for claim in CLAIMS)
+    beyond = _alphas_beyond_the_paper(data)
+    return tuple(_result(claim, _outcome(claim, data), _without_room(data, claim.metric), beyond) for claim in CLAIMS)
 
 
 def _alphas_beyond_the_paper(data: ClaimData) -> str:
@@ -206,6 +214,24 @@ def _alphas_beyond_the_paper(data: ClaimData) -> str:
     return f"{listed(arms)} {are} than the paper, which has at most {LARGEST_ALPHA}." if arms else ""
 
 
+def _without_room(data: ClaimData, key: str) -> str:
+    """Return a sentence if all scores of a metric are near zero, or if the token limit cut responses; else ""."""
+    if key not in data.metrics:
+        return ""
+    if key == "response_chars":
+        cut = _largest_score(data, TRUNCATED)
+        return f"Up to {cut:.0%} of a trial's responses were cut at the token limit." if cut > NO_ROOM else ""
+    metric, largest = data.metrics[key], _largest_score(data, key)
+    if largest > NO_ROOM * metric.bounds[1]:
+        return ""
+    return f"{metric.name} is at most {metric.number(largest)} in every trial, so it can hardly change."
+
+
+def _largest_score(data: ClaimData, key: str) -> float:
+    trials = (trial for arm in (data.reference, *data.noisy) for trial in data.arms[arm].values())
+    return max((score for trial in trials if (score := trial.scores.get(key)) is not None), default=0.0)
+
+
 def _outcome(claim: PaperClaim, data: ClaimData) -> ClaimOutcome:
     try:
         return claim.test(data)
@@ -213,13 +239,13 @@ def _outcome(claim: PaperClaim, data: ClaimData) -> ClaimOutcome:
         return ClaimOutcome("not measured", str(reason))
 
 
-def _result(claim: PaperClaim, outcome: ClaimOutcome, more: str = "") -> ClaimResult:
+def _result(claim: PaperClaim, outcome: ClaimOutcome, *more: str) -> ClaimResult:
     return ClaimResult(
         key=claim.key,
         claim=claim.claim,
         paper=claim.paper,
         here=outcome.here,
         status=outcome.status,
-        caveat=f"{claim.caveat} {more}".strip() if outcome.status != "not measured" else claim.caveat,
+        caveat=" ".join((claim.caveat, *filter(None, more if outcome.status != "not measured" else ()))),
         paired=outcome.paired,
     )
