@@ -123,7 +123,8 @@ def _continuation_of_looks(comparison: Comparison) -> Continuation | None:
     """Return how a sweep with planned looks continues. Further looks decide on the declared choices only."""
     plan = comparison.declared
     has_baseline = comparison.default_baseline not in comparison.arms_without_trials
-    other_departures = len(comparison.departures) - (0 if has_baseline else 1)  # a missing baseline is one
+    # a missing baseline is one, and so is a missing base model
+    other_departures = len(comparison.departures) - (0 if has_baseline else 1) - comparison.origin.lacks_base
     if other_departures or not comparison.origin.decides_looks:
         return None
     if not has_baseline:
@@ -134,7 +135,7 @@ def _continuation_of_looks(comparison: Comparison) -> Continuation | None:
         return "missing trials"  # the other arms are exploratory
     if arms_with_further_seeds(comparison) and not plan.is_finished:
         return "looks"
-    return "missing trials" if trainable else None
+    return "missing trials" if trainable or comparison.origin.lacks_base else None
 
 
 def _untested_arms(comparison: Comparison) -> list[str]:

@@ -56,7 +56,8 @@ class ExportedAssessment(ExportedModel):
     equivalence_high: float | None
     """Upper bound of this interval."""
     looks: int | None
-    """Number of planned looks that were taken at the arm; 1 if the number of seeds is fixed."""
+    """Position of the last planned look in which the arm took part, 1 for the first one; 0 before it; 1 if the number
+    of seeds is fixed."""
     role: Role | None
     """`primary` is the predeclared arm, `exploratory` any other arm, `control` a check of the sweep."""
     items: int | None

@@ -176,7 +176,8 @@ class ExportedClaim(ExportedModel):
     here: str
     """Result of these trials; for a claim that was not measured, how to measure it."""
     caveat: str
-    """Differences between the paper's setting and this one; empty where there are none."""
+    """Differences between the paper's setting and this one, and limits of these trials, such as responses that were cut
+    at the token limit; empty where there are none."""
 
 
 class ExportedComparison(ExportedModel):

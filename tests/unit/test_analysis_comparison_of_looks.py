@@ -581,6 +581,16 @@ def test_a_sweep_whose_base_model_is_missing_is_finished_first() -> None:
     assert step.cost == "at most 1 more trial"
 
 
+def test_a_missing_base_model_does_not_end_planned_looks() -> None:
+    evidence = _evidence({5.0: OPEN[:3]}, replace(LOOKS, looks_taken=1))
+    without = replace(evidence, origin=replace(evidence.origin, lacks_base=True))
+
+    steps = [next_step(compare_arms(one)) for one in (evidence, without)]
+
+    assert steps[0] is not None
+    assert steps[0] == steps[1]
+
+
 def test_seeds_that_were_added_after_a_comparison_are_a_departure() -> None:
     added = ("s was compared with 3 and 5 seeds.",)
 
