@@ -3,7 +3,7 @@
 The clusters of its items are summed, and divided into random halves.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,6 +100,12 @@ def shared_items(values: Sequence[ItemValues]) -> tuple[str, ...]:
 def are_finite(values: ArrayLike) -> bool:
     """Return whether all values can be compared: none is NaN, infinite, or larger than `LARGEST_VALUE`."""
     return bool((np.abs(values) <= LARGEST_VALUE).all())
+
+
+def largest_score(trials: Iterable[Measurements], key: str) -> float:
+    """Return the largest absolute score of a metric that can be compared; 0 if there is none."""
+    scores = (trial.scores.get(key) for trial in trials)
+    return max((abs(score) for score in scores if score is not None and are_finite(score)), default=0.0)
 
 
 def measured_seeds(trials: Mapping[int, Measurements], key: str) -> set[int]:

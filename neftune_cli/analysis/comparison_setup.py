@@ -1,11 +1,10 @@
 """Setup of a comparison: its arms, metrics, margins and looks, from the evidence and the options of the user."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from neftune_cli.analysis.alignment import TrialsByArm, are_finite, first_trial
+from neftune_cli.analysis.alignment import TrialsByArm, first_trial, largest_score
 from neftune_cli.analysis.design import Design
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.config.arm_names import arms_named
@@ -140,16 +139,11 @@ def _measured_metrics(evidence: Evidence) -> dict[str, Metric]:
     """
     if metrics := evidence.measured_metrics:
         return {
-            key: metric if key in METRICS else metric.showing(_largest_score(evidence.trials, key))
+            key: metric if key in METRICS else metric.showing(largest_score(evidence.trials, key))
             for key, metric in metrics.items()
         }
     notes = " ".join(evidence.notes)
     raise NothingToCompareError(f"The runs of '{evidence.name}' have no score that can be compared. {notes}".strip())
-
-
-def _largest_score(trials: Sequence[Measurements], key: str) -> float:
-    scores = (trial.scores.get(key) for trial in trials)
-    return max((abs(score) for score in scores if score is not None and are_finite(score)), default=math.nan)
 
 
 def _baseline(sweep: str, arms: TrialsByArm, default: str, wanted: str | None) -> str:

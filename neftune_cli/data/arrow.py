@@ -147,7 +147,7 @@ class _Column:
 
     @cached_property
     def _is_converted(self) -> bool:
-        return _contains(self._array.type, _is_converted)
+        return _contains(self._array.type, _has_other_value)
 
     @cached_property
     def filled(self) -> list[bool] | None:
@@ -194,7 +194,8 @@ def _is_short_float(kind: Any) -> bool:
     return bool(types.is_float32(kind) or types.is_float16(kind))
 
 
-def _is_converted(kind: Any) -> bool:
+def _has_other_value(kind: Any) -> bool:
+    """Return whether `_converted` changes values of this type."""
     return _is_json(kind) or _is_short_float(kind)
 
 
@@ -205,7 +206,7 @@ def _converted(value: Any, kind: Any) -> Any:
     """
     from pyarrow import types
 
-    if value is None or not _contains(kind, _is_converted):
+    if value is None or not _contains(kind, _has_other_value):
         return value
     if types.is_struct(kind):
         return {field.name: _converted(value[field.name], field.type) for field in kind}

@@ -550,35 +550,37 @@ def test_a_new_sweep_trains_the_controls_too() -> None:
     assert step.cost == "at most 80 trials (20 seeds)"
 
 
-def test_a_sweep_whose_declared_trials_are_missing_is_finished_first() -> None:
-    evidence = replace(
-        _evidence({5.0: [-0.100, -0.101, -0.099]}, None),
-        declared_seeds=(0, 1, 2, 3, 4),
-        unfinished=("alpha=0,seed=3 has not started", "alpha=5,seed=3 has not started"),
-        origin=replace(ONE_SWEEP.origin, lacks_declared_trials=True),
-    )
-
+@pytest.mark.parametrize(
+    ("evidence", "departure", "cost"),
+    [
+        (
+            replace(
+                _evidence({5.0: [-0.100, -0.101, -0.099]}, None),
+                declared_seeds=(0, 1, 2, 3, 4),
+                unfinished=("alpha=0,seed=3 has not started", "alpha=5,seed=3 has not started"),
+                origin=replace(ONE_SWEEP.origin, lacks_declared_trials=True),
+            ),
+            "Not all trials of the declared 5 seeds have finished. A test now and",
+            "at most 2 more trials",
+        ),
+        (
+            replace(
+                _evidence({5.0: OPEN[:3]}, None),
+                unfinished=("base has not started",),
+                origin=replace(ONE_SWEEP.origin, lacks_base=True),
+            ),
+            "The base model has no finished trial. Margins that are a share of the",
+            "at most 1 more trial",
+        ),
+    ],
+)
+def test_a_sweep_whose_trials_are_missing_is_finished_first(evidence: Evidence, departure: str, cost: str) -> None:
     comparison = compare_arms(evidence)
 
-    assert comparison.departures[0].startswith("Not all trials of the declared 5 seeds have finished. A test now and")
+    assert comparison.departures[0].startswith(departure)
     step = next_step(comparison)
     assert step is not None
-    assert step.cost == "at most 2 more trials"
-
-
-def test_a_sweep_whose_base_model_is_missing_is_finished_first() -> None:
-    evidence = replace(
-        _evidence({5.0: OPEN[:3]}, None),
-        unfinished=("base has not started",),
-        origin=replace(ONE_SWEEP.origin, lacks_base=True),
-    )
-
-    comparison = compare_arms(evidence)
-
-    assert comparison.departures[0].startswith("The base model has no finished trial. Margins that are a share of the")
-    step = next_step(comparison)
-    assert step is not None
-    assert step.cost == "at most 1 more trial"
+    assert step.cost == cost
 
 
 def test_a_missing_base_model_does_not_end_planned_looks() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from neftune_cli.analysis.alignment import TrialsByArm
+from neftune_cli.analysis.alignment import TrialsByArm, largest_score
 from neftune_cli.analysis.learning import NO_ROOM
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.paper_claims.alpha_comparison import alphas_are_alike
@@ -218,18 +218,14 @@ def _without_room(data: ClaimData, key: str) -> str:
     """Return a sentence if all scores of a metric are near zero, or if the token limit cut responses; else ""."""
     if key not in data.metrics:
         return ""
+    trials = [trial for arm in (data.reference, *data.noisy) for trial in data.arms[arm].values()]
     if key == "response_chars":
-        cut = _largest_score(data, TRUNCATED)
+        cut = largest_score(trials, TRUNCATED)
         return f"Up to {cut:.0%} of a trial's responses were cut at the token limit." if cut > NO_ROOM else ""
-    metric, largest = data.metrics[key], _largest_score(data, key)
+    metric, largest = data.metrics[key], largest_score(trials, key)
     if largest > NO_ROOM * metric.bounds[1]:
         return ""
     return f"{metric.name} is at most {metric.number(largest)} in every trial, so it can hardly change."
-
-
-def _largest_score(data: ClaimData, key: str) -> float:
-    trials = (trial for arm in (data.reference, *data.noisy) for trial in data.arms[arm].values())
-    return max((score for trial in trials if (score := trial.scores.get(key)) is not None), default=0.0)
 
 
 def _outcome(claim: PaperClaim, data: ClaimData) -> ClaimOutcome:
