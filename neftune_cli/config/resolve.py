@@ -88,6 +88,7 @@ def resolve_valid_fields(file: Path | None, options: Mapping[str, Any], problems
     values["arms"] = arms_of(written.fields, options, problems, written.prefix)
     problems.add(_misplaced_fields(values, written.prefix))
     problems.add(_bad_share_without_skipping(options, values))
+    problems.add(_replaced_options(options))
     values.pop("grid", None)
     looks = _set_looks(values, options, problems)
     if wanted := values["analysis"].get("primary_arm"):
@@ -265,6 +266,14 @@ def _looks_without_option(options: Mapping[str, Any]) -> Iterator[Problem]:
             option = f"--{name.replace('_', '-')}"
             what = f"{option} has no effect without --until-decided."
             yield Problem(what, f"Add --until-decided, or remove {option}.")
+
+
+def _replaced_options(options: Mapping[str, Any]) -> Iterator[Problem]:
+    given = {*options, *options.get("train", {})}
+    for option, other in (("epochs", "max_steps"), ("noise", "noises")):
+        if {option, other} <= given:
+            replaced, by = (f"--{name.replace('_', '-')}" for name in (option, other))
+            yield Problem(f"{replaced} has no effect with {by}, which replaces it.", f"Remove {replaced} or {by}.")
 
 
 def _bad_share_without_skipping(options: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
-from neftune_cli.store import SweepFolder, TrialFolder, find_sweeps, is_sweep
+from neftune_cli.store import MANIFEST_FILE, SWEEP_FILE, SweepFolder, TrialFolder, find_sweeps, is_sweep
 
 if TYPE_CHECKING:  # the command status needs no numpy
     from neftune_cli.evidence.measurements import Evidence
@@ -34,14 +34,28 @@ def sweeps_in(paths: Sequence[Path]) -> list[SweepFolder]:
     """Return the sweeps at and below the paths, sorted by path.
 
     Raises:
-        UsageError: a path is not a folder.
+        UsageError: a path is not a folder, or a sweep lacks its `sweep.yaml`.
         NothingToCompareError: there is none.
 
     """
     check_folders(paths)
-    if found := find_sweeps(paths):
+    if found := whole_sweeps(paths):
         return found
     raise nothing_found(paths)
+
+
+def whole_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
+    """Return the sweeps that `find_sweeps` finds.
+
+    Raises:
+        UsageError: one problem for each folder with trials of a sweep whose `sweep.yaml` is missing.
+
+    """
+    named = {file.parent.resolve(): file.parent for path in paths for file in sorted(path.rglob(MANIFEST_FILE))}
+    fix = "Restore the file from a backup, or run the command of the sweep again: finished trials are kept."
+    if lost := [folder for folder in named.values() if SweepFolder(folder).has_lost_spec()]:
+        raise UsageError(*(Problem(f"{folder} has trials, but no {SWEEP_FILE}.", fix) for folder in lost))
+    return find_sweeps(paths)
 
 
 def trial_folders(evidence: "Evidence") -> dict[str, TrialFolder]:
@@ -99,8 +113,11 @@ def nothing_found(paths: Sequence[Path], others: str = "") -> NothingToCompareEr
 
 
 def _fix(*paths: Path) -> str:
-    """Return advice: the sweep that contains a path, if there is one, else the usual folders and the first command."""
+    """Return advice: the sweep that contains a path or that has no trials yet, else the usual folders and command."""
     for path in paths:
+        if (path / SWEEP_FILE).is_file():
+            command = shlex.join(["neftune", "sweep", str(path / SWEEP_FILE), "--output", str(path)])
+            return f"{path} has a {SWEEP_FILE}, but no trials. To run them, use `{command}`."
         for folder in path.absolute().parents:
             if is_sweep(folder):
                 return f"Use the folder of the sweep, {shlex.quote(str(_shortest(folder)))}."

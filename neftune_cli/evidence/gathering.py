@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.evidence.folders import check_folders, nothing_found
+from neftune_cli.evidence.folders import check_folders, nothing_found, whole_sweeps
 from neftune_cli.evidence.inspect_ai import inspect_evidence
 from neftune_cli.evidence.judgments import with_judgments
 from neftune_cli.evidence.lm_eval import lm_eval_evidence
@@ -13,7 +13,6 @@ from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.evidence.trainer_state import trainer_evidence
 from neftune_cli.evidence.user_metrics import with_user_metric
 from neftune_cli.metrics import names_function
-from neftune_cli.store import find_sweeps
 
 
 def gather(
@@ -57,7 +56,7 @@ def gather(
 def _found(paths: Sequence[Path], cluster_by: str | None, *, scored_again: str | None) -> list[Evidence]:
     check_folders(paths)
     of_inspect = inspect_evidence(*paths, cluster_by=cluster_by)
-    of_sweeps = sweep_evidence(find_sweeps(paths), scored_again=scored_again)
+    of_sweeps = sweep_evidence(whole_sweeps(paths), scored_again=scored_again)
     evidence = [*of_sweeps, *trainer_evidence(*paths), *lm_eval_evidence(*paths), *of_inspect]
     if not evidence:
         raise nothing_found(paths, ", and no run of a trainer, of lm-evaluation-harness or of Inspect AI")

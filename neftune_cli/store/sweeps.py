@@ -114,6 +114,10 @@ class SweepFolder:
             raise unwritable_folder(self.path, error) from None
         sys.audit("neftune.sweep-spec-written", str(self.path))
 
+    def has_lost_spec(self) -> bool:
+        """Return whether the folder has trials, but no `sweep.yaml`."""
+        return not (self.path / SWEEP_FILE).exists() and any(trial.has_started() for trial in self.trials())
+
     def has_foreign_files(self) -> bool:
         """Return whether the folder has content that a sweep killed at its start does not leave."""
         if not self.path.is_dir():
@@ -356,7 +360,9 @@ def _spec_problems(path: Path, error: Exception) -> Iterator[Problem]:
         yield Problem(origin.problem(known).what, _RESTORE_SPEC)
 
 
-_RESTORE_SPEC = "Restore the file from a backup, or use another results folder."
+_RESTORE_SPEC = (
+    "Restore the file from a backup, or remove it and run the command of the sweep again: finished trials are kept."
+)
 _MISFITS = {"missing": "is missing", "tuple_type": "must be a list"}
 """Messages on errors that only a damaged `sweep.yaml` has, by pydantic's type of error."""
 

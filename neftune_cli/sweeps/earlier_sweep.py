@@ -6,12 +6,13 @@ from typing import Any
 
 from neftune_cli.config.spec import DEFAULT_LOOKS, SweepSpec
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.store import SweepFolder, check_writable
+from neftune_cli.formatting import listed
+from neftune_cli.store import SWEEP_FILE, SweepFolder, check_writable
 from neftune_cli.training.trial import Trial
 
 
 def existing_spec(folder: SweepFolder) -> SweepSpec | None:
-    """Return the sweep in the folder; None if there is none.
+    """Return the sweep in the folder; None if there is none, or if its `sweep.yaml` is missing.
 
     Raises:
         UsageError: the folder is not writable, has other files, or its sweep is damaged.
@@ -20,7 +21,7 @@ def existing_spec(folder: SweepFolder) -> SweepSpec | None:
         raise UsageError(Problem(f"--output {folder.path} is a file.", "Use an empty or a new folder."))
     check_writable(folder.path)
     stored = folder.spec()
-    if stored is None and folder.has_foreign_files():
+    if stored is None and folder.has_foreign_files() and not folder.has_lost_spec():
         what = f"{folder.path} has files but no sweep."
         raise UsageError(Problem(what, "Use --output with an empty or a new folder."))
     return stored
@@ -62,9 +63,30 @@ def merged(stored: SweepSpec, requested: SweepSpec) -> SweepSpec:
 
 
 def notes_on_earlier_sweep(folder: SweepFolder, merged_spec: SweepSpec, requested: SweepSpec) -> Iterator[str]:
-    """Yield notes on what the folder's sweep adds to the requested one, or keeps."""
+    """Yield notes on what the folder's sweep adds to the requested one, or keeps, and on a missing `sweep.yaml`."""
+    if folder.has_lost_spec():
+        yield f"{folder.path / SWEEP_FILE} is missing. This command writes it again, and keeps the finished trials."
     yield from _unrequested_trials(folder, merged_spec, requested)
     yield from _kept_baseline(folder, merged_spec, requested)
+
+
+def check_restores(folder: SweepFolder, spec: SweepSpec, trials: tuple[Trial, ...]) -> None:
+    """Refuse a sweep for a folder whose `sweep.yaml` is missing, if it does not plan what the folder has.
+
+    Args:
+        folder: the results folder, which has no `sweep.yaml`.
+        spec: the requested sweep.
+        trials: its trials.
+    """
+    planned, looks = {trial.id for trial in trials}, spec.analysis.looks or range(len(spec.seeds) + 1)
+    others = [
+        *(one.folder_label for one in folder.trials() if one.has_started() and one.id not in planned),
+        *(f"a look at {seeds} seeds" for seeds in folder.manifest().looks if seeds not in looks),
+    ]
+    if others:
+        what = f"{folder.path} has no {SWEEP_FILE}, and this command does not plan all that it has: {listed(others)}."
+        fix = f"Use the options of the sweep that is there, which writes {SWEEP_FILE} again, or --output with another "
+        raise UsageError(Problem(what, f"{fix}folder."))
 
 
 def check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:

@@ -23,7 +23,14 @@ from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_
 from neftune_cli.formatting import counted, listed
 from neftune_cli.metrics import HELD_OUT_LOSS, HELD_OUT_RESPONSES, METRICS, PROBE_RESPONSES, Margin, names_function
 from neftune_cli.store import LABEL_LENGTH, SweepFolder, TrialFolder, folder_label
-from neftune_cli.sweeps.earlier_sweep import check_extends, check_records, existing_spec, merged, notes_on_earlier_sweep
+from neftune_cli.sweeps.earlier_sweep import (
+    check_extends,
+    check_records,
+    check_restores,
+    existing_spec,
+    merged,
+    notes_on_earlier_sweep,
+)
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
 from neftune_cli.training.trial import Trial
 
@@ -87,6 +94,8 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     trials = tuple(_trials(merged_spec, found, found.model, found.data))
     _check_distinct(trials, [arm.name for arm in stored.arms] if stored else ())
     check_records(folder, trials)
+    if folder.has_lost_spec():
+        check_restores(folder, merged_spec, trials)
     notes = (
         *found.notes,
         *notes_on_earlier_sweep(folder, merged_spec, requested),

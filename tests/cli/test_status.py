@@ -57,6 +57,24 @@ def test_a_pipe_gets_plain_lines_and_a_failure_exits_with_1(sweep: FakeSweep) ->
     assert "resume with" not in result.stdout  # two trials run
 
 
+def test_a_damaged_spec_is_a_problem_beside_the_status(sweep: FakeSweep) -> None:
+    (sweep.folder.path / "sweep.yaml").write_text("model: [")
+    with pytest.raises(UsageError, match="or remove it and run the command of the sweep again: finished trials are"):
+        status([sweep.folder.path])
+
+
+def test_a_lost_spec_is_reported_and_not_overlooked(sweep: FakeSweep, fresh: FakeSweep) -> None:
+    (sweep.folder.path / "sweep.yaml").unlink()
+    with pytest.raises(UsageError, match=r"bios has trials, but no sweep\.yaml\. Restore the file"):
+        status([fresh.folder.path.parent])
+
+
+def test_a_sweep_without_trials_has_the_command_that_runs_them(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text("alphas: [0]")
+    with pytest.raises(NothingToCompareError, match=r"but no trials\. To run them, use `neftune sweep "):
+        status([tmp_path])
+
+
 def test_long_reasons_are_not_cut(fresh: FakeSweep) -> None:
     reason = " ".join(f"word{number}" for number in range(60))
     fresh.fail("alpha=0", 0, reason)

@@ -253,6 +253,20 @@ def test_a_limit_of_bad_rows_needs_the_option_that_drops_them() -> None:
     assert resolve_sweep(None, {"max_bad_share": 0.1, "skip_bad_rows": True}).max_bad_share == 0.1
 
 
+def test_an_option_that_another_one_replaces_is_refused() -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve_sweep(None, {"train": {"epochs": 2.0, "max_steps": 3}, "noise": "gaussian", "noises": ["uniform"]})
+    assert str(caught.value).splitlines() == [
+        "--epochs has no effect with --max-steps, which replaces it. Remove --epochs or --max-steps.",
+        "--noise has no effect with --noises, which replaces it. Remove --noise or --noises.",
+    ]
+
+
+def test_an_option_overrides_the_field_of_an_experiment_that_it_replaces(tmp_path: Path) -> None:
+    spec = resolve_sweep(experiment(tmp_path, "train: {epochs: 2}"), {"train": {"max_steps": 3}})
+    assert (spec.train.epochs, spec.train.max_steps) == (2.0, 3)
+
+
 def test_a_merged_mapping_can_be_overridden(tmp_path: Path) -> None:
     arms = "[{name: a, train: &a {epochs: 1, warmup_steps: 2}}, {name: b, train: {<<: *a, epochs: 5}}]"
     spec = resolve_sweep(experiment(tmp_path, f"arms: {arms}"), {})

@@ -60,6 +60,39 @@ def test_a_folder_with_a_damaged_manifest_is_refused_before_anything_is_written(
     assert (sweep.path / "sweep.yaml").read_bytes() == before
 
 
+def test_the_command_of_a_sweep_restores_its_lost_spec(tmp_path: Path) -> None:
+    sweep = finished(tmp_path / "out", alphas="0,5", seeds="3")
+    text = sweep.spec_text()
+    (sweep.path / "sweep.yaml").unlink()
+
+    plan = planned(sweep.path, alphas="0,5", seeds="3")
+    sweep.open(plan.spec, replaces=plan.stored)
+
+    assert f"{sweep.path / 'sweep.yaml'} is missing. This command writes it again" in plan.notes[0]
+    assert missing_trials(plan, sweep) == []
+    assert sweep.spec_text() == text
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"alphas": "0"}, "alpha=5,seed=0, alpha=5,seed=1 and alpha=5,seed=2"),
+        ({"seeds": "2"}, "alpha=0,seed=2, alpha=5,seed=2 and a look at 3 seeds"),
+        ({"seeds": None, "until_decided": True, "looks": "4,5"}, "a look at 3 seeds"),
+    ],
+)
+def test_a_lost_spec_is_not_replaced_by_one_without_its_trials_and_looks(
+    tmp_path: Path, options: dict[str, object], what: str
+) -> None:
+    sweep = finished(tmp_path / "out", alphas="0,5", seeds="3")
+    sweep.add_look(3)
+    (sweep.path / "sweep.yaml").unlink()
+    given = {name: value for name, value in {"alphas": "0,5", "seeds": "3", **options}.items() if value is not None}
+
+    with pytest.raises(UsageError, match=f"this command does not plan all that it has: {what}\\. Use the options"):
+        planned(sweep.path, **given)
+
+
 def test_trials_of_an_earlier_command_are_named_in_a_note(tmp_path: Path) -> None:
     sweep = finished(tmp_path / "out", alphas="0,5", seeds="5")
     assert planned(sweep.path, alphas="0,5", seeds="5").notes == ()
