@@ -434,7 +434,9 @@ def test_a_damaged_sweep_file_is_described_in_its_own_words(
     with pytest.raises(UsageError) as raised:
         SweepFolder(tmp_path).spec()
 
-    fix = "Restore the file from a backup, or use another results folder."
+    fix = (
+        "Restore the file from a backup, or remove it and run the command of the sweep again: finished trials are kept."
+    )
     assert [(one.what, one.fix) for one in raised.value.problems] == [
         (f"{tmp_path}/sweep.yaml{what}", fix) for what in problems
     ]
