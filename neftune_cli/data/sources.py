@@ -15,6 +15,7 @@ from neftune_cli.data.rows import Rows, joined
 from neftune_cli.data.split_names import UNNAMED, kind_in_path
 from neftune_cli.errors import Problem, Problems, UsageError, suggestion
 from neftune_cli.formatting import listed_at_most
+from neftune_cli.store import is_sweep
 
 OTHER_FILE_SUFFIXES = (".txt", ".xls", ".xlsx", ".yaml", ".yml", ".zip", ".xz", ".bz2", ".tar", ".tgz", ".7z", ".pkl")
 """Unsupported suffixes. A name with one of them is a file name, not a hub id."""
@@ -262,6 +263,8 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 
 
 def _check_formats(folder: Path, files: Sequence[Path]) -> None:
+    if is_sweep(folder):
+        raise UsageError(Problem(f"The folder {folder} has the results of a sweep, not data.", USE))
     suffixes = Counter(split_suffix(path.name)[0] for path in files)
     if len(suffixes) > 1:
         ((most, _),) = suffixes.most_common(1)
@@ -300,6 +303,8 @@ def _looks_like_path(name: str) -> bool:
 def _missing(name: str) -> Problem:
     if glob.has_magic(name):
         return Problem(f"No file matches '{name}'.", "Check the pattern, and put it in quotes.")
+    if "://" in name:
+        return Problem(f"'{name}' is an address, which is not read.", "Download the file, and use its path.")
     return Problem(f"There is no file or folder '{name}'.", f"{similar_file(name)}{USE}")
 
 

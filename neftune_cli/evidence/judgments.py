@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from neftune_cli.evidence.added_metrics import ItemScores, with_item_metric, wit
 from neftune_cli.evidence.measurements import Evidence, Floats
 from neftune_cli.evidence.trials import TrialResponses, only_sweep, stored_responses
 from neftune_cli.file_formats import csv_cells_of_any_size
+from neftune_cli.formatting import listed_at_most
 from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
 
 JUDGE_SCORE = Metric(
@@ -51,11 +53,12 @@ class _Ratings:
     scores: ItemScores = field(default_factory=dict)
     lengths: ItemScores = field(default_factory=dict)
     """Length of the judged response minus that of the reference, in characters, where an annotation has both."""
-    problems: list[Problem] = field(default_factory=list)
+    problems: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    """Lines of each problem, by its description and its fix."""
 
     def refuse(self, line: int, what: str, fix: str) -> None:
         """Note a problem of a line."""
-        self.problems.append(Problem(f"--judge-results {self.path}, line {line}: {what}.", fix))
+        self.problems.setdefault((what, fix), []).append(line)
 
     def add(self, line: int, trial: str, example: str, score: float) -> None:
         """Add a score, or the problem that the response has two."""
@@ -66,11 +69,19 @@ class _Ratings:
             of_trial[example] = score
 
     def raise_problems(self) -> None:
-        """Raise the first problems and the number of the others, if there are any."""
+        """Raise the first problems, each with its first lines, and the number of the others, if there are any."""
         more = len(self.problems) - _MOST_PROBLEMS
         rest = [Problem(f"{self.path} has {more} more problems.", "Correct these first.")] if more > 0 else []
-        if self.problems:
-            raise UsageError(*self.problems[:_MOST_PROBLEMS], *rest)
+        first = [
+            Problem(f"--judge-results {self.path}, {_in_words(lines)}: {what}.", fix)
+            for (what, fix), lines in islice(self.problems.items(), _MOST_PROBLEMS)
+        ]
+        if first:
+            raise UsageError(*first, *rest)
+
+
+def _in_words(lines: Sequence[int]) -> str:
+    return f"line{'s' if len(lines) > 1 else ''} {listed_at_most([str(line) for line in lines], 5)}"
 
 
 def with_judgments(evidence: Sequence[Evidence], path: Path) -> list[Evidence]:
@@ -190,6 +201,9 @@ def _read_annotations(text: str, responses: Sequence[TrialResponses], ratings: _
     opponents: dict[str, int] = {}
     for line, annotation in _objects(text, ratings):
         generator, instruction = annotation.get("generator_2"), annotation.get("instruction")
+        if generator is None:
+            ratings.refuse(line, "this is no annotation of AlpacaEval: there is no generator_2", _FIX)
+            continue
         opponents.setdefault(str(annotation.get("generator_1")), line)
         trial = trials.get(str(generator))
         if trial is None:

@@ -274,6 +274,16 @@ def test_folders_that_cannot_be_read() -> None:
     )
 
 
+def test_names_that_are_no_data() -> None:
+    Path("out/trials").mkdir(parents=True)
+    Path("out/sweep.yaml").touch()
+    Path("out/loss.csv").touch()
+    assert message_of("out").startswith("The folder out has the results of a sweep, not data. Use bios, ")
+    assert message_of("https://host/mine.jsonl") == (
+        "'https://host/mine.jsonl' is an address, which is not read. Download the file, and use its path."
+    )
+
+
 def test_folder_without_a_training_split() -> None:
     from datasets import Dataset, DatasetDict
 

@@ -225,6 +225,16 @@ def test_problems_of_annotations_are_told_with_their_lines(sweep: SweepFolder, n
         assert part in " ".join(told.err.split())
 
 
+def test_a_file_of_something_else_is_one_problem_with_its_lines(sweep: SweepFolder, neftune: Neftune) -> None:
+    Path("other.jsonl").write_text('{"instruction": "a", "output": "b"}\n' * 7)
+    told = neftune("compare", "out", "--judge-results", "other.jsonl")
+    assert told.err == (
+        "Error: --judge-results other.jsonl, lines 1, 2, 3, 4, 5 and 2 more: this is no annotation of AlpacaEval: there "
+        "is no generator_2.\n"
+        "  Use AlpacaEval's annotations.json, or a CSV file with the columns id, arm, seed, score.\n"
+    )
+
+
 def test_a_cell_of_a_csv_may_have_any_size(sweep: SweepFolder) -> None:
     with Path("judge.csv").open("w", newline="", encoding="utf-8") as file:
         rows = [[*row, "x" * 200_000] for row in scores(sweep)]
