@@ -229,8 +229,8 @@ def test_a_file_of_something_else_is_one_problem_with_its_lines(sweep: SweepFold
     Path("other.jsonl").write_text('{"instruction": "a", "output": "b"}\n' * 7)
     told = neftune("compare", "out", "--judge-results", "other.jsonl")
     assert told.err == (
-        "Error: --judge-results other.jsonl, lines 1, 2, 3, 4, 5 and 2 more: this is no annotation of AlpacaEval: there "
-        "is no generator_2.\n"
+        "Error: --judge-results other.jsonl, lines 1, 2, 3, 4, 5 and 2 more: this is no annotation of AlpacaEval: "
+        "there is no generator_2.\n"
         "  Use AlpacaEval's annotations.json, or a CSV file with the columns id, arm, seed, score.\n"
     )
 
