@@ -142,7 +142,7 @@ def _roles(comparison: Comparison, decision: Decision) -> Iterator[str]:
 
 def _early_stopping(comparison: Comparison) -> Iterator[str]:
     stopping, metric = comparison.primary_early_stopping, comparison.metric
-    if stopping is None:
+    if stopping is None or math.isnan(stopping.arms[0].best_epoch):
         return
     baseline, *others = stopping.arms
     spoken = capitalized(spoken_name(comparison.baseline))

@@ -1,5 +1,6 @@
 """Comparison with early stopping: arms against the baseline at its best epoch, selected by cross-fitting."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -114,7 +115,7 @@ class _Stopped:
     best: Floats
     """(seeds, items)."""
     best_epoch: float
-    """Selected epoch, mean over seeds and splits."""
+    """Selected epoch, mean over splits and over the seeds with a finite loss; NaN if there is none."""
 
     def best_of(self, seeds: tuple[int, ...]) -> Floats:
         """Return the losses of these seeds at their best epochs, (seeds, items)."""
@@ -154,13 +155,16 @@ def _stop(
     losses = np.array([one.of(shared.items).values for one in run.held_out()])
     by_epoch = losses.reshape(len(run.epochs), len(run.seeds), -1)
     indices = cluster_indices(shared.clusters)
-    selected = _best_epochs(cluster_sums(by_epoch, shared.weights, indices), selection)
+    sums = cluster_sums(by_epoch, shared.weights, indices)
+    selected = _best_epochs(sums, selection)
     picks = np.eye(len(run.epochs))[selected]
+    has_best = np.isfinite(sums).all(axis=-1).any(axis=0)
+    best_epochs = np.array(run.epochs)[selected[:, has_best]]
     return _Stopped(
         seeds=run.seeds,
         last=by_epoch[-1],
         best=_cross_fitted_values(by_epoch, picks, 1 - selection, indices),
-        best_epoch=float(np.array(run.epochs)[selected].mean()),
+        best_epoch=float(best_epochs.mean()) if best_epochs.size else math.nan,
     )
 
 
@@ -168,7 +172,10 @@ def _best_epochs(
     losses: Floats,  # (epochs, seeds, clusters)
     selection: Floats,  # (splits, clusters)
 ) -> Indices:
-    """Return the index of the epoch with the lowest loss on the selection data, (splits, seeds)."""
+    """Return the index of the epoch with the lowest loss on the selection data, (splits, seeds).
+
+    It is 0 for a seed without an epoch whose losses are finite.
+    """
     finite = np.isfinite(losses).all(axis=-1, keepdims=True)
     sums = np.where(finite, losses, 0.0) @ selection.T
     return np.asarray(np.where(finite, sums, np.inf).argmin(axis=0).T)

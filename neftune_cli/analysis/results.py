@@ -195,7 +195,7 @@ class StoppedArm:
     best_loss: float
     """Mean after the best epoch of each seed, selected on one part of the items and measured on the rest."""
     best_epoch: float
-    """Selected epoch, mean over seeds and splits."""
+    """Selected epoch, mean over splits and over the seeds with a finite loss; NaN if there is none."""
     last: Assessment | None
     """The arm after its last epoch minus the baseline at its best epoch; for the baseline itself, the effect of
     overtraining. None before the first planned look, and if a loss is not finite."""

@@ -37,9 +37,12 @@ class OutputFile:
         """Check that the file can be written, before anything is computed.
 
         Raises:
-            UsageError: the path is a folder, is in no folder, has a file of another program, or cannot be a path.
+            UsageError: the path is "-" or a folder, is in no folder, cannot be a path, or has a file of another program.
         """
         with self._explained():
+            if str(self.path) == "-":
+                fix = f"Use the path of a file, for example {self.option} {self.example}."
+                raise UsageError(Problem(f"{self._place}: this is not the name of a file.", fix))
             if self.path.is_dir():
                 fix = f"Use the path of a file, for example {self.option} {self.path / self.example}."
                 raise UsageError(Problem(f"{self._place}: this is a folder.", fix))

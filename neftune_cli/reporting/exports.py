@@ -153,7 +153,7 @@ def _stopped_arm(arm: StoppedArm, epochs: tuple[int, ...]) -> ExportedStoppedArm
         epochs=arm.epochs or epochs,
         last_loss=finite(arm.last_loss),
         best_loss=finite(arm.best_loss),
-        best_epoch=arm.best_epoch,
+        best_epoch=finite(arm.best_epoch),
         last=exported_assessment(arm.last),
         best=exported_assessment(arm.best),
     )

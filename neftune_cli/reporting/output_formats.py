@@ -35,8 +35,11 @@ FORMATS_BY_SUFFIX = {
     ".json": OutputFormat.JSON,
     ".csv": OutputFormat.CSV,
     ".md": OutputFormat.MARKDOWN,
+    ".markdown": OutputFormat.MARKDOWN,
     ".tex": OutputFormat.LATEX,
+    ".latex": OutputFormat.LATEX,
     ".html": OutputFormat.HTML,
+    ".htm": OutputFormat.HTML,
 }
 """Formats that the suffix of a file announces."""
 

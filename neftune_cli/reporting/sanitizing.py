@@ -14,12 +14,12 @@ from markupsafe import Markup
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
-def plot_text(text: str) -> str:
-    """Return text on one line that XML can hold: printable characters only, format characters removed."""
-    return " ".join("".join(_plot_character(character) for character in text).split())
+def printable_text(text: str) -> str:
+    """Return text on one line with printable characters only, as XML needs it. Format characters are removed."""
+    return " ".join("".join(_printable(character) for character in text).split())
 
 
-def _plot_character(character: str) -> str:
+def _printable(character: str) -> str:
     if character.isprintable():
         return character
     if character.isspace():
@@ -40,7 +40,7 @@ Underscores inside a word and the brackets of an interval are not markup, so the
 
 def markdown_text(text: str) -> str:
     """Return text on one line that GitHub renders literally."""
-    return _MARKDOWN.sub(_escape_markdown, " ".join(text.split()))
+    return _MARKDOWN.sub(_escape_markdown, printable_text(text))
 
 
 def _escape_markdown(found: re.Match[str]) -> str:
@@ -78,7 +78,8 @@ _LATEX_SPECIAL = re.compile("|".join(map(re.escape, _LATEX)))
 
 def latex_text(text: str) -> str:
     """Return text on one line that LaTeX prints literally."""
-    escaped = _LATEX_SPECIAL.sub(lambda found: _LATEX[found.group()], " ".join(text.split()))
+    printable = printable_text(text).replace(REPLACEMENT, "?")  # pdflatex does not know the character
+    escaped = _LATEX_SPECIAL.sub(lambda found: _LATEX[found.group()], printable)
     return re.sub("-(?=-)", "-{}", escaped)  # two hyphens would become a dash
 
 

@@ -145,8 +145,8 @@ class ExportedStoppedArm(ExportedModel):
     """Mean after the last epoch."""
     best_loss: float | None
     """Mean after each seed's best epoch, selected on one part of the items and measured on the rest."""
-    best_epoch: float
-    """Mean of the selected epochs."""
+    best_epoch: float | None
+    """Mean of the selected epochs; null if no seed has an epoch whose losses are finite."""
     last: ExportedAssessment | None
     """The arm after its last epoch minus the baseline at its best epoch."""
     best: ExportedAssessment | None

@@ -271,7 +271,7 @@ def _changed(comparison: Comparison, key: str, verdict: str, changed: Sequence[t
 
 def _early_stopping(comparison: Comparison) -> Iterator[Fact]:
     stopping = comparison.primary_early_stopping
-    if stopping is None or not comparison.treated:
+    if stopping is None or not comparison.treated or math.isnan(stopping.arms[0].best_epoch):
         return
     baseline, last = stopping.arms[0], max(stopping.epochs)
     spoken = spoken_name(comparison.baseline)
@@ -282,20 +282,18 @@ def _early_stopping(comparison: Comparison) -> Iterator[Fact]:
         end = "at the end of its training" if ends_within else f"after its last epoch (epoch {last})"
         yield Fact("Early stopping", f"{spoken} has its lowest loss {end}", rank=2)
         return
-    changed = []
+    with_both, changed = [], []
     for arm in decide(comparison).with_verdict:
         stopped, after_last = stopped_arm(stopping, arm), comparison.assessment(arm, comparison.primary)
-        if (
-            stopped
-            and stopped.best
-            and stopped.best.verdict
-            and after_last
-            and stopped.best.verdict != after_last.verdict
-        ):
-            changed.append(f"{spoken_name(arm)} {stopped.best.verdict}")
+        if stopped and stopped.best and stopped.best.verdict and after_last:
+            with_both.append(arm)
+            if stopped.best.verdict != after_last.verdict:
+                changed.append(f"{spoken_name(arm)} {stopped.best.verdict}")
     epoch = f"best epoch of {spoken}: {baseline.best_epoch:.1f} of {last}"
     if changed:
         yield Fact("Early stopping", f"verdicts that differ at best epochs: {'; '.join(changed)} ({epoch})")
+    elif not with_both:
+        yield Fact("Early stopping", epoch, rank=2)
     else:
         yield Fact("Early stopping", f"changes no verdict ({epoch})", rank=2)
 

@@ -3,6 +3,7 @@
 Also the titles of the other parts of a document, and the details of a claim of the paper.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -171,7 +172,8 @@ def early_stopping_section(comparison: Comparison) -> Section | None:
         return None
     metric = METRICS[HELD_OUT_LOSS]
     reason = _missing_reason(comparison)
-    epochs = Block("best epoch", "", tuple(Cell(f"{arm.best_epoch:.1f}") for arm in stopping.arms), None)
+    means = (arm.best_epoch for arm in stopping.arms)
+    epochs = Block("best epoch", "", tuple(Cell(DASH if math.isnan(mean) else f"{mean:.1f}") for mean in means), None)
     return Section(
         title=EARLY_STOPPING_TITLE,
         rows=tuple(arm.name for arm in stopping.arms),

@@ -75,6 +75,7 @@ def test_all_problems_are_reported_at_once(neftune: Neftune) -> None:
     ("html", "message"),
     [
         ("none/x.html", "--html none/x.html: there is no folder 'none'. Create it, or use another path."),
+        ("-", "--html -: this is not the name of a file. Use the path of a file, for example --html preview.html."),
         ("folder", "--html folder: this is a folder. Use the path of a file, for example --html folder/preview.html."),
     ],
 )

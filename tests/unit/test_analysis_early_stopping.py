@@ -1,5 +1,6 @@
 """Comparison with early stopping on loss curves made by hand: selected epochs, cross-fitted losses, verdicts."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -126,6 +127,15 @@ def test_tokens_weight_the_selection_and_the_mean() -> None:
     arms = stopped(trials({"none": losses, "noisy": losses}, clusters=("x", "x", "y", "y"), tokens=(10, 1, 10, 1)))
     assert arms["none"].best_epoch == 2
     assert arms["none"].best_loss == pytest.approx((2 * 10 + 9) / 11)
+
+
+def test_seeds_without_a_finite_loss_have_no_best_epoch() -> None:
+    losses = np.repeat(np.array([3.0, 2.0, 1.0])[:, None, None], 2, axis=1) + np.zeros((3, 2, 4))
+    one_diverged, all_diverged = losses.copy(), np.full_like(losses, np.nan)
+    one_diverged[:, 1] = np.inf
+    arms = stopped(trials({"none": one_diverged, "noisy": all_diverged}))
+    assert arms["none"].best_epoch == 3
+    assert math.isnan(arms["noisy"].best_epoch)
 
 
 def test_best_loss_of_equal_epochs_is_unbiased() -> None:

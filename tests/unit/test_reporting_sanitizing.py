@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from neftune_cli.formatting import terminal_text
-from neftune_cli.reporting.sanitizing import plot_text, template_value, visible_text
+from neftune_cli.reporting.sanitizing import latex_text, markdown_text, printable_text, template_value, visible_text
 
 ANY_TEXT = st.text(alphabet=st.characters(), max_size=200)
 
@@ -27,7 +27,7 @@ def test_terminal_text_has_no_escape_sequences() -> None:
 @given(ANY_TEXT)
 def test_plot_text_is_valid_in_xml(text: str) -> None:
     element = ElementTree.Element("text")
-    element.text = plot_text(text)
+    element.text = printable_text(text)
 
     assert ElementTree.fromstring(ElementTree.tostring(element)).text == (element.text or None)
 
@@ -40,6 +40,12 @@ def test_visible_text_has_no_control_characters_and_fits_utf8(text: str) -> None
     assert not re.search("[\u202a-\u202e\u2066-\u2069]", visible)
     assert visible.encode().decode() == visible
     assert visible_text(visible) == visible
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\x7f", "\u202e", "\u0085"])
+def test_markdown_and_latex_have_no_control_and_direction_characters(character: str) -> None:
+    for escape in (markdown_text, latex_text):
+        assert character not in escape(f"a{character}b")
 
 
 def test_visible_text_names_control_and_direction_characters() -> None:

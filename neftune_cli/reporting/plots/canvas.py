@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from neftune_cli.reporting.sanitizing import plot_text
+from neftune_cli.reporting.sanitizing import printable_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +71,7 @@ def render_plot(text: PlotText, height: float, draw: Callable[["Figure"], None])
         draw(figure)
         raw = io.StringIO()
         figure.savefig(raw, format="svg", metadata={"Date": None, "Creator": None})
-    svg = embeddable(raw.getvalue(), text.name, plot_text(text.title), plot_text(text.alt))
+    svg = embeddable(raw.getvalue(), text.name, printable_text(text.title), printable_text(text.alt))
     return Plot(text.name, text.title, text.caption, text.alt, svg)
 
 

@@ -11,7 +11,7 @@ from rich.cells import cell_len, set_cell_size
 from neftune_cli.analysis.results import Assessment, Comparison
 from neftune_cli.formatting import listed, percent
 from neftune_cli.reporting.cells import interval_kind
-from neftune_cli.reporting.sanitizing import plot_text
+from neftune_cli.reporting.sanitizing import printable_text
 
 MOST_SEEDS: Final = 20
 """Seeds drawn one by one; more would overlap."""
@@ -82,7 +82,7 @@ _DIGIT_WIDTH: Final = 0.63
 
 def short_name(name: str, most: int, head: float = 0.5) -> str:
     """Return a sanitized name of at most `most` cells; a longer name keeps the share `head` of them from its start."""
-    printable = plot_text(name)
+    printable = printable_text(name)
     if cell_len(printable) <= most:
         return printable
     tail = set_cell_size(printable[::-1], round((1 - head) * (most - 1)))[::-1].lstrip()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from neftune_cli.analysis.results import ArmSummary, Comparison
 from neftune_cli.metrics import Metric
 from neftune_cli.reporting.plots.canvas import INK, POINTS_PER_INCH, SMALL
-from neftune_cli.reporting.sanitizing import plot_text
+from neftune_cli.reporting.sanitizing import printable_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,7 +131,7 @@ def set_scale(axes: "Axes", axis: "Axis", *, logarithmic: bool, ticks: int = 5) 
 def heading(metric: Metric) -> str:
     """Return the title of a metric's panel: name, arrow in the good direction, and unit."""
     title = metric.name + metric.arrow
-    return plot_text(f"{title}, {metric.unit}" if metric.unit else title)
+    return printable_text(f"{title}, {metric.unit}" if metric.unit else title)
 
 
 def plain(value: float) -> str:
