@@ -216,7 +216,7 @@ def test_choices_that_were_not_declared_are_said_to_be_so() -> None:
     undeclared = texts(comparison(), FULL)["Which choices"]
     empty = texts(replace(comparison(), plan=NOTHING), FULL)["Which choices"]
 
-    assert undeclared.startswith("Neither metric, margin, primary arm nor looks were declared before the first trial.")
+    assert undeclared.startswith("No metric, margin, primary arm or looks were declared before the first trial.")
     assert "Primary metric, on which the conclusion is based: held-out loss." in undeclared
     assert "Primary metric: held-out loss (the default, not declared)." in empty
     assert "Equivalence margin: the default, not declared." in empty

@@ -45,7 +45,7 @@ LARGEST_ALPHA = 15
 
 _MEMORIZATION = "With other data and a smaller model, less may be memorized even without noise."
 _CHUNKS = (
-    "The margin is a choice of this tool; the paper makes no test. The paper cuts responses to their first 50 to 150 "
+    "The margin is a choice of this tool; the paper reports no test. The paper cuts responses to their first 50 to 150 "
     "words, generated with a repetition penalty of 1.2. Here the cut is shorter if responses are shorter, and the "
     "penalty is an option of the sweep."
 )
@@ -55,7 +55,10 @@ CLAIMS: tuple[PaperClaim, ...] = (
         key="training-loss-rises",
         claim="Training loss, measured without noise, rises with alpha.",
         paper="Higher with noise than without, LLaMA-2 7B on Alpaca (section 5.1; figure 4, no number given).",
-        caveat="The paper compares one alpha with none. It does not state that the loss rises steadily with alpha.",
+        caveat=(
+            "The paper compares one alpha with training without noise. It does not state that the loss rises steadily "
+            "with alpha."
+        ),
         test=lambda data: changes(linear_trend(data, NOISE_OFF_TRAINING_LOSS), "higher"),
     ),
     PaperClaim(

@@ -48,7 +48,7 @@ def _assumptions(*, has_items: bool) -> str:
 def multiplicity(comparison: Comparison) -> Answer:
     """Return the answer about the number of tests."""
     return Answer(
-        "How many tests were made, and how is their number accounted for?",
+        "How many tests were performed, and how is their number accounted for?",
         "NeurIPS: statistical significance",
         (
             *_adjustments(comparison),
@@ -80,8 +80,9 @@ def _adjustments(comparison: Comparison) -> Iterator[str]:
     if comparison.primary in comparison.noise_tests:
         yield (
             "A first test asks whether any arm with noise differs. It combines the mean of these arms, their trend "
-            "over alpha and the difference of each arm. The arms in this test have no smaller adjusted p-value. The "
-            "p-values of mean and trend are adjusted over these two, and are not smaller than that of this test either."
+            "over alpha and the difference of each arm. No adjusted p-value of an arm in this test is smaller "
+            "than the p-value of this test. The p-values of mean and trend are adjusted over these two, and are not "
+            "smaller than that of this test either."
         )
     if looks := comparison.declared.looks:
         yield f"P-values and intervals are also adjusted for the {len(looks)} planned looks."
