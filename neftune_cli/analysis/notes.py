@@ -46,7 +46,7 @@ def plan_departures(
     *,
     default_baseline: str,
 ) -> Iterator[str]:
-    """Yield a sentence for each choice that differs from the declared one, and for each test that is made repeatedly.
+    """Yield a sentence for each choice that differs from the declared one, and for each repeated test.
 
     Args:
         evidence: with the names of sweeps whose declared analysis is left out.

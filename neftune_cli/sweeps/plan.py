@@ -285,14 +285,14 @@ def _notes_on_seeds(spec: SweepSpec) -> Iterator[str]:
         yield f"There will be no verdict: {needed}. Use --until-decided, or --seeds 5."
     elif count < DEFAULT_LOOKS[0]:
         more = f"--until-decided adds seeds until each arm is decided, up to {DEFAULT_LOOKS[-1]} seeds."
-        yield f"{count} seeds show large differences only. {more}"
+        yield f"{count} seeds can show only large differences. {more}"
 
 
 def _notes_on_baseline(spec: SweepSpec) -> Iterator[str]:
     """Yield a note if every arm has noise, so that the comparison cannot show the effect of the noise."""
     if len(spec.arms) > 1 and all(arm.alpha for arm in spec.arms):
         baseline = spec.arms[0].name
-        yield f"Every arm has noise, also the baseline {baseline}. Add alpha 0 to measure the effect of the noise."
+        yield f"Every arm has noise, including the baseline {baseline}. Add alpha 0 to measure the effect of the noise."
 
 
 def check_targets(spec: SweepSpec, data: DataFacts) -> None:

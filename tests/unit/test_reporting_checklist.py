@@ -262,7 +262,7 @@ def test_roles_are_named_and_controls_are_not_counted() -> None:
 
     assert "alpha=15 (control)." in texts(whole, FULL)["How were the val"]
     assert "2 arms are tested on the primary metric." in texts(whole, FULL)["How many tests"]
-    assert "Each control is tested apart from the other arms." in texts(whole, FULL)["How many tests"]
+    assert "Each control is tested separately from the other arms." in texts(whole, FULL)["How many tests"]
     assert "tested first" not in texts(whole, FULL)["How many tests"]
 
 

@@ -65,7 +65,9 @@ CLAIMS: tuple[PaperClaim, ...] = (
         key="held-out-loss-does-not-rise",
         claim="Held-out loss does not rise by more than the margin.",
         paper="Slightly lower with noise, LLaMA-2 7B trained on Alpaca (section 5.1; figure 4, no number given).",
-        caveat="The paper measures it on other data (Evol-Instruct); here the held-out examples are of the same data.",
+        caveat=(
+            "The paper measures it on other data (Evol-Instruct); here the held-out examples come from the same data."
+        ),
         test=lambda data: does_not_rise(mean_effect(data, HELD_OUT_LOSS)),
     ),
     PaperClaim(
@@ -167,7 +169,9 @@ CLAIMS: tuple[PaperClaim, ...] = (
             "noise (5 epochs) and 62.55 with noise (3 epochs); LLaMA-2 7B on Alpaca, ChatGPT as judge (appendix A.2, "
             "table 14)."
         ),
-        caveat="The paper has win rates, these trials have held-out loss. Stopping is possible only after an epoch.",
+        caveat=(
+            "The paper reports win rates; these trials have held-out loss. Stopping is possible only after an epoch."
+        ),
         test=gains_over_early_stopping,
     ),
 )
