@@ -34,7 +34,7 @@ SUMMARIES = {
         "paper."
     ),
     "visualize": (
-        "Draw groups of token embeddings before and after the noise, with one arrow per token for its shift."
+        "Plot groups of token embeddings before and after the noise, with one arrow per token for its shift."
     ),
 }
 """Name of each command, and the first paragraph of its docstring."""

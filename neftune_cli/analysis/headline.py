@@ -52,8 +52,8 @@ def headline(comparison: Comparison) -> Headline:
     if decision.action == "not learned":
         baseline = comparison.arm(comparison.baseline)
         arm = "Without noise" if baseline.alpha == 0 else f"With {spoken_name(baseline.name)}"
-        sentence = f"{arm}, fine-tuning is no better than the base model, so {_question(comparison)} is open."
-        return Headline("NOTHING LEARNED", sentence)
+        result = f"{arm}, the fine-tuned model is no better than the base model"
+        return Headline("NOTHING LEARNED", f"{result}, so the effect of {_studied_change(comparison)} is unknown.")
     if not decision.confirmatory:
         return Headline("NO VERDICT", _no_verdict(comparison, decision))
     if len(decision.open_arms) < len(decision.confirmatory):
@@ -66,7 +66,7 @@ def headline(comparison: Comparison) -> Headline:
 
 def only_finished(comparison: Comparison, baseline: str) -> str:
     """Return the statement about a comparison without studied arms, with a name for its baseline."""
-    besides = " besides the checks of the sweep" if comparison.treated else ""
+    besides = " besides the controls" if comparison.treated else ""
     return f"{baseline} is the only finished arm{besides}"
 
 
@@ -91,8 +91,8 @@ def compatible_range(assessed: Mapping[str, Assessment], metric: Metric, baselin
     return f"{rounded.signed(low)} to {rounded.signed(high)}{metric.unit_suffix}"
 
 
-def _question(comparison: Comparison) -> str:
-    return "the effect of noise" if comparison.about_noise else "the comparison of the arms"
+def _studied_change(comparison: Comparison) -> str:
+    return "noise" if comparison.about_noise else "the changed settings"
 
 
 def _is_incomplete(comparison: Comparison, decision: Decision) -> bool:

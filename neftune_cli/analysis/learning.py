@@ -165,8 +165,8 @@ def _without_room(
 def _bundled_model(setting: Setting | None) -> Iterator[str]:
     if setting and setting.model == BUNDLED_MODEL and setting.data not in ("", BUNDLED_DATASET):
         yield (
-            f"The bundled model {BUNDLED_MODEL} was pretrained on facts about fictional people only. On "
-            f"{setting.data} it is good for trying out the tool, and its results say nothing about other models. "
+            f"The bundled model {BUNDLED_MODEL} was pretrained only on facts about fictional people. On "
+            f"{setting.data} it is suitable only for trying out the tool: its results say nothing about other models. "
             "Use --model with the model that you want to fine-tune."
         )
 

@@ -46,7 +46,7 @@ def plan_departures(
     *,
     default_baseline: str,
 ) -> Iterator[str]:
-    """Yield a sentence for each choice that differs from the declared one, and for each test that is made repeatedly.
+    """Yield a sentence for each choice that differs from the declared one, and for each repeated test.
 
     Args:
         evidence: with the names of sweeps whose declared analysis is left out.
@@ -70,7 +70,8 @@ def plan_departures(
         yield f"The equivalence margin of the sweep is {rule}. Equivalence within another one is exploratory."
     if design.plan.has_planned_looks and design.confidence != DEFAULT_OPTIONS.confidence:
         level = percent(DEFAULT_OPTIONS.confidence)
-        yield f"The planned looks decide at {level}. Verdicts at {percent(design.confidence)} are exploratory."
+        exploratory = f"Verdicts at {percent(design.confidence)} are exploratory."
+        yield f"The planned looks use a confidence level of {level}. {exploratory}"
 
 
 def _departures_of_folders(evidence: Evidence) -> Iterator[str]:
@@ -84,8 +85,8 @@ def _departures_of_folders(evidence: Evidence) -> Iterator[str]:
     if evidence.origin.lacks_declared_trials:
         seeds = counted(len(evidence.declared_seeds), "seed")
         yield (
-            f"Not all trials of the declared {seeds} have finished. A test now and another one at the end have more "
-            "false positives than stated."
+            f"Not all trials of the declared {seeds} have finished. Testing both now and at the end gives more false "
+            "positives than stated."
         )
     if evidence.origin.lacks_base:
         yield (

@@ -109,12 +109,12 @@ def _problems_of_suffix(path: Path, format_: OutputFormat) -> Iterator[Problem]:
     """Yield a problem for the table of the terminal in a file whose suffix announces another format."""
     meant = FORMATS_BY_SUFFIX.get(path.suffix.lower())
     if format_ is OutputFormat.TABLE and meant:
-        what = f"--output {path}: without --format, the file would have the table of the terminal."
+        what = f"--output {path}: without --format, the file would contain the table as the terminal shows it."
         yield Problem(what, f"Add --format {meant}, or use the suffix .txt.")
 
 
 def _problems_of_format(format_: OutputFormat, shown: Mapping[str, bool]) -> Iterator[Problem]:
-    """Yield a problem for each option on the printed tables beside a format that does not print them."""
+    """Yield a problem for each option on the printed tables if the format does not print them."""
     for option, is_given in shown.items():
         if is_given and format_ is not OutputFormat.TABLE:
             yield Problem(

@@ -116,7 +116,7 @@ Loss = Annotated[
 ]
 Raw = Annotated[
     bool | None,
-    Option("--raw", "Train prompts and completions without a chat template.", DATA, _SPEC, field="raw"),
+    Option("--raw", "Train on prompts and completions without a chat template.", DATA, _SPEC, field="raw"),
 ]
 AllowSpecialTokens = Annotated[
     bool | None,

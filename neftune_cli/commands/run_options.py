@@ -87,14 +87,14 @@ _processes = partial(Option, "--nproc", panel=RUN, to=_RUN, metavar="N", at_leas
 NumberOfProcesses = Annotated[
     int,
     _processes(
-        "Processes that train each trial together, one per GPU or core. They divide the examples of each step. Trials "
-        "run one at a time (default 1)."
+        "Processes that train each trial together, one per GPU or core (default 1). They divide the examples of each "
+        "step. With more than one, trials run one at a time."
     ),
 ]
 TrainProcesses = Annotated[
     int,
     _processes(
-        "Processes that train together, one per GPU or core. They divide the examples of each step (default 1)."
+        "Processes that train together, one per GPU or core (default 1). They divide the examples of each step."
     ),
 ]
 AccelerateConfig = Annotated[

@@ -49,8 +49,8 @@ def sensitivity(
 ) -> None:
     """Measure the effect of noise on embeddings and predictions, and estimate the alphas that match those of the paper.
 
-    On this model their noise is as large as that of alphas 5, 10 and 15 on LLaMA-2-7B. The last line is the `neftune
-    sweep` command with these alphas. Nothing is trained.
+    At these alphas, the ratio of noise norm to mean embedding norm is the same as on LLaMA-2-7B at alpha 5, 10 and 15.
+    The last line is the `neftune sweep` command with these alphas. Nothing is trained.
     """
     from neftune_cli.commands.request import default_name
     from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL

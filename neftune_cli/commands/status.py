@@ -36,7 +36,7 @@ class LooksTaken:
     def summary(self) -> str:
         """Return the last look that was taken, for example "Look 1 of 4 (5 seeds) was taken last."."""
         if not self.taken:
-            return f"None of {len(self.planned)} planned looks was taken."
+            return f"None of the {len(self.planned)} planned looks has been taken yet."
         return f"Look {self.taken} of {len(self.planned)} ({self.planned[self.taken - 1]} seeds) was taken last."
 
 

@@ -39,7 +39,7 @@ def visualize(
     output: Annotated[Path | None, run_options.derived_folder("visualize")] = None,
     as_json: run_options.Json = False,
 ) -> None:
-    """Draw groups of token embeddings before and after the noise, with one arrow per token for its shift."""
+    """Plot groups of token embeddings before and after the noise, with one arrow per token for its shift."""
     from neftune_cli.commands.request import default_name
     from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
     from neftune_cli.geometry.output import default_folder

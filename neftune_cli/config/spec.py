@@ -61,7 +61,7 @@ class InputSpec(Spec):
     train_examples: Annotated[WholeNumber | None, Affects.ROWS] = Field(default=None, gt=0, examples=[1000])
     """Maximum number of training examples, chosen by content hash."""
     eval_examples: Annotated[WholeNumber | None, Affects.ROWS] = Field(default=None, gt=0, examples=[200])
-    """Maximum number of held-out examples, chosen by content hash."""
+    """Number of held-out examples, chosen by content hash; at most this many of a test, validation or eval split."""
     columns: Annotated[dict[str, str], Affects.ROWS] = Field(
         default_factory=dict, examples=[{"prompt": "question", "completion": "answer"}]
     )
@@ -73,7 +73,7 @@ class InputSpec(Spec):
     eval_split: Annotated[str | None, Affects.ROWS] = None
     """Split of the held-out examples; null is the test, validation or eval split if there is one."""
     raw: Annotated[bool, Affects.ROWS] = False
-    """Whether prompt and completion are trained as they are, without a chat template."""
+    """Whether prompt and completion are used as they are, without a chat template."""
     loss: Annotated[LearnedTurns, Affects.ROWS, Affects.IDENTITY] = "last"
     """Turns that the loss is computed on: the last assistant turn, or all assistant turns."""
     allow_special_tokens: Annotated[bool, Affects.TOKENS, Affects.IDENTITY] = False
@@ -300,7 +300,7 @@ class ArmSpec(Spec):
     train: dict[str, Any] = Field(default_factory=dict)
     """Overrides of training fields."""
     control: bool = False
-    """Whether the arm checks the sweep itself and is not part of the comparison."""
+    """Whether the arm checks the sweep itself and is not part of the conclusion."""
 
     @property
     def varies_only_alpha(self) -> bool:

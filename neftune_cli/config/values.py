@@ -134,7 +134,8 @@ def _alpha_problems(parts: list[str], option: str) -> Iterator[Problem]:
             what = f"{option}: alpha {alpha_requirement(alpha)}; {part} was given."
             yield Problem(what, f"Use {option} {example}; 0 is no noise.")
         elif alpha in seen:
-            yield Problem(f"{option}: {part} appears twice.", "Use each alpha once. --seeds sets the number of trials.")
+            fix = "Use each alpha once. --seeds sets the number of trials per alpha."
+            yield Problem(f"{option}: {part} appears twice.", fix)
         seen.add(alpha)
 
 
@@ -221,7 +222,8 @@ def parse_seeds(text: str) -> list[int]:
             raise UsageError(Problem("--seeds: a sweep needs at least one seed.", _SEEDS_FIX))
         if int(text) > MOST_SEEDS:
             what = f"--seeds: the number of seeds must be 1 to {MOST_SEEDS:,}; {text} was given."
-            raise UsageError(Problem(what, f"Use a smaller number. For the one seed {text}, use --seeds {text},"))
+            fix = f"Use a smaller number. For the one seed {text}, end the list with a comma: --seeds {text},"
+            raise UsageError(Problem(what, fix))
         return list(range(int(text)))
     seeds = [int(part) for part in parts if part]
     if len(set(seeds)) < len(seeds):

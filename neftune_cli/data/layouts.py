@@ -129,11 +129,11 @@ def rendered_prompt(prompt: str) -> Iterator[Remark]:
 
 
 def marker_remarks(example: Example) -> Iterator[Remark]:
-    """Yield remarks on markers of media, which are trained as text, and on chat markers in plain text."""
+    """Yield remarks on markers of media, which are read as plain text, and on chat markers in plain text."""
     texts = [*(turn["content"] for turn in example.turns), example.raw_prompt, example.completion]
     if marker := next((found for text in texts if (found := _MEDIA.search(text))), None):
         unread = media_clause(marker[1] or marker[2])
-        yield Remark(f"Texts contain '{marker.group()}', which is trained as text, since {unread}")
+        yield Remark(f"Texts contain '{marker.group()}', which is read as plain text, since {unread}")
     if not example.has_prompt and (marker := _CHAT.search(example.completion)):
         yield Remark(f"Texts contain chat markers such as '{marker.group()}', which are special tokens of some models")
 

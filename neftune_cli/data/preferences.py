@@ -46,7 +46,7 @@ def preference_problem(table: Table) -> Problem | None:
     option = _columns_to_read(table, names[preferred], [names[prompt] for prompt in PROMPTS if prompt in names])
     if not option:
         return Problem(what, 'Write the preferred answers as {"messages": [...]}.')
-    return Problem(what, f"Use --columns {shlex.quote(option)} to learn the preferred answers.")
+    return Problem(what, f"Use --columns {shlex.quote(option)} to train on the preferred answers.")
 
 
 def bad_completions(table: Table, column: str, option: str) -> Problem | None:

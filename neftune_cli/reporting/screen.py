@@ -116,7 +116,7 @@ def _look(comparison: Comparison) -> str:
         return ""
     last = plan.looks[-1]
     if not plan.looks_taken:
-        return f"no look of {len(plan.looks)} taken yet, the first one at {plan.looks[0]} seeds"
+        return f"none of {len(plan.looks)} looks taken yet, the first is at {plan.looks[0]} seeds"
     return f"look {plan.looks_taken} of {len(plan.looks)}: {plan.seeds_taken} of at most {last} seeds"
 
 

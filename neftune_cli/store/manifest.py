@@ -124,7 +124,10 @@ class Cost(ManifestPart):
 
 
 class TrialResources(ManifestPart):
-    """Resources of a finished trial, fields of its `state.json`; null if the version of the trial did not note them."""
+    """Resources of a finished trial, fields of its `state.json`.
+
+    A value is null if the version of neftune that ran the trial did not record it.
+    """
 
     attempts: int | None = None
     """Attempts, resumes included."""
@@ -173,7 +176,8 @@ class Manifest(ManifestPart):
     estimate: Cost | None = None
     """Estimated cost of the trials of all commands; null without an estimate."""
     truth: Cost | None = None
-    """Measured cost of the finished trials, with the run time of all commands as `seconds`; null before the first."""
+    """Measured cost of the finished trials, with the run time of all commands as `seconds`; null until the first trial
+    has ended."""
     trials: dict[str, TrialResources] = Field(default_factory=dict)
     """Resources of each finished trial by id."""
     looks: tuple[StrictInt, ...] = ()

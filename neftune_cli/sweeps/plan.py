@@ -290,17 +290,18 @@ def _notes_on_seeds(spec: SweepSpec) -> Iterator[str]:
         most = count * len(spec.arms)
         yield f"Looks are planned at {planned} seeds. Decided arms get no more seeds: at most {most} trials."
     elif count < MIN_SEEDS:
-        yield f"There will be no verdict: it needs at least {MIN_SEEDS} seeds. Use --until-decided, or --seeds 5."
+        needed = f"a verdict needs at least {MIN_SEEDS} seeds"
+        yield f"There will be no verdict: {needed}. Use --until-decided, or --seeds 5."
     elif count < DEFAULT_LOOKS[0]:
         more = f"--until-decided adds seeds until each arm is decided, up to {DEFAULT_LOOKS[-1]} seeds."
-        yield f"{count} seeds show large differences only. {more}"
+        yield f"{count} seeds can show only large differences. {more}"
 
 
 def _notes_on_baseline(spec: SweepSpec) -> Iterator[str]:
     """Yield a note if every arm has noise, so that the comparison cannot show the effect of the noise."""
     if len(spec.arms) > 1 and all(arm.alpha for arm in spec.arms):
         baseline = spec.arms[0].name
-        yield f"No arm is without noise: the baseline is {baseline}. Add alpha 0 to measure the effect of the noise."
+        yield f"Every arm has noise, including the baseline {baseline}. Add alpha 0 to measure the effect of the noise."
 
 
 def check_targets(spec: SweepSpec, data: DataFacts) -> None:

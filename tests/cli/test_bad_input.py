@@ -25,7 +25,8 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
         ),
         (
             ("--alphas", "5,5.0"),
-            "Error: --alphas: 5.0 appears twice.\n  Use each alpha once. --seeds sets the number of trials.\n",
+            "Error: --alphas: 5.0 appears twice.\n"
+            "  Use each alpha once. --seeds sets the number of trials per alpha.\n",
         ),
         (
             ("--seeds", "zero"),

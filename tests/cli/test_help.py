@@ -156,8 +156,8 @@ RUN = """\
 │ --output DIR                  Results folder (default                        │
 │                               results/train-MODEL-DATASET-alpha=A,seed=N).   │
 │ --nproc N                     Processes that train together, one per GPU or  │
-│                               core. They divide the examples of each step    │
-│                               (default 1).                                   │
+│                               core (default 1). They divide the examples of  │
+│                               each step.                                     │
 │ --accelerate-config FILE      Shard the weights of each trial over several   │
 │                               GPUs with FSDP, as this configuration file of  │
 │                               accelerate says. Its num_processes replaces    │

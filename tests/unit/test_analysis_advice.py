@@ -260,7 +260,7 @@ def test_a_training_that_learned_nothing_is_reported_first() -> None:
 
     text = advice(replace(_compare(assessment(-0.02, 0.01, "better")), learning=learning))
 
-    assert text.startswith("Nothing learned: Without noise, fine-tuning is no better than the base model, ")
+    assert text.startswith("Nothing learned: Without noise, the fine-tuned model is no better than the base model, ")
     assert "Fine-tuning did not work. Train longer. Compared with alpha 0" in text
 
 
@@ -270,7 +270,7 @@ def test_the_arm_that_learned_nothing_is_the_baseline(alpha: float, arm: str) ->
 
     found = headline(replace(comparison(*arms), learning=Learning(has_learned=False)))
 
-    assert found.sentence.startswith(f"{arm}, fine-tuning is no better than the base model")
+    assert found.sentence.startswith(f"{arm}, the fine-tuned model is no better than the base model")
 
 
 def test_scope_has_the_seeds_of_the_look_that_decides() -> None:

@@ -409,7 +409,7 @@ def test_another_level_than_that_of_the_looks_is_noted(hand_made_records: Record
         for plan in (LOOKS, AnalysisPlan())
     )
 
-    assert noted == ("The planned looks decide at 95%. Verdicts at 90% are exploratory.",)
+    assert noted == ("The planned looks use a confidence level of 95%. Verdicts at 90% are exploratory.",)
     assert fixed == ()
 
 

@@ -96,7 +96,7 @@ def test_controls_do_not_decide() -> None:
 def test_controls_alone_are_nothing_to_compare() -> None:
     comparison = compared({300: WORSE}, AnalysisPlan(controls=("alpha=300",)))
 
-    only = "is the only finished arm besides the checks of the sweep"
+    only = "is the only finished arm besides the controls"
     assert headline(comparison).text == f"Nothing to compare: Alpha 0 {only}."
     assert advice(comparison).startswith(f"alpha=0 {only}, so")
 

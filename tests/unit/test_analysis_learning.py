@@ -141,9 +141,9 @@ def test_bundled_model_on_other_data_is_for_a_trial_run(model: str, data: str, i
 
     assert problems == (
         (
-            "The bundled model tiny was pretrained on facts about fictional people only. On mine.jsonl it is good for "
-            "trying out the tool, and its results say nothing about other models. Use --model with the model that "
-            "you want to fine-tune.",
+            "The bundled model tiny was pretrained only on facts about fictional people. On mine.jsonl it is "
+            "suitable only for trying out the tool: its results say nothing about other models. Use --model with the "
+            "model that you want to fine-tune.",
         )
         if is_named
         else ()

@@ -357,7 +357,7 @@ def test_status_of_a_paused_sweep_has_the_look_and_the_command_that_continues(
     [
         (one_better, (), "Look 3 of 3 (8 seeds) was taken last.", 3),
         (all_better, (), "Look 1 of 3 (3 seeds) was taken last.", 1),  # every arm is decided
-        (one_better, ("alpha=0",), "None of 3 planned looks was taken.", 0),
+        (one_better, ("alpha=0",), "None of the 3 planned looks has been taken yet.", 0),
     ],
 )
 def test_status_of_looks_that_have_ended_has_no_command_for_them(

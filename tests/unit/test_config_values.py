@@ -56,7 +56,9 @@ def test_invalid_seeds_are_reported(text: str) -> None:
 def test_a_date_is_a_seed_and_no_number_of_seeds() -> None:
     assert parse_seeds("20231129,") == [20231129]
     assert len(parse_seeds("10000")) == 10_000
-    with pytest.raises(UsageError, match=r"must be 1 to 10,000; 20231129 was given\..* use --seeds 20231129,"):
+    with pytest.raises(
+        UsageError, match=r"must be 1 to 10,000; 20231129 was given\..* end the list with a comma: --seeds 20231129,"
+    ):
         parse_seeds("20231129")
 
 

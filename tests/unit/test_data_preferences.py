@@ -66,7 +66,7 @@ REJECTED = [turn("user", QUESTION), turn("assistant", "?")]
 def test_preference_data_are_recognized(row: Mapping[str, Any], columns: str) -> None:
     message = refusal_of(row)
     assert "mine.jsonl has preference data (columns " in message
-    assert f"Use --columns {columns} to learn the preferred answers." in message
+    assert f"Use --columns {columns} to train on the preferred answers." in message
     named = dict(pair.split("=") for pair in columns.split(","))
     example = read_one(row, columns=named)
     assert [message["content"] for message in example.turns] == [QUESTION, ANSWER]

@@ -54,7 +54,7 @@ def test_json_text_in_a_completion_is_named() -> None:
 def test_markers_of_media_in_texts_are_named(marker: str) -> None:
     kind = marker.strip("<>|").removesuffix("_pad")
     unread = {"image": "images are not read", "audio": "audio is not read", "video": "videos are not read"}[kind]
-    expected = f"Texts contain '{marker}', which is trained as text, since {unread}: 1 row."
+    expected = f"Texts contain '{marker}', which is read as plain text, since {unread}: 1 row."
     in_history = [turn("user", f"{marker}\n{QUESTION}"), *CHAT[1:], *CHAT]
     rows: list[dict[str, Any]] = [
         {"messages": in_history},

@@ -59,7 +59,7 @@ def test_the_sentences_have_the_same_numbers() -> None:
     )
     assert neighbour_sentence(shift) == (
         "The group of the nearest neighbour changed for 1 of 4 tokens (25.0%). "
-        "Nearest neighbour in their own group: 100% before, 75% after."
+        "Tokens whose nearest neighbour is in their own group: 100% without noise, 75% with noise."
     )
     assert neighbour_sentence(Shift(TOKENS, BEFORE, BEFORE)).startswith(
         "The group of the nearest neighbour changed for none of 4 tokens."

@@ -73,9 +73,9 @@ def test_the_length_of_llama_2_is_the_median_of_the_published_histogram() -> Non
 
 def test_the_closing_names_the_equivalent_alphas() -> None:
     assert closing(example(0, 5)) == (
-        "The same alpha is a weaker or a stronger noise on another model. On LLaMA-2-7B, a model of the paper, the "
-        "noise of a token at alpha 5, 10 and 15 has about 23, 46 and 69% of the norm of an embedding. On model with "
-        "data it has 14, 28 and 42%. Alpha 8.3, 17 and 25 give model the same percentages as LLaMA-2-7B.\n"
+        "The same alpha can be weaker or stronger noise on another model. On LLaMA-2-7B, a model of the paper, the "
+        "norm of a token's noise at alpha 5, 10 and 15 is about 23, 46 and 69% of the norm of an embedding. On model "
+        "with data it is 14, 28 and 42%. Alpha 8.3, 17 and 25 give model the same percentages as LLaMA-2-7B.\n"
         "The percentages are estimates: the noise norm alpha / sqrt(3 L) in an example of median length L, divided by "
         "the mean embedding norm of the vocabulary. LLaMA-2-7B: L = 136 tokens, mean norm 1.080. model: L = 48 tokens, "
         "mean norm 3.000. Only this mean is published for LLaMA-2-7B, so it is used here instead of the median above."
@@ -85,7 +85,7 @@ def test_the_closing_names_the_equivalent_alphas() -> None:
 def test_small_equivalent_alphas_keep_two_digits() -> None:
     # 5 / sqrt(3 x 136) / 1.08 x 0.4 x sqrt(3 x 48) = 1.1002
     short = replace(example(0, 5), scale=EmbeddingScale(mean_vocabulary_norm=0.4, length=48))
-    assert "it has 104, 208 and 312%. Alpha 1.1, 2.2 and 3.3 give model the same percentages" in closing(short)
+    assert "it is 104, 208 and 312%. Alpha 1.1, 2.2 and 3.3 give model the same percentages" in closing(short)
 
 
 def test_the_text_has_measurements_and_formulas() -> None:

@@ -216,7 +216,7 @@ def test_choices_that_were_not_declared_are_said_to_be_so() -> None:
     undeclared = texts(comparison(), FULL)["Which choices"]
     empty = texts(replace(comparison(), plan=NOTHING), FULL)["Which choices"]
 
-    assert undeclared.startswith("Neither metric, margin, primary arm nor looks were declared before the first trial.")
+    assert undeclared.startswith("No metric, margin, primary arm or looks were declared before the first trial.")
     assert "Primary metric, on which the conclusion is based: held-out loss." in undeclared
     assert "Primary metric: held-out loss (the default, not declared)." in empty
     assert "Equivalence margin: the default, not declared." in empty
@@ -262,7 +262,7 @@ def test_roles_are_named_and_controls_are_not_counted() -> None:
 
     assert "alpha=15 (control)." in texts(whole, FULL)["How were the val"]
     assert "2 arms are tested on the primary metric." in texts(whole, FULL)["How many tests"]
-    assert "Each control is tested apart from the other arms." in texts(whole, FULL)["How many tests"]
+    assert "Each control is tested separately from the other arms." in texts(whole, FULL)["How many tests"]
     assert "tested first" not in texts(whole, FULL)["How many tests"]
 
 

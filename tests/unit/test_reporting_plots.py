@@ -107,7 +107,7 @@ def test_plots_of_thousands_of_trials_are_small() -> None:
 
     assert list(drawn) == NAMES
     assert max(len(plot.svg.encode()) for plot in drawn.values()) < MOST_BYTES
-    assert "Only the first 20 of 500 seeds are drawn" in drawn["metric-by-arm"].caption
+    assert "Only the first 20 of 500 seeds are shown" in drawn["metric-by-arm"].caption
 
 
 def test_only_the_best_of_many_arms_are_drawn() -> None:
@@ -116,7 +116,7 @@ def test_only_the_best_of_many_arms_are_drawn() -> None:
     drawn = all_plots(compared, trials_of({one.name: 3 for one in arms}))
 
     assert [one.name for one in drawn_arms(compared)] == ["alpha=0", *(f"alpha={n}" for n in range(24, 30))]
-    sentence = "Of 30 arms, only the baseline and the 6 with the best held-out loss are drawn."
+    sentence = "Of 30 arms, only the baseline and the 6 with the best held-out loss are shown."
     for name in ("paired-differences", "learning-curves"):
         assert sentence in drawn[name].caption
     for name in ("metric-by-arm", "loss-histograms", "response-lengths"):
@@ -137,7 +137,7 @@ def test_lowest_arms_are_drawn_without_a_preferred_direction() -> None:
     arms = [summary(name, None, {"response_chars": one}) for name, one in values.items()]
     compared = replace(comparison(*arms), primary="response_chars")
 
-    sentence = "Of 9 arms, only the baseline and the 2 with the lowest response length are drawn."
+    sentence = "Of 9 arms, only the baseline and the 2 with the lowest response length are shown."
     assert arms_left_out(compared, 3) == sentence
     assert [one.name for one in drawn_arms(compared, 3)] == ["alpha=0", "alpha=7", "alpha=8"]
 
@@ -147,7 +147,7 @@ def test_captions_use_the_metric_name() -> None:
     arms = [summary(f"alpha={n}", float(n), {"rouge_l": values}) for n in range(9)]
     compared = replace(comparison(*arms), primary="rouge_l")
 
-    assert "with the best ROUGE-L are drawn" in arms_left_out(compared, 3)
+    assert "with the best ROUGE-L are shown" in arms_left_out(compared, 3)
     assert found(metric_by_arm(compared)).alt.startswith("Mean ROUGE-L over seeds: ")
 
 
@@ -259,7 +259,7 @@ def test_distant_base_is_a_number_and_near_base_is_drawn() -> None:
 def test_diverged_arm_is_named_in_the_caption() -> None:
     compared = comparison(arm("alpha=0", 0.0, [1.0, 1.1]), arm("alpha=40", 40.0, [1.0, math.nan], [1.0, 1.1]))
 
-    assert "Not drawn because a value is not finite: alpha=40." in found(metric_by_arm(compared)).caption
+    assert "Not shown because a value is not finite: alpha=40." in found(metric_by_arm(compared)).caption
     assert paired_differences(compared) is None
 
 

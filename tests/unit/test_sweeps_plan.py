@@ -117,7 +117,7 @@ def test_another_order_of_arms_keeps_the_baseline_and_says_so(tmp_path: Path) ->
     ("options", "note"),
     [
         ({"seeds": "2"}, "There will be no verdict"),
-        ({"seeds": "3"}, "3 seeds show large differences only"),
+        ({"seeds": "3"}, "3 seeds can show only large differences"),
         ({"until_decided": True}, "Looks are planned at 5, 8, 12 and 20 seeds"),
     ],
 )
@@ -150,7 +150,7 @@ def test_a_sweep_keeps_the_time_that_its_chat_template_sees(tmp_path: Path, has_
 @pytest.mark.parametrize(("alphas", "is_named"), [("5,10", True), ("0,5", False), ("5", False)])
 def test_a_sweep_without_an_arm_without_noise_is_named(tmp_path: Path, alphas: str, is_named: bool) -> None:
     notes = planned(tmp_path / "out", alphas=alphas, seeds="5").notes
-    note = "No arm is without noise: the baseline is alpha=5. Add alpha 0 to measure the effect of the noise."
+    note = "Every arm has noise, including the baseline alpha=5. Add alpha 0 to measure the effect of the noise."
     assert (note in notes) == is_named
 
 

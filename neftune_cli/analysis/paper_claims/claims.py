@@ -45,7 +45,7 @@ LARGEST_ALPHA = 15
 
 _MEMORIZATION = "With other data and a smaller model, less may be memorized even without noise."
 _CHUNKS = (
-    "The margin is a choice of this tool; the paper makes no test. The paper cuts responses to their first 50 to 150 "
+    "The margin is a choice of this tool; the paper reports no test. The paper cuts responses to their first 50 to 150 "
     "words, generated with a repetition penalty of 1.2. Here the cut is shorter if responses are shorter, and the "
     "penalty is an option of the sweep."
 )
@@ -55,14 +55,19 @@ CLAIMS: tuple[PaperClaim, ...] = (
         key="training-loss-rises",
         claim="Training loss, measured without noise, rises with alpha.",
         paper="Higher with noise than without, LLaMA-2 7B on Alpaca (section 5.1; figure 4, no number given).",
-        caveat="The paper compares one alpha with none. It does not state that the loss rises steadily with alpha.",
+        caveat=(
+            "The paper compares one alpha with training without noise. It does not state that the loss rises steadily "
+            "with alpha."
+        ),
         test=lambda data: changes(linear_trend(data, NOISE_OFF_TRAINING_LOSS), "higher"),
     ),
     PaperClaim(
         key="held-out-loss-does-not-rise",
         claim="Held-out loss does not rise by more than the margin.",
         paper="Slightly lower with noise, LLaMA-2 7B trained on Alpaca (section 5.1; figure 4, no number given).",
-        caveat="The paper measures it on other data (Evol-Instruct); here the held-out examples are of the same data.",
+        caveat=(
+            "The paper measures it on other data (Evol-Instruct); here the held-out examples come from the same data."
+        ),
         test=lambda data: does_not_rise(mean_effect(data, HELD_OUT_LOSS)),
     ),
     PaperClaim(
@@ -164,7 +169,9 @@ CLAIMS: tuple[PaperClaim, ...] = (
             "noise (5 epochs) and 62.55 with noise (3 epochs); LLaMA-2 7B on Alpaca, ChatGPT as judge (appendix A.2, "
             "table 14)."
         ),
-        caveat="The paper has win rates, these trials have held-out loss. Stopping is possible only after an epoch.",
+        caveat=(
+            "The paper reports win rates; these trials have held-out loss. Stopping is possible only after an epoch."
+        ),
         test=gains_over_early_stopping,
     ),
 )

@@ -243,7 +243,7 @@ def neighbour_sentence(shift: Shift) -> str:
     before, after = (float(own.mean()) for own in shift.beside_own_group)
     return (
         f"The group of the nearest neighbour changed for {count}. "
-        f"Nearest neighbour in their own group: {before:.0%} before, {after:.0%} after."
+        f"Tokens whose nearest neighbour is in their own group: {before:.0%} without noise, {after:.0%} with noise."
     )
 
 

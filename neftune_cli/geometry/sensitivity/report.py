@@ -136,9 +136,9 @@ def closing(sensitivity: Sensitivity) -> str:
     """Return the noise ratios of the paper's alphas on LLaMA-2-7B and here, and the alphas with equal ratios here."""
     model, paper = sensitivity.model, _rounded(PAPER_ALPHAS)
     return (
-        "The same alpha is a weaker or a stronger noise on another model. On LLaMA-2-7B, a model of the paper, the "
-        f"noise of a token at alpha {paper} has about {_percents(LLAMA_2_7B)} of the norm of an embedding. On {model} "
-        f"with {sensitivity.dataset} it has {_percents(sensitivity.scale)}. Alpha "
+        "The same alpha can be weaker or stronger noise on another model. On LLaMA-2-7B, a model of the paper, the "
+        f"norm of a token's noise at alpha {paper} is about {_percents(LLAMA_2_7B)} of the norm of an embedding. On "
+        f"{model} with {sensitivity.dataset} it is {_percents(sensitivity.scale)}. Alpha "
         f"{_rounded(equivalent_alphas(sensitivity.scale).values())} give {model} the same percentages as LLaMA-2-7B.\n"
         "The percentages are estimates: the noise norm alpha / sqrt(3 L) in an example of median length L, divided by "
         f"the mean embedding norm of the vocabulary. LLaMA-2-7B: {_scale(LLAMA_2_7B)}. {model}: "

@@ -91,7 +91,7 @@ def _declared(comparison: Comparison, plan: AnalysisPlan | None) -> Iterator[str
     name = comparison.metric.name_within
     yield from comparison.departures
     if plan is None:
-        yield "Neither metric, margin, primary arm nor looks were declared before the first trial."
+        yield "No metric, margin, primary arm or looks were declared before the first trial."
         yield f"Primary metric, on which the conclusion is based: {name}."
         return
     yield f"Primary metric: {name} ({_metric_source(comparison, plan)})."
@@ -248,7 +248,8 @@ def shared_draws(files: RunFiles) -> Answer:
         return Answer(question, covers, (), ("the randomness that runs with the same seed share",))
     statements = [
         "Arms with the same seed share the order of the training examples, dropout and the random draws of the noise. "
-        "Alpha multiplies these draws. Their results are therefore paired, and those of arms with noise can correlate."
+        "Alpha multiplies these draws. The results of these arms are therefore paired, and those of arms with noise "
+        "can correlate."
     ]
     if own := files.arms_with("repeat"):
         statements.append(f"These arms have random streams of their own: {', '.join(own)}.")

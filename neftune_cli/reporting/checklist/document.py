@@ -22,7 +22,7 @@ from neftune_cli.store.manifest import Hardware
 TITLE = "Checklist for papers"
 INTRODUCTION = (
     "Answers to the questions of conference checklists about experiments, as far as the files of the sweep have them. "
-    "Lines that begin with “To fill in” are unknown to neftune."
+    "Lines that begin with “To fill in” name facts that neftune does not know."
 )
 SEEDS_TITLE = "Values by seed"
 
@@ -156,7 +156,7 @@ def _software(files: RunFiles) -> Answer:
         (
             *statements,
             *(
-                ("sweep.yaml describes every run. The command “neftune sweep sweep.yaml” repeats them.",)
+                ("sweep.yaml describes all runs. The command “neftune sweep sweep.yaml” repeats them.",)
                 if files.specs
                 else ()
             ),

@@ -22,7 +22,7 @@ def intervals(comparison: Comparison) -> Answer:
         return Answer(question, covers, (few,))
     level, has_items = percent(comparison.confidence), any(one.paired.items > 1 for one in found)
     factors = (
-        "Seeds and held-out items are crossed random factors; the standard error has a part from each."
+        "Seeds and held-out items are crossed random factors; the standard error accounts for both."
         if has_items
         else "Seeds are the random factor."
     )
@@ -48,7 +48,7 @@ def _assumptions(*, has_items: bool) -> str:
 def multiplicity(comparison: Comparison) -> Answer:
     """Return the answer about the number of tests."""
     return Answer(
-        "How many tests were made, and how is their number accounted for?",
+        "How many tests were performed, and how is their number accounted for?",
         "NeurIPS: statistical significance",
         (
             *_adjustments(comparison),
@@ -66,8 +66,8 @@ def _adjustments(comparison: Comparison) -> Iterator[str]:
         f"of arms that are tested together are adjusted by Hommel's method, at a level of "
         f"{percent(1 - comparison.confidence)}, separately for difference and for equivalence: the probability of any "
         f"false verdict on arms that are tested together is at most {percent(2 * (1 - comparison.confidence))} if both "
-        "keep their level. Intervals are simultaneous over the same arms (Bonferroni). One that disagrees with its "
-        "test about zero ends at 0 and carries no information beyond the verdict."
+        "keep their level. Intervals are simultaneous over the same arms (Bonferroni). An interval that disagrees "
+        "with its test about zero ends at 0 and carries no information beyond the verdict."
     )
     if comparison.early_stopping is not None:
         yield (
@@ -80,8 +80,9 @@ def _adjustments(comparison: Comparison) -> Iterator[str]:
     if comparison.primary in comparison.noise_tests:
         yield (
             "A first test asks whether any arm with noise differs. It combines the mean of these arms, their trend "
-            "over alpha and the difference of each arm. The arms in this test have no smaller adjusted p-value. The "
-            "p-values of mean and trend are adjusted over these two, and are not smaller than that of this test either."
+            "over alpha and the difference of each arm. No adjusted p-value of an arm in this test is smaller "
+            "than the p-value of this test. The p-values of mean and trend are adjusted over these two, and are not "
+            "smaller than that of this test either."
         )
     if looks := comparison.declared.looks:
         yield f"P-values and intervals are also adjusted for the {len(looks)} planned looks."
@@ -92,7 +93,7 @@ def _role_sentences(comparison: Comparison) -> Iterator[str]:
     if "primary" in roles:
         yield "The primary arm is tested alone; the exploratory arms are adjusted among themselves."
     if "control" in roles:
-        yield "Each control is tested apart from the other arms."
+        yield "Each control is tested separately from the other arms."
 
 
 def exclusions(comparison: Comparison, files: RunFiles) -> Answer:
@@ -114,13 +115,13 @@ def _missing_runs(comparison: Comparison, files: RunFiles) -> Iterator[str]:
         if open_arms:
             yield f"Not decided: {listed([spoken_name(arm) for arm in open_arms])}."
         if is_complete and _has_all_seeds_of_looks(comparison, plan):
-            yield "No trial is missing: every declared trial, until the look that decides its arm, has finished."
+            yield "No trial is missing: every declared trial up to the look that decides its arm has finished."
     elif is_complete and files.specs:
         yield "No trial is missing: every declared trial has finished."
 
 
 def _has_all_seeds_of_looks(comparison: Comparison, plan: AnalysisPlan) -> bool:
-    """Return whether every arm but the controls has all seeds until the look that decides it, or until the last one."""
+    """Return whether every arm but the controls has all seeds up to the look that decides it, or up to the last one."""
     assessed = [comparison.assessment(arm.name, comparison.primary) for arm in comparison.studied]
     looks = [
         one.looks_taken for one in assessed if one and (one.verdict in DECIDED or one.looks_taken == len(plan.looks))

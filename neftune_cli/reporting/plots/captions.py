@@ -14,7 +14,7 @@ from neftune_cli.reporting.cells import interval_kind
 from neftune_cli.reporting.sanitizing import printable_text
 
 MOST_SEEDS: Final = 20
-"""Seeds drawn one by one; more would overlap."""
+"""Seeds shown one by one; more would overlap."""
 LONGEST_NAME: Final = 40
 """Cells of an arm's name in a sentence."""
 ELLIPSIS: Final = "\N{HORIZONTAL ELLIPSIS}"
@@ -31,27 +31,27 @@ def drawn_seeds(by_seed: Iterable[Mapping[int, float]]) -> list[int]:
 
 
 def seeds_left_out(by_seed: Iterable[Mapping[int, float]]) -> str:
-    """Return the sentence about seeds that are not drawn; empty where all are drawn."""
+    """Return the sentence about seeds that are not shown; empty where all are shown."""
     seeds = len({seed for values in by_seed for seed in values})
     if seeds <= MOST_SEEDS:
         return ""
-    return f"Only the first {MOST_SEEDS} of {seeds} seeds are drawn; means and intervals include all seeds."
+    return f"Only the first {MOST_SEEDS} of {seeds} seeds are shown; means and intervals include all seeds."
 
 
 def arms_left_out(comparison: Comparison, drawn: int) -> str:
-    """Return the sentence about arms that are not drawn for lack of space; empty where all are drawn."""
+    """Return the sentence about arms that are not shown for lack of space; empty where all are shown."""
     if drawn >= len(comparison.arms):
         return ""
     metric = comparison.metrics[comparison.primary]
     rank = f"{'best' if metric.goal else 'lowest'} {metric.name_within}"
-    return f"Of {len(comparison.arms)} arms, only the baseline and the {drawn - 1} with the {rank} are drawn."
+    return f"Of {len(comparison.arms)} arms, only the baseline and the {drawn - 1} with the {rank} are shown."
 
 
 def not_finite(comparison: Comparison) -> str:
     """Return the sentence about arms whose primary metric is not finite; empty where all are finite."""
     estimates = {arm.name: arm.estimates.get(comparison.primary) for arm in comparison.arms}
     missing = [arm for arm, found in estimates.items() if found and not math.isfinite(found.mean)]
-    return f"Not drawn because a value is not finite: {listed_arms(missing)}." if missing else ""
+    return f"Not shown because a value is not finite: {listed_arms(missing)}." if missing else ""
 
 
 def interval_name(comparison: Comparison) -> str:
