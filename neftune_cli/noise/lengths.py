@@ -86,13 +86,15 @@ def token_half_widths(
 
 
 token_noise_scale = token_half_widths
-"""Documented name of `token_half_widths` for programs."""
+"""Public name of `token_half_widths`; this package uses the other one."""
 
 
 def token_noise_norm(alpha: float, length: float) -> float:
     """Return the root mean square of the L2 norm of one token's noise in an example of `length` tokens.
 
-    Source: section 3 of arXiv 2310.05914.
+    It is the same for all embedding widths and distributions.
+
+    Source: section 2 of arXiv 2310.05914 for the half-width from which it follows.
     """
     return alpha / math.sqrt(3 * length)
 
