@@ -157,7 +157,7 @@ class NoiseSize(Record):
 
 
 class Attestation(Record):
-    """Noise that a training run measured at the output of its embedding module, in every tenth forward pass."""
+    """Noise that a training run measured at the output of its embedding module, in some of the forward passes."""
 
     calls: int
     """Forward passes with noise."""

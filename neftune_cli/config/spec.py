@@ -181,7 +181,7 @@ class EvaluationSpec(Spec):
 
 
 class HarnessTasks(Spec):
-    """Tasks of lm-evaluation-harness that were found, and a hash of what they ask."""
+    """Tasks of lm-evaluation-harness that were found, and a hash of their content."""
 
     entries: tuple[str, ...]
     """Names, files and folders as given. They are not part of a trial's identity."""

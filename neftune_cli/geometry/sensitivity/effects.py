@@ -55,7 +55,9 @@ class MeasuredTokens:
 def measured_tokens(
     model: PreTrainedModel, examples: Sequence[Sequence[int]], *, noise: str = "uniform", seed: int = 0
 ) -> MeasuredTokens:
-    """Look up the examples' tokens and draw their noise, on the CPU for any device of the model.
+    """Look up the examples' tokens, and draw their noise.
+
+    The noise is drawn on the CPU, so that it is the same for every device of the model.
 
     Args:
         model: looks the tokens up and scales them as in training.
