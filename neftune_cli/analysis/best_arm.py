@@ -62,7 +62,8 @@ def best_arm_advantage(
     measured = splits.measure(sums, np.asarray(np.bincount(indices, weights=aligned.weights), dtype=np.float64))
     best = int(cost.sum(axis=(1, 2)).argmin())
     plain = paired_comparison(
-        *(np.zeros_like(values[best]), values[best]),
+        np.zeros_like(values[best]),
+        values[best],
         confidence=confidence,
         clusters=aligned.clusters,
         weights=aligned.weights,

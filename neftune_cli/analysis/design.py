@@ -106,10 +106,10 @@ class Design:
         return MetricAssessment(arms, noise_test)
 
     def outlooks(self, metric: Metric, assessed: Mapping[str, Assessment]) -> dict[str, tuple[Outlook, ...]]:
-        """Return the chances of a decision of each undecided arm without controls, at the next look and at the last.
+        """Return the chances of a decision at the next look and at the last, for each undecided arm but the controls.
 
         Without planned looks, they are those of a new sweep with the default ones. The assumed differences are 0 and
-        improvements; increases of a metric without a direction of improvement.
+        improvements. If the metric has no direction of improvement, they are 0 and increases.
         """
         test = self.test if self.plan.has_planned_looks else SequentialTest(DEFAULT_LOOKS)
         sign = -1 if metric.goal == "lower" else 1
@@ -135,7 +135,7 @@ class Design:
         return found
 
     def tested_trials(self, looks_by_arm: Mapping[str, int]) -> TrialsByArm:
-        """Return the trials of the arms without controls, until the last look at each arm.
+        """Return the trials of the arms that are not controls, until the last look at each arm.
 
         The baseline is measured until the last look at any arm. Before the first look, an arm has all planned seeds.
         Trials outside the plan stay if there are no others.
