@@ -9,6 +9,7 @@ from itertools import accumulate, chain, takewhile
 import numpy as np
 
 from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align, first_trial, slope_weights
+from neftune_cli.analysis.crossed_factors import ROUNDING
 from neftune_cli.analysis.multiplicity import simes
 from neftune_cli.analysis.outlook import Family, Outlook, outlook
 from neftune_cli.analysis.paired import PairedComparison
@@ -247,6 +248,8 @@ class _Looks:
         found["mean"] = aligned.compare(baseline, noisy.mean(axis=0), confidence=self._confidence)
         if (weights := self._trend_weights(arms)) is not None:
             change = np.tensordot(weights, noisy, axes=1)
+            if np.abs(change).max() <= ROUNDING * np.abs(noisy).max():  # the weights rarely sum to exactly 0
+                change = np.zeros_like(change)
             found["trend"] = aligned.compare(np.zeros_like(change), change, confidence=self._confidence)
         return {name: one for name, one in found.items() if one}
 
