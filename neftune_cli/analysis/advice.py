@@ -26,7 +26,7 @@ def advice(comparison: Comparison) -> str:
             *_roles(comparison, decision),
             *_early_stopping(comparison),
             *_side_effects(comparison, decision),
-            *comparison.departures,
+            *(one.sentence for one in comparison.departures),
             _scope(comparison, decision),
         ]
     )
