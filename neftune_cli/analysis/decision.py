@@ -177,7 +177,7 @@ def _can_be_tested(comparison: Comparison, arm: str, *, retry_failed: bool = Tru
         missing = [name for name in (comparison.default_baseline, arm) if seed not in finished.get(name, ())]
         return bool(missing) and all(can_run(name, seed) for name in missing)
 
-    return any(map(can_pair, plan.seeds[: plan.seeds_taken]))
+    return any(map(can_pair, plan.seeds_until(plan.looks_taken)))
 
 
 def excluded_trials(comparison: Comparison) -> frozenset[str]:
@@ -197,9 +197,7 @@ def _tested_seeds(comparison: Comparison) -> dict[str, tuple[int, ...]]:
     plan = comparison.declared
     assessed = comparison.assessments(comparison.primary)
     tested = {
-        arm: plan.seeds[: plan.looks[assessment.looks_taken - 1]]
-        for arm, assessment in assessed.items()
-        if assessment.verdict
+        arm: plan.seeds_until(assessment.looks_taken) for arm, assessment in assessed.items() if assessment.verdict
     }
     return {**tested, comparison.default_baseline: max(tested.values(), key=len)} if tested else {}
 

@@ -276,13 +276,14 @@ def test_the_arm_that_learned_nothing_is_the_baseline(alpha: float, arm: str) ->
     assert found.sentence.startswith(f"{arm}, the fine-tuned model is no better than the base model")
 
 
-def test_scope_has_the_seeds_of_the_look_that_decides() -> None:
+@pytest.mark.parametrize(("looks", "seeds"), [(0, "0, 1, 2, 3, 4"), (1, "2, 3, 4"), (2, "0, 1, 2, 3, 4")])
+def test_scope_has_the_seeds_of_the_last_look_at_the_arm_or_all_planned_ones(looks: int, seeds: str) -> None:
     plan = AnalysisPlan(looks=(3, 5), seeds=(4, 3, 2, 1, 0), looks_taken=2)
     five = [1.5, 1.51, 1.52, 1.53, 1.54]
-    decided = estimate(five, five, replace(assessment(-0.02, 0.01, "better"), looks_taken=1))
+    decided = estimate(five, five, replace(assessment(-0.02, 0.01, "better"), looks_taken=looks))
     arms = (summary("alpha=0", 0.0, {"eval_loss": estimate(five)}), summary("alpha=5", 5.0, {"eval_loss": decided}))
 
-    assert ", seeds 2, 3, 4. Another model" in advice(replace(comparison(*arms), plan=plan))
+    assert f", seeds {seeds}. Another model" in advice(replace(comparison(*arms), plan=plan))
 
 
 @pytest.mark.parametrize(("seeds", "counted"), [(1, "1 paired seed"), (2, "2 paired seeds")])
