@@ -118,7 +118,7 @@ class Design:
         for arm, one in assessed.items():
             if one.verdict != "inconclusive" or one.role == "control":
                 continue
-            measured = test.looks[one.looks_taken - 1] if self.plan.has_planned_looks else one.paired.seeds
+            measured = len(self.plan.seeds_until(one.looks_taken)) if self.plan.has_planned_looks else one.paired.seeds
             coming = [seeds for seeds in test.looks if seeds > measured]
             chances = (
                 outlook(
@@ -226,7 +226,7 @@ class _Looks:
         trials, plan = self._trials[arm], self._plan
         if not plan.has_planned_looks:
             return trials
-        seeds = {*plan.seeds[: plan.looks[-1 if look is None else look]]}
+        seeds = {*(plan.seeds if look is None else plan.seeds_until(look + 1))}
         return {seed: trial for seed, trial in trials.items() if seed in seeds}
 
     def _compare(self, key: str, arm: str, look: int | None) -> tuple[tuple[int, ...], PairedComparison | None] | None:

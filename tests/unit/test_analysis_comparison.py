@@ -12,7 +12,7 @@ from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.options import ComparisonOptions
-from neftune_cli.analysis.results import Comparison, DifferenceBySeed, Estimate
+from neftune_cli.analysis.results import Comparison, Departure, DifferenceBySeed, Estimate
 from neftune_cli.errors import ExitCode, NothingToCompareError, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
 from neftune_cli.metrics import METRICS, Margin, Metric
@@ -400,7 +400,7 @@ def test_another_margin_than_the_declared_one_is_noted(
 
     assert comparison.chosen_margin == margin
     note = "The equivalence margin of the sweep is "
-    assert any(one.startswith(note) for one in comparison.departures) == is_noted
+    assert any(one.sentence.startswith(note) for one in comparison.departures) == is_noted
 
 
 def test_another_level_than_that_of_the_looks_is_noted(hand_made_records: Records) -> None:
@@ -409,7 +409,8 @@ def test_another_level_than_that_of_the_looks_is_noted(hand_made_records: Record
         for plan in (LOOKS, AnalysisPlan())
     )
 
-    assert noted == ("The planned looks use a confidence level of 95%. Verdicts at 90% are exploratory.",)
+    sentence = "The planned looks use a confidence level of 95%. Verdicts at 90% are exploratory."
+    assert noted == (Departure("other level", sentence),)
     assert fixed == ()
 
 

@@ -358,3 +358,10 @@ def test_studied_trials_end_at_the_last_look_of_their_arm() -> None:
         "alpha=5": (0, 1, 2),
         "alpha=10": (0, 1, 2, 3, 4),
     }
+
+
+def test_a_look_tests_the_first_planned_seeds() -> None:
+    plan = AnalysisPlan(looks=(3, 5), seeds=(7, 4, 0, 9, 2), looks_taken=1)
+
+    assert [plan.seeds_until(looks) for looks in range(3)] == [(), (7, 4, 0), (7, 4, 0, 9, 2)]
+    assert plan.seeds_taken == 3
