@@ -1,6 +1,8 @@
 """Notes of a comparison: differences from the declared analysis, seeds and items that are not compared."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+
+import numpy as np
 
 from neftune_cli.analysis.alignment import TrialsByArm, measured_seeds
 from neftune_cli.analysis.design import Design
@@ -58,6 +60,8 @@ def plan_departures(
     """
     yield from _departures_of_folders(evidence)
     yield from _other_baseline(evidence, design, default_baseline)
+    if not evidence.origin.is_sweep:
+        yield from _copied_runs(design.trials)
     if evidence.plan is None:
         return
     if design.plan.metric not in (None, planned.key):
@@ -107,6 +111,21 @@ def _other_baseline(evidence: Evidence, design: Design, default: str) -> Iterato
         yield Departure("missing baseline", f"{lacking} {exploratory}")
     elif evidence.plan and design.baseline != default:
         yield Departure("other baseline", f"The declared baseline is {default}. {exploratory}")
+
+
+def _copied_runs(arms: TrialsByArm) -> Iterator[Departure]:
+    """Yield a departure if several runs of an arm have the same values, which are not those of different seeds."""
+    if copied := [arm for arm, trials in arms.items() if len(set(map(_varying_values, trials.values()))) < len(trials)]:
+        same = f"Runs of {listed(copied)} with different seeds have the same value on every item."
+        yield Departure(
+            "copied runs", f"{same} If they are copies of one run, the verdicts do not hold for other seeds."
+        )
+
+
+def _varying_values(trial: Measurements) -> Hashable:
+    """Return the values of the metrics that vary between items; an own object, equal to no other, if none does."""
+    varying = {key: one for key, one in trial.items.items() if len(np.unique(one.values)) > 1}
+    return tuple((key, one.items, one.values.tobytes()) for key, one in sorted(varying.items())) or object()
 
 
 def _seed_notes(design: Design, metric: Metric, assessed: Mapping[str, Assessment]) -> Iterator[str]:

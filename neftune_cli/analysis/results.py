@@ -40,6 +40,7 @@ DepartureKind = Literal[
     "other metric",
     "other margin",
     "other level",
+    "copied runs",
 ]
 """Kind of a departure from the declared analysis:
 
@@ -47,6 +48,7 @@ DepartureKind = Literal[
 - `added seeds`, `missing trials`: a test is made repeatedly.
 - `missing base model`, `missing baseline`, `metric not measured`: a part of the declared analysis has no result.
 - `other ...`: the comparison was made with another choice.
+- `copied runs`: seeds whose runs have equal values, and which are probably no different seeds.
 """
 SAME_INFORMATION = (HELD_OUT_LOSS, HELD_OUT_PERPLEXITY)
 """Metrics with the same information: each is a function of the other."""

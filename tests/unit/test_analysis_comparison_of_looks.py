@@ -561,7 +561,7 @@ def test_a_new_sweep_trains_the_controls_too() -> None:
                 unfinished=("alpha=0,seed=3 has not started", "alpha=5,seed=3 has not started"),
                 origin=replace(ONE_SWEEP.origin, lacks_declared_trials=True),
             ),
-            "Not all trials of the declared 5 seeds have finished. A test now and",
+            "Not all trials of the declared 5 seeds have finished. Testing both now and",
             "at most 2 more trials",
         ),
         (
