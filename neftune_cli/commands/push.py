@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neftune_cli.errors import Problem, Problems, UsageError, did_you_mean, first_line
+from neftune_cli.formatting import quoted
 
 if TYPE_CHECKING:
     from neftune_cli.records import TrialRecord
@@ -111,13 +112,13 @@ def _choose(path: Path, finished: "Sequence[FinishedTrial]", arm: str | None, se
         raise UsageError(Problem(f"{path} has no kept model.", _KEEP))
     with_model = list(dict.fromkeys(record.arm for _, record in kept))
     if arm is None and len(with_model) > 1:
-        raise UsageError(Problem("Several arms have a model.", f"Use --arm with one of {_quoted(with_model)}."))
+        raise UsageError(Problem("Several arms have a model.", f"Use --arm with one of {quoted(with_model)}."))
     name = with_model[0] if arm is None else _arm(arm, trained)
     if name is None:
-        fix = did_you_mean(str(arm), names) or f"Use one of {_quoted(names)}."
+        fix = did_you_mean(str(arm), names) or f"Use one of {quoted(names)}."
         raise UsageError(Problem(f"--arm {arm}: {path} has no finished training run of this arm.", fix))
     if name not in with_model:
-        fix = f"Use --arm with one of {_quoted(with_model)}. --keep all keeps the models of all arms."
+        fix = f"Use --arm with one of {quoted(with_model)}. --keep all keeps the models of all arms."
         raise UsageError(Problem(f"{path} has no kept model of the arm '{name}'.", fix))
     return _of_seed(path, [one for one in trained if one[1].arm == name], name, seed)
 
@@ -141,10 +142,6 @@ def _arm(wanted: str, trained: "Sequence[FinishedTrial]") -> str | None:
 
     matches = arms_named(wanted, {record.arm: record.alpha for _, record in trained})
     return matches[0] if len(matches) == 1 else None
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
 
 
 def _write(files: "Files", output: Path) -> None:

@@ -93,7 +93,3 @@ def open_comparison(of_exact_match: str = "inconclusive") -> Comparison:
         summary("alpha=0", 0.0, {"eval_loss": estimate(BASELINE), "exact_match": estimate(scores)}),
         summary("alpha=5", 5.0, {"eval_loss": loss, "exact_match": score}),
     )
-
-
-def scope_of(whole: Comparison) -> str:
-    return opening(whole, ADVICE).scope
