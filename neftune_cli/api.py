@@ -276,7 +276,8 @@ def _fix_of_unknown(name: str, known: list[str]) -> str:
         return "Use the command `neftune sweep --dry-run`. A call of sweep() trains."
     if name in _NOT_FOR_PROGRAMS:
         return "Remove it: it changes only what the command `neftune sweep` prints."
-    return did_you_mean(name, known) or "Use the options of `neftune sweep`."
+    other = {"set": "settings", "format": "format_"}.get(name)
+    return f"Use {other}." if other else did_you_mean(name, known) or "Use the options of `neftune sweep`."
 
 
 def _as_typed(name: str, value: Any) -> Any:

@@ -77,8 +77,8 @@ def check_confidence(confidence: float) -> None:
     Raises:
         UsageError: it is less than 0.5, or not less than 1.
     """
-    if not 0.5 <= confidence < 1:
-        what = f"--confidence must be 0.5 or larger and less than 1; {confidence:g} was given."
+    if not 0.5 < confidence < 1:
+        what = f"--confidence must be larger than 0.5 and less than 1; {confidence:g} was given."
         raise UsageError(Problem(what, "Use --confidence 0.95."))
 
 

@@ -57,6 +57,9 @@ def arms_of(
         problems.add(_lost_recipes(listed, replacing[0], prefix))
         details = {**_details(grid), **({"noise": options["noises"]} if options.get("noises") else {})}
         sizes = _sizes_of_options(options) or _sizes_of_arms(listed) + _sizes(grid) or _default_sizes()
+        if options.get("noises") and not any(size for _, size in sizes):
+            what = "--noises has no effect, because no arm has noise."
+            problems.add([Problem(what, "Add a noise size other than 0 to --alphas, or remove --noises.")])
         arms = _added([], _expanded(sizes, details, defaults))
     elif grid:
         arms = _added(listed, _expanded(_sizes(grid) or _default_sizes(), _details(grid), defaults))

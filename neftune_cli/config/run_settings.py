@@ -10,10 +10,12 @@ change last digits. `--on-oom halve-batch` changes the order of sums in a trial 
 """
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +214,14 @@ def _tracking(trackers: Sequence[str] | None) -> Tracking | None:
     if unknown := set(trackers or ()) - set(LiveTracker):
         what = f"--track {min(unknown)}: there is no such tracker."
         raise UsageError(Problem(what, f"Use one of {', '.join(LiveTracker)}."))
+    if missing := [name for name in trackers or () if name not in sys.modules and find_spec(name) is None]:
+        raise UsageError(*(missing_tracker("--track", name, name) for name in missing))
     return Tracking(tuple(dict.fromkeys(map(str, trackers))), str(Path.cwd())) if trackers else None
+
+
+def missing_tracker(option: str, name: str, library: str) -> Problem:
+    """Return the problem that the package of a tracker is not installed."""
+    return Problem(f"{option} {name}: the package {library} is not installed.", f"Run `pip install {library}`.")
 
 
 def _executor_settings(executor: str, unread: dict[str, Any]) -> dict[str, Any]:

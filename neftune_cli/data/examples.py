@@ -147,6 +147,8 @@ class TokenizedExamples:
     """Number of examples whose completion was truncated to the maximum length."""
     shortest_dropped: int = 0
     """Length in tokens of the shortest dropped example; 0 if none was dropped."""
+    shortest_prompt: int = 0
+    """Length in tokens of the shortest prompt of a dropped example; 0 if none was dropped."""
     bad_rows: int = 0
     """Number of examples dropped because they cannot be rendered or tokenized."""
     notes: tuple[str, ...] = ()

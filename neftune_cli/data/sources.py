@@ -176,7 +176,8 @@ def _by_name(name: str, paths: Sequence[Path], base: Path) -> Source:
     kinds = {path: kind_in_path(path.relative_to(base).as_posix()) for path in paths}
     if not any(kinds.values()):
         return Source(name, {UNNAMED: partial(_read_all, paths)})
-    splits = {kind: [path for path in paths if kinds[path] == kind] for kind in kinds.values() if kind}
+    named = dict.fromkeys(kind for kind in kinds.values() if kind)
+    splits = {kind: [path for path in paths if kinds[path] == kind] for kind in named}
     unnamed = tuple(str(path) for path in paths if not kinds[path])
     what = "Files that are not read, because their names are not those of a split"
     notes = (f"{what}: {', '.join(unnamed)}.",) if unnamed else ()

@@ -117,8 +117,10 @@ def require_examples(
         few = f" At least {least} are needed." if left else ""
         what = f"{number} {split} examples were dropped: the prompt alone fills {setting} {max_length}.{few}"
         fix = f"Use {setting} {tokenized.shortest_dropped} or more, or shorten the prompts."
-        if context and tokenized.shortest_dropped > context:
+        if context and tokenized.shortest_prompt >= context:
             fix = f"Shorten the prompts, or use another model: the context of this one is {context} tokens."
+        elif context and tokenized.shortest_dropped > context:
+            fix = f"Use {setting} {context}, the context of this model, or shorten the prompts."
         raise UsageError(Problem(what, fix))
 
 
@@ -169,13 +171,13 @@ class _Tokenization:
         self._all |= Counter(example.id for example in examples)
         self._bad |= self._bad_in_part
         kept = [one for one in tokenized if one.prompt_length < max_length]
+        dropped = [one for one in tokenized if one.prompt_length >= max_length]
         return TokenizedExamples(
             examples=tuple(replace(one, input_ids=one.input_ids[:max_length]) for one in kept),
-            dropped=len(tokenized) - len(kept),
+            dropped=len(dropped),
             truncated=sum(len(one.input_ids) > max_length for one in kept),
-            shortest_dropped=min(
-                (len(one.input_ids) for one in tokenized if one.prompt_length >= max_length), default=0
-            ),
+            shortest_dropped=min((len(one.input_ids) for one in dropped), default=0),
+            shortest_prompt=min((one.prompt_length for one in dropped), default=0),
             bad_rows=len(examples) - len(tokenized),
             notes=tuple(self._notes.sentences(str(self._tokenizer.eos_token))),
         )

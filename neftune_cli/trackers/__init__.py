@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from neftune_cli.config.run_settings import LiveTracker, Tracking
+from neftune_cli.config.run_settings import LiveTracker, Tracking, missing_tracker
 from neftune_cli.errors import Problem, Problems, UsageError
 
 if TYPE_CHECKING:  # `neftune export --help` imports this module, and must not import pydantic
@@ -82,8 +82,7 @@ def make_tracker(name: str, folder: Path, option: str) -> Tracker:
         tracker = make(folder)  # before the import, because trackio reads its folder when it is imported
         import_module(library)
     except ImportError:
-        what = f"{option} {name}: the package {library} is not installed."
-        raise UsageError(Problem(what, f"Run `pip install {library}`.")) from None
+        raise UsageError(missing_tracker(option, name, library)) from None
     return tracker
 
 

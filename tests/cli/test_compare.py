@@ -144,7 +144,7 @@ def test_hypotheses_appends_the_claims_of_the_paper(results: Path) -> None:
 
 
 def test_options_change_the_verdict_and_prevent_a_report(results: Path) -> None:
-    result = _compare(results, "--margin", "eval_loss=0.001", "--confidence", "0.5", "--format", "json")
+    result = _compare(results, "--margin", "eval_loss=0.001", "--confidence", "0.51", "--format", "json")
 
     assessed = json.loads(result.stdout)["comparisons"][0]["metrics"]["eval_loss"]["alpha=5"]
     assert (assessed["margin"], assessed["verdict"]) == (0.001, "better")
@@ -210,7 +210,8 @@ def test_a_metric_can_be_given_by_its_name_in_the_tables(results: Path) -> None:
         (["--margin", "speed=1"], "--margin speed=1: the metric 'speed' was not measured."),
         (["--margin", "bleu=1"], "--margin bleu=1: the metric 'bleu' was not measured."),
         (["--metric", "speed"], "--metric 'speed': no metric with this key was measured in sweep 'bios'."),
-        (["--confidence", "95"], "--confidence must be 0.5 or larger and less than 1; 95 was given."),
+        (["--confidence", "95"], "--confidence must be larger than 0.5 and less than 1; 95 was given."),
+        (["--confidence", "0.5"], "--confidence must be larger than 0.5 and less than 1; 0.5 was given."),
     ],
 )
 def test_invalid_options_are_refused(results: Path, arguments: list[str], message: str) -> None:

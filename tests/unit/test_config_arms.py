@@ -132,6 +132,12 @@ def test_null_counts_as_missing() -> None:
     assert names({"arms": None, "grid": None}) == names({})
 
 
+def test_distributions_without_a_noise_size_are_refused() -> None:
+    problems = Problems()
+    arms_of({}, {"alphas": [0.0], "noises": ["uniform", "gaussian"]}, problems)
+    assert [one.what for one in problems.found] == ["--noises has no effect, because no arm has noise."]
+
+
 @pytest.mark.parametrize("option", ["alphas", "noises", "snr"])
 def test_options_do_not_remove_the_recipe_of_an_arm(option: str) -> None:
     written = {"arms": [{"alpha": 0}, {"name": "decay", "alpha": 0, "train": {"weight_decay": 0.1}}]}

@@ -129,6 +129,22 @@ def test_all_examples_dropped_is_an_error() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("prompt", "example", "fix"),
+    [
+        (70, 99, "Use --max-length 99 or more, or shorten the prompts."),
+        (70, 600, "Use --max-length 512, the context of this model, or shorten the prompts."),
+        (511, 600, "Use --max-length 512, the context of this model, or shorten the prompts."),
+        (512, 600, "Shorten the prompts, or use another model: the context of this one is 512 tokens."),
+    ],
+)
+def test_the_fix_for_dropped_examples_depends_on_the_context(prompt: int, example: int, fix: str) -> None:
+    tokenized = TokenizedExamples((), 40, 0, shortest_dropped=example, shortest_prompt=prompt)
+    with pytest.raises(UsageError) as error:
+        require_examples(tokenized, "training", 64, context=512)
+    assert error.value.problems[0].fix == fix
+
+
 def test_too_few_examples_that_are_left_are_an_error() -> None:
     one = TokenizedExample(example_of("a"), (1,), 0)
     with pytest.raises(UsageError) as error:

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator
-from functools import cache
 from typing import Any, TypeVar, assert_never
 
 from pydantic import TypeAdapter
@@ -135,6 +134,10 @@ def _optional(kind: type[T], value: Any) -> T | None:
     return None if value is None else from_json(kind, value)
 
 
-@cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
+
+
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
