@@ -123,6 +123,19 @@ def test_loss_curve_is_mean_and_range_at_shared_epochs() -> None:
     assert loss_curve([{1.0: 1.0}, {2.0: 1.0}], end=2.0) is None
 
 
+def test_seeds_that_log_at_different_steps_share_windows() -> None:
+    """One seed logs each of 120 steps, another the mean of every ten; 40 steps are an epoch, so a window has 6 steps."""
+    dense = {step / 40: float(step) for step in range(1, 121)}
+    sparse = {step / 40: float(step) for step in range(10, 121, 10)}
+    found = loss_curve([dense, sparse], end=3.0)
+
+    assert found is not None
+    # steps 10, 20, 30, 40, ... are in windows 1, 3, 4, 6, ... of 20
+    assert found.epochs[:4].tolist() == pytest.approx([0.225, 0.525, 0.675, 0.975])
+    assert found.low[:2].tolist() == [(7 + 8 + 9 + 10 + 11 + 12) / 6, (19 + 20 + 21 + 22 + 23 + 24) / 6 - 1.5]
+    assert not found.is_complete
+
+
 def test_outliers_count_in_the_outermost_bins() -> None:
     values = np.array([*np.linspace(0, 10, 999), 1e6])
     bins = common_bins([values], 20)
