@@ -124,7 +124,7 @@ def test_loss_curve_is_mean_and_range_at_shared_epochs() -> None:
 
 
 def test_seeds_that_log_at_different_steps_share_windows() -> None:
-    """One seed logs each of 120 steps, another the mean of every ten; 40 steps are an epoch, so a window has 6 steps."""
+    """One seed logs each of 120 steps, another every tenth. 40 steps are an epoch, so a window has 6 steps."""
     dense = {step / 40: float(step) for step in range(1, 121)}
     sparse = {step / 40: float(step) for step in range(10, 121, 10)}
     found = loss_curve([dense, sparse], end=3.0)
