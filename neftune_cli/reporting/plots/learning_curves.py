@@ -89,8 +89,8 @@ def learning_curves(trials: Sequence[Measurements], comparison: Comparison) -> P
 def loss_curve(lines: Sequence[Line], end: float) -> LossCurve | None:
     """Return mean and range over the seeds' lines, at the epochs that all lines share; None where they share none.
 
-    No line may be empty. `end` is the last epoch of any arm, so that all arms are averaged over the same windows. If one
-    seed's line is averaged, all are, because steps and windows have no epoch in common.
+    No line may be empty. `end` is the last epoch of any arm, so that all arms are averaged over the same windows. If
+    one line is averaged, all are, because steps and windows have no epoch in common.
     """
     most = 0 if any(len(line) > MOST_POINTS for line in lines) else MOST_POINTS
     smooth = [smoothed(line, end, most) for line in lines]
