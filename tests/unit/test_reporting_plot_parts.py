@@ -28,6 +28,8 @@ from tests.comparisons import summary
         ("\u202egnorw", "gnorw"),
         ("权重衰减权重衰减", "权重衰…衰减"),
         ("<b>&$x$", "<b>&$x$"),
+        ("lr=0.00012345,seed", "lr=…,seed"),
+        ("12345678901234", "12345…01234"),
     ],
 )
 def test_short_name_is_sanitized_and_cut(name: str, short: str) -> None:
@@ -49,6 +51,18 @@ def test_names_are_cut_where_they_are_equal() -> None:
 
     assert list(tails.values()) == ["alpha=5…linear", "alpha=5…cosine"]
     assert list(heads.values()) == ["alpha=10,no…", "alpha=15,no…"]
+
+
+def test_numbers_in_names_are_not_cut() -> None:
+    names = [f"alpha={alpha},noise={noise}" for noise in ("uniform", "gaussian") for alpha in (5, 10)]
+
+    assert list(short_names(["alpha=0", *names], 14).values()) == [
+        "alpha=0",
+        "alpha=5,no…orm",
+        "alpha=10,n…orm",
+        "alpha=5,no…ian",
+        "alpha=10,n…ian",
+    ]
 
 
 @pytest.mark.parametrize(
