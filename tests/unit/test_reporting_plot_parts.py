@@ -58,10 +58,10 @@ def test_numbers_in_names_are_not_cut() -> None:
 
     assert list(short_names(["alpha=0", *names], 14).values()) == [
         "alpha=0",
-        "alpha=5,no…orm",
-        "alpha=10,n…orm",
-        "alpha=5,no…ian",
-        "alpha=10,n…ian",
+        "alpha=5,…iform",
+        "alpha=10…iform",
+        "alpha=5,…ssian",
+        "alpha=10…ssian",
     ]
 
 
@@ -211,12 +211,21 @@ def test_logarithmic_axis_needs_positive_values_of_wide_range() -> None:
     [((0, 5, 10, 15), "alpha"), ((0, 5, 5), ""), ((0, None), ""), ((0, 0.1, 100), ""), ((5,), "")],
 )
 def test_arms_are_placed_by_alpha_where_alphas_are_distinct(alphas: tuple[float | None, ...], title: str) -> None:
-    arms = [summary(f"arm {place}", alpha, {}) for place, alpha in enumerate(alphas)]
+    names = [f"alpha={alpha}" if alphas.count(alpha) == 1 else f"arm {place}" for place, alpha in enumerate(alphas)]
+    arms = [summary(name, alpha, {}) for name, alpha in zip(names, alphas, strict=True)]
     axis = arm_axis(arms, 600.0)
 
     assert axis.title == title
     assert axis.places == (alphas if title else tuple(range(len(alphas))))
     assert axis.names == (tuple(map(str, alphas)) if title else tuple(arm.name for arm in arms))
+
+
+@pytest.mark.parametrize("name", ["my recipe", "alpha=10,noise=gaussian"])
+def test_arms_that_differ_in_more_than_alpha_are_placed_by_name(name: str) -> None:
+    arms = [summary("alpha=0", 0.0, {}), summary("alpha=5", 5.0, {}), summary(name, 10.0, {})]
+    axis = arm_axis(arms, 600.0)
+
+    assert (axis.title, axis.places, axis.names) == ("", (0.0, 1.0, 2.0), ("alpha=0", "alpha=5", name))
 
 
 def test_long_names_of_many_arms_are_rotated() -> None:

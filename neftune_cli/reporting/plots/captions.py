@@ -73,7 +73,7 @@ def listed_arms(arms: Iterable[str]) -> str:
     return listed([short_name(arm, LONGEST_NAME) for arm in arms])
 
 
-_HEAD_SHARES: Final = (0.5, 1.0, 0.75, 0.25, 0.0)
+_HEAD_SHARES: Final = (0.5, 1.0, 0.6, 0.75, 0.25, 0.0)
 _WORD_AT_END: Final = re.compile(r"[\w.]+\Z")
 """Names are never cut inside a word: `alpha=10` and `alpha=15` would become 0 and 5."""
 _NUMBER: Final = "0123456789."
