@@ -33,7 +33,7 @@ from neftune_cli.records import (
     Generation,
     LossMetrics,
     MetricScores,
-    NoiseMeasurement,
+    NoiseSize,
     TrialRecord,
     TrialStatus,
 )
@@ -151,7 +151,7 @@ def _files() -> Iterator[str]:
         ("record.json", TrialRecord),
         ("`loss` in record.json", LossMetrics),
         ("`eval` and `probe_eval` in record.json", EvalMetrics),
-        ("`noise` in record.json", NoiseMeasurement),
+        ("`noise` in record.json", NoiseSize),
         ("`attestation` in record.json", Attestation),
         ("state.json", TrialStatus),
         ("metrics.jsonl", CurvePoint),

@@ -333,57 +333,55 @@ def _response_chars(response: str, _reference: str) -> float:
     return float(len(response))
 
 
+# fmt: off
 for _metric in (
     # A training loss has no goal: memorization lowers it, and noise raises it. Its margin is relative, because the loss
     # of memorized data is smaller than any reasonable margin in nats.
     Metric(
-        *(NOISY_TRAINING_LOSS, "Noisy training loss", "nats", None, 4, _TWO_PERCENT),
-        bounds=_FROM_0,
-        per_item=False,
-        item="training example",
+        key=NOISY_TRAINING_LOSS, name="Noisy training loss", unit="nats", goal=None, decimals=4, margin=_TWO_PERCENT,
+        bounds=_FROM_0, per_item=False, item="training example",
     ),
     Metric(
-        *(NOISE_OFF_TRAINING_LOSS, "Noise-off training loss", "nats", None, 4, _TWO_PERCENT),
-        bounds=_FROM_0,
-        item=_PROBE_ITEM,
-    ),
-    Metric(HELD_OUT_LOSS, "Held-out loss", "nats", "lower", 4, Margin(0.01, of_gain=0.01), bounds=_FROM_0),
-    Metric(HELD_OUT_PERPLEXITY, "Held-out perplexity", "", "lower", 3, _ONE_PERCENT, bounds=(1.0, math.inf)),
-    Metric(
-        *("exact_match", "Exact match", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_RESPONSES),
-        bounds=_SHARE,
-        score=f"{_SCORES}:exact_match",
+        key=NOISE_OFF_TRAINING_LOSS, name="Noise-off training loss", unit="nats", goal=None, decimals=4,
+        margin=_TWO_PERCENT, bounds=_FROM_0, item=_PROBE_ITEM,
     ),
     Metric(
-        *("rouge_l", "ROUGE-L", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_RESPONSES),
-        bounds=_SHARE,
-        on_training_prompts=True,
-        score=f"{_SCORES}:rouge_l",
+        key=HELD_OUT_LOSS, name="Held-out loss", unit="nats", goal="lower", decimals=4,
+        margin=Margin(0.01, of_gain=0.01), bounds=_FROM_0,
     ),
     Metric(
-        *("bleu", "BLEU", "0 to 100", "higher", 2, Margin(2.0), HELD_OUT_RESPONSES),
-        bounds=_PERCENT,
-        per_item=False,
-        on_training_prompts=True,
+        key=HELD_OUT_PERPLEXITY, name="Held-out perplexity", unit="", goal="lower", decimals=3, margin=_ONE_PERCENT,
+        bounds=(1.0, math.inf),
+    ),
+    Metric(
+        key="exact_match", name="Exact match", unit="0 to 1", goal="higher", decimals=3, margin=Margin(0.02),
+        section=HELD_OUT_RESPONSES, bounds=_SHARE, score=f"{_SCORES}:exact_match",
+    ),
+    Metric(
+        key="rouge_l", name="ROUGE-L", unit="0 to 1", goal="higher", decimals=3, margin=Margin(0.02),
+        section=HELD_OUT_RESPONSES, bounds=_SHARE, on_training_prompts=True, score=f"{_SCORES}:rouge_l",
+    ),
+    Metric(
+        key="bleu", name="BLEU", unit="0 to 100", goal="higher", decimals=2, margin=Margin(2.0),
+        section=HELD_OUT_RESPONSES, bounds=_PERCENT, per_item=False, on_training_prompts=True,
         score=f"{_SCORES}:corpus_bleu",
     ),
     Metric(
-        *("response_chars", "Response length", "characters", None, 1, _FIVE_PERCENT, HELD_OUT_RESPONSES),
-        bounds=_FROM_0,
-        stored=False,
-        score=_response_chars,
+        key="response_chars", name="Response length", unit="characters", goal=None, decimals=1, margin=_FIVE_PERCENT,
+        section=HELD_OUT_RESPONSES, bounds=_FROM_0, stored=False, score=_response_chars,
     ),
     Metric(
-        *("repetition_2gram", "Repetition", "% of 2-grams", "lower", 2, Margin(1.0), HELD_OUT_RESPONSES),
-        bounds=_PERCENT,
-        per_item=False,
-        score=f"{_SCORES}:repetition_in_chunks",
+        key="repetition_2gram", name="Repetition", unit="% of 2-grams", goal="lower", decimals=2, margin=Margin(1.0),
+        section=HELD_OUT_RESPONSES, bounds=_PERCENT, per_item=False, score=f"{_SCORES}:repetition_in_chunks",
     ),
     Metric(
-        *("log_diversity", "Log-diversity", "", "higher", 3, _FIVE_PERCENT, HELD_OUT_RESPONSES),
-        per_item=False,
-        score=f"{_SCORES}:log_diversity_in_chunks",
+        key="log_diversity", name="Log-diversity", unit="", goal="higher", decimals=3, margin=_FIVE_PERCENT,
+        section=HELD_OUT_RESPONSES, per_item=False, score=f"{_SCORES}:log_diversity_in_chunks",
     ),
-    Metric(TRUNCATED, "Truncated responses", "0 to 1", "lower", 3, Margin(0.02), HELD_OUT_RESPONSES, bounds=_SHARE),
+    Metric(
+        key=TRUNCATED, name="Truncated responses", unit="0 to 1", goal="lower", decimals=3, margin=Margin(0.02),
+        section=HELD_OUT_RESPONSES, bounds=_SHARE,
+    ),
 ):
     register_metric(_metric)
+# fmt: on

@@ -140,13 +140,13 @@ EVAL_METRICS = tuple(EvalMetrics.model_fields)
 """Metrics that every record has. `EvalMetrics` may have more."""
 
 
-class NoiseMeasurement(Record):
-    """Noise relative to the embeddings of this model and data."""
+class NoiseSize(Record):
+    """Size of the noise by the formula, and that of the embeddings of this model and data."""
 
     median_length: float
     """Tokens in the median training example."""
     noise_norm: float
-    """Expected L2 norm of one token's noise at the median length."""
+    """Root mean square of the L2 norm of one token's noise at the median length."""
     embedding_norm: float
     """Median L2 norm of the training tokens' embeddings."""
 
@@ -157,7 +157,7 @@ class NoiseMeasurement(Record):
 
 
 class Attestation(Record):
-    """Noise that a training run measured at the output of its embedding module, in every tenth forward pass."""
+    """Noise that a training run measured at the output of its embedding module, in some of the forward passes."""
 
     calls: int
     """Forward passes with noise."""
@@ -196,8 +196,8 @@ class TrialRecord(Record):
     """Scores of the responses to held-out prompts; each is null if there are none."""
     probe_eval: EvalMetrics | None = None
     """Scores of the responses to probe prompts; null if there are none, and in records of schema versions 1 and 2."""
-    noise: NoiseMeasurement | None = None
-    """Noise relative to the embeddings; null for the base model, and with the noise scale `hf`."""
+    noise: NoiseSize | None = None
+    """Size of the noise and of the embeddings; null for the base model, and with the noise scale `hf`."""
     attestation: Attestation | None = None
     """Measured noise; null for the base model, and in records of schema version 1."""
     identity: dict[str, Any]

@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from neftune_cli.config.identity import recipe_identity
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.records import EvalMetrics, LossMetrics, NoiseMeasurement, TrialRecord
+from neftune_cli.records import EvalMetrics, LossMetrics, NoiseSize, TrialRecord
 
 _USER_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 _CACHE = TemporaryDirectory(prefix="neftune-tests-")
@@ -61,7 +61,7 @@ def _record(
             log_diversity=diversity,
             truncated=truncated,
         ),
-        noise=None if alpha is None else NoiseMeasurement(median_length=97, noise_norm=0.058 * alpha, embedding_norm=3),
+        noise=None if alpha is None else NoiseSize(median_length=97, noise_norm=0.058 * alpha, embedding_norm=3),
         identity=_identity(alpha, seed),
     )
 

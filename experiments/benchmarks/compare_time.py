@@ -27,7 +27,7 @@ from neftune_cli.records import (
     ExampleLoss,
     Generation,
     LossMetrics,
-    NoiseMeasurement,
+    NoiseSize,
     TrialRecord,
 )
 from neftune_cli.store import SweepFolder
@@ -129,7 +129,7 @@ def _record(
             log_diversity=4.0,
             truncated=0.0,
         ),
-        noise=NoiseMeasurement(median_length=30, noise_norm=0.1 * alpha, embedding_norm=5),
+        noise=NoiseSize(median_length=30, noise_norm=0.1 * alpha, embedding_norm=5),
         identity={
             "model": "simulated",
             "data": "simulated",

@@ -7,7 +7,8 @@ from itertools import combinations
 
 import numpy as np
 
-from neftune_cli.analysis.alignment import AlignedMetric, are_finite, cluster_indices, cluster_sums, random_halves
+from neftune_cli.analysis.alignment import AlignedMetric, are_finite
+from neftune_cli.analysis.clusters import cluster_indices, cluster_sums, random_halves
 from neftune_cli.analysis.headline import MOST_NAMED_ARMS
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.results import DIFFERENT, BestArm, Comparison
@@ -62,7 +63,8 @@ def best_arm_advantage(
     measured = splits.measure(sums, np.asarray(np.bincount(indices, weights=aligned.weights), dtype=np.float64))
     best = int(cost.sum(axis=(1, 2)).argmin())
     plain = paired_comparison(
-        *(np.zeros_like(values[best]), values[best]),
+        np.zeros_like(values[best]),
+        values[best],
         confidence=confidence,
         clusters=aligned.clusters,
         weights=aligned.weights,

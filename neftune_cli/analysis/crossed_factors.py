@@ -199,4 +199,7 @@ def _without_rounding_errors(mean: CrossedMean, table: Floats, scale: float) -> 
 
 
 def _share(by_seed: float, of_items: float) -> float:
-    return by_seed / (by_seed + of_items) if by_seed > 0 else 0.0 if of_items > 0 else 1.0
+    if by_seed > 0:
+        return by_seed / (by_seed + of_items)
+    # Without any variation, the degrees of freedom are those of the seeds. The standard error is 0 then.
+    return 0.0 if of_items > 0 else 1.0

@@ -38,9 +38,10 @@ class Outlook:
     chance: float
     """Chance of a decision, 0 to 1, if the variance between seeds is at the median of its distribution."""
     low: float
-    """The chance if the seed variance is at the upper end of its 80% interval."""
+    """Lowest of the chances for a seed variance at the median and at both ends of its interval, whose level is
+    `SPREAD`."""
     high: float
-    """The chance if the seed variance is at the lower end of its 80% interval."""
+    """Highest of these chances."""
 
 
 @dataclass(frozen=True)

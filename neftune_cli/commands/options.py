@@ -268,8 +268,8 @@ ProbeExamples = Annotated[
     int | None,
     Option(
         "--probe-examples",
-        "Maximum number of training examples whose noise-off loss is measured (default 120). Responses are measured on "
-        "at most 64 of them.",
+        "Maximum number of training examples whose noise-off loss is measured (default 120, which is also the largest "
+        "number). Responses are measured on at most 64 of them.",
         EVALUATION,
         _SPEC,
         field="evaluation.probe_examples",

@@ -69,11 +69,12 @@ def train(
 
     problems = Problems()
     name, size = problems.attempt(lambda: parse_size(alpha, snr)) or ("alpha", 0.0)  # 0.0 to check the other options
+    field = "snr" if name == "snr" else "alphas"
     names = default_name(DEFAULT_MODEL if model is None else model, DEFAULT_DATASET if dataset is None else dataset)
     request = checked_request(
         {
             **values_for(Destination.SPEC, train, arguments),
-            "snr" if name == "snr" else "alphas": str(size),  # a request parses the texts of options
+            field: str(size),  # a request parses the texts of options
             "seeds": f"{seed},",  # the comma makes a list of it
         },
         {**values_for(Destination.RUN, train, arguments), "workers": "1", "keep": Keep.ALL, "retry": Retry.FAILED},

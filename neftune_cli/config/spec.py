@@ -166,7 +166,7 @@ class EvaluationSpec(Spec):
     the last epoch and after each epoch with a new lowest loss."""
     probe_examples: WholeNumber | None = Field(default=None, gt=1, examples=[16])
     """Maximum number of probe examples: training examples whose noise-off loss and responses are measured. Null is
-    120. Responses are measured on at most 64 of them."""
+    120, which is also the largest number. Responses are measured on at most 64 of them."""
     lm_eval: TextList = Field(default=(), examples=[["hellaswag", "tasks/trivia.yaml"]])
     """Tasks of lm-evaluation-harness for each trained model: names, YAML files, or folders of YAML files."""
     lm_eval_limit: WholeNumber | None = Field(default=None, gt=0, examples=[100])
@@ -181,7 +181,7 @@ class EvaluationSpec(Spec):
 
 
 class HarnessTasks(Spec):
-    """Tasks of lm-evaluation-harness that were found, and a hash of what they ask."""
+    """Tasks of lm-evaluation-harness that were found, and a hash of their content."""
 
     entries: tuple[str, ...]
     """Names, files and folders as given. They are not part of a trial's identity."""

@@ -60,7 +60,7 @@ class BadRowCount:
     bad: int = 0
     """Number of those that cannot be used."""
     bad_rows: tuple[BadRow, ...] = ()
-    """The same, each once."""
+    """The rows or examples that cannot be used. An example in several parts of the data set is listed once."""
 
     @property
     def share(self) -> float:

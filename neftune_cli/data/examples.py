@@ -102,8 +102,8 @@ class InstructionData:
     generation: GenerationDefaults
     notes: tuple[str, ...]
     """Notes for the user on the layout, the split, and dropped examples; one sentence each."""
-    rows: BadRowCount = NO_BAD_ROWS
-    """Rows that were read, and those of them that cannot be used."""
+    row_count: BadRowCount = NO_BAD_ROWS
+    """Numbers of rows that were read, and of those that cannot be used."""
 
 
 @dataclass(frozen=True)

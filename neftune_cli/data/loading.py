@@ -192,7 +192,7 @@ def _split(training: _Read, inputs: InputSpec, selection: Selection) -> Instruct
         "not used": len(unique) - len(split.train) - len(split.held_out),
     }
     notes = [*selection.notes, *training.notes, f"{_sizes(split)}, chosen by content hash.", *_reasons(counts)]
-    return replace(_assembled(inputs.dataset, split, GENERATION, notes), rows=_bad_row_count(training))
+    return replace(_assembled(inputs.dataset, split, GENERATION, notes), row_count=_bad_row_count(training))
 
 
 def _keep_apart(
@@ -221,7 +221,7 @@ def _keep_apart(
         *_reasons(counts, "training example" if any(held_out_counts.values()) else "example"),
         *_reasons(held_out_counts, "held-out example"),
     ]
-    return replace(_assembled(inputs.dataset, split, GENERATION, notes), rows=_bad_row_count(training, held_out))
+    return replace(_assembled(inputs.dataset, split, GENERATION, notes), row_count=_bad_row_count(training, held_out))
 
 
 def _load_bundled(inputs: InputSpec) -> InstructionData:

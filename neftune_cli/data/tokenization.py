@@ -62,7 +62,7 @@ def tokenize_parts(
     *,
     inputs: InputSpec | None,
     vocabulary: int | None,
-    rows: BadRowCount = NO_BAD_ROWS,
+    row_count: BadRowCount = NO_BAD_ROWS,
 ) -> list[TokenizedExamples]:
     """Tokenize the parts of a data set, each to its own maximum length.
 
@@ -73,14 +73,15 @@ def tokenize_parts(
         tokenizer: as for `tokenize`.
         inputs: as for `tokenize`.
         vocabulary: as for `tokenize`.
-        rows: rows that the examples were read from. Those that cannot be used count for `--max-bad-share`.
+        row_count: counts the rows that the examples were read from. Those that cannot be used count for
+            `--max-bad-share`.
 
     Raises:
         UsageError: as for `tokenize`, with the rows of all parts.
     """
     run = _Tokenization(tokenizer, inputs or InputSpec(), vocabulary)
     tokenized = [run.tokenized(examples, max_length) for examples, max_length in parts]
-    check_bad_rows(run.inputs, rows, run.bad_row_count())
+    check_bad_rows(run.inputs, row_count, run.bad_row_count())
     return tokenized
 
 

@@ -54,7 +54,7 @@ def greedy_tokens(
     *,
     compute_prompts: ComputePrompts | None = None,
 ) -> list[list[int]]:
-    """Return the generated tokens of each prompt, up to and with its first end token, or up to its limit.
+    """Return the generated tokens of each prompt, up to and including its first end token, or up to its limit.
 
     The tokens are those of transformers' `generate` for one prompt. `generate` itself decodes if
     `decoding.preallocated` is False, and for models whose cache is not the keys and values of all tokens, such as
@@ -306,7 +306,7 @@ def _penalized(logits: Tensor, ids: Tensor, penalty: float) -> Tensor:
 def _library_tokens(
     model: LanguageModel, prompts: Sequence[tuple[int, ...]], limit: int, decoding: Decoding
 ) -> list[list[int]]:
-    """Return the tokens that `generate` returns, each row up to and with its first end token."""
+    """Return the tokens that `generate` returns, each row up to and including its first end token."""
     end_tokens = sorted(decoding.end_tokens)
     settings = GenerationConfig(
         max_new_tokens=limit,

@@ -49,7 +49,7 @@ class LoadedTasks:
     tasks: tuple[Any, ...]
     """Tasks and groups of lm-evaluation-harness."""
     documents: Mapping[str, int]
-    """Number of documents that each task or group asks."""
+    """Number of documents in each task or group."""
 
     @property
     def description(self) -> str:
@@ -316,7 +316,7 @@ def _filters(task: Any) -> list[str]:
 
 
 def _content(task: Any, limit: int | None) -> list[Any]:
-    """Return what a task asks: its configuration, its documents, and those of its few-shot examples."""
+    """Return the content of a task: its configuration, its documents, and those of its few-shot examples."""
     config = {name: value for name, value in task.dump_config().items() if name not in _WHERE_DOCUMENTS_ARE}
     metadata = {name: value for name, value in (config.get("metadata") or {}).items() if name != "config_source"}
     shots = task.fewshot_docs() if config.get("num_fewshot") else ()

@@ -22,16 +22,34 @@ from neftune_cli.formatting import listed_at_most
 from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
 
 JUDGE_SCORE = Metric(
-    *("judge_score", "Judge score", "as given", "higher", 3, Margin(0.02, relative=True), HELD_OUT_RESPONSES),
+    key="judge_score",
+    name="Judge score",
+    unit="as given",
+    goal="higher",
+    decimals=3,
+    margin=Margin(0.02, relative=True),
+    section=HELD_OUT_RESPONSES,
     stored=False,
 )
 JUDGE_WIN_RATE = Metric(
-    *("judge_win_rate", "Judge win rate", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_RESPONSES),
+    key="judge_win_rate",
+    name="Judge win rate",
+    unit="0 to 1",
+    goal="higher",
+    decimals=3,
+    margin=Margin(0.02),
+    section=HELD_OUT_RESPONSES,
     bounds=(0.0, 1.0),
     stored=False,
 )
 LENGTH_CONTROLLED = Metric(
-    *("judge_win_rate_lc", "Judge win rate at equal length", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_RESPONSES),
+    key="judge_win_rate_lc",
+    name="Judge win rate at equal length",
+    unit="0 to 1",
+    goal="higher",
+    decimals=3,
+    margin=Margin(0.02),
+    section=HELD_OUT_RESPONSES,
     bounds=(0.0, 1.0),
     per_item=False,
     stored=False,

@@ -109,8 +109,8 @@ class AttachedNoise:
         self._batch: Batch | None = None
         self._noised = False
         self.padded_length: int | None = None
-        """Padded length of the batch whose parts the next forwards compute, for the noise scale `hf`; None if a forward
-        computes a whole batch."""
+        """Padded length of the current batch, of which a forward may compute a part, for the noise scale `hf`. If None,
+        it is the length of the forward's own rows."""
         self.alpha = alpha
         self._hooks = (
             model.register_forward_pre_hook(_Hook(self._read_batch), with_kwargs=True),

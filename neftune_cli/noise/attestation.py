@@ -1,4 +1,4 @@
-"""Measurements of the applied noise, taken every tenth call, and deviations from the expected values."""
+"""Measurements of the applied noise, taken every `MEASURE_EVERY` calls, and deviations from the expected values."""
 
 import math
 from collections.abc import Callable, Iterator

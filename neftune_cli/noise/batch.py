@@ -62,7 +62,8 @@ class Batch:
             noise_scale: choice of the length in the formula.
             target: the tokens that get noise.
             placeholders: ids of images and audio, which get no noise.
-            padded_length: length of the rows of the whole batch if this is a part of it, for the noise scale `hf`.
+            padded_length: length of the rows of the whole batch, of which this may be a part, for the noise scale
+                `hf`; None is the length of these rows.
 
         Raises:
             UsageError: the arguments do not determine the example lengths, or the target needs labels and there are

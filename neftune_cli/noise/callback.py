@@ -122,7 +122,10 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         return (*self._noise.deviations, *missing)
 
     def set_padded_length(self, length: int) -> None:
-        """Set the padded length of the next batch, for the noise scale `hf`, if the trainer computes it in parts."""
+        """Set the padded length of the next batch, for the noise scale `hf`.
+
+        The trainer may compute the batch in parts.
+        """
         if self._noise is not None:
             self._noise.padded_length = length
 
@@ -133,8 +136,8 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Wrap the trainer's methods, and let the first epoch attach the noise.
 
-        A callback that was added with `add_callback` wraps them only now, when `train` is running already and its
-        wrapper has no effect. The methods that `train` calls from here on are wrapped.
+        A callback that was added with `add_callback` wraps them only now. `train` is already running, so its wrapper
+        has no effect. The methods that `train` calls from here on are wrapped.
 
         Raises:
             UsageError: the trainer packs rows from which the lengths of the examples cannot be known.
@@ -309,7 +312,8 @@ class _MethodWithNoiseRemoval:
 
 
 _DRAWS = "resumed_draws"
-"""Attribute that transformers sets on the callback it restores from a checkpoint. `state` holds the same number."""
+"""Key of the number of draws in `state`. transformers also sets an attribute of this name on a callback that it
+restores; it is not read."""
 
 _NO_NOISE = Problem(
     "This training has no noise: its NEFTuneCallback was added after the training began, or was also used in "

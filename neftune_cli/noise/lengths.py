@@ -38,8 +38,8 @@ def token_half_widths(
     """Return the half-width of the noise at each token, `alpha / sqrt(L * dim)`: (batch, length), float32.
 
     The noise of a token is its half-width times a random vector of `dim` independent coordinates with mean 0 and
-    variance 1/3. Uniform noise therefore lies between minus and plus the half-width in each coordinate. The expected L2
-    norm of the noise of a token is about `alpha / sqrt(3 * L)` (`token_noise_norm`).
+    variance 1/3. Uniform noise therefore lies between minus and plus the half-width in each coordinate. The root mean
+    square of the L2 norm of the noise of a token is `alpha / sqrt(3 * L)` (`token_noise_norm`).
 
     With the noise scale `paper`, L is the number of real tokens of the token's example, and padding has half-width 0.
     The same example gets the same half-width in every layout:
@@ -86,13 +86,15 @@ def token_half_widths(
 
 
 token_noise_scale = token_half_widths
-"""Documented name of `token_half_widths` for programs."""
+"""Public name of `token_half_widths`; this package uses the other one."""
 
 
 def token_noise_norm(alpha: float, length: float) -> float:
-    """Return the expected L2 norm of one token's noise in an example of `length` tokens, for any embedding width.
+    """Return the root mean square of the L2 norm of one token's noise in an example of `length` tokens.
 
-    Source: section 3 of arXiv 2310.05914.
+    It is the same for all embedding widths and distributions.
+
+    Source: section 2 of arXiv 2310.05914 for the half-width from which it follows.
     """
     return alpha / math.sqrt(3 * length)
 

@@ -52,7 +52,7 @@ class ExampleView:
     left_out: int
     """Number of tokens after `tokens`, which are not shown."""
     noise_norm: float
-    """Expected L2 norm of the noise of one token; 0 without noise."""
+    """Root mean square of the L2 norm of the noise of one token; 0 without noise."""
 
     @property
     def parts(self) -> Iterator[tuple[Part, tuple[TokenView, ...]]]:

@@ -201,8 +201,8 @@ def with_alphas(
 ) -> ResolvedAlphas:
     """Return the spec with an alpha in place of each ratio.
 
-    The ratio is the median norm of the training tokens' embeddings over the expected norm of one token's noise,
-    alpha / sqrt(3 L), at the median length L of the training examples.
+    The ratio is the median norm of the training tokens' embeddings over the root mean square of the norm of one token's
+    noise, alpha / sqrt(3 L), at the median length L of the training examples.
 
     Raises:
         UsageError: an arm has both a ratio and an alpha, or uses the noise scale `hf`, or two arms get the same alpha.

@@ -136,7 +136,10 @@ class _TimeLeft:
     """Seconds of a pass of a few tokens."""
 
     def rows(self, maximum: int, lengths: Sequence[int], *, times: int) -> int:
-        """Return the batch size, at most `maximum`, for which `times` batches take half of the time left at most."""
+        """Return the batch size for which `times` batches take at most SAMPLE_SECONDS and half of the time left.
+
+        It is at most `maximum`, and at least MIN_ROWS even if that exceeds the other limits.
+        """
         seconds = min(SAMPLE_SECONDS, (self.end - self.clock()) / 2)
         return max(MIN_ROWS, min(maximum, int(seconds / times / (self.per_token * median(lengths)))))
 
@@ -162,7 +165,8 @@ def _time_losses(model: LanguageModel, prepared: PreparedData, left: _TimeLeft) 
     tokens = tokens_at_once(prepared.device)
     measured = (*prepared.probe, *prepared.held_out)
 
-    def losses(examples: Sequence[TokenizedExample]) -> float:
+    def end_of_losses(examples: Sequence[TokenizedExample]) -> float:
+        """Compute the losses of the examples, and return the time at which they are computed."""
         example_losses(model, examples, pad_token_id=prepared.pad_token_id, tokens=tokens)
         return left.clock()
 
@@ -170,13 +174,13 @@ def _time_losses(model: LanguageModel, prepared: PreparedData, left: _TimeLeft) 
     if not left.suffices_for(_length(one)):
         return _LossTime(left.per_token, PARTLY_MEASURED)
     begin = left.clock()
-    of_one = (losses([one]) - begin) / _length(one)
+    of_one = (end_of_losses([one]) - begin) / _length(one)
     left = replace(left, per_token=max(left.per_token, of_one))
     batch = _around_median(measured, left.rows(LOSS_ROWS, _lengths(measured), times=LOSS_BATCHES), _length)
     in_batch = padded_tokens(_lengths(batch), tokens)
     if not left.suffices_for(LOSS_BATCHES * in_batch):
         return _LossTime(of_one, PARTLY_MEASURED)
-    stamps = [left.clock(), *(losses(batch) for _ in range(LOSS_BATCHES))]
+    stamps = [left.clock(), *(end_of_losses(batch) for _ in range(LOSS_BATCHES))]
     return _LossTime(median(end - begin for begin, end in pairwise(stamps)) / in_batch)
 
 
@@ -258,7 +262,8 @@ def _time_responses(
     short = evaluation.model_copy(update={"max_new_tokens": min(evaluation.max_new_tokens, 1 + NEW_TOKENS)})
     tokens = sum(_prompt_tokens(_prompt_lengths(some), model, evaluation) for some in (batch, few))
     in_steps = short.max_new_tokens * (len(batch) + len(few))
-    if not left.suffices_for(batch[0].prompt_length + tokens + in_steps, 3 * short.max_new_tokens):
+    generations = 3  # of one prompt, of the batch, and of a few prompts
+    if not left.suffices_for(batch[0].prompt_length + tokens + in_steps, generations * short.max_new_tokens):
         return _ResponseTime(left.per_token, left.short_pass, left.per_token, uncertainty=EXTRAPOLATED)
     timed = partial(_time_generation, model, tokenizer, short, left.clock)
     timed(batch[:1])  # warm-up

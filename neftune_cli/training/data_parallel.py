@@ -1,7 +1,8 @@
 """One trial in several processes: this process is rank 0, which starts the others, measures, and alone writes files.
 
 The other ranks run `neftune_cli.training.rank`. They end with this process: they watch a pipe that it holds.
-This process ends with them, too, if one fails: as a worker, it is replaced, and the trial continues from a checkpoint.
+If one of them fails, the trial fails. If the training does not notice it in NOTICE_SECONDS, this process ends instead:
+the sweep replaces this worker, and the trial continues from a checkpoint.
 """
 
 import json
@@ -123,7 +124,7 @@ def data_parallel(request: RankRequest, log: Path) -> Iterator[None]:
 def broadcast_from_rank_0(text: str | None) -> str | None:
     """Return the text of rank 0 on every rank. A trial in one process gets its own text back.
 
-    Each rank calls this once its trainer has joined the group of processes, and waits for rank 0.
+    Every rank must call this, after its trainer has joined the group of processes. It waits for rank 0.
 
     Args:
         text: on rank 0, the text for all ranks; it has no effect on the other ranks.
@@ -258,7 +259,11 @@ def _started(
 
 
 def _has_failed(other: "subprocess.Popen[bytes]", error: Exception) -> bool:
-    """Return whether another rank has failed, which may be why this one has: its connection closes before it ends."""
+    """Return whether another rank has failed.
+
+    Its connection closes before its process ends, which can cause `error` here. After an error of this kind, this waits
+    for the process for a short time.
+    """
     if isinstance(error, RuntimeError):
         with suppress(subprocess.TimeoutExpired):
             other.wait(CONNECTION_SECONDS)

@@ -47,7 +47,8 @@ class FinalModel:
     """Noise-off losses after the epochs before the last one."""
     train_loss: Callable[[], float | None] = lambda: None
     """Return the mean training loss over the last epoch, in nats per completion token, noise on. It raises a
-    `TrialError` if the loss is undefined; a noise-off loss that is not finite explains the reason better."""
+    `TrialError` if the loss is undefined. It is called after the noise-off losses are checked, because their error
+    explains the reason better."""
     attestation: Attestation | None = None
     write_checkpoint: Callable[[], None] = lambda: None
     """Write a checkpoint of the finished training run, unless there is one. A trial resumed from it does not train."""

@@ -33,7 +33,7 @@ class MicroBatchTrainer(SFTTrainer):
         """Compute the gradient of one batch, and return its loss in nats per labelled token of the step."""
         for noise in self._noises:
             noise.set_padded_length(inputs["input_ids"].shape[1])
-        if num_items_in_batch is None or not self._splits(inputs):
+        if num_items_in_batch is None or not self._can_divide(inputs):
             return self._step(model, inputs, num_items_in_batch)
         parts = micro_batches(inputs, self.micro_batch_tokens)
         with _shared_autocast_cache():
@@ -47,7 +47,7 @@ class MicroBatchTrainer(SFTTrainer):
         loss: Tensor = super().training_step(model, inputs, count)  # type: ignore[no-untyped-call]
         return loss
 
-    def _splits(self, inputs: Inputs) -> bool:
+    def _can_divide(self, inputs: Inputs) -> bool:
         """Return whether micro-batches are wanted and possible: the loss is a sum over the examples of the batch."""
         return (
             self.micro_batch_tokens > 0
@@ -66,13 +66,13 @@ class MicroBatchTrainer(SFTTrainer):
     ) -> Any:
         """Return the loss of a batch.
 
-        It is computed here if the batch is divided into micro-batches (`_splits`) and the loss is the plain one
+        It is computed here if the batch is divided into micro-batches (`_can_divide`) and the loss is the plain one
         (`_has_plain_loss`). TRL computes it otherwise.
 
         TRL projects every position of a batch to the vocabulary on devices without Triton, and does it again for the
         gradient. It also computes the entropy and the accuracy of every position.
         """
-        if return_outputs or num_items_in_batch is None or not self._splits(inputs) or not self._has_plain_loss:
+        if return_outputs or num_items_in_batch is None or not self._can_divide(inputs) or not self._has_plain_loss:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
         self._total_train_tokens += int(inputs["attention_mask"].sum())
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
@@ -96,7 +96,10 @@ def _labelled_loss(model: nn.Module, inputs: Inputs) -> Tensor:
 
 
 def _without_labels(_: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    """Remove the labels once the noise, whose hook is called first, has read them; the model would need all logits."""
+    """Remove the labels once the noise, whose hook is called first, has read them.
+
+    With labels, the model would compute the loss itself, from the logits of all positions.
+    """
     return positional, {name: value for name, value in named.items() if name != "labels"}
 
 

@@ -61,7 +61,7 @@ def prepare_data(
         "held-out": (data.held_out, in_evaluation),
         "probe": (data.probe[: spec.evaluation.probe_examples], in_evaluation),
     }
-    train, held_out, probe = _tokenized(parts, source, loaded, spec, data.rows)
+    train, held_out, probe = _tokenized(parts, source, loaded, spec, data.row_count)
     return PreparedData(
         source=source,
         train=train.examples,
@@ -104,18 +104,21 @@ def _tokenized(
     source: ModelSource,
     loaded: "LoadedModel",
     spec: TrialSpec,
-    rows: BadRowCount,
+    row_count: BadRowCount,
 ) -> list[TokenizedExamples]:
-    """Return the tokenized examples of each part, by its name, which fit into the model's context.
+    """Return the tokenized examples of the parts, in the order of `parts`.
 
-    `rows` are the rows that they were read from.
+    `row_count` counts the rows that they were read from.
+
+    Raises:
+        UsageError: an example exceeds the model's context or cannot be tokenized, or too few are left in a part.
     """
     from neftune_cli.models.language_model import context_length
     from neftune_cli.noise.placement import embedding_weight
 
     vocabulary = len(embedding_weight(loaded.model))
     lengths = [(examples, limit.tokens) for examples, limit in parts.values()]
-    results = tokenize_parts(lengths, loaded.tokenizer, inputs=spec, vocabulary=vocabulary, rows=rows)
+    results = tokenize_parts(lengths, loaded.tokenizer, inputs=spec, vocabulary=vocabulary, row_count=row_count)
     for tokenized, (name, (_, limit)) in zip(results, parts.items(), strict=True):
         context = context_length(loaded.model)
         least = 1 if name == "probe" else MIN_EXAMPLES

@@ -25,8 +25,9 @@ from neftune_cli.training.snapshots import Snapshot, changing_tensors
 class ResumableTrainer(MicroBatchTrainer):
     """An SFTTrainer that saves and restores snapshots in place of transformers' checkpoints.
 
-    Transformers' checkpoints are pickled and leave out part of this state. Only the methods that read a checkpoint are
-    overridden. The order in which transformers calls them, and its search for the position in the data, are unchanged.
+    Transformers' checkpoints are pickled and leave out part of this state. The methods that read a checkpoint are
+    replaced. `train`, `log`, `_run_epoch` and the creation of the accelerator are extended. The order in which
+    transformers calls them, and its search for the position in the data, are unchanged.
     """
 
     whole_model: WholeModel | None = None

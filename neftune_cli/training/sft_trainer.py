@@ -123,7 +123,8 @@ def _expected_instead(field: Field[Any], value: Any) -> str | None:
         number = _with_exact_type(field, value)
         if expected := _expected_number(_number_types(field), number):
             return expected
-        return f"{least} or larger" if number < (least := _LEAST.get(field.name, -math.inf)) else None
+        least = _LEAST.get(field.name, -math.inf)
+        return f"{least} or larger" if number < least else None
     return None if isinstance(value, str | bool | int | float | list | dict | None) else "a number or a string"
 
 

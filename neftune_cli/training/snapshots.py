@@ -108,8 +108,8 @@ def _without_shared_memory(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def split_tensors(value: Any) -> tuple[Any, dict[str, Tensor]]:
     """Split a nested state into JSON values, with names in place of tensors, and the tensors by name.
 
-    JSON keeps floats exactly. Each container becomes `{"kind": content}`, which preserves tuples and keys that are not
-    strings.
+    JSON keeps floats exactly. Each container becomes an object with its kind as the only key, for example
+    `{"tuple": [...]}`, which preserves tuples and keys that are not strings.
 
     Raises:
         UnsupportedStateError: a value can be stored neither as JSON nor as a plain tensor.

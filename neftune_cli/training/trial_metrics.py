@@ -21,7 +21,7 @@ from neftune_cli.records import (
     ExampleLoss,
     Generation,
     LossMetrics,
-    NoiseMeasurement,
+    NoiseSize,
     perplexity,
 )
 from neftune_cli.training.prepared_data import PreparedData
@@ -169,18 +169,19 @@ def _measured_responses(generations: Sequence[Generation], splits: Sequence[str]
     )
 
 
-def measure_noise(noise: NoiseSpec, prepared: PreparedData) -> NoiseMeasurement | None:
-    """Return the size of an arm's noise relative to the embeddings of the training tokens.
+def noise_size(noise: NoiseSpec, prepared: PreparedData) -> NoiseSize | None:
+    """Return the size of an arm's noise by the formula, and that of the embeddings of the training tokens.
 
-    The expected L2 norm of one token's noise is alpha / sqrt(3 L) for an example of L tokens (NEFTune paper, section
-    3). It does not depend on the embedding width, nor on the distribution, since all have the same variance.
+    The L2 norm of one token's noise has the root mean square alpha / sqrt(3 L) for an example of L tokens
+    (`token_noise_norm`). It does not depend on the embedding width, nor on the distribution, since all have the same
+    variance.
 
     Returns:
         None if L counts padding (`--noise-scale hf`), because the norm then differs between batches.
     """
     if noise.noise_scale == "hf" and noise.alpha > 0:
         return None
-    return NoiseMeasurement(
+    return NoiseSize(
         median_length=prepared.median_length,
         noise_norm=token_noise_norm(noise.alpha, prepared.median_length),
         embedding_norm=prepared.embedding_norm,

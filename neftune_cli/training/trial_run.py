@@ -29,7 +29,7 @@ from neftune_cli.training.trial_metrics import (
     curve_subset,
     loss_metrics,
     measure_losses_and_responses,
-    measure_noise,
+    noise_size,
 )
 
 
@@ -97,7 +97,7 @@ def _record(
         loss=loss_metrics(losses, train_loss=final.train_loss()),
         eval=responses.held_out,
         probe_eval=responses.probe,
-        noise=None if trial.is_base else measure_noise(trial.spec.noise, prepared),
+        noise=None if trial.is_base else noise_size(trial.spec.noise, prepared),
         attestation=final.attestation,
         identity=trial.identity,
         notes=notes,

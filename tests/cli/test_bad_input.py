@@ -312,7 +312,13 @@ def test_a_metric_of_responses_is_refused_for_plain_text(
     with restored(REGISTERED_METRICS):
         register_metric(
             Metric(
-                *("words", "Words", "", None, 1, Margin(1.0), HELD_OUT_RESPONSES),
+                key="words",
+                name="Words",
+                unit="",
+                goal=None,
+                decimals=1,
+                margin=Margin(1.0),
+                section=HELD_OUT_RESPONSES,
                 score=lambda response, _reference: float(len(response.split())),
             )
         )

@@ -117,7 +117,7 @@ DEFAULTS: dict[str, tuple[str, Sequence[float | str]]] = {
     ),
     "--decoding": ("(default {}).", [EvaluationSpec().decoding]),
     "--probe-examples": (
-        "(default {}). Responses are measured on at most {} of them.",
+        "(default {}, which is also the largest number). Responses are measured on at most {} of them.",
         [PROBE_EXAMPLES, PROBE_PROMPTS],
     ),
 }

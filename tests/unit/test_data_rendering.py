@@ -190,10 +190,10 @@ def test_bad_rows_of_reading_and_of_rendering_have_one_limit() -> None:
         for content, numbers in (("good", 93), ("bad", 3))
     )
     unread = tuple(BadRow(f"mine.jsonl, line {number}", "no text.", "Add it.", "no text.") for number in range(1, 5))
-    rows = replace(NO_BAD_ROWS, total=100, bad=4, bad_rows=unread)
+    row_count = replace(NO_BAD_ROWS, total=100, bad=4, bad_rows=unread)
     inputs = InputSpec(dataset="mine.jsonl", skip_bad_rows=True, max_bad_share=0.07)
     parts = [(good + bad, 500)]
-    (result,) = tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs, vocabulary=None, rows=rows)
+    (result,) = tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs, vocabulary=None, row_count=row_count)
     assert (len(result.examples), result.bad_rows) == (93, 3)
     with pytest.raises(UsageError) as error:
         tokenize_parts(
@@ -201,7 +201,7 @@ def test_bad_rows_of_reading_and_of_rendering_have_one_limit() -> None:
             tokenizer_with(BAD),
             inputs=inputs.model_copy(update={"max_bad_share": 0.06}),
             vocabulary=None,
-            rows=rows,
+            row_count=row_count,
         )
     first, *others = str(error.value).splitlines()
     assert first == (

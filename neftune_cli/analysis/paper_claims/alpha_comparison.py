@@ -44,7 +44,7 @@ def alphas_are_alike(data: ClaimData) -> ClaimOutcome:
     metric = _held_out_metric(data)
     pairs = list(_pairs(data))
     if not pairs:
-        need = f"This claim needs two arms with noise that differ only in alpha: {SWEEP}."
+        need = f"This claim needs two arms with noise that differ only in alpha: `{SWEEP}`."
         raise NotMeasuredError(need + unknown_recipe_sentence(data.unknown))
     shared = _shared(data, metric, pairs)
     assessed = assess(

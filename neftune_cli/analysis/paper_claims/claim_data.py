@@ -9,7 +9,8 @@ from neftune_cli.analysis.results import EarlyStopping
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import HELD_OUT_RESPONSES, METRICS, PROBE_RESPONSES, Metric
 
-SWEEP = "`neftune sweep --model NAME --dataset NAME --alphas 0,5,10,15 --seeds 5`"
+SWEEP = "neftune sweep --model NAME --dataset NAME --alphas 0,5,10,15 --seeds 5"
+"""Command that measures the data of most claims."""
 
 
 class NotMeasuredError(Exception):
@@ -83,7 +84,7 @@ def reference_arm(arms: TrialsByArm, baseline: str) -> str:
     """
     without_noise = [arm for arm in dict.fromkeys((baseline, *arms)) if first_trial(arms, arm).alpha == 0]
     if not without_noise:
-        raise NotMeasuredError(f"This claim needs an arm with alpha 0: {SWEEP}.")
+        raise NotMeasuredError(f"This claim needs an arm with alpha 0: `{SWEEP}`.")
     known = [arm for arm in without_noise if first_trial(arms, arm).recipe_details is not None]
     if not known:
         raise NotMeasuredError(
@@ -104,7 +105,7 @@ def noisy_arms(arms: TrialsByArm, reference: str) -> tuple[str, ...]:
     recipe = first_trial(arms, reference).recipe_details
     noisy = tuple(arm for arm in _with_noise(arms) if first_trial(arms, arm).recipe_details == recipe)
     if not noisy:
-        need = f"This claim needs an arm with noise that otherwise has the recipe of {reference}: {SWEEP}."
+        need = f"This claim needs an arm with noise that otherwise has the recipe of {reference}: `{SWEEP}`."
         raise NotMeasuredError(need + unknown_recipe_sentence(unknown_arms(arms)))
     return noisy
 
@@ -129,7 +130,7 @@ def measurement_advice(key: str) -> str:
     if key not in METRICS:
         return "Evaluate every arm with the tool that wrote these results."
     metric = METRICS[key]
-    advice = _ADVICE.get(metric.section, f"This claim needs the {metric.name_within}, which {SWEEP} measures.")
+    advice = _ADVICE.get(metric.section, f"This claim needs the {metric.name_within}, which `{SWEEP}` measures.")
     return f"{advice} {_CHUNK_ADVICE}" if key in _CHUNK_METRICS else advice
 
 

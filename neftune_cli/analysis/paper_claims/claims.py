@@ -25,7 +25,7 @@ from neftune_cli.metrics import HELD_OUT_LOSS, NOISE_OFF_TRAINING_LOSS, NOISY_TR
 
 @dataclass(frozen=True)
 class PaperClaim:
-    """One claim: of the paper, or one that it does not make: on the noisy training loss and on early stopping."""
+    """A claim of the paper, or one of two that it does not make: on the noisy training loss and on early stopping."""
 
     key: str
     claim: str

@@ -16,7 +16,7 @@ from neftune_cli.evidence.measurements import Measurements
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
-_SWEEP_OF_EPOCHS = f"{SWEEP[:-1]} --epochs 3`"
+_SWEEP_OF_EPOCHS = f"`{SWEEP} --epochs 3`"
 
 
 def gains_over_early_stopping(data: ClaimData) -> ClaimOutcome:

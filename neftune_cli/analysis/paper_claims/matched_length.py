@@ -69,7 +69,7 @@ def _same_responses(data: ClaimData, metric: Metric) -> tuple[PooledArms, Pooled
     same = (first.arms, first.seeds, first.clusters) == (second.arms, second.seeds, second.clusters)
     if not same or len(first.clusters) == 1:
         need = f"This claim needs {metric.name_within} and length of individual responses in the same trials"
-        raise NotMeasuredError(f"{need}, which {SWEEP} measures.")
+        raise NotMeasuredError(f"{need}, which `{SWEEP}` measures.")
     return quality, length
 
 

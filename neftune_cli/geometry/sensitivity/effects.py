@@ -55,7 +55,9 @@ class MeasuredTokens:
 def measured_tokens(
     model: PreTrainedModel, examples: Sequence[Sequence[int]], *, noise: str = "uniform", seed: int = 0
 ) -> MeasuredTokens:
-    """Look up the examples' tokens and draw their noise, on the CPU for any device of the model.
+    """Look up the examples' tokens, and draw their noise.
+
+    The noise is drawn on the CPU, so that it is the same for every device of the model.
 
     Args:
         model: looks the tokens up and scales them as in training.
@@ -106,12 +108,12 @@ def measured_distortion(tokens: MeasuredTokens, alpha: float) -> Distortion:
 def closed_form_distortion(tokens: MeasuredTokens, alpha: float) -> Distortion:
     """Return the distortion by the formulas for the same tokens, without the draw.
 
-    A token of an example of L tokens gets noise of norm alpha / sqrt(3 L), because every coordinate has the variance
-    alpha^2 / (3 L dim). Noise of norm r times that of the embedding is almost orthogonal to it, so the cosine
-    similarity is 1 / sqrt(1 + r^2). For one token, the relative error of the norm is about 1 / sqrt(dim) and the error
-    of the cosine at most about r / sqrt(dim). Both average out over many tokens.
+    For a token of an example of L tokens, the root mean square of the noise norm is alpha / sqrt(3 L), because every
+    coordinate has the variance alpha^2 / (3 L dim). Noise of norm r times that of the embedding is almost orthogonal to
+    it, so the cosine similarity is 1 / sqrt(1 + r^2). For one token, the relative error of the norm is about
+    1 / sqrt(dim) and the error of the cosine at most about r / sqrt(dim). Both average out over many tokens.
 
-    Source: section 2 of arXiv 2310.05914 for the norm.
+    Source: section 2 of arXiv 2310.05914 for the half-width from which the norm follows.
     """
     change = _exact(alpha / torch.sqrt(3 * tokens.example_lengths))
     norms = _exact(tokens.embedding_norms)
