@@ -244,7 +244,7 @@ def _estimate(
 ) -> Estimate | None:
     if not values:
         return None
-    # the perplexities of two diverged trials are both cut at the same number, and do not differ
+    # the perplexities of two diverged trials are both cut at exp(700): their difference would be 0
     differences = {
         seed: value - baseline[seed] if are_finite([value, baseline[seed]]) else math.nan
         for seed, value in values.items()

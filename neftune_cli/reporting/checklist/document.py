@@ -26,8 +26,6 @@ INTRODUCTION = (
     "Lines that begin with “To fill in” name facts that neftune does not know."
 )
 SEEDS_TITLE = "Values by seed"
-
-
 MOST_COLUMNS = 10
 """Arms in one table of a page at most."""
 
