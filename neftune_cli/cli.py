@@ -1,5 +1,6 @@
 """The Typer app: its commands, each imported when it is asked for, and messages and exit codes for errors."""
 
+import io
 import os
 import sys
 import traceback
@@ -174,6 +175,7 @@ def _common(
 def main() -> None:
     """Run the command line and exit with one of `ExitCode`."""
     _open_closed_streams()
+    _print_any_text()
     _silence_libraries()
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
@@ -210,6 +212,16 @@ def _open_closed_streams() -> None:
                 os.close(opened)
             os.set_inheritable(number, True)
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _print_any_text() -> None:
+    """Print UTF-8 if the encoding of stdout lacks characters, as Latin-1 lacks the minus sign of numbers.
+
+    A choice of the user for such characters remains, as after `PYTHONIOENCODING=latin-1:replace`.
+    """
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and out.errors == "strict" and not out.encoding.lower().startswith("utf"):
+        out.reconfigure(encoding="utf-8")
 
 
 def _run_command() -> int:

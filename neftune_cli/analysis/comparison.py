@@ -244,7 +244,12 @@ def _estimate(
 ) -> Estimate | None:
     if not values:
         return None
-    differences = {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
+    # the perplexities of two diverged trials are both cut at exp(700): their difference would be 0
+    differences = {
+        seed: value - baseline[seed] if are_finite([value, baseline[seed]]) else math.nan
+        for seed, value in values.items()
+        if seed in baseline
+    }
     paired = DifferenceBySeed(differences, *_mean_and_sd(list(differences.values()))) if differences else None
     return Estimate(values, *_mean_and_sd(list(values.values())), difference=paired, assessment=assessment)
 

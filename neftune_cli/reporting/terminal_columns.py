@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from rich.cells import chop_cells
 from rich.text import Text
 
 from neftune_cli.analysis.results import Verdict
 
 COLUMN_GAP = 2
 """Spaces between columns."""
-WIDEST_PART_OF_NAME = 24
-"""Characters of a line of a broken name."""
+WIDEST_PART_OF_NAME, NARROW_PART_OF_NAME = 24, 12
+"""Cells of a line of a broken name: usually, and where there is no room for the verdict or the numbers otherwise."""
 _INDENT = 2
 """Spaces before the further lines of a broken name."""
 VERDICT_STYLES: Mapping[Verdict | None, str] = {
@@ -64,11 +65,13 @@ def _width(columns: Sequence[PrintedColumn]) -> int:
     return sum(column.width + COLUMN_GAP for column in columns) - COLUMN_GAP
 
 
-def broken_name(name: str) -> str:
-    """Return the name of an arm in lines, broken after commas and within long parts. Further lines are indented."""
-    size = WIDEST_PART_OF_NAME - _INDENT
-    parts = name.replace(",", ",\n").split("\n")
-    pieces = [part[start : start + size] for part in parts for start in range(0, max(1, len(part)), size)]
+def broken_name(name: str, widest: int = WIDEST_PART_OF_NAME) -> str:
+    """Return the name of an arm in lines of at most `widest` cells, broken after commas and within long parts.
+
+    Lines after the first are indented.
+    """
+    parts = [part.strip() for part in name.replace(",", ",\n").split("\n")]
+    pieces = [piece.strip() for part in parts for piece in chop_cells(part, widest - _INDENT)]
     return f"\n{' ' * _INDENT}".join(pieces)
 
 

@@ -280,6 +280,22 @@ def test_print_hides_controls_and_opens_files(started: Browser, file: Path) -> N
     assert 4 <= pages <= 30, "each comparison starts on a new page"
 
 
+def test_many_arms_and_long_names_fit_a_printed_page(started: Browser, tmp_path: Path) -> None:
+    whole = comparison()
+    names = [f"alpha={n}" for n in range(20, 40)] + ["w" * 200]
+    arms = (*whole.arms, *(replace(whole.arms[-1], name=name) for name in names))
+    page = tmp_path / "report.html"
+    page.write_text(report_page([content(comparison=replace(whole, arms=arms))]), encoding="utf-8")
+    a4 = 718  # pixels between the margins
+    tab = started.open(page, width=a4)
+    tab.ask("Emulation.setEmulatedMedia", media="print")
+
+    assert tab.run("document.documentElement.scrollWidth") <= a4
+    assert tab.run("document.querySelectorAll('table.seeds').length") == 3
+    headings = "new Set([...document.querySelectorAll('table.seeds thead th')].map(th => th.textContent)).size"
+    assert tab.run(headings) == len(arms) + 1
+
+
 def test_plots_use_the_text_color(started: Browser, file: Path) -> None:
     assert "currentColor" in PLOT.svg
     strokes = [

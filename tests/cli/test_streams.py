@@ -51,3 +51,15 @@ def test_closed_streams_get_objects_with_their_numbers() -> None:
     )
     ended = subprocess.run(f"{sys.executable} -c '{program}' <&- >&- 2>&-", shell=True, check=False)
     assert ended.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("encoding", "printed"),
+    [("latin-1", "\N{MINUS SIGN}"), ("ascii", "\N{MINUS SIGN}"), ("utf-8", "\N{MINUS SIGN}"), ("latin-1:replace", "?")],
+)
+def test_characters_that_the_encoding_of_stdout_lacks_are_printed(encoding: str, printed: str) -> None:
+    program = "from neftune_cli.cli import _print_any_text; _print_any_text(); print(chr(0x2212))"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=False)
+
+    assert ended.stdout.decode("utf-8") == f"{printed}\n"

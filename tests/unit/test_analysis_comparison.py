@@ -108,6 +108,20 @@ def test_the_perplexity_of_an_infinite_loss_is_not_finite(hand_made_records: Rec
     assert "Alpha 5 has no verdict, because a value is not finite." in advice(comparison)
 
 
+def test_the_perplexities_of_two_diverged_trials_have_no_difference(hand_made_records: Records) -> None:
+    """Both are cut at exp(700), so that their difference would be 0."""
+    for place in range(1, len(hand_made_records)):
+        one = hand_made_records[place]
+        loss = one.loss.model_copy(update={"eval_loss": 1e4, "eval_perplexity": math.exp(700)})
+        hand_made_records[place] = one.model_copy(update={"loss": loss})
+
+    comparison = _compare(hand_made_records, ComparisonOptions(metric="eval_perplexity"))
+    difference = _paired(comparison, "alpha=5", "eval_perplexity")[1]
+
+    assert all(map(math.isnan, (difference.mean, *difference.by_seed.values())))
+    assert "Alpha 5 has no verdict, because a value is not finite." in advice(comparison)
+
+
 @pytest.mark.parametrize("wanted", ["5", "5.0", "alpha=5"])
 def test_baseline_can_be_given_by_alpha_or_name(hand_made_records: Records, wanted: str) -> None:
     comparison = _compare(hand_made_records, ComparisonOptions(baseline=wanted))

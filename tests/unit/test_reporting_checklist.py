@@ -328,6 +328,16 @@ def test_values_by_seed() -> None:
     assert table.caption == "Held-out loss (nats) of each trial."
 
 
+def test_values_by_seed_of_many_arms_are_in_several_tables() -> None:
+    arms = [summary(f"alpha={n}", float(n), {"eval_loss": estimate((1 + n / 100,))}) for n in range(21)]
+    parts = seed_table(compared(*arms)).parts
+
+    assert [len(part.arms) for part in parts] == [7, 7, 7]
+    assert parts[1].arms == tuple(f"alpha={n}" for n in range(7, 14))
+    assert parts[1].rows == (("0", *(f"1.{n:02}00" for n in range(7, 14))),)
+    assert seed_table(compared(*arms[:10])).parts == [seed_table(compared(*arms[:10]))]
+
+
 def test_markdown_has_every_question_and_rectangular_tables() -> None:
     text = checklist_markdown(comparison(), FULL)
     rows = [line for line in text.splitlines() if line.startswith("|")]

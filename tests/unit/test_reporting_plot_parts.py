@@ -28,6 +28,8 @@ from tests.comparisons import summary
         ("\u202egnorw", "gnorw"),
         ("权重衰减权重衰减", "权重衰…衰减"),
         ("<b>&$x$", "<b>&$x$"),
+        ("lr=0.00012345,seed", "lr=…,seed"),
+        ("12345678901234", "12345…01234"),
     ],
 )
 def test_short_name_is_sanitized_and_cut(name: str, short: str) -> None:
@@ -49,6 +51,18 @@ def test_names_are_cut_where_they_are_equal() -> None:
 
     assert list(tails.values()) == ["alpha=5…linear", "alpha=5…cosine"]
     assert list(heads.values()) == ["alpha=10,no…", "alpha=15,no…"]
+
+
+def test_numbers_in_names_are_not_cut() -> None:
+    names = [f"alpha={alpha},noise={noise}" for noise in ("uniform", "gaussian") for alpha in (5, 10)]
+
+    assert list(short_names(["alpha=0", *names], 14).values()) == [
+        "alpha=0",
+        "alpha=5,…iform",
+        "alpha=10…iform",
+        "alpha=5,…ssian",
+        "alpha=10…ssian",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +137,19 @@ def test_loss_curve_is_mean_and_range_at_shared_epochs() -> None:
     assert loss_curve([{1.0: 1.0}, {2.0: 1.0}], end=2.0) is None
 
 
+def test_seeds_that_log_at_different_steps_share_windows() -> None:
+    """One seed logs each of 120 steps, another every tenth. 40 steps are an epoch, so a window has 6 steps."""
+    dense = {step / 40: float(step) for step in range(1, 121)}
+    sparse = {step / 40: float(step) for step in range(10, 121, 10)}
+    found = loss_curve([dense, sparse], end=3.0)
+
+    assert found is not None
+    # steps 10, 20, 30, 40, ... are in windows 1, 3, 4, 6, ... of 20
+    assert found.epochs[:4].tolist() == pytest.approx([0.225, 0.525, 0.675, 0.975])
+    assert found.low[:2].tolist() == [(7 + 8 + 9 + 10 + 11 + 12) / 6, (19 + 20 + 21 + 22 + 23 + 24) / 6 - 1.5]
+    assert not found.is_complete
+
+
 def test_outliers_count_in_the_outermost_bins() -> None:
     values = np.array([*np.linspace(0, 10, 999), 1e6])
     bins = common_bins([values], 20)
@@ -184,12 +211,21 @@ def test_logarithmic_axis_needs_positive_values_of_wide_range() -> None:
     [((0, 5, 10, 15), "alpha"), ((0, 5, 5), ""), ((0, None), ""), ((0, 0.1, 100), ""), ((5,), "")],
 )
 def test_arms_are_placed_by_alpha_where_alphas_are_distinct(alphas: tuple[float | None, ...], title: str) -> None:
-    arms = [summary(f"arm {place}", alpha, {}) for place, alpha in enumerate(alphas)]
+    names = [f"alpha={alpha}" if alphas.count(alpha) == 1 else f"arm {place}" for place, alpha in enumerate(alphas)]
+    arms = [summary(name, alpha, {}) for name, alpha in zip(names, alphas, strict=True)]
     axis = arm_axis(arms, 600.0)
 
     assert axis.title == title
     assert axis.places == (alphas if title else tuple(range(len(alphas))))
     assert axis.names == (tuple(map(str, alphas)) if title else tuple(arm.name for arm in arms))
+
+
+@pytest.mark.parametrize("name", ["my recipe", "alpha=10,noise=gaussian"])
+def test_arms_that_differ_in_more_than_alpha_are_placed_by_name(name: str) -> None:
+    arms = [summary("alpha=0", 0.0, {}), summary("alpha=5", 5.0, {}), summary(name, 10.0, {})]
+    axis = arm_axis(arms, 600.0)
+
+    assert (axis.title, axis.places, axis.names) == ("", (0.0, 1.0, 2.0), ("alpha=0", "alpha=5", name))
 
 
 def test_long_names_of_many_arms_are_rotated() -> None:

@@ -306,6 +306,38 @@ def test_not_finite_losses_are_left_out_of_curves() -> None:
     assert "ends at 0.6667" in found(learning_curves(trials, comparison(arm("a", None, [1.0])))).alt
 
 
+@pytest.mark.parametrize("lost", [math.nan, math.inf, None])
+def test_a_diverged_seed_is_named_beside_the_curves(lost: float | None) -> None:
+    diverged = (EPOCHS[0], *(one.model_copy(update={"eval_loss": lost}) for one in EPOCHS[1:]))
+    never = tuple(one.model_copy(update={"eval_loss": lost}) for one in EPOCHS)
+    curves = {"alpha=0": (EPOCHS, EPOCHS), "alpha=5": (EPOCHS, diverged), "alpha=10": (EPOCHS, never)}
+    trials = [replace(trial(name, 1), curve=one) for name, seeds in curves.items() for one in seeds]
+    arms = [arm(name, float(name[6:]), [1.0, 1.0]) for name in curves]
+    plot = found(learning_curves(trials, comparison(*arms)))
+
+    assert "Held-out loss ends at 0.6667 (alpha=0), 2 at epoch 1 (alpha=5), 0.6667 (alpha=10)." in plot.alt
+    assert plot.caption.endswith("whose loss is not logged or not finite are left out: alpha=5 and alpha=10.")
+    assert "left out" not in found(learning_curves(trials[:2], comparison(*arms))).caption
+
+
+def test_an_arm_without_a_finite_loss_is_named_beside_the_curves() -> None:
+    lost = tuple(one.model_copy(update={"eval_loss": math.inf}) for one in EPOCHS)
+    trials = [replace(trial("alpha=0", 0), curve=EPOCHS), replace(trial("alpha=5", 0), curve=lost)]
+    plot = found(learning_curves(trials, hand_made()))
+
+    assert "Held-out loss ends at 0.6667 (alpha=0)." in plot.alt
+    assert plot.caption.endswith("are left out: alpha=5.")
+
+
+def test_losses_that_are_not_finite_are_named_beside_histograms() -> None:
+    trials = trials_of({"alpha=0": 2, "alpha=5": 2})
+    lost = {**trials[3].items, "eval_loss": item_values([0.5, math.nan, math.inf])}
+    plot = found(loss_histograms([*trials[:3], replace(trials[3], items=lost)], hand_made()))
+
+    assert "Losses that are not finite are left out: alpha=5." in plot.caption
+    assert "not finite" not in found(loss_histograms(trials, hand_made())).caption
+
+
 def test_loss_histograms_have_a_row_for_every_arm() -> None:
     arms = [arm(f"alpha={n}", float(n), [2.0 - n / 50] * 3) for n in range(9)]
     trials = trials_of({one.name: 3 for one in arms})

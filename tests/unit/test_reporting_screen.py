@@ -101,6 +101,21 @@ def test_hostile_names_stay_on_their_line_and_in_the_width(name: str) -> None:
         assert text.count(name) >= 4
 
 
+@pytest.mark.parametrize("name", ["名前" * 20, "w" * 200, "weight decay without any noise"])
+@pytest.mark.parametrize(("width", "verdict"), [(40, ""), (50, "inconclusive"), (60, "inconclusive")])
+def test_long_names_leave_room_for_numbers_and_verdicts(name: str, width: int, verdict: str) -> None:
+    assessed = assessment(0.0, 0.02)
+    arms = (
+        summary("alpha=0", 0.0, {"eval_loss": estimate(BASELINE)}),
+        summary(name, 5.0, {"eval_loss": estimate(BASELINE, BASELINE, assessed)}),
+    )
+    text = _printed(comparison(*arms), width)
+    (row,) = [line for line in text.splitlines() if line.startswith(name[:4]) and "1.5" in line]
+
+    assert "…" not in text
+    assert row.split()[-3 if verdict else -2 :] == ["1.510", "+0.000", *filter(None, [verdict])]
+
+
 @pytest.mark.parametrize("learned", [True, False])
 def test_a_crowded_screen_leaves_out_what_says_least(learned: bool) -> None:
     crowded = _with_everything(_four_arms())

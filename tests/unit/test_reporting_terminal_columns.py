@@ -12,10 +12,18 @@ from neftune_cli.reporting.terminal_columns import PrintedColumn, broken_name, w
         ("alpha=5", ["alpha=5"]),
         ("alpha=15,noise_schedule=cosine", ["alpha=15,", "  noise_schedule=cosine"]),
         ("weight decay without any noise", ["weight decay without a", "  ny noise"]),
+        ("a name, with commas, and spaces", ["a name,", "  with commas,", "  and spaces"]),
+        ("weight decay without a noise", ["weight decay without a", "  noise"]),
+        # each of these characters takes two cells
+        ("权重衰减权重衰减权重衰减", ["权重衰减权重衰减权重衰", "  减"]),
     ],
 )
 def test_names_are_broken_after_commas_and_within_long_parts(name: str, lines: list[str]) -> None:
     assert broken_name(name).split("\n") == lines
+
+
+def test_names_are_broken_into_shorter_lines() -> None:
+    assert broken_name("weight decay", 12).split("\n") == ["weight dec", "  ay"]
 
 
 @pytest.mark.parametrize(("width", "number"), [(12, 0), (11, 1), (7, 1), (6, 2), (1, 2)])

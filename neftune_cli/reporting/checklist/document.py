@@ -7,6 +7,7 @@ what the files show. What they do not show is listed under `missing`, for the au
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from neftune_cli.analysis.comparison import ComparedEvidence
 from neftune_cli.analysis.results import Comparison
@@ -25,6 +26,8 @@ INTRODUCTION = (
     "Lines that begin with “To fill in” name facts that neftune does not know."
 )
 SEEDS_TITLE = "Values by seed"
+MOST_COLUMNS = 10
+"""Arms in one table of a page at most."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,18 @@ class SeedTable:
     arms: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     """Seed and values."""
+
+    @property
+    def parts(self) -> list["SeedTable"]:
+        """Return tables of at most `MOST_COLUMNS` arms, about equally many in each, which fit the width of a page."""
+        count = max(1, math.ceil(len(self.arms) / MOST_COLUMNS))
+        bounds = [len(self.arms) * part // count for part in range(count + 1)]
+        return [
+            SeedTable(
+                self.caption, self.arms[start:end], tuple((row[0], *row[start + 1 : end + 1]) for row in self.rows)
+            )
+            for start, end in pairwise(bounds)
+        ]
 
 
 def checklist(comparison: Comparison, files: RunFiles) -> list[Answer]:

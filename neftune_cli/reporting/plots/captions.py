@@ -73,33 +73,59 @@ def listed_arms(arms: Iterable[str]) -> str:
     return listed([short_name(arm, LONGEST_NAME) for arm in arms])
 
 
-_HEAD_SHARES: Final = (0.5, 1.0, 0.75, 0.25, 0.0)
+_HEAD_SHARES: Final = (0.5, 1.0, 0.6, 0.75, 0.25, 0.0)
 _WORD_AT_END: Final = re.compile(r"[\w.]+\Z")
 """Names are never cut inside a word: `alpha=10` and `alpha=15` would become 0 and 5."""
+_NUMBER: Final = "0123456789."
+"""Characters of numbers."""
 _DIGIT_WIDTH: Final = 0.63
 """Width of a digit in the widest of the usual fonts, as a share of the font size."""
 
 
 def short_name(name: str, most: int, head: float = 0.5) -> str:
-    """Return a sanitized name of at most `most` cells; a longer name keeps the share `head` of them from its start."""
+    """Return a sanitized name of at most `most` cells; a longer name keeps the share `head` of them from its start.
+
+    A number is kept whole or left out, because `alpha=10` must not become `alpha=1`.
+    """
+    return _shortened(name, most, head)[0]
+
+
+def _shortened(name: str, most: int, head: float) -> tuple[str, bool]:
+    """Return the short name, and whether a cut through a number was moved to its end."""
     printable = printable_text(name)
     if cell_len(printable) <= most:
-        return printable
-    tail = set_cell_size(printable[::-1], round((1 - head) * (most - 1)))[::-1].lstrip()
-    return set_cell_size(printable, most - 1 - cell_len(tail)).rstrip() + ELLIPSIS + tail
+        return printable, False
+    end = set_cell_size(printable[::-1], round((1 - head) * (most - 1)))[::-1].lstrip()
+    start = set_cell_size(printable, most - 1 - cell_len(end)).rstrip()
+    cut = start + ELLIPSIS + end
+    if _is_in_number(printable, len(start)):
+        start = start.rstrip(_NUMBER)
+    if _is_in_number(printable, len(printable) - len(end)):
+        end = end.lstrip(_NUMBER)
+    whole = start + ELLIPSIS + end
+    return (whole, whole != cut) if start or end else (cut, True)  # a name may be a single number
+
+
+def _is_in_number(text: str, place: int) -> bool:
+    """Return whether a number has characters on both sides of a place."""
+    return 0 < place < len(text) and text[place - 1] in _NUMBER and text[place] in _NUMBER
 
 
 def short_names(names: Iterable[str], most: int) -> dict[str, str]:
-    """Return a unique short form of each name, cut where the names are equal.
+    """Return a unique short form of each name, cut where the names are equal, and not at a number if possible.
 
     If no cut keeps them distinct, their common start and end are removed first; if that fails too, they are numbered.
     """
     every = list(dict.fromkeys(names))
-    for whole in (every, _without_common_ends(every)):
-        for head in _HEAD_SHARES:
-            short = [short_name(name, most, head) for name in whole]
-            if len(set(short)) == len(every):
-                return dict(zip(every, short, strict=True))
+    cuts = [
+        [_shortened(name, most, head) for name in whole]
+        for whole in (every, _without_common_ends(every))
+        for head in _HEAD_SHARES
+    ]
+    cuts.sort(key=lambda short: any(is_moved for _, is_moved in short))
+    for short in cuts:
+        if len({cut for cut, _ in short}) == len(every):
+            return {name: cut for name, (cut, _) in zip(every, short, strict=True)}
     return {name: _numbered(name, number, most) for number, name in enumerate(every, 1)}
 
 

@@ -15,6 +15,7 @@ from neftune_cli.reporting.plots.canvas import FAINT, SMALL, WIDTH, Plot, PlotTe
 from neftune_cli.reporting.plots.captions import (
     LONGEST_NAME,
     arms_left_out,
+    listed_arms,
     sentences,
     short_name,
     short_names,
@@ -103,7 +104,7 @@ def loss_histograms(trials: Sequence[Measurements], comparison: Comparison) -> P
         return None
     shown = {arm: styles[arm] for arm in arms if any(arm in one.by_arm for one in panels)}
     height = _TOP + len(shown) * _ROW + _BOTTOM
-    text = _loss_text(comparison, panels)
+    text = _loss_text(comparison, panels, [arm for arm in arms if _has_gaps(trials, arm)])
     return render_plot(text, height, lambda figure: _draw_losses(figure, panels, shown, comparison.baseline))
 
 
@@ -160,13 +161,20 @@ def _loss_panel(trials: Sequence[Measurements], arms: Sequence[str], loss: str, 
     return LossPanel(title, by_arm, common_bins(list(by_arm.values()), rice_bins(examples)))
 
 
-def _loss_text(comparison: Comparison, panels: Sequence[LossPanel]) -> PlotText:
+def _has_gaps(trials: Iterable[Measurements], arm: str) -> bool:
+    """Return whether an arm has losses that are not finite."""
+    items = [trial.items for trial in trials if trial.arm == arm]
+    return not all(np.isfinite(one[loss].values).all() for one in items for loss in HISTOGRAM_TITLES if loss in one)
+
+
+def _loss_text(comparison: Comparison, panels: Sequence[LossPanel], not_finite: Sequence[str]) -> PlotText:
     baseline = short_name(comparison.baseline, LONGEST_NAME)
     parts = [
         "Share of examples by loss after training, pooled over seeds. All rows of a panel share one scale.",
         f"The line without a filled area repeats the histogram of {baseline}." if len(comparison.arms) > 1 else "",
         "Vertical lines and numbers are medians.",
         "The outermost bins include all values beyond them.",
+        f"Losses that are not finite are left out: {listed_arms(not_finite)}." if not_finite else "",
         "Logarithmic axes have bins of equal ratio." if any(one.bins.logarithmic for one in panels) else "",
         arms_left_out(comparison, len(drawn_arms(comparison, MOST_ROWS))),
     ]

@@ -16,6 +16,7 @@ from neftune_cli.reporting.plots.canvas import SMALL, WIDTH, Plot, PlotText, add
 from neftune_cli.reporting.plots.captions import (
     LONGEST_NAME,
     arms_left_out,
+    listed_arms,
     sentences,
     short_name,
     short_names,
@@ -65,6 +66,8 @@ class LossCurve:
     """Points of its longest line, before averaging."""
     end: float
     """Last epoch with a point, before averaging."""
+    is_complete: bool = True
+    """Whether all its lines have the same epochs, after averaging."""
 
 
 Panels = Mapping[str, Mapping[str, LossCurve]]
@@ -74,30 +77,38 @@ Panels = Mapping[str, Mapping[str, LossCurve]]
 def learning_curves(trials: Sequence[Measurements], comparison: Comparison) -> Plot | None:
     """Return the plot of the drawn arms; None where no loss was logged."""
     arms = [arm.name for arm in drawn_arms(comparison)]
-    panels = _panels(trials, arms)
+    points = {arm: [trial.curve for trial in trials if trial.arm == arm and trial.curve] for arm in arms}
+    panels = _panels(points)
     if not panels:
         return None
-    text = _text(panels, arms_left_out(comparison, len(arms)))
+    incomplete = [arm for arm in arms if any(_lacks_points(one.get(arm), points[arm]) for one in panels.values())]
+    text = _text(panels, [_omissions(incomplete), arms_left_out(comparison, len(arms))])
     return render_plot(text, _HEIGHT, lambda figure: _draw(figure, panels, arms))
 
 
 def loss_curve(lines: Sequence[Line], end: float) -> LossCurve | None:
     """Return mean and range over the seeds' lines, at the epochs that all lines share; None where they share none.
 
-    No line may be empty. `end` is the last epoch of any arm, so that all arms are averaged over the same windows.
+    No line may be empty. `end` is the last epoch of any arm, so that all arms are averaged over the same windows. If
+    one line is averaged, all are, because steps and windows have no epoch in common.
     """
-    smooth = [smoothed(line, end) for line in lines]
+    most = 0 if any(len(line) > MOST_POINTS for line in lines) else MOST_POINTS
+    smooth = [smoothed(line, end, most) for line in lines]
     shared = sorted(set(smooth[0]).intersection(*smooth[1:])) if smooth else []
     if not shared:
         return None
     values = np.array([[line[epoch] for epoch in shared] for line in smooth])  # (seeds, epochs)
     mean, low, high = values.mean(axis=0), values.min(axis=0), values.max(axis=0)
-    return LossCurve(np.array(shared), mean, low, high, len(lines), max(map(len, lines)), max(map(max, lines)))
+    logged, last, is_complete = max(map(len, lines)), max(map(max, lines)), len(shared) == len(set().union(*smooth))
+    return LossCurve(np.array(shared), mean, low, high, len(lines), logged, last, is_complete)
 
 
-def smoothed(line: Line, end: float) -> Line:
-    """Return the means over `WINDOWS` equal windows up to `end`, at their middles; return a short line unchanged."""
-    if len(line) <= MOST_POINTS:
+def smoothed(line: Line, end: float, most: int = MOST_POINTS) -> Line:
+    """Return the means over `WINDOWS` equal windows up to `end`, at their middles.
+
+    A line of at most `most` points is returned unchanged.
+    """
+    if len(line) <= most:
         return line
     parts: dict[int, list[float]] = {}
     for epoch, loss in line.items():
@@ -106,8 +117,7 @@ def smoothed(line: Line, end: float) -> Line:
     return {(part + 0.5) * end / WINDOWS: sum(losses) / len(losses) for part, losses in parts.items()}
 
 
-def _panels(trials: Sequence[Measurements], arms: Sequence[str]) -> Panels:
-    curves = {arm: [trial.curve for trial in trials if trial.arm == arm] for arm in arms}
+def _panels(curves: Mapping[str, Sequence[Sequence[CurvePoint]]]) -> Panels:
     panels = {loss: _curves(curves, loss) for loss in CURVE_TITLES}
     return {loss: curves_by_arm for loss, curves_by_arm in panels.items() if curves_by_arm}
 
@@ -124,7 +134,17 @@ def _line(points: Iterable[CurvePoint], loss: str) -> Line:
     return {epoch: value for epoch, value in values if value is not None and math.isfinite(value)}
 
 
-def _text(panels: Panels, left_out: str) -> PlotText:
+def _omissions(arms: Sequence[str]) -> str:
+    lost = "Seeds and epochs whose loss is not logged or not finite are left out"
+    return f"{lost}: {listed_arms(arms)}." if arms else ""
+
+
+def _lacks_points(found: LossCurve | None, seeds: Sequence[Sequence[CurvePoint]]) -> bool:
+    """Return whether the mean over an arm's seeds lacks one of them, or an epoch."""
+    return bool(seeds) if found is None else found.seeds < len(seeds) or not found.is_complete
+
+
+def _text(panels: Panels, left_out: Sequence[str]) -> PlotText:
     every = [found for curves_by_arm in panels.values() for found in curves_by_arm.values()]
     bands = "; bands span the lowest to the highest seed" if any(one.seeds > 1 for one in every) else ""
     wide = [METRICS[loss].name_within for loss, curves_by_arm in panels.items() if _is_wide(curves_by_arm)]
@@ -136,11 +156,21 @@ def _text(panels: Panels, left_out: str) -> PlotText:
     if wide:
         parts.append(f"The axis is logarithmic for {listed(wide)}.")
     ends = (f"{CURVE_TITLES[loss]} ends at {_ends(curves_by_arm)}." for loss, curves_by_arm in panels.items())
-    return PlotText("learning-curves", "Losses over training", sentences([*parts, left_out]), " ".join(ends))
+    return PlotText("learning-curves", "Losses over training", sentences([*parts, *left_out]), " ".join(ends))
 
 
 def _ends(curves_by_arm: Mapping[str, LossCurve]) -> str:
-    return ", ".join(f"{found.mean[-1]:.4g} ({short_name(arm, LONGEST_NAME)})" for arm, found in curves_by_arm.items())
+    # a line of windows ends half a window before the last epoch
+    late = max(found.end for found in curves_by_arm.values()) * (1 - 1 / WINDOWS)
+    return ", ".join(
+        f"{found.mean[-1]:.4g}{_epoch(found, late)} ({short_name(arm, LONGEST_NAME)})"
+        for arm, found in curves_by_arm.items()
+    )
+
+
+def _epoch(found: LossCurve, late: float) -> str:
+    """Return the last epoch of a line that ends early; empty for other lines."""
+    return "" if found.epochs[-1] >= late else f" at epoch {found.epochs[-1]:.3g}"
 
 
 def _is_wide(curves_by_arm: Mapping[str, LossCurve]) -> bool:

@@ -137,8 +137,11 @@ def metric_by_arm(comparison: Comparison) -> Plot | None:
 
 
 def arm_axis(arms: Sequence[ArmSummary], width: float) -> ArmAxis:
-    """Return the axis of a panel `width` points wide: arms by alpha, or by name where their alphas are too close."""
-    alphas = [arm.alpha for arm in arms if arm.alpha is not None]
+    """Return the axis of a panel `width` points wide.
+
+    Arms are placed by alpha, or by name where they differ in more than alpha, or where their alphas are too close.
+    """
+    alphas = [arm.alpha for arm in arms if arm.alpha is not None and arm.is_named_by_alpha]
     if len(alphas) == len(arms) and are_far_apart(alphas):
         return ArmAxis(tuple(alphas), tuple(map(plain, alphas)), "alpha", tilted=False)
     names = short_names((arm.name for arm in arms), _LONGEST_TICK_NAME)

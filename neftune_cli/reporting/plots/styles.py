@@ -41,7 +41,11 @@ _TREATED_STYLES: Final = (
     ArmStyle("#E69F00", (0, (10, 2)), "P"),
     ArmStyle("#56B4E9", (0, (3, 2.5)), "X"),
 )
-"""Okabe and Ito's palette for color-blind readers, without its yellow, which is invisible on white."""
+"""Okabe and Ito's palette for color-blind readers, without its yellow, which is invisible on white.
+
+The contrast of its last two colors on white is 2.3:1. Darker ones would look like the second and the first color to
+color-blind readers, so their lines rely on labels, dashes and markers.
+"""
 
 
 def arm_styles(comparison: Comparison) -> dict[str, ArmStyle]:
