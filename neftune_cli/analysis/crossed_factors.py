@@ -11,6 +11,10 @@ from neftune_cli.evidence.measurements import Floats
 
 ROUNDING = 1e-12
 """Differences and standard errors smaller than this share of the values are rounding errors and count as zero."""
+MIN_INFORMATIVE_CLUSTERS = 10
+"""Fewer clusters than this carry little information. If fewer differ between the arms, seeds often agree by chance, so
+the variance between seeds is at least the residual one (`few_differ` of `crossed_mean`). If a table has fewer, the
+variance between clusters is often too small by chance, so no interval is narrower than that of the clusters alone."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,9 @@ class CrossedMean:
     factor varies."""
     residual_variance: float = 0.0
     """Variance that the mean of one seed has if seeds have no effect. 0 if only one factor varies."""
+    cluster_variance: float = 0.0
+    """Squared standard error of the clusters alone, with clusters - 1 degrees of freedom. 0 if it is not used: with
+    `MIN_INFORMATIVE_CLUSTERS` or more, and if only one factor varies."""
 
     @property
     def standard_error(self) -> float:
@@ -73,6 +80,20 @@ class CrossedMean:
         half = max(float(stdtrit(degrees, 0.5 + confidence / 2)) * error for error, degrees in self._errors())
         return self.mean - half, self.mean + half
 
+    def of_clusters_alone(self, level: float, seeds: int) -> float:
+        """Return half the width of the interval of the clusters alone that is expected with this number of seeds.
+
+        `level` is the error probability of one side. The result is 0 if that interval is not used.
+        """
+        variance = self.expected_cluster_variance(seeds)
+        return float(stdtrit(self.clusters - 1, 1 - level)) * math.sqrt(variance) if variance else 0.0
+
+    def expected_cluster_variance(self, seeds: int) -> float:
+        """Return the expected `cluster_variance` with this number of seeds: only the part of the residual changes."""
+        if not self.cluster_variance:
+            return 0.0
+        return self.item_variance + (self.cluster_variance - self.item_variance) * self.seeds / seeds
+
     def seeds_agree_too_well(self, level: float = 0.1) -> bool:
         """Return whether the seeds differ less than the residual explains, in a lower-tailed F test at this level."""
         degrees = self.seeds - 1, (self.seeds - 1) * (self.clusters - 1)
@@ -84,14 +105,16 @@ class CrossedMean:
         return max(float(stdtr(degrees, -distance / error)) for error, degrees in self._errors())
 
     def _errors(self) -> Iterator[tuple[float, float]]:
-        """Yield standard error and degrees of freedom of both factors, and of the seeds alone.
+        """Yield standard error and degrees of freedom of both factors, of the seeds alone, and of few clusters alone.
 
-        The larger p-value and the wider interval of the two apply. The degrees of freedom of many items could otherwise
-        make the interval narrower than that of the seeds alone.
+        The largest p-value and the widest interval apply. The degrees of freedom of many items could otherwise make the
+        interval narrower than that of the seeds alone, and those of many seeds narrower than that of few clusters.
         """
         yield self.standard_error, self.degrees_of_freedom
         if self.seed_variance > 0 and self.seed_degrees > 0:
             yield math.sqrt(self.seed_variance / self.seeds), self.seed_degrees
+        if self.cluster_variance > 0:
+            yield math.sqrt(self.cluster_variance), self.clusters - 1
 
 
 def crossed_mean(
@@ -105,8 +128,8 @@ def crossed_mean(
     The squared standard error SE^2 is (MS_seeds + max(0, MS_clusters - MS_residual)) / (seeds * clusters), and the
     square of mean / SE is the quasi-F statistic of two crossed random factors (Cornfield and Tukey 1956; Clark 1973).
     SE^2 is never smaller than that of seeds alone. A t interval over seeds alone would ignore that all seeds share
-    their items. A table with one column is a metric without per-item values; the result is then the t interval over
-    seeds.
+    their items. With few clusters, no interval is narrower than the t interval over clusters alone. A table with one
+    column is a metric without per-item values; the result is then the t interval over seeds.
 
     Args:
         table: values by seed and cluster, in the metric's unit.
@@ -174,6 +197,7 @@ def _of_two_factors(table: Floats, few_differ: bool) -> CrossedMean:
         seed_share=_share(max(by_seed, residual), of_items),
         seed_ratio=ratio,
         residual_variance=residual / clusters,
+        cluster_variance=by_cluster / (seeds * clusters) if clusters < MIN_INFORMATIVE_CLUSTERS else 0.0,
     )
 
 
@@ -195,7 +219,8 @@ def _of_clusters(table: Floats) -> CrossedMean:
 def _without_rounding_errors(mean: CrossedMean, table: Floats, scale: float) -> CrossedMean:
     if mean.standard_error > ROUNDING * max(scale, float(np.abs(table).max())):
         return mean
-    return replace(mean, seed_variance=0.0, item_variance=mean.item_variance * 0.0)  # NaN stays NaN
+    nothing = mean.item_variance * 0.0  # NaN stays NaN
+    return replace(mean, seed_variance=0.0, item_variance=nothing, cluster_variance=0.0)
 
 
 def _share(by_seed: float, of_items: float) -> float:

@@ -7,13 +7,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neftune_cli.analysis.crossed_factors import ROUNDING, CrossedMean, clustered_mean, crossed_mean
+from neftune_cli.analysis.crossed_factors import (
+    MIN_INFORMATIVE_CLUSTERS,
+    ROUNDING,
+    CrossedMean,
+    clustered_mean,
+    crossed_mean,
+)
 from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.evidence.measurements import Floats
-
-MIN_INFORMATIVE_CLUSTERS = 10
-"""If the arms differ in fewer clusters than this, seeds often agree by chance. The variance between seeds is then at
-least the residual one (`few_differ` of `crossed_mean`)."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def paired_comparison(
     >>> with_noise = [[1.2, 2.1], [1.2, 2.4], [1.3, 2.3]]
     >>> one = paired_comparison(without, with_noise)
     >>> f"{one.difference:+.2f} ({one.ci_low:+.2f} to {one.ci_high:+.2f}), p = {one.p_value:.2f}"
-    '+0.20 (-0.11 to +0.51), p = 0.11'
+    '+0.20 (-0.22 to +0.62), p = 0.11'
 
     Args:
         baseline: values of the baseline arm, (seeds, items). A metric without per-item values has one column.
