@@ -97,7 +97,8 @@ def with_more_data(mean: CrossedMean, *, seeds: int = 0, item_factor: int = 1) -
     item_variance = mean.item_variance / item_factor
     of_seeds = max(seed_variance, residual / item_factor) / total
     clusters = mean.clusters * item_factor
-    of_clusters = mean.expected_cluster_variance(total) / item_factor if clusters < MIN_INFORMATIVE_CLUSTERS else 0.0
+    has_few = clusters * mean.evenness < MIN_INFORMATIVE_CLUSTERS
+    of_clusters = mean.expected_cluster_variance(total) / item_factor if has_few else 0.0
     return replace(
         mean,
         seed_variance=seed_variance,
