@@ -1,4 +1,7 @@
-"""`python -m experiments.null_simulations [--repetitions N]`, and `... components FOLDER` for variance components."""
+"""`python -m experiments.null_simulations [--repetitions N]`, `... unequal`, and `... components FOLDER`.
+
+`unequal` prints the table of clusters of unequal weight only, and `components` the variance components of a sweep.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -52,11 +55,19 @@ from experiments.null_simulations.report import (
     optional_stopping_table,
     power_table,
     seeds_table,
+    unequal_table,
     verdicts_table,
 )
-from experiments.null_simulations.simulated_sweeps import EXACT_MATCH, HELD_OUT_LOSS, SCENARIOS, TRAINING_LOSS
+from experiments.null_simulations.simulated_sweeps import (
+    EXACT_MATCH,
+    HELD_OUT_LOSS,
+    SCENARIOS,
+    TRAINING_LOSS,
+    UNEQUAL_SCENARIOS,
+)
 from experiments.null_simulations.stopping_bias import EFFECTS as STOPPING_EFFECTS
 from experiments.null_simulations.stopping_bias import stopping_bias
+from experiments.null_simulations.unequal_weights import unequal_rates
 from experiments.null_simulations.variance_components import sweep_components
 from experiments.null_simulations.verdict_errors import MARGINS, verdict_error_rates
 
@@ -89,6 +100,17 @@ def main(
             *_print_planning(pool, repetitions),
         ]
     print(*(f"Outside: {one}" for one in exceeded) if exceeded else ("All rates are within the limits.",), sep="\n")
+    raise typer.Exit(code=1 if exceeded else 0)
+
+
+@app.command()
+def unequal(
+    repetitions: Annotated[int, typer.Option(help="Simulated sweeps per row.", min=10)] = 1000,
+) -> None:
+    """Print error rates with clusters of unequal weight. Exits with 1 if a rate exceeds its limits."""
+    with ProcessPoolExecutor() as pool:
+        exceeded = list(_print_unequal(pool, repetitions))
+    print(*(f"Outside: {one}" for one in exceeded), sep="\n")
     raise typer.Exit(code=1 if exceeded else 0)
 
 
@@ -134,6 +156,7 @@ def _print_fixed_designs(pool: Executor, repetitions: int) -> Iterator[str]:
     alternatives = _each(pool, alternative_rates, ((*place, repetitions) for place in places))
     _print("False positives of one arm, percent: as in compare / without the floor", floor_table(rates, alternatives))
     _print("False positives of several tests on the same data, percent", alternatives_table(rates, alternatives))
+    yield from _print_unequal(pool, repetitions)
     verdicts = _each(pool, verdict_error_rates, ((*row, repetitions) for row in product(MEASURED, MARGINS, SEEDS)))
     _print(
         "False verdicts on three arms, one without an effect and two at the margin, percent", verdicts_table(verdicts)
@@ -148,6 +171,13 @@ def _print_fixed_designs(pool: Executor, repetitions: int) -> Iterator[str]:
     binary = _each(pool, binary_rates, ((*row, repetitions) for row in product(SHARES, ITEMS, SEEDS)))
     _print("Share of correct responses with few items, margin 0.02, percent", binary_table(binary))
     yield from exceeded_limits(rates)
+
+
+def _print_unequal(pool: Executor, repetitions: int) -> Iterator[str]:
+    """Print the table of clusters of unequal weight. Yield the rates outside their limits."""
+    rates = _each(pool, unequal_rates, ((*row, repetitions) for row in product(UNEQUAL_SCENARIOS, SEEDS)))
+    _print(f"Clusters and items of unequal weight, {repetitions:,} sweeps per row, percent", unequal_table(rates))
+    yield from exceeded_limits(one.errors for one in rates)
 
 
 def _print_planning(pool: Executor, repetitions: int) -> Iterator[str]:

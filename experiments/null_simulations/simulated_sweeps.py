@@ -1,4 +1,4 @@
-"""Simulated sweeps in scenarios: three with the variance components of a measured sweep, and five extreme ones."""
+"""Simulated sweeps in scenarios: three of a measured sweep, five extreme ones, and three with unequal weights."""
 
 import math
 from dataclasses import dataclass, replace
@@ -61,6 +61,9 @@ class Scenario:
     has heavy tails."""
     realistic: bool = False
     """Whether its variances were measured."""
+    weight_spread: float | None = None
+    """Standard deviation of the logarithm of the weights of items, which are lognormal. None: weights are those of the
+    measured sweep for losses, and equal for a binary metric."""
 
     @property
     def items(self) -> int:
@@ -136,6 +139,20 @@ RARE_EVENTS = Scenario(
     level=-3.29,
 )
 
+# Arms have no effects on seeds, so false positives depend on the variance of the clusters.
+_FEW_ITEMS = replace(ITEMS_ALONE.variances, arm_cluster=1e-2)
+UNEQUAL_SCENARIOS = (
+    Scenario(
+        "12 clusters of 5 to 60 items",
+        _FEW_ITEMS,
+        shift=0.038,
+        cluster_sizes=((60, 1), (40, 1), (30, 1), (20, 1), (10, 2), (5, 6)),
+    ),
+    Scenario("clusters of 150, 1, 1, 1, ... items", _FEW_ITEMS, shift=0.038, cluster_sizes=((150, 1), (1, 49))),
+    Scenario("40 items, lognormal weights", _FEW_ITEMS, shift=0.038, cluster_sizes=((1, 40),), weight_spread=1.0),
+)
+"""Scenarios whose clusters or items have very unequal weights."""
+
 SCENARIOS = (
     HELD_OUT_LOSS,
     TRAINING_LOSS,
@@ -184,7 +201,7 @@ def simulate(
     def effects(variance: float, *shape: int) -> Floats:
         return math.sqrt(variance) * draws.standard_normal(shape)
 
-    weights = np.ones(scenario.items) if scenario.level is not None else draws.choice(TOKENS, scenario.items) * 1.0
+    weights = _weights(scenario, draws)
     latent = (
         (scenario.level or 0.0)
         + effects(variances.seed, arms if own_seeds else 1, seeds, 1)
@@ -195,6 +212,13 @@ def simulate(
         + _noise(scenario, (arms, seeds, scenario.items), draws) * np.sqrt(weights.mean() / weights)
     )
     return SimulatedSweep(scenario, latent, weights)
+
+
+def _weights(scenario: Scenario, draws: np.random.Generator) -> Floats:
+    """Return the weights of the items, (items,)."""
+    if scenario.weight_spread is not None:
+        return draws.lognormal(sigma=scenario.weight_spread, size=scenario.items)
+    return np.ones(scenario.items) if scenario.level is not None else draws.choice(TOKENS, scenario.items) * 1.0
 
 
 def _treated(

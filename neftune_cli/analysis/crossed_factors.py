@@ -13,9 +13,9 @@ ROUNDING = 1e-12
 """Differences and standard errors smaller than this share of the values are rounding errors and count as zero."""
 MIN_INFORMATIVE_CLUSTERS = 10
 """Fewer clusters than this carry little information. If fewer differ between the arms, seeds often agree by chance, so
-the variance between seeds is at least the residual one (`few_differ` of `crossed_mean`). If a table has fewer in effect,
-the variance between clusters is often too small by chance, so no interval is narrower than that of the clusters alone.
-"""
+the variance between seeds is at least the residual one (`few_differ` of `crossed_mean`). If a table has fewer in
+effect, the variance between clusters is often too small by chance, so no interval is narrower than that of the clusters
+alone."""
 MIN_EFFECTIVE_CLUSTERS = 1.5
 """With fewer clusters in effect, one of them has more than two thirds of the weight, and the others say almost nothing
 about the variance between clusters. The standard error is then unknown."""
@@ -46,8 +46,8 @@ class CrossedMean:
     residual_variance: float = 0.0
     """Variance that the mean of one seed has if seeds have no effect. 0 if only one factor varies."""
     cluster_variance: float = 0.0
-    """Squared standard error of the clusters alone, with `cluster_degrees` degrees of freedom. 0 if it is not used: with
-    `MIN_INFORMATIVE_CLUSTERS` or more in effect, and if only one factor varies."""
+    """Squared standard error of the clusters alone, with `cluster_degrees` degrees of freedom. 0 if it is not used:
+    with `MIN_INFORMATIVE_CLUSTERS` or more in effect, and if only one factor varies."""
     evenness: float = 1.0
     """Effective number of clusters divided by their number; 1 if all have the same weight."""
 
@@ -153,9 +153,9 @@ def crossed_mean(
     their items. With few clusters, no interval is narrower than the t interval over clusters alone. A table with one
     column is a metric without per-item values; the result is then the t interval over seeds.
 
-    With clusters of unequal weight, a cluster with a large one pulls the mean toward itself and deviates little from it.
-    The mean squares of clusters and of the residual therefore have the deviations of a jackknife, and the degrees of
-    freedom of the clusters follow from their effective number.
+    A cluster of large weight pulls the mean toward itself and deviates little from it. With unequal weights, the mean
+    squares of clusters and of the residual therefore have the deviations of a jackknife, and the degrees of freedom of
+    the clusters follow from their effective number.
 
     Args:
         table: values by seed and cluster, in the metric's unit, as `cluster_table` returns them.
