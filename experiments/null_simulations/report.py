@@ -12,6 +12,7 @@ from rich.table import Table
 from experiments.null_simulations.alternative_tests import AlternativeRates
 from experiments.null_simulations.binary_metrics import MIN_DIFFERING_ITEMS, BinaryRates
 from experiments.null_simulations.error_rates import ErrorRates, Rate
+from experiments.null_simulations.few_clusters import ClusterRates
 from experiments.null_simulations.optional_stopping import BY_HAND, OptionalStoppingRates
 from experiments.null_simulations.power import EFFECTS, Power, seeds_needed
 from experiments.null_simulations.simulated_sweeps import Scenario
@@ -108,6 +109,20 @@ def binary_table(rates: Iterable[BinaryRates]) -> str:
             str(one.items),
             str(one.seeds),
             *percents(one.false_positives, one.false_equivalence, one.many_differ, one.unmeasured),
+        )
+        for one in rates
+    ]
+    return text_table(head, lines)
+
+
+def clusters_table(rates: Iterable[ClusterRates]) -> str:
+    """Return error rates with few clusters and with unequal weights, in percent."""
+    head = ("scenario", "seeds", "false positives", "without clusters alone", "false equivalence")
+    lines = [
+        (
+            one.scenario.name,
+            ", ".join(map(str, one.looks)),
+            *percents(one.false_positives, one.without_clusters_alone, one.false_equivalence),
         )
         for one in rates
     ]
