@@ -1,25 +1,28 @@
-"""`python -m experiments.null_simulations [--repetitions N]`, `... unequal`, and `... components FOLDER`.
+"""`python -m experiments.null_simulations [--repetitions N]` prints all tables, and two commands print some of them.
 
-`unequal` prints the table of clusters of unequal weight only, and `components` the variance components of a sweep.
+`... clusters` prints only those of few clusters and unequal weights, `... components FOLDER` variance components.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 from experiments.null_simulations.alternative_tests import alternative_rates
 from experiments.null_simulations.binary_metrics import ITEMS, SHARES, binary_rates
 from experiments.null_simulations.error_rates import error_rates
+from experiments.null_simulations.few_clusters import LOOKS as CLUSTER_LOOKS
+from experiments.null_simulations.few_clusters import cluster_rates, cluster_scenarios, unequal_scenarios
 from experiments.null_simulations.fixed_designs import EFFECTS as FIXED_EFFECTS
 from experiments.null_simulations.fixed_designs import SEEDS as FIXED_SEEDS
 from experiments.null_simulations.fixed_designs import adjustment_rates
 from experiments.null_simulations.limits import (
     LIMITS,
     LOOKS_LIMITS,
+    exceeded_cluster_limits,
     exceeded_limits,
     exceeded_looks,
     exceeded_power,
@@ -49,6 +52,7 @@ from experiments.null_simulations.power import power_curve
 from experiments.null_simulations.report import (
     alternatives_table,
     binary_table,
+    clusters_table,
     components_table,
     error_table,
     floor_table,
@@ -58,16 +62,9 @@ from experiments.null_simulations.report import (
     unequal_table,
     verdicts_table,
 )
-from experiments.null_simulations.simulated_sweeps import (
-    EXACT_MATCH,
-    HELD_OUT_LOSS,
-    SCENARIOS,
-    TRAINING_LOSS,
-    UNEQUAL_SCENARIOS,
-)
+from experiments.null_simulations.simulated_sweeps import EXACT_MATCH, HELD_OUT_LOSS, SCENARIOS, TRAINING_LOSS
 from experiments.null_simulations.stopping_bias import EFFECTS as STOPPING_EFFECTS
 from experiments.null_simulations.stopping_bias import stopping_bias
-from experiments.null_simulations.unequal_weights import unequal_rates
 from experiments.null_simulations.variance_components import sweep_components
 from experiments.null_simulations.verdict_errors import MARGINS, verdict_error_rates
 
@@ -99,19 +96,16 @@ def main(
             *_print_fixed_designs(pool, repetitions),
             *_print_planning(pool, repetitions),
         ]
-    print(*(f"Outside: {one}" for one in exceeded) if exceeded else ("All rates are within the limits.",), sep="\n")
-    raise typer.Exit(code=1 if exceeded else 0)
+    _end(exceeded)
 
 
 @app.command()
-def unequal(
-    repetitions: Annotated[int, typer.Option(help="Simulated sweeps per row.", min=10)] = 1000,
+def clusters(
+    repetitions: Annotated[int, typer.Option(help="A third of the simulated sweeps per row.", min=10)] = 1000,
 ) -> None:
-    """Print error rates with clusters of unequal weight. Exits with 1 if a rate exceeds its limits."""
+    """Print error rates with few clusters of items and with unequal weights. Exits with 1 if one exceeds its limits."""
     with ProcessPoolExecutor() as pool:
-        exceeded = list(_print_unequal(pool, repetitions))
-    print(*(f"Outside: {one}" for one in exceeded), sep="\n")
-    raise typer.Exit(code=1 if exceeded else 0)
+        _end(_print_clusters(pool, repetitions))
 
 
 @app.command()
@@ -156,7 +150,6 @@ def _print_fixed_designs(pool: Executor, repetitions: int) -> Iterator[str]:
     alternatives = _each(pool, alternative_rates, ((*place, repetitions) for place in places))
     _print("False positives of one arm, percent: as in compare / without the floor", floor_table(rates, alternatives))
     _print("False positives of several tests on the same data, percent", alternatives_table(rates, alternatives))
-    yield from _print_unequal(pool, repetitions)
     verdicts = _each(pool, verdict_error_rates, ((*row, repetitions) for row in product(MEASURED, MARGINS, SEEDS)))
     _print(
         "False verdicts on three arms, one without an effect and two at the margin, percent", verdicts_table(verdicts)
@@ -170,14 +163,19 @@ def _print_fixed_designs(pool: Executor, repetitions: int) -> Iterator[str]:
     _print(title, pooling_table(dict(zip(pooled, found, strict=True))))
     binary = _each(pool, binary_rates, ((*row, repetitions) for row in product(SHARES, ITEMS, SEEDS)))
     _print("Share of correct responses with few items, margin 0.02, percent", binary_table(binary))
-    yield from exceeded_limits(rates)
+    yield from (*exceeded_limits(rates), *_print_clusters(pool, repetitions))
 
 
-def _print_unequal(pool: Executor, repetitions: int) -> Iterator[str]:
-    """Print the table of clusters of unequal weight. Yield the rates outside their limits."""
-    rates = _each(pool, unequal_rates, ((*row, repetitions) for row in product(UNEQUAL_SCENARIOS, SEEDS)))
-    _print(f"Clusters and items of unequal weight, {repetitions:,} sweeps per row, percent", unequal_table(rates))
-    yield from exceeded_limits(one.errors for one in rates)
+def _print_clusters(pool: Executor, repetitions: int) -> Iterator[str]:
+    """Print the tables of few clusters and of unequal weights. Yield the rates outside their limits."""
+    sweeps = ON_TABLES * repetitions
+    few, unequal = (
+        _each(pool, cluster_rates, ((*row, sweeps) for row in product(scenarios, CLUSTER_LOOKS)))
+        for scenarios in (cluster_scenarios(), unequal_scenarios())
+    )
+    _print(f"Few clusters, {sweeps:,} sweeps per row, percent", clusters_table(few))
+    _print(f"Clusters and items of unequal weight, {sweeps:,} sweeps per row, percent", unequal_table(unequal))
+    yield from exceeded_cluster_limits((*few, *unequal))
 
 
 def _print_planning(pool: Executor, repetitions: int) -> Iterator[str]:
@@ -199,6 +197,13 @@ def _print_planning(pool: Executor, repetitions: int) -> Iterator[str]:
 def _each(pool: Executor, function: Callable[..., Result], rows: Iterable[tuple[Any, ...]]) -> list[Result]:
     """Return the results of a function for the arguments of each row."""
     return list(pool.map(function, *zip(*rows, strict=True)))
+
+
+def _end(exceeded: Iterable[str]) -> NoReturn:
+    """Print the rates outside their limits, and exit with 1 if there is one."""
+    found = [f"Outside: {one}" for one in exceeded]
+    print(*found or ("All rates are within the limits.",), sep="\n")
+    raise typer.Exit(code=1 if found else 0)
 
 
 def _print(title: str, table: str) -> None:

@@ -12,10 +12,10 @@ from rich.table import Table
 from experiments.null_simulations.alternative_tests import AlternativeRates
 from experiments.null_simulations.binary_metrics import MIN_DIFFERING_ITEMS, BinaryRates
 from experiments.null_simulations.error_rates import ErrorRates, Rate
+from experiments.null_simulations.few_clusters import ClusterRates
 from experiments.null_simulations.optional_stopping import BY_HAND, OptionalStoppingRates
 from experiments.null_simulations.power import EFFECTS, Power, seeds_needed
 from experiments.null_simulations.simulated_sweeps import Scenario
-from experiments.null_simulations.unequal_weights import UnequalRates
 from experiments.null_simulations.variance_components import MetricComponents, VarianceComponents
 from experiments.null_simulations.verdict_errors import VerdictErrorRates
 from neftune_cli.config.spec import DEFAULT_LOOKS
@@ -32,36 +32,6 @@ def error_table(rates: Iterable[ErrorRates]) -> str:
         (
             *_place(one),
             *percents(one.false_positives, one.family_wise, one.coverage, one.all_covered, one.false_equivalence),
-        )
-        for one in rates
-    ]
-    return text_table(head, lines)
-
-
-def unequal_table(rates: Iterable[UnequalRates]) -> str:
-    """Return error rates with clusters of unequal weight, in percent, and false positives of simpler variances."""
-    head = (
-        "scenario",
-        "effective",
-        "seeds",
-        "one arm",
-        "linearized",
-        "family-wise",
-        "coverage",
-        "false equivalence",
-    )
-    lines = [
-        (
-            one.errors.scenario.name,
-            f"{one.effective:.1f}",
-            str(one.errors.seeds),
-            *percents(
-                one.errors.false_positives,
-                one.linearized,
-                one.errors.family_wise,
-                one.errors.coverage,
-                one.errors.false_equivalence,
-            ),
         )
         for one in rates
     ]
@@ -139,6 +109,35 @@ def binary_table(rates: Iterable[BinaryRates]) -> str:
             str(one.items),
             str(one.seeds),
             *percents(one.false_positives, one.false_equivalence, one.many_differ, one.unmeasured),
+        )
+        for one in rates
+    ]
+    return text_table(head, lines)
+
+
+def clusters_table(rates: Iterable[ClusterRates]) -> str:
+    """Return error rates with few clusters, in percent."""
+    head = ("scenario", "seeds", "false positives", "without clusters alone", "false equivalence")
+    lines = [
+        (
+            one.scenario.name,
+            ", ".join(map(str, one.looks)),
+            *percents(one.false_positives, one.without_clusters_alone, one.false_equivalence),
+        )
+        for one in rates
+    ]
+    return text_table(head, lines)
+
+
+def unequal_table(rates: Iterable[ClusterRates]) -> str:
+    """Return error rates with clusters of unequal weight, in percent."""
+    head = ("scenario", "effective", "seeds", "false positives", "as if equal", "false equivalence")
+    lines = [
+        (
+            one.scenario.name,
+            f"{one.effective:.1f}",
+            ", ".join(map(str, one.looks)),
+            *percents(one.false_positives, one.as_if_equal, one.false_equivalence),
         )
         for one in rates
     ]

@@ -1,4 +1,4 @@
-"""Simulated sweeps in scenarios: three of a measured sweep, five extreme ones, and three with unequal weights."""
+"""Simulated sweeps in scenarios: three with the variance components of a measured sweep, and five extreme ones."""
 
 import math
 from dataclasses import dataclass, replace
@@ -61,9 +61,9 @@ class Scenario:
     has heavy tails."""
     realistic: bool = False
     """Whether its variances were measured."""
-    weight_spread: float | None = None
-    """Standard deviation of the logarithm of the weights of items, which are lognormal. None: weights are those of the
-    measured sweep for losses, and equal for a binary metric."""
+    length_sigma: float | None = None
+    """Standard deviation of the logarithm of the weights, which are lognormal. None for weights of `TOKENS`, and for
+    the equal weights of a binary metric."""
 
     @property
     def items(self) -> int:
@@ -139,20 +139,6 @@ RARE_EVENTS = Scenario(
     level=-3.29,
 )
 
-# Arms have no effects on seeds, so false positives depend on the variance of the clusters.
-_FEW_ITEMS = replace(ITEMS_ALONE.variances, arm_cluster=1e-2)
-UNEQUAL_SCENARIOS = (
-    Scenario(
-        "12 clusters of 5 to 60 items",
-        _FEW_ITEMS,
-        shift=0.038,
-        cluster_sizes=((60, 1), (40, 1), (30, 1), (20, 1), (10, 2), (5, 6)),
-    ),
-    Scenario("clusters of 150, 1, 1, 1, ... items", _FEW_ITEMS, shift=0.038, cluster_sizes=((150, 1), (1, 49))),
-    Scenario("40 items, lognormal weights", _FEW_ITEMS, shift=0.038, cluster_sizes=((1, 40),), weight_spread=1.0),
-)
-"""Scenarios whose clusters or items have very unequal weights."""
-
 SCENARIOS = (
     HELD_OUT_LOSS,
     TRAINING_LOSS,
@@ -215,10 +201,12 @@ def simulate(
 
 
 def _weights(scenario: Scenario, draws: np.random.Generator) -> Floats:
-    """Return the weights of the items, (items,)."""
-    if scenario.weight_spread is not None:
-        return draws.lognormal(sigma=scenario.weight_spread, size=scenario.items)
-    return np.ones(scenario.items) if scenario.level is not None else draws.choice(TOKENS, scenario.items) * 1.0
+    """Return the weight of each item, (items,)."""
+    if scenario.level is not None:
+        return np.ones(scenario.items)
+    if scenario.length_sigma is not None:
+        return np.exp(scenario.length_sigma * draws.standard_normal(scenario.items))
+    return draws.choice(TOKENS, scenario.items) * 1.0
 
 
 def _treated(

@@ -92,7 +92,8 @@ def test_few_clusters_limit_the_chances_to_those_of_the_clusters_alone() -> None
     alone = math.sqrt(1 / 100) * t.isf(0.025, 1), math.sqrt(1 / 100) * t.isf(0.05, 1)
     (none,) = outlook(mean, 0.9 * alone[0], margin=1e-9, test=test, significance=0.05, looks=[100])
     (likely,) = outlook(mean, 1.5 * alone[0], margin=1e-9, test=test, significance=0.05, looks=[100])
-    assert none.chance < 0.2 < 0.9 < likely.chance
+    assert none.chance < 0.2
+    assert likely.chance > 0.9
     narrow, wide = (
         outlook(mean, 0.0, margin=margin, test=test, significance=0.05, looks=[100])[0].chance
         for margin in (alone[1], 1.6 * alone[1])
