@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from experiments.null_simulations.__main__ import app
 from experiments.null_simulations.binary_metrics import MARGIN, binary_rates, binary_scenario
 from experiments.null_simulations.error_rates import ErrorRates, Rate, error_rates, generator, rate
+from experiments.null_simulations.few_clusters import cluster_rates, unequal_scenarios
 from experiments.null_simulations.limits import COVERAGE, FALSE_POSITIVES, exceeded_limits
 from experiments.null_simulations.optional_stopping import optional_stopping_rates
 from experiments.null_simulations.power import EFFECTS, Power, seeds_needed
@@ -76,6 +77,15 @@ def test_error_rates_are_within_their_limits(scenario: Scenario, seeds: int) -> 
 @pytest.mark.parametrize("seeds", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_rare_events_give_few_false_positives(seeds: int) -> None:
     assert error_rates(RARE_EVENTS, seeds, REPETITIONS).false_positives.value <= upper_bound(FALSE_POSITIVES[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", unequal_scenarios(), ids=lambda one: one.name)
+def test_unequal_weights_give_few_false_positives(scenario: Scenario) -> None:
+    rates = cluster_rates(scenario, (10,), REPETITIONS)
+    assert rates.false_positives.value <= upper_bound(FALSE_POSITIVES[1])
+    assert rates.false_equivalence.value <= upper_bound(FALSE_POSITIVES[1])
+    assert rates.as_if_equal.value >= rates.false_positives.value
 
 
 @pytest.mark.parametrize(("share", "items"), [(0.01, 20), (0.01, 200), (0.2, 50)])

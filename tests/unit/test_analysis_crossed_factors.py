@@ -230,6 +230,30 @@ def test_seeds_agree_too_well_below_the_quantile_of_the_f_distribution(level: fl
         assert shifted.seeds_agree_too_well(level) is agree
 
 
+def test_agreement_of_seeds_has_the_degrees_of_freedom_of_the_effective_number_of_clusters() -> None:
+    table, weights = table_of(seeds=3, clusters=20, of_seeds=0.01), np.array([9.0] * 2 + [1.0] * 18)
+    mean = crossed_mean(table, weights=np.tile(weights, (3, 1)))
+    probability = stats.f.cdf(mean.seed_ratio, 2, 2 * (36**2 / (2 * 81 + 18) - 1))
+    assert not mean.seeds_agree_too_well(0.999 * probability)
+    assert mean.seeds_agree_too_well(1.001 * probability)
+
+
+@pytest.mark.parametrize("seeds", [5, 20])
+def test_seeds_without_an_effect_have_a_mean_square_like_the_residual_with_unequal_weights(seeds: int) -> None:
+    """The values of a cluster are means over its size, and its weight is its size, or all variances are equal."""
+    draws, sizes = np.random.default_rng(1), np.array([60.0, 40, 30, 20, 10, 10, *[5.0] * 6])
+    weights, shares = np.tile(sizes, (seeds, 1)), sizes / sizes.sum()
+    for spread in (1 / np.sqrt(sizes), np.ones(12)):
+        found = []
+        for _ in range(400):
+            values = spread * draws.normal(size=(seeds, 12))
+            means = (values @ shares)[:, None]
+            found.append(crossed_mean(means + 12 * shares * (values - means), weights=weights))
+        ratio = np.mean([one.residual_variance for one in found]) / np.square(shares * spread).sum()
+        assert 1 < ratio < 1.25  # a jackknife errs on the safe side
+        assert np.mean([one.seed_variance for one in found]) == pytest.approx(np.square(shares * spread).sum(), rel=0.1)
+
+
 def test_agreement_of_seeds_is_unknown_with_one_factor() -> None:
     for mean in (crossed_mean(table_of(clusters=1)), clustered_mean(table_of(seeds=2)), crossed_mean(np.zeros((3, 5)))):
         assert not mean.seeds_agree_too_well()

@@ -121,6 +121,18 @@ def test_few_clusters_narrow_the_interval_as_in_new_data() -> None:
     assert {with_more_data(one, item_factor=3).cluster_variance for one in few} == {0}
 
 
+def test_more_items_have_the_same_inequality_of_weights() -> None:
+    draws, weights = np.random.default_rng(3), np.array([8.0, *[1.0] * 15])
+    few = crossed_mean(draws.normal(size=(5, 16)), weights=np.tile(weights, (5, 1)))
+    effective = 23**2 / (64 + 15)
+    assert few.effective_clusters == pytest.approx(effective)
+    assert few.cluster_variance > 0
+    more = with_more_data(few, item_factor=2)
+    assert more.effective_clusters == pytest.approx(2 * effective)
+    assert more.cluster_variance == 0
+    assert with_more_data(few, seeds=5).cluster_variance > 0
+
+
 def test_times_are_those_of_two_seeds_and_of_one_evaluation() -> None:
     one = found(expected_mean())
 

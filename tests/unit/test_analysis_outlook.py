@@ -109,6 +109,17 @@ def test_few_clusters_need_more_seeds_for_equivalence() -> None:
     assert seeds == pytest.approx(((t.isf(0.05, 1) + norm.isf(0.1)) / 0.5) ** 2, abs=2)
 
 
+@pytest.mark.parametrize("number", [2, 4, 40])
+def test_chances_follow_from_the_effective_number_of_clusters(number: int) -> None:
+    equal = replace(measured(items=0.2), clusters=number, cluster_variance=0.3 if number < 10 else 0.0)
+    unequal = replace(equal, clusters=5 * number, evenness=0.2)
+    assert chances(unequal, 0.3, margin=3.0) == chances(equal, 0.3, margin=3.0)
+    assert chances(unequal, 0.3, margin=3.0) != chances(replace(unequal, evenness=1.0), 0.3, margin=3.0)
+    needed = [seeds_for_equivalence(one, 12.0, significance=0.05) for one in (equal, unequal)]
+    assert needed[0] == needed[1]
+    assert needed[0] is not None
+
+
 def test_no_chance_without_a_variance() -> None:
     assert chances(replace(measured(), seed_variance=0.0), 1.0) == []
     assert chances(replace(measured(), seed_degrees=0), 1.0) == []
