@@ -195,7 +195,7 @@ class StoppedArm:
     """Selected epoch, mean over splits and over the seeds with a finite loss; NaN if there is none."""
     last: Assessment | None
     """The arm after its last epoch minus the baseline at its best epoch; for the baseline itself, the effect of
-    overtraining. None before the first planned look, and if a loss is not finite."""
+    overtraining, tested for a rise only. None before the first planned look, and if a loss is not finite."""
     best: Assessment | None
     """The arm at its best epoch minus the baseline at its best epoch; None for the baseline itself, and like `last`."""
     epochs: tuple[int, ...] = ()
