@@ -15,7 +15,7 @@ from experiments.null_simulations.alternative_tests import alternative_rates
 from experiments.null_simulations.binary_metrics import ITEMS, SHARES, binary_rates
 from experiments.null_simulations.error_rates import error_rates
 from experiments.null_simulations.few_clusters import LOOKS as CLUSTER_LOOKS
-from experiments.null_simulations.few_clusters import cluster_rates, cluster_scenarios
+from experiments.null_simulations.few_clusters import cluster_rates, few_clusters, weighted_items
 from experiments.null_simulations.fixed_designs import EFFECTS as FIXED_EFFECTS
 from experiments.null_simulations.fixed_designs import SEEDS as FIXED_SEEDS
 from experiments.null_simulations.fixed_designs import adjustment_rates
@@ -60,6 +60,7 @@ from experiments.null_simulations.report import (
     power_table,
     seeds_table,
     verdicts_table,
+    weights_table,
 )
 from experiments.null_simulations.simulated_sweeps import EXACT_MATCH, HELD_OUT_LOSS, SCENARIOS, TRAINING_LOSS
 from experiments.null_simulations.stopping_bias import EFFECTS as STOPPING_EFFECTS
@@ -166,12 +167,16 @@ def _print_fixed_designs(pool: Executor, repetitions: int) -> Iterator[str]:
 
 
 def _print_clusters(pool: Executor, repetitions: int) -> Iterator[str]:
-    """Print the table of few clusters and of unequal weights. Yield the rates outside their limits."""
+    """Print the tables of few clusters and of unequal weights. Yield the rates outside their limits."""
     sweeps = ON_TABLES * repetitions
-    rows = product(cluster_scenarios(), CLUSTER_LOOKS)
-    rates = _each(pool, cluster_rates, ((*row, sweeps) for row in rows))
-    _print(f"Few clusters, and unequal weights, {sweeps:,} sweeps per row, percent", clusters_table(rates))
-    yield from exceeded_cluster_limits(rates)
+    few, weighted = (
+        _each(pool, cluster_rates, ((*row, sweeps) for row in product(scenarios(), CLUSTER_LOOKS)))
+        for scenarios in (few_clusters, weighted_items)
+    )
+    title = f"False positives with few clusters, {sweeps:,} sweeps per rate, percent"
+    _print(f"{title}: as in compare / without the clusters alone", clusters_table(few))
+    _print(f"Unequal weights of items, {sweeps:,} sweeps per row, percent", weights_table(weighted))
+    yield from exceeded_cluster_limits((*few, *weighted))
 
 
 def _print_planning(pool: Executor, repetitions: int) -> Iterator[str]:
