@@ -15,7 +15,7 @@ from experiments.null_simulations.alternative_tests import alternative_rates
 from experiments.null_simulations.binary_metrics import ITEMS, SHARES, binary_rates
 from experiments.null_simulations.error_rates import error_rates
 from experiments.null_simulations.few_clusters import LOOKS as CLUSTER_LOOKS
-from experiments.null_simulations.few_clusters import cluster_rates, cluster_scenarios, unequal_scenarios
+from experiments.null_simulations.few_clusters import cluster_rates, few_clusters, unequal_clusters
 from experiments.null_simulations.fixed_designs import EFFECTS as FIXED_EFFECTS
 from experiments.null_simulations.fixed_designs import SEEDS as FIXED_SEEDS
 from experiments.null_simulations.fixed_designs import adjustment_rates
@@ -170,10 +170,11 @@ def _print_clusters(pool: Executor, repetitions: int) -> Iterator[str]:
     """Print the tables of few clusters and of unequal weights. Yield the rates outside their limits."""
     sweeps = ON_TABLES * repetitions
     few, unequal = (
-        _each(pool, cluster_rates, ((*row, sweeps) for row in product(scenarios, CLUSTER_LOOKS)))
-        for scenarios in (cluster_scenarios(), unequal_scenarios())
+        _each(pool, cluster_rates, ((*row, sweeps) for row in product(scenarios(), CLUSTER_LOOKS)))
+        for scenarios in (few_clusters, unequal_clusters)
     )
-    _print(f"Few clusters, {sweeps:,} sweeps per row, percent", clusters_table(few))
+    title = f"False positives with few clusters, {sweeps:,} sweeps per rate, percent"
+    _print(f"{title}: as in compare / without the clusters alone", clusters_table(few))
     _print(f"Clusters and items of unequal weight, {sweeps:,} sweeps per row, percent", unequal_table(unequal))
     yield from exceeded_cluster_limits((*few, *unequal))
 

@@ -14,11 +14,11 @@ from neftune_cli.analysis.paired import cluster_table, paired_comparison
 from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.config.spec import DEFAULT_LOOKS
 
-LOOKS = ((5,), (10,), (20,), DEFAULT_LOOKS)
+LOOKS = ((10,), (20,), DEFAULT_LOOKS)
 CLUSTERS, CLUSTER_SIZE = (2, 3, 5, 10), 20
-CLUSTER_VARIANCES = (0.5, 5.0)
-"""Variances of the effects of an arm on clusters, relative to the residual of a cluster of one seed. With the small
-one, the mean square of clusters is often below that of the residual by chance."""
+CLUSTER_VARIANCES = (0.1, 0.5, 5.0)
+"""Variances of the effects of an arm on clusters, relative to the residual of a cluster of one seed. With a small one,
+the mean square of clusters is often below that of the residual by chance."""
 ITEMS = (40, 200)
 LENGTH_SIGMA = 1.0
 """Standard deviation of the logarithm of the weights, which is that of response lengths in data of mixed tasks."""
@@ -49,22 +49,20 @@ class ClusterRates:
     """Effective number of clusters, mean over the sweeps."""
 
 
-def cluster_scenarios() -> tuple[Scenario, ...]:
-    """Return scenarios in which the arms have no effect on seeds: few clusters, and items, of equal weight."""
-    sizes = {clusters: ((CLUSTER_SIZE, clusters),) for clusters in CLUSTERS}
-    few = [
-        _scenario(f"{clusters} clusters, {share:g} x", sizes[clusters], share / CLUSTER_SIZE, 0.0)
+def few_clusters() -> list[Scenario]:
+    """Return scenarios with few clusters of items, in which the arms have no effect on seeds."""
+    return [
+        _scenario(f"{clusters} clusters, {share:g} x", ((CLUSTER_SIZE, clusters),), share / CLUSTER_SIZE, 0.0)
         for clusters, share in product(CLUSTERS, CLUSTER_VARIANCES)
     ]
-    return (*few, *(_scenario(f"{items} items", ((1, items),), 1.0, 0.0) for items in ITEMS))
 
 
-def unequal_scenarios() -> tuple[Scenario, ...]:
-    """Return scenarios in which the arms have no effect on seeds, and clusters or items have unequal weights."""
-    return (
+def unequal_clusters() -> list[Scenario]:
+    """Return scenarios with clusters or items of unequal weight, in which the arms have no effect on seeds."""
+    return [
         *(_scenario(name, sizes, 0.25, 0.0) for name, sizes in UNEQUAL_SIZES.items()),
         *(_scenario(f"{items} items, lognormal weights", ((1, items),), 1.0, LENGTH_SIGMA) for items in ITEMS),
-    )
+    ]
 
 
 def _scenario(name: str, sizes: tuple[tuple[int, int], ...], arm_cluster: float, length_sigma: float) -> Scenario:
