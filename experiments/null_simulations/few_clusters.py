@@ -21,7 +21,7 @@ CLUSTER_VARIANCES = (0.1, 0.5, 5.0)
 the mean square of clusters is often below that of the residual by chance."""
 ITEMS = (40, 200)
 LENGTH_SIGMA = 1.0
-"""Standard deviation of the logarithm of the weights, which is that of response lengths in data of mixed tasks."""
+"""Standard deviation of the logarithm of the weights. Lengths of responses in data of mixed tasks have a similar one."""
 UNEQUAL_SIZES = {
     "clusters of 60, 40, 30, 20, ...": ((60, 1), (40, 1), (30, 1), (20, 1), (10, 2), (5, 6)),
     "clusters of 150, 1, 1, ...": ((150, 1), (1, 49)),
