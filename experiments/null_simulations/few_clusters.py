@@ -21,12 +21,13 @@ CLUSTER_VARIANCES = (0.1, 0.5, 5.0)
 the mean square of clusters is often below that of the residual by chance."""
 ITEMS = (40, 200)
 LENGTH_SIGMA = 1.0
-"""Standard deviation of the logarithm of the weights. Lengths of responses in data of mixed tasks have a similar one."""
+"""Standard deviation of the logarithm of the weights. Lengths of responses of mixed tasks have a similar one."""
 UNEQUAL_SIZES = {
     "clusters of 60, 40, 30, 20, ...": ((60, 1), (40, 1), (30, 1), (20, 1), (10, 2), (5, 6)),
+    "5 clusters of 20, 100 of 1": ((20, 5), (1, 100)),
     "clusters of 150, 1, 1, ...": ((150, 1), (1, 49)),
 }
-"""Number of items of a cluster, and number of such clusters: 12 and 50 clusters."""
+"""Number of items of a cluster, and number of such clusters: 12, 105 and 50 clusters."""
 MARGIN = 20
 """In true standard errors, so wide that the test against the farther end of the margin is nearly always significant."""
 
@@ -38,6 +39,8 @@ class ClusterRates:
     scenario: Scenario
     looks: tuple[int, ...]
     """Numbers of seeds of the tests: one, or those of the planned looks."""
+    effective: float
+    """Effective number of clusters, mean over the sweeps."""
     false_positives: Rate
     without_clusters_alone: Rate
     """The same without the rule that no interval is narrower than that of few clusters alone."""
@@ -45,8 +48,6 @@ class ClusterRates:
     """False positives of the same values with the variance and the degrees of freedom of clusters of equal weight."""
     false_equivalence: Rate
     """For a true difference equal to the margin."""
-    effective: float
-    """Effective number of clusters, mean over the sweeps."""
 
 
 def few_clusters() -> list[Scenario]:
@@ -88,7 +89,7 @@ def cluster_rates(scenario: Scenario, looks: tuple[int, ...], repetitions: int) 
         equivalent.append(test.p_one_sided([max(one.p_above(-2 * margin), one.p_below(0.0)) for one in at_looks]))
     found = (p_values, without, as_if_equal, equivalent)
     rates = (rate_of_sweeps([p <= LEVEL for p in one]) for one in found)
-    return ClusterRates(scenario, looks, *rates, effective=fmean(effective))
+    return ClusterRates(scenario, looks, fmean(effective), *rates)
 
 
 def _difference(sweep: SimulatedSweep, seeds: int) -> CrossedMean:

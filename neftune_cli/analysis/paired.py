@@ -136,7 +136,8 @@ def _cluster_sums(
     """Return the sum of the values of each cluster, (seeds, clusters)."""
     cluster = _cluster_of_items(clusters, values.shape[1])
     count = int(cluster.max()) + 1
-    return np.stack([np.bincount(cluster, weights=row, minlength=count) for row in values])
+    sums: Floats = np.stack([np.bincount(cluster, weights=row, minlength=count) for row in values])
+    return sums
 
 
 def _cluster_of_items(clusters: Sequence[object] | None, items: int) -> NDArray[np.int64]:
