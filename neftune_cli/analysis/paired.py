@@ -126,7 +126,8 @@ def cluster_table(
     total = weights.sum(axis=1, keepdims=True)
     means: Floats = (weights * values).sum(axis=1, keepdims=True) / total
     sums = _cluster_sums(weights * (values - means) / total, clusters)
-    return means + sums.shape[1] * sums
+    table: Floats = means + sums.shape[1] * sums
+    return table
 
 
 def _cluster_sums(
