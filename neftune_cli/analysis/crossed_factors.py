@@ -279,7 +279,7 @@ def _jackknifed(
     if shares is None:
         return table
     rows = table.mean(axis=1, keepdims=True)
-    # a larger share leaves too few clusters in effect for a known variance
+    # a larger share in all seeds leaves too few clusters in effect for a known variance
     others = np.maximum(1 - shares, 1 - MIN_EFFECTIVE_CLUSTERS**-0.5)
     return np.asarray(rows + (table - rows) * (1 - 1 / table.shape[1]) / others)
 
@@ -287,8 +287,8 @@ def _jackknifed(
 def _evenness(
     shares: Floats | None,  # (seeds, clusters)
 ) -> float:
-    """Return the effective number of clusters divided by their number: that of the seed with the smallest one."""
-    return 1.0 if shares is None else 1 / (float(np.square(shares).sum(axis=1).max()) * shares.shape[1])
+    """Return the effective number of clusters divided by their number, from their mean shares over the seeds."""
+    return 1.0 if shares is None else 1 / (float(np.square(shares.mean(axis=0)).sum()) * shares.shape[1])
 
 
 def _with_known_variance(mean: CrossedMean, table: Floats, scale: float) -> CrossedMean:

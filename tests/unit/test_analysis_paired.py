@@ -268,6 +268,13 @@ def test_one_cluster_with_nearly_all_of_the_weight_gives_no_interval(seeds: int,
     assert math.isnan(ours.crossed.p_above(-0.1))
 
 
+@pytest.mark.filterwarnings("error")
+def test_seeds_with_a_single_cluster_of_any_weight_have_an_interval() -> None:
+    baseline, treated = arms(3, 4)
+    ours = paired_comparison(baseline, treated, weights=[[1.0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 1, 1]])
+    assert math.isfinite(ours.ci_low)
+
+
 def test_large_cluster_of_less_weight_has_an_interval() -> None:
     baseline, treated = arms(5, 50)
     ours = paired_comparison(baseline, treated, weights=[150.0, *[1.0] * 49])
@@ -275,13 +282,13 @@ def test_large_cluster_of_less_weight_has_an_interval() -> None:
     assert math.isfinite(ours.ci_low)
 
 
-def test_effective_number_of_clusters_is_that_of_the_seed_with_the_most_unequal_weights() -> None:
+def test_effective_number_of_clusters_follows_from_the_mean_weights_over_the_seeds() -> None:
     baseline, treated = arms(3, 20)
     weights = np.ones((3, 20))
     weights[1, :10] = 0
     ours = paired_comparison(baseline, treated, weights=weights)
     assert ours.clusters == 20
-    assert ours.crossed.effective_clusters == pytest.approx(10)
+    assert ours.crossed.effective_clusters == pytest.approx((10 * 1 + 10 * 2) ** 2 / (10 * 1 + 10 * 4))
 
 
 def test_rare_events_do_not_make_seeds_look_consistent() -> None:
