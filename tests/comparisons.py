@@ -143,7 +143,7 @@ def assessment(
 
 def noise_test(mean: Assessment, trend: Assessment, arms: Sequence[str], p_value: float = 0.5) -> NoiseTest:
     """Return the test whether noise matters with these contrasts."""
-    return NoiseTest(p_value, (Contrast("mean", tuple(arms), mean), Contrast("trend", tuple(arms), trend)))
+    return NoiseTest(p_value, (Contrast("mean", tuple(arms), mean), Contrast("trend", tuple(arms), trend)), tuple(arms))
 
 
 def best_arm() -> BestArm:

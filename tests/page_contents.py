@@ -73,7 +73,9 @@ def noise_test() -> NoiseTest:
     trend = paired_comparison(np.zeros_like(noisy[0]), (noisy[2] - noisy[0]) / 100)
     assessed = assess({"mean": mean, "trend": trend}, METRICS["eval_loss"], 0.01)
     arms = tuple(ALPHAS)[1:]
-    return NoiseTest(0.0123, (Contrast("mean", arms, assessed["mean"]), Contrast("trend", arms, assessed["trend"])))
+    return NoiseTest(
+        0.0123, (Contrast("mean", arms, assessed["mean"]), Contrast("trend", arms, assessed["trend"])), arms
+    )
 
 
 def claims() -> tuple[ClaimResult, ...]:

@@ -1,22 +1,28 @@
-"""`python -m experiments.null_simulations [--repetitions N]`, and `... components FOLDER` for variance components."""
+"""`python -m experiments.null_simulations [--repetitions N]` prints all tables, and two commands print some of them.
+
+`... clusters` prints only those of few clusters and unequal weights, `... components FOLDER` variance components.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 from experiments.null_simulations.alternative_tests import alternative_rates
 from experiments.null_simulations.binary_metrics import ITEMS, SHARES, binary_rates
 from experiments.null_simulations.error_rates import error_rates
+from experiments.null_simulations.few_clusters import LOOKS as CLUSTER_LOOKS
+from experiments.null_simulations.few_clusters import cluster_rates, few_clusters, unequal_clusters
 from experiments.null_simulations.fixed_designs import EFFECTS as FIXED_EFFECTS
 from experiments.null_simulations.fixed_designs import SEEDS as FIXED_SEEDS
 from experiments.null_simulations.fixed_designs import adjustment_rates
 from experiments.null_simulations.limits import (
     LIMITS,
     LOOKS_LIMITS,
+    exceeded_cluster_limits,
     exceeded_limits,
     exceeded_looks,
     exceeded_power,
@@ -46,12 +52,14 @@ from experiments.null_simulations.power import power_curve
 from experiments.null_simulations.report import (
     alternatives_table,
     binary_table,
+    clusters_table,
     components_table,
     error_table,
     floor_table,
     optional_stopping_table,
     power_table,
     seeds_table,
+    unequal_table,
     verdicts_table,
 )
 from experiments.null_simulations.simulated_sweeps import EXACT_MATCH, HELD_OUT_LOSS, SCENARIOS, TRAINING_LOSS
@@ -88,8 +96,16 @@ def main(
             *_print_fixed_designs(pool, repetitions),
             *_print_planning(pool, repetitions),
         ]
-    print(*(f"Outside: {one}" for one in exceeded) if exceeded else ("All rates are within the limits.",), sep="\n")
-    raise typer.Exit(code=1 if exceeded else 0)
+    _end(exceeded)
+
+
+@app.command()
+def clusters(
+    repetitions: Annotated[int, typer.Option(help="A third of the simulated sweeps per row.", min=10)] = 1000,
+) -> None:
+    """Print error rates with few clusters of items and with unequal weights. Exits with 1 if one exceeds its limits."""
+    with ProcessPoolExecutor() as pool:
+        _end(_print_clusters(pool, repetitions))
 
 
 @app.command()
@@ -147,7 +163,20 @@ def _print_fixed_designs(pool: Executor, repetitions: int) -> Iterator[str]:
     _print(title, pooling_table(dict(zip(pooled, found, strict=True))))
     binary = _each(pool, binary_rates, ((*row, repetitions) for row in product(SHARES, ITEMS, SEEDS)))
     _print("Share of correct responses with few items, margin 0.02, percent", binary_table(binary))
-    yield from exceeded_limits(rates)
+    yield from (*exceeded_limits(rates), *_print_clusters(pool, repetitions))
+
+
+def _print_clusters(pool: Executor, repetitions: int) -> Iterator[str]:
+    """Print the tables of few clusters and of unequal weights. Yield the rates outside their limits."""
+    sweeps = ON_TABLES * repetitions
+    few, unequal = (
+        _each(pool, cluster_rates, ((*row, sweeps) for row in product(scenarios(), CLUSTER_LOOKS)))
+        for scenarios in (few_clusters, unequal_clusters)
+    )
+    title = f"False positives with few clusters, {sweeps:,} sweeps per rate, percent"
+    _print(f"{title}: as in compare / without the clusters alone", clusters_table(few))
+    _print(f"Clusters and items of unequal weight, {sweeps:,} sweeps per row, percent", unequal_table(unequal))
+    yield from exceeded_cluster_limits((*few, *unequal))
 
 
 def _print_planning(pool: Executor, repetitions: int) -> Iterator[str]:
@@ -169,6 +198,13 @@ def _print_planning(pool: Executor, repetitions: int) -> Iterator[str]:
 def _each(pool: Executor, function: Callable[..., Result], rows: Iterable[tuple[Any, ...]]) -> list[Result]:
     """Return the results of a function for the arguments of each row."""
     return list(pool.map(function, *zip(*rows, strict=True)))
+
+
+def _end(exceeded: Iterable[str]) -> NoReturn:
+    """Print the rates outside their limits, and exit with 1 if there is one."""
+    found = [f"Outside: {one}" for one in exceeded]
+    print(*found or ("All rates are within the limits.",), sep="\n")
+    raise typer.Exit(code=1 if found else 0)
 
 
 def _print(title: str, table: str) -> None:

@@ -93,7 +93,7 @@ def _without_floor(mean: CrossedMean) -> float:
 
 def _satterthwaite(mean: CrossedMean) -> float:
     """Return the two-sided p-value for no difference."""
-    inverse = mean.seed_share**2 / mean.seed_degrees + (1 - mean.seed_share) ** 2 / (mean.clusters - 1)
+    inverse = mean.seed_share**2 / mean.seed_degrees + (1 - mean.seed_share) ** 2 / mean.cluster_degrees
     return 2 * float(stdtr(1 / inverse, -abs(mean.mean) / mean.standard_error)) if mean.standard_error else 1.0
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from experiments.null_simulations.error_rates import ErrorRates, Rate
+from experiments.null_simulations.few_clusters import ClusterRates
 from experiments.null_simulations.looks_error_rates import LooksErrorRates, LooksPower
 from experiments.null_simulations.planned_tables import TableErrorRates
 from experiments.null_simulations.planning_statement import Statement
@@ -50,6 +51,15 @@ def _limits(one: ErrorRates) -> Iterator[tuple[str, Rate, float, float]]:
     yield "coverage", one.coverage, COVERAGE[0], COVERAGE[1] if realistic else 1.0
     yield "coverage of all intervals", one.all_covered, ALL_COVERED, 1.0
     yield "false equivalence", one.false_equivalence, 0.0, ONE_FAMILY
+
+
+def exceeded_cluster_limits(rates: Iterable[ClusterRates]) -> Iterator[str]:
+    """Yield a sentence for each rate outside its limits."""
+    for one in rates:
+        for name, found in (("false positives", one.false_positives), ("false equivalence", one.false_equivalence)):
+            if found.value - found.error > FALSE_POSITIVES[1]:
+                place = f"{one.scenario.name}, {one.looks[-1]} seeds"
+                yield f"{place}: {name} {found.value:.1%}, not at most {FALSE_POSITIVES[1]:.0%}."
 
 
 def exceeded_looks(rates: Mapping[str, LooksErrorRates]) -> Iterator[str]:

@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
+from itertools import groupby
 
 from rich import box
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.table import Table
 from experiments.null_simulations.alternative_tests import AlternativeRates
 from experiments.null_simulations.binary_metrics import MIN_DIFFERING_ITEMS, BinaryRates
 from experiments.null_simulations.error_rates import ErrorRates, Rate
+from experiments.null_simulations.few_clusters import ClusterRates
 from experiments.null_simulations.optional_stopping import BY_HAND, OptionalStoppingRates
 from experiments.null_simulations.power import EFFECTS, Power, seeds_needed
 from experiments.null_simulations.simulated_sweeps import Scenario
@@ -114,6 +116,36 @@ def binary_table(rates: Iterable[BinaryRates]) -> str:
     return text_table(head, lines)
 
 
+def clusters_table(rates: Sequence[ClusterRates]) -> str:
+    """Return false positives in percent: with / without the interval of the clusters alone, and false equivalence."""
+    looks = list(dict.fromkeys(one.looks for one in rates))
+    lines = []
+    for name, found in groupby(rates, key=lambda one: one.scenario.name):
+        of_looks = list(found)
+        pairs = (_pair(one.false_positives, one.without_clusters_alone) for one in of_looks)
+        lines.append((name, *pairs, f"{100 * max(one.false_equivalence.value for one in of_looks):.1f}"))
+    return text_table(("scenario", *(f"{_seeds(one)} seeds" for one in looks), "false equivalence, at most"), lines)
+
+
+def unequal_table(rates: Iterable[ClusterRates]) -> str:
+    """Return error rates with clusters of unequal weight, in percent."""
+    head = ("scenario", "effective", "seeds", "false positives", "as if equal", "false equivalence")
+    lines = [
+        (
+            one.scenario.name,
+            f"{one.effective:.1f}",
+            _seeds(one.looks),
+            *percents(one.false_positives, one.as_if_equal, one.false_equivalence),
+        )
+        for one in rates
+    ]
+    return text_table(head, lines)
+
+
+def _seeds(looks: tuple[int, ...]) -> str:
+    return ", ".join(map(str, looks))
+
+
 def verdicts_table(rates: Iterable[VerdictErrorRates]) -> str:
     """Return the rates of false verdicts, in percent."""
     head = ("scenario", "margin", "seeds", "false difference", "false equivalence", "either")
@@ -175,7 +207,11 @@ def components_table(metrics: Mapping[str, MetricComponents]) -> str:
 
 
 def _with_and_without(one: ErrorRates, other: AlternativeRates) -> str:
-    return f"{100 * one.false_positives.value:.1f} / {100 * other.without_floor.value:.1f}"
+    return _pair(one.false_positives, other.without_floor)
+
+
+def _pair(one: Rate, other: Rate) -> str:
+    return f"{100 * one.value:.1f} / {100 * other.value:.1f}"
 
 
 def _place(one: ErrorRates) -> tuple[str, str]:

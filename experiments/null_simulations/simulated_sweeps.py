@@ -61,6 +61,9 @@ class Scenario:
     has heavy tails."""
     realistic: bool = False
     """Whether its variances were measured."""
+    length_sigma: float | None = None
+    """Standard deviation of the logarithm of the weights, which are lognormal. None for weights of `TOKENS`, and for
+    the equal weights of a binary metric."""
 
     @property
     def items(self) -> int:
@@ -184,7 +187,7 @@ def simulate(
     def effects(variance: float, *shape: int) -> Floats:
         return math.sqrt(variance) * draws.standard_normal(shape)
 
-    weights = np.ones(scenario.items) if scenario.level is not None else draws.choice(TOKENS, scenario.items) * 1.0
+    weights = _weights(scenario, draws)
     latent = (
         (scenario.level or 0.0)
         + effects(variances.seed, arms if own_seeds else 1, seeds, 1)
@@ -195,6 +198,15 @@ def simulate(
         + _noise(scenario, (arms, seeds, scenario.items), draws) * np.sqrt(weights.mean() / weights)
     )
     return SimulatedSweep(scenario, latent, weights)
+
+
+def _weights(scenario: Scenario, draws: np.random.Generator) -> Floats:
+    """Return the weight of each item, (items,)."""
+    if scenario.level is not None:
+        return np.ones(scenario.items)
+    if scenario.length_sigma is not None:
+        return np.exp(scenario.length_sigma * draws.standard_normal(scenario.items))
+    return draws.choice(TOKENS, scenario.items) * 1.0
 
 
 def _treated(

@@ -11,14 +11,22 @@ from neftune_cli.evidence.measurements import Floats
 
 ROUNDING = 1e-12
 """Differences and standard errors smaller than this share of the values are rounding errors and count as zero."""
+MIN_INFORMATIVE_CLUSTERS = 10
+"""Fewer clusters than this carry little information. If fewer differ between the arms, seeds often agree by chance, so
+the variance between seeds is at least the residual one (`few_differ` of `crossed_mean`). If a table has fewer in
+effect, the variance between clusters is often too small by chance, so no interval is narrower than that of the clusters
+alone."""
+MIN_EFFECTIVE_CLUSTERS = 1.5
+"""With fewer clusters in effect, one of them has more than two thirds of the weight, and the others say almost nothing
+about the variance between clusters. The standard error is then unknown."""
 
 
 @dataclass(frozen=True)
 class CrossedMean:
     """A mean over seeds and clusters of items, with its two variance components.
 
-    With a single observation, or with values that do not vary, the standard error is unknown. P-values and interval
-    bounds are NaN then.
+    With a single observation, with values that do not vary, or if one of several clusters has nearly all of the weight,
+    the standard error is unknown. P-values and interval bounds are NaN then.
     """
 
     mean: float
@@ -31,17 +39,37 @@ class CrossedMean:
     seed_degrees: float
     """Degrees of freedom of `seed_variance`; 0 if seeds are not a random factor."""
     seed_share: float
-    """Share of the squared standard error with `seed_degrees` degrees of freedom. The rest has clusters - 1."""
+    """Share of the squared standard error with `seed_degrees` degrees of freedom. The rest has `cluster_degrees`."""
     seed_ratio: float = math.nan
     """Mean square of seeds divided by the residual mean square. Seeds without an effect have about 1. NaN if only one
     factor varies."""
     residual_variance: float = 0.0
     """Variance that the mean of one seed has if seeds have no effect. 0 if only one factor varies."""
+    cluster_variance: float = 0.0
+    """Squared standard error of the clusters alone, with `cluster_degrees` degrees of freedom. 0 if it is not used:
+    with `MIN_INFORMATIVE_CLUSTERS` or more in effect, and if only one factor varies."""
+    evenness: float = 1.0
+    """Effective number of clusters divided by their number; 1 if all have the same weight."""
 
     @property
     def standard_error(self) -> float:
         """Return the standard error of the mean, in the same unit."""
         return math.sqrt(self.seed_variance / self.seeds + self.item_variance)
+
+    @property
+    def effective_clusters(self) -> float:
+        """Return the number of clusters of equal weight whose mean has the same variance (Kish 1965)."""
+        return self.clusters * self.evenness
+
+    @property
+    def cluster_degrees(self) -> float:
+        """Return the degrees of freedom of the variance between clusters."""
+        return self.effective_clusters - 1
+
+    @property
+    def has_dominating_cluster(self) -> bool:
+        """Return whether one of several clusters has so much weight that the standard error is unknown."""
+        return self.clusters > 1 and self.effective_clusters < MIN_EFFECTIVE_CLUSTERS
 
     @property
     def is_measured(self) -> bool:
@@ -51,7 +79,7 @@ class CrossedMean:
     @property
     def degrees_of_freedom(self) -> float:
         """Return the degrees of freedom of the t statistic, mean / standard error."""
-        return weighted_degrees(self.seed_share, self.seed_degrees, self.clusters - 1)
+        return weighted_degrees(self.seed_share, self.seed_degrees, self.cluster_degrees)
 
     def p_value(self, value: float = 0.0) -> float:
         """Return the two-sided p-value for the null hypothesis that the mean is `value`."""
@@ -73,9 +101,23 @@ class CrossedMean:
         half = max(float(stdtrit(degrees, 0.5 + confidence / 2)) * error for error, degrees in self._errors())
         return self.mean - half, self.mean + half
 
+    def of_clusters_alone(self, level: float, seeds: int) -> float:
+        """Return half the width of the interval of the clusters alone that is expected with this number of seeds.
+
+        `level` is the error probability of one side. The result is 0 if that interval is not used.
+        """
+        variance = self.expected_cluster_variance(seeds)
+        return float(stdtrit(self.cluster_degrees, 1 - level)) * math.sqrt(variance) if variance else 0.0
+
+    def expected_cluster_variance(self, seeds: int) -> float:
+        """Return the expected `cluster_variance` with this number of seeds: only the part of the residual changes."""
+        if not self.cluster_variance:
+            return 0.0
+        return self.item_variance + (self.cluster_variance - self.item_variance) * self.seeds / seeds
+
     def seeds_agree_too_well(self, level: float = 0.1) -> bool:
         """Return whether the seeds differ less than the residual explains, in a lower-tailed F test at this level."""
-        degrees = self.seeds - 1, (self.seeds - 1) * (self.clusters - 1)
+        degrees = self.seeds - 1, (self.seeds - 1) * self.cluster_degrees
         return min(degrees) > 0 and float(fdtr(*degrees, self.seed_ratio)) < level  # false for NaN
 
     def _tail(self, distance: float) -> float:
@@ -84,19 +126,22 @@ class CrossedMean:
         return max(float(stdtr(degrees, -distance / error)) for error, degrees in self._errors())
 
     def _errors(self) -> Iterator[tuple[float, float]]:
-        """Yield standard error and degrees of freedom of both factors, and of the seeds alone.
+        """Yield standard error and degrees of freedom of both factors, of the seeds alone, and of few clusters alone.
 
-        The larger p-value and the wider interval of the two apply. The degrees of freedom of many items could otherwise
-        make the interval narrower than that of the seeds alone.
+        The largest p-value and the widest interval apply. The degrees of freedom of many items could otherwise make the
+        interval narrower than that of the seeds alone, and those of many seeds narrower than that of few clusters.
         """
         yield self.standard_error, self.degrees_of_freedom
         if self.seed_variance > 0 and self.seed_degrees > 0:
             yield math.sqrt(self.seed_variance / self.seeds), self.seed_degrees
+        if self.cluster_variance > 0:
+            yield math.sqrt(self.cluster_variance), self.cluster_degrees
 
 
 def crossed_mean(
     table: Floats,  # (seeds, clusters)
     *,
+    weights: Floats | None = None,  # (seeds, clusters)
     few_differ: bool = False,
     scale: float = 0.0,
 ) -> CrossedMean:
@@ -105,30 +150,38 @@ def crossed_mean(
     The squared standard error SE^2 is (MS_seeds + max(0, MS_clusters - MS_residual)) / (seeds * clusters), and the
     square of mean / SE is the quasi-F statistic of two crossed random factors (Cornfield and Tukey 1956; Clark 1973).
     SE^2 is never smaller than that of seeds alone. A t interval over seeds alone would ignore that all seeds share
-    their items. A table with one column is a metric without per-item values; the result is then the t interval over
-    seeds.
+    their items. With few clusters, no interval is narrower than the t interval over clusters alone. A table with one
+    column is a metric without per-item values; the result is then the t interval over seeds.
+
+    A cluster of large weight pulls the mean toward itself and deviates little from it. With unequal weights, the mean
+    squares of clusters and of the residual therefore have the deviations of a jackknife, and the degrees of freedom of
+    the clusters follow from their effective number.
 
     Args:
-        table: values by seed and cluster, in the metric's unit.
+        table: values by seed and cluster, in the metric's unit, as `cluster_table` returns them.
+        weights: weights of the clusters in the means of the rows. Default: equal.
         few_differ: whether only a few clusters have a difference other than zero. Seeds then often agree by chance, so
             MS_seeds is replaced with MS_residual if that is larger.
         scale: largest absolute value from which the table was computed, if it is larger than the values of the table.
             Standard errors at the level of rounding errors of this scale count as zero.
     """
-    mean = _of_two_factors(table, few_differ) if len(table) > 1 else _of_clusters(table)
-    return _without_rounding_errors(mean, table, scale)
+    shares = _unequal_shares(weights)
+    mean = _of_two_factors(table, shares, few_differ) if len(table) > 1 else _of_clusters(table, shares)
+    return _with_known_variance(mean, table, scale)
 
 
 def clustered_mean(
     table: Floats,  # (seeds, clusters)
     *,
+    weights: Floats | None = None,  # (seeds, clusters)
     scale: float = 0.0,
 ) -> CrossedMean:
     """Return the mean of a table whose columns are the only random factor.
 
-    It does not generalize to other seeds than those of the rows. `scale` has the same meaning as for `crossed_mean`.
+    It does not generalize to other seeds than those of the rows. `weights` and `scale` have the same meaning as for
+    `crossed_mean`.
     """
-    return _without_rounding_errors(_of_clusters(table), table, scale)
+    return _with_known_variance(_of_clusters(table, _unequal_shares(weights)), table, scale)
 
 
 def weighted_degrees(seed_share: float, seed_degrees: float, item_degrees: float) -> float:
@@ -142,9 +195,13 @@ def weighted_degrees(seed_share: float, seed_degrees: float, item_degrees: float
     return 1 / inverse if inverse else math.nan
 
 
-def _of_two_factors(table: Floats, few_differ: bool) -> CrossedMean:
+def _of_two_factors(
+    table: Floats,  # (seeds, clusters)
+    shares: Floats | None,  # (seeds, clusters)
+    few_differ: bool,
+) -> CrossedMean:
     seeds, clusters = table.shape
-    rows, columns, mean = table.mean(axis=1), table.mean(axis=0), float(table.mean())
+    rows, mean = table.mean(axis=1), float(table.mean())
     by_seed = float(np.square(rows - mean).sum()) * clusters / (seeds - 1)
     if clusters == 1:
         return CrossedMean(
@@ -156,8 +213,10 @@ def _of_two_factors(table: Floats, few_differ: bool) -> CrossedMean:
             seed_degrees=seeds - 1,
             seed_share=1.0,
         )
+    spread, evenness = _jackknifed(table, shares), _evenness(shares)
+    columns = spread.mean(axis=0)
     by_cluster = float(np.square(columns - mean).sum()) * seeds / (clusters - 1)
-    residuals = table - rows[:, None] - columns[None, :] + mean
+    residuals = spread - rows[:, None] - columns[None, :] + mean
     residual = float(np.square(residuals).sum()) / ((seeds - 1) * (clusters - 1))
     ratio = by_seed / residual if residual > 0 else math.nan
     if few_differ:
@@ -174,28 +233,71 @@ def _of_two_factors(table: Floats, few_differ: bool) -> CrossedMean:
         seed_share=_share(max(by_seed, residual), of_items),
         seed_ratio=ratio,
         residual_variance=residual / clusters,
+        cluster_variance=by_cluster / (seeds * clusters) if clusters * evenness < MIN_INFORMATIVE_CLUSTERS else 0.0,
+        evenness=evenness,
     )
 
 
-def _of_clusters(table: Floats) -> CrossedMean:
+def _of_clusters(
+    table: Floats,  # (seeds, clusters)
+    shares: Floats | None,  # (seeds, clusters)
+) -> CrossedMean:
     seeds, clusters = table.shape
-    columns = table.mean(axis=0)
-    variance = float(columns.var(ddof=1)) / clusters if clusters > 1 else math.nan
+    mean = float(table.mean(axis=0).mean())
+    squares = float(np.square(_jackknifed(table, shares).mean(axis=0) - mean).sum())
+    variance = squares / (clusters - 1) / clusters if clusters > 1 else math.nan
     return CrossedMean(
-        float(columns.mean()),
+        mean,
         seed_variance=0.0,
         item_variance=variance,
         seeds=seeds,
         clusters=clusters,
         seed_degrees=0,
         seed_share=0.0,
+        evenness=_evenness(shares),
     )
 
 
-def _without_rounding_errors(mean: CrossedMean, table: Floats, scale: float) -> CrossedMean:
+def _unequal_shares(
+    weights: Floats | None,  # (seeds, clusters)
+) -> Floats | None:
+    """Return the share of each cluster in the weight of its row, (seeds, clusters). None if all weights are equal."""
+    if weights is None or (weights == weights[:, :1]).all():
+        return None
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def _jackknifed(
+    table: Floats,  # (seeds, clusters)
+    shares: Floats | None,  # (seeds, clusters)
+) -> Floats:
+    """Return the table with each deviation from the mean of its row as in a delete-one-cluster jackknife.
+
+    Without a cluster of share h that deviates by D, the mean of a row of C clusters changes by D / C / (1 - h). The
+    deviations are normalized so that they do not change if all shares are 1 / C.
+    """
+    if shares is None:
+        return table
+    rows = table.mean(axis=1, keepdims=True)
+    # a larger share in all seeds leaves too few clusters in effect for a known variance
+    others = np.maximum(1 - shares, 1 - MIN_EFFECTIVE_CLUSTERS**-0.5)
+    return np.asarray(rows + (table - rows) * (1 - 1 / table.shape[1]) / others)
+
+
+def _evenness(
+    shares: Floats | None,  # (seeds, clusters)
+) -> float:
+    """Return the effective number of clusters divided by their number, from their mean shares over the seeds."""
+    return 1.0 if shares is None else 1 / (float(np.square(shares.mean(axis=0)).sum()) * shares.shape[1])
+
+
+def _with_known_variance(mean: CrossedMean, table: Floats, scale: float) -> CrossedMean:
+    if mean.has_dominating_cluster:
+        return replace(mean, item_variance=math.nan)
     if mean.standard_error > ROUNDING * max(scale, float(np.abs(table).max())):
         return mean
-    return replace(mean, seed_variance=0.0, item_variance=mean.item_variance * 0.0)  # NaN stays NaN
+    nothing = mean.item_variance * 0.0  # NaN stays NaN
+    return replace(mean, seed_variance=0.0, item_variance=nothing, cluster_variance=0.0)
 
 
 def _share(by_seed: float, of_items: float) -> float:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from itertools import accumulate, chain, takewhile
+from itertools import accumulate, chain
 
 import numpy as np
 
@@ -174,15 +174,17 @@ class Design:
     def _noise_test(self, metric: Metric, margin: float, compared: Mapping[str, ComparisonsByLook]) -> NoiseTest | None:
         """Test whether any arm with noise differs, with their mean, their trend and each of them.
 
-        None if the arms differ in more than their noise, or if fewer than two of them are tested.
+        None if the arms differ in more than their noise, or if no look has two of them.
 
         Mean and trend alone would miss an effect at the middle alpha only. At each look, the contrasts are those of the
         arms with new seeds. The results decide which arms these are, so the number of tests stays that of the earlier
-        looks. The estimates of the contrasts are reported at the last look with all arms.
+        looks. The estimates of the contrasts are reported at the last look with the most arms. An arm with few seeds at
+        an early look, for example because trials failed, joins the test later.
         """
         tested = {arm: one for arm, one in compared.items() if self.role(arm) == "arm" and any(map(is_testable, one))}
         present = [_with_most_seeds(tested, look) for look in range(max(map(len, tested.values()), default=0))]
-        if not self.about_noise or not present or len(present[0]) < 2:
+        most: tuple[str, ...] = max(reversed(present), key=len, default=())
+        if not self.about_noise or len(most) < 2:
             return None
         found = [self._looks.contrasts(metric.key, arms, look) for look, arms in enumerate(present)]
         at_look = [
@@ -197,14 +199,15 @@ class Design:
         p_value = self.test.p_value(
             [simes(one, number) if one else math.nan for one, number in zip(at_look, numbers, strict=True)]
         )
-        with_all_arms = len(list(takewhile(lambda arms: arms == present[0], present)))
         names: tuple[ContrastName, ...] = ("mean", "trend")
         at_looks: dict[str, ComparisonsByLook] = {
-            name: [contrasts.get(name) for contrasts in found[:with_all_arms]] for name in names
+            name: [of_look.get(name) if arms == most else None for arms, of_look in zip(present, found, strict=True)]
+            for name in names
         }
         assessed = assess(at_looks, metric, margin, test=self.test, gates=dict.fromkeys(names, p_value))
-        contrasts = tuple(Contrast(name, present[0], assessed[name]) for name in names if name in assessed)
-        return NoiseTest(p_value, contrasts) if contrasts else None
+        contrasts = tuple(Contrast(name, most, assessed[name]) for name in names if name in assessed)
+        members = {*chain.from_iterable(present)}
+        return NoiseTest(p_value, contrasts, tuple(arm for arm in tested if arm in members)) if contrasts else None
 
 
 class _Looks:

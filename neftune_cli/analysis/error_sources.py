@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from neftune_cli.analysis.crossed_factors import CrossedMean
+from neftune_cli.analysis.crossed_factors import MIN_INFORMATIVE_CLUSTERS, CrossedMean
 from neftune_cli.analysis.paired import PairedComparison
 
 MORE_SEEDS = 2
@@ -96,14 +96,18 @@ def with_more_data(mean: CrossedMean, *, seeds: int = 0, item_factor: int = 1) -
     seed_variance = mean.seed_variance - factor * min(residual, mean.seed_variance)
     item_variance = mean.item_variance / item_factor
     of_seeds = max(seed_variance, residual / item_factor) / total
+    clusters = mean.clusters * item_factor
+    has_few = clusters * mean.evenness < MIN_INFORMATIVE_CLUSTERS
+    of_clusters = mean.expected_cluster_variance(total) / item_factor if has_few else 0.0
     return replace(
         mean,
         seed_variance=seed_variance,
         item_variance=item_variance,
         seeds=total,
-        clusters=mean.clusters * item_factor,
+        clusters=clusters,
         seed_degrees=mean.seed_degrees + seeds,
         seed_share=of_seeds / (of_seeds + item_variance),
+        cluster_variance=of_clusters,
     )
 
 

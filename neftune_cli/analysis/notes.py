@@ -5,19 +5,24 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 import numpy as np
 
 from neftune_cli.analysis.alignment import TrialsByArm, measured_seeds
+from neftune_cli.analysis.crossed_factors import MIN_EFFECTIVE_CLUSTERS, MIN_INFORMATIVE_CLUSTERS
 from neftune_cli.analysis.design import Design
 from neftune_cli.analysis.options import DEFAULT_OPTIONS
-from neftune_cli.analysis.results import Assessment, Departure
+from neftune_cli.analysis.results import Assessment, Departure, MetricAssessment
 from neftune_cli.evidence.measurements import Evidence, Measurements
 from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.metrics import Margin, Metric
+
+VERY_UNEQUAL = 0.5
+"""Effective number of clusters divided by their number, from which on a note names it if it is small."""
 
 
 def comparison_notes(
     evidence: Evidence,
     design: Design,
     planned: Metric,
-    assessed: Mapping[str, Assessment],
+    primary: Metric,
+    assessed: Mapping[str, MetricAssessment],
     departures: Sequence[Departure],
 ) -> tuple[str, ...]:
     """Return the notes of a comparison without duplicates.
@@ -26,15 +31,17 @@ def comparison_notes(
         evidence: with its own notes, and those of its trials.
         design: the arms and their declared analysis.
         planned: the declared primary metric.
-        assessed: assessments on the declared primary metric.
+        primary: primary metric of the comparison.
+        assessed: assessments by metric.
         departures: differences from the declared analysis.
     """
     notes = (
         *evidence.notes,
         *(one.sentence for one in departures),
-        *(_seed_notes(design, planned, assessed) if design.plan.has_planned_looks else ()),
+        *(_seed_notes(design, planned, assessed[planned.key].arms) if design.plan.has_planned_looks else ()),
         *_trial_notes(evidence.trials),
         *_item_notes(design.trials, evidence.metrics),
+        *_weight_notes(primary, assessed[primary.key].arms),
     )
     return tuple(dict.fromkeys(notes))
 
@@ -161,3 +168,25 @@ def _item_notes(arms: TrialsByArm, metrics: Mapping[str, Metric]) -> Iterator[st
             sizes = sorted(set(map(len, measured)))
             found = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"different sets of {sizes[0]}"
             yield f"{metric.name}: trials have {found} items. Each difference uses the items that both arms have."
+
+
+def _weight_notes(metric: Metric, assessed: Mapping[str, Assessment]) -> Iterator[str]:
+    """Yield a note if a few of the items or clusters have so much weight that few count in effect.
+
+    Small numbers of items with the usual differences in length have no note.
+    """
+    one = min((one.paired for one in assessed.values()), key=lambda one: one.crossed.effective_clusters, default=None)
+    if one is None or one.crossed.effective_clusters >= MIN_INFORMATIVE_CLUSTERS:
+        return
+    if one.crossed.evenness > VERY_UNEQUAL and not one.crossed.has_dominating_cluster:
+        return
+    units = f"{metric.item}s" if one.clusters == one.items else f"clusters of {metric.item}s"
+    effect = (
+        f"With fewer than {MIN_EFFECTIVE_CLUSTERS:g} there is no interval and no verdict."
+        if one.crossed.has_dominating_cluster
+        else "This makes the intervals wide."
+    )
+    yield (
+        f"{metric.name}: the {one.clusters:,} {units} count as only {one.crossed.effective_clusters:.1f} of equal "
+        f"weight, because a few of them weigh much more than the others. {effect}"
+    )

@@ -190,8 +190,13 @@ def _is_decided(
     """Return whether a difference of this size is significant, or equivalent to zero, (paths,)."""
     squared = seed_part + assumed.mean.item_variance
     share = float(np.median(seed_part / squared))
-    degrees = weighted_degrees(share, seeds - 1, assumed.mean.clusters - 1)
-    different, equivalent = (float(stdtrit(degrees, 1 - level / 2)) * np.sqrt(squared) for level in levels)
+    degrees = weighted_degrees(share, seeds - 1, assumed.mean.cluster_degrees)
+    different, equivalent = (
+        np.maximum(
+            float(stdtrit(degrees, 1 - level / 2)) * np.sqrt(squared), assumed.mean.of_clusters_alone(level / 2, seeds)
+        )
+        for level in levels
+    )
     return np.asarray((sizes > different) | (assumed.margin - sizes > equivalent))
 
 
@@ -213,7 +218,8 @@ def _equivalence_power(mean: CrossedMean, margin: float, significance: float, se
     quantiles = (np.arange(VARIANCE_QUANTILES) + 0.5) / VARIANCE_QUANTILES
     estimated = mean.seed_variance * chdtri(seeds - 1, quantiles) / (seeds - 1) / seeds  # of the squared standard error
     squared = estimated + mean.item_variance
-    degrees = weighted_degrees(float(np.median(estimated / squared)), seeds - 1, mean.clusters - 1)
-    largest = margin - float(stdtrit(degrees, 1 - significance)) * np.sqrt(squared)
+    degrees = weighted_degrees(float(np.median(estimated / squared)), seeds - 1, mean.cluster_degrees)
+    of_both = float(stdtrit(degrees, 1 - significance)) * np.sqrt(squared)
+    largest = margin - np.maximum(of_both, mean.of_clusters_alone(significance, seeds))
     true_error = math.sqrt(mean.seed_variance / seeds + mean.item_variance)
     return float(np.mean(2 * ndtr(np.maximum(largest, 0) / true_error) - 1))

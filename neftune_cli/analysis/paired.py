@@ -7,13 +7,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neftune_cli.analysis.crossed_factors import ROUNDING, CrossedMean, clustered_mean, crossed_mean
+from neftune_cli.analysis.crossed_factors import (
+    MIN_INFORMATIVE_CLUSTERS,
+    ROUNDING,
+    CrossedMean,
+    clustered_mean,
+    crossed_mean,
+)
 from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.evidence.measurements import Floats
-
-MIN_INFORMATIVE_CLUSTERS = 10
-"""If the arms differ in fewer clusters than this, seeds often agree by chance. The variance between seeds is then at
-least the residual one (`few_differ` of `crossed_mean`)."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class PairedComparison:
 
     difference: float
     ci_low: float
-    """NaN, like `ci_high` and `p_value`, if the standard error is unknown: a single value, or differences that do not
-    vary."""
+    """NaN, like `ci_high` and `p_value`, if the standard error is unknown: a single value, differences that do not
+    vary, or one cluster with nearly all of the weight."""
     ci_high: float
     p_value: float
     """Two-sided, for the null hypothesis of no difference; unadjusted."""
@@ -56,14 +58,15 @@ def paired_comparison(
 
     With three seeds or more the comparison is about the method: seeds and clusters of items are crossed random factors,
     see `crossed_mean`. With fewer seeds it is about these trained models, and clusters are the only random factor. If
-    the differences do not vary, for example because both arms have a few items all correct, the standard error is
-    unknown, and the result has neither an interval nor a p-value.
+    the differences do not vary, for example because both arms have a few items all correct, or if one of several
+    clusters has nearly all of the weight, the standard error is unknown, and the result has neither an interval nor a
+    p-value.
 
     >>> without = [[1.0, 2.0], [1.1, 2.1], [0.9, 2.2]]  # three seeds, two items
     >>> with_noise = [[1.2, 2.1], [1.2, 2.4], [1.3, 2.3]]
     >>> one = paired_comparison(without, with_noise)
     >>> f"{one.difference:+.2f} ({one.ci_low:+.2f} to {one.ci_high:+.2f}), p = {one.p_value:.2f}"
-    '+0.20 (-0.11 to +0.51), p = 0.11'
+    '+0.20 (-0.22 to +0.62), p = 0.11'
 
     Args:
         baseline: values of the baseline arm, (seeds, items). A metric without per-item values has one column.
@@ -86,13 +89,14 @@ def paired_comparison(
     difference = second - first
     scale = float(np.abs([first, second]).max())
     with np.errstate(over="ignore", invalid="ignore"):  # without a finite square, the standard error is unknown
-        table = cluster_table(difference, weighted, clusters)
+        table, of_clusters = cluster_table(difference, weighted, clusters), _cluster_sums(weighted, clusters)
         about_method = len(table) >= MIN_SEEDS
         if about_method:
             differ = _clusters_that_differ(np.abs(difference) > ROUNDING * scale, clusters)
-            mean = crossed_mean(table, few_differ=differ < MIN_INFORMATIVE_CLUSTERS, scale=scale)
+            few_differ = differ < MIN_INFORMATIVE_CLUSTERS
+            mean = crossed_mean(table, weights=of_clusters, few_differ=few_differ, scale=scale)
         else:
-            mean = clustered_mean(table, scale=scale)
+            mean = clustered_mean(table, weights=of_clusters, scale=scale)
     low, high = mean.interval(confidence)
     return PairedComparison(
         difference=mean.mean,
@@ -116,15 +120,25 @@ def cluster_table(
     """Return one value per cluster, (seeds, clusters), such that each row keeps its weighted mean.
 
     A weighted mean over clusters of unequal size is a ratio estimator. Its linearization is an unweighted mean over
-    clusters with the same variance (Cochran 1977, section 6.3). Clusters are in the order of their first items.
+    clusters with the same variance, if no cluster has a large part of the weight (Cochran 1977, section 6.3). Clusters
+    are in the order of their first items.
     """
-    cluster = _cluster_of_items(clusters, values.shape[1])
-    count = int(cluster.max()) + 1
     total = weights.sum(axis=1, keepdims=True)
     means: Floats = (weights * values).sum(axis=1, keepdims=True) / total
-    shares = weights * (values - means) / total
-    sums = np.stack([np.bincount(cluster, weights=row, minlength=count) for row in shares])
-    return means + count * sums
+    sums = _cluster_sums(weights * (values - means) / total, clusters)
+    table: Floats = means + sums.shape[1] * sums
+    return table
+
+
+def _cluster_sums(
+    values: Floats,  # (seeds, items)
+    clusters: Sequence[object] | None,
+) -> Floats:
+    """Return the sum of the values of each cluster, (seeds, clusters)."""
+    cluster = _cluster_of_items(clusters, values.shape[1])
+    count = int(cluster.max()) + 1
+    sums: Floats = np.stack([np.bincount(cluster, weights=row, minlength=count) for row in values])
+    return sums
 
 
 def _cluster_of_items(clusters: Sequence[object] | None, items: int) -> NDArray[np.int64]:

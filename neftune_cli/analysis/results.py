@@ -133,12 +133,9 @@ class NoiseTest:
     """Simes' p-value of the contrasts and of all arms with noise, adjusted over the looks. Looks after an arm was
     decided have the contrasts of the other arms."""
     contrasts: tuple[Contrast, ...]
-    """The mean, and with several alphas the trend."""
-
-    @property
-    def arms(self) -> tuple[str, ...]:
-        """Return the arms of the contrasts. Their differences are tested only after this test."""
-        return self.contrasts[0].arms
+    """The mean, and with several alphas the trend, of the arms at the last look with the most arms."""
+    arms: tuple[str, ...]
+    """The arms of all looks. Their differences are tested only after this test."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +216,7 @@ class StoppedArm:
     """Selected epoch, mean over splits and over the seeds with a finite loss; NaN if there is none."""
     last: Assessment | None
     """The arm after its last epoch minus the baseline at its best epoch; for the baseline itself, the effect of
-    overtraining. None before the first planned look, and if a loss is not finite."""
+    overtraining, tested for a rise only. None before the first planned look, and if a loss is not finite."""
     best: Assessment | None
     """The arm at its best epoch minus the baseline at its best epoch; None for the baseline itself, and like `last`."""
     epochs: tuple[int, ...] = ()

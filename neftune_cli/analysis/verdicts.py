@@ -11,6 +11,7 @@ from neftune_cli.analysis.sequential import FIXED, SequentialTest
 from neftune_cli.metrics import Metric
 
 NO_VARIATION = "the differences do not vary, so their standard error is unknown"
+DOMINATING_CLUSTER = "one cluster of items has nearly all of the weight, so the standard error is unknown"
 VALUE_NOT_FINITE = "a value is not finite"
 BEFORE_FIRST_LOOK = "the first planned look has not been taken"
 
@@ -177,4 +178,13 @@ def untested_reason(assessment: Assessment) -> str:
         return ""
     if not assessment.looks_taken:
         return BEFORE_FIRST_LOOK
-    return NO_VARIATION if assessment.paired.has_enough_seeds else "fewer than three paired seeds"
+    return (
+        unknown_error_reason(assessment.paired)
+        if assessment.paired.has_enough_seeds
+        else "fewer than three paired seeds"
+    )
+
+
+def unknown_error_reason(comparison: PairedComparison) -> str:
+    """Return the reason why the standard error of a difference of several items or seeds is unknown."""
+    return DOMINATING_CLUSTER if comparison.crossed.has_dominating_cluster else NO_VARIATION

@@ -42,7 +42,8 @@ class ExportedAssessment(ExportedModel):
     """Equivalence margin in the metric's unit. A relative margin is a share of the baseline's mean over the
     paired seeds, or over those of the first look if looks are planned."""
     verdict: Verdict | None
-    """Null with fewer than three paired seeds, where the differences do not vary, and before the first planned look."""
+    """Null with fewer than three paired seeds, where the differences do not vary, where one cluster of items has nearly
+    all of the weight, and before the first planned look."""
     about: Literal["method", "checkpoints"] | None
     """Scope of interval and verdict. `method` (three or more paired seeds): they generalize to new seeds and new items.
     `checkpoints` (fewer): the interval generalizes to new items for these trained models only, and there is no

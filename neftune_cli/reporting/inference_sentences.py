@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison, Contrast, tests_by_family
-from neftune_cli.analysis.verdicts import NO_VARIATION, missing_verdict_reason, untested_reason
+from neftune_cli.analysis.verdicts import missing_verdict_reason, unknown_error_reason, untested_reason
 from neftune_cli.formatting import capitalized, counted, listed, number_range, percent
 from neftune_cli.metrics import Metric
 from neftune_cli.reporting.cells import DASH, interval_text, p_statement
@@ -257,7 +257,7 @@ def _missing_interval_reason(assessment: Assessment) -> str:
     if assessment.paired.has_enough_seeds or math.isfinite(assessment.paired.ci_low):
         return ""
     if assessment.paired.items > 1:
-        return NO_VARIATION
+        return unknown_error_reason(assessment.paired)
     return "a metric without per-item values needs three paired seeds"
 
 

@@ -148,7 +148,7 @@ class ExportedStoppedArm(ExportedModel):
     best_epoch: float | None
     """Mean of the selected epochs; null if no seed has an epoch whose losses are finite."""
     last: ExportedAssessment | None
-    """The arm after its last epoch minus the baseline at its best epoch."""
+    """The arm after its last epoch minus the baseline at its best epoch. The baseline is tested for a rise only."""
     best: ExportedAssessment | None
     """The arm at its best epoch minus the baseline at its best epoch; null for the baseline itself."""
 

@@ -15,7 +15,13 @@ from typer.testing import CliRunner
 from experiments.null_simulations.__main__ import app
 from experiments.null_simulations.binary_metrics import MARGIN, binary_rates, binary_scenario
 from experiments.null_simulations.error_rates import ErrorRates, Rate, error_rates, generator, rate
-from experiments.null_simulations.limits import COVERAGE, FALSE_POSITIVES, exceeded_limits
+from experiments.null_simulations.few_clusters import cluster_rates, few_clusters, unequal_clusters
+from experiments.null_simulations.limits import (
+    COVERAGE,
+    FALSE_POSITIVES,
+    exceeded_cluster_limits,
+    exceeded_limits,
+)
 from experiments.null_simulations.optional_stopping import optional_stopping_rates
 from experiments.null_simulations.power import EFFECTS, Power, seeds_needed
 from experiments.null_simulations.report import error_table
@@ -78,6 +84,15 @@ def test_rare_events_give_few_false_positives(seeds: int) -> None:
     assert error_rates(RARE_EVENTS, seeds, REPETITIONS).false_positives.value <= upper_bound(FALSE_POSITIVES[1])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", unequal_clusters(), ids=lambda one: one.name)
+def test_unequal_weights_give_few_false_positives(scenario: Scenario) -> None:
+    rates = cluster_rates(scenario, (10,), REPETITIONS)
+    assert rates.false_positives.value <= upper_bound(FALSE_POSITIVES[1])
+    assert rates.false_equivalence.value <= upper_bound(FALSE_POSITIVES[1])
+    assert rates.as_if_equal.value >= rates.false_positives.value
+
+
 @pytest.mark.parametrize(("share", "items"), [(0.01, 20), (0.01, 200), (0.2, 50)])
 def test_binary_metrics_with_few_items_give_few_false_verdicts(share: float, items: int) -> None:
     rates = binary_rates(share, items, 3, REPETITIONS)
@@ -118,6 +133,29 @@ def test_seeds_added_by_hand_increase_false_positives_and_planned_looks_do_not()
     assert rates.planned.value <= upper_bound(0.05)
     assert rates.planned.value < rates.then_planned.value
     assert rates.new_seeds_only.value <= upper_bound(FALSE_POSITIVES[1])
+
+
+@pytest.mark.parametrize("looks", [(20,), (5, 8, 12, 20)], ids=["fixed", "planned"])
+def test_two_clusters_give_few_false_verdicts(looks: tuple[int, ...]) -> None:
+    scenario = next(one for one in few_clusters() if one.name == "2 clusters, 0.5 x")
+    rates = cluster_rates(scenario, looks, REPETITIONS)
+    assert rates.false_positives.value <= upper_bound(0.05)
+    assert rates.false_equivalence.value <= upper_bound(0.05)
+    assert not list(exceeded_cluster_limits([rates]))
+    assert rates.without_clusters_alone.value > upper_bound(FALSE_POSITIVES[1])
+    wrong = replace(rates, false_positives=rates.without_clusters_alone)
+    assert len(list(exceeded_cluster_limits([wrong]))) == 1
+
+
+def test_weights_of_items_have_their_spread() -> None:
+    equal, unequal = (
+        np.concatenate(
+            [simulate(one, arms=1, seeds=1, draws=np.random.default_rng(draw)).weights for draw in range(50)]
+        )
+        for one in (few_clusters()[-1], unequal_clusters()[-1])
+    )
+    assert set(equal) == {1.0}
+    assert np.log(unequal).std() == pytest.approx(1.0, rel=0.05)
 
 
 def test_limits_detect_a_test_that_treats_items_as_fixed() -> None:

@@ -66,6 +66,19 @@ def test_arms_without_noise_are_not_used() -> None:
     assert result.status == "refuted"
 
 
+@pytest.mark.parametrize("is_listed", [True, False], ids=["not finite", "no losses by epoch"])
+def test_claim_is_not_refuted_without_a_comparison_of_every_arm(is_listed: bool) -> None:
+    """The arm that is missing may be better than the early-stopped baseline."""
+    found = stopping("worse", "worse")
+    diverged = (replace(found.arms[2], best_loss=math.inf, best=None),) if is_listed else ()
+
+    result = examine(arms_of(0, 5, 10), stopping=replace(found, arms=(*found.arms[:2], *diverged)))
+
+    assert result["gains-over-early-stopping"].status == "inconclusive"
+    excluded = "Excluded, because they are not compared at their best epochs: alpha=10."
+    assert result["gains-over-early-stopping"].here.endswith(excluded)
+
+
 def test_claim_needs_the_reference_as_baseline() -> None:
     result = examine(arms_of(5, 0), baseline="alpha=5", stopping=stopping("better"))
 

@@ -157,6 +157,58 @@ def test_interval_is_that_of_the_seeds_alone_if_items_would_narrow_it() -> None:
     assert mean.p_value(low) == pytest.approx(0.05, rel=1e-9)
 
 
+FEW = range(2, 10)
+
+
+@pytest.mark.parametrize("clusters", FEW)
+@pytest.mark.parametrize("draw", range(5))
+def test_interval_of_few_clusters_is_never_narrower_than_that_of_the_clusters_alone(clusters: int, draw: int) -> None:
+    of_seeds, of_clusters = np.random.default_rng(draw).exponential(size=2)
+    table = table_of(seeds=20, clusters=clusters, of_seeds=of_seeds, of_clusters=of_clusters, draw=draw)
+    mean, alone = crossed_mean(table), stats.ttest_1samp(table.mean(axis=0), 0.2)
+    (low, high), (low_of_clusters, high_of_clusters) = mean.interval(0.95), alone.confidence_interval(0.95)
+    assert high - low >= (high_of_clusters - low_of_clusters) * (1 - EXACT)
+    assert mean.p_value(0.2) >= alone.pvalue * (1 - EXACT)
+
+
+def test_interval_is_that_of_few_clusters_if_many_seeds_would_narrow_it() -> None:
+    # the mean square of clusters is below the residual, so the clusters have no share of the standard error
+    table = table_of(seeds=20, clusters=3, of_seeds=0.0, of_clusters=0.1, draw=1)
+    by_seed, by_cluster, residual = mean_squares(table)
+    assert by_cluster < residual
+    of_seeds = stats.t.ppf(0.975, 19) * math.sqrt(max(by_seed, residual) / 60)
+    mean, alone = crossed_mean(table, few_differ=True), stats.ttest_1samp(table.mean(axis=0), 0)
+    low, high = alone.confidence_interval(0.95)
+    assert (high - low) / 2 > 1.2 * of_seeds
+    assert mean.interval(0.95) == pytest.approx((low, high), rel=1e-10)
+    assert mean.p_value() == pytest.approx(alone.pvalue, rel=1e-10)
+
+
+@pytest.mark.parametrize("clusters", [10, 11, 40])
+def test_ten_or_more_clusters_have_the_interval_of_both_factors(clusters: int) -> None:
+    # that of the clusters alone would be wider
+    table = table_of(seeds=20, clusters=clusters, of_seeds=0.0, of_clusters=0.1, draw=1)
+    by_seed, by_cluster, residual = mean_squares(table)
+    mean, alone = crossed_mean(table), stats.ttest_1samp(table.mean(axis=0), 0)
+    share = max(by_seed, residual) / (max(by_seed, residual) + by_cluster - residual)
+    degrees = 1 / (share / 19 + (1 - share) / (clusters - 1))
+    error = math.sqrt((by_seed + by_cluster - residual) / table.size)
+    half = stats.t.ppf(0.975, degrees) * error
+    low, high = alone.confidence_interval(0.95)
+    assert (high - low) / 2 > half
+    assert mean.interval(0.95) == pytest.approx((mean.mean - half, mean.mean + half), rel=1e-10)
+    assert mean.p_value() == pytest.approx(2 * stats.t.sf(abs(mean.mean) / error, degrees), rel=1e-10)
+    assert mean.cluster_variance == 0
+
+
+def test_few_clusters_without_variation_leave_the_interval_of_the_seeds() -> None:
+    table = np.repeat([[0.1], [0.4], [0.3], [0.7]], 3, axis=1)
+    expected = stats.ttest_1samp(table[:, 0], 0)
+    mean = crossed_mean(table)
+    assert mean.interval(0.95) == pytest.approx(tuple(expected.confidence_interval(0.95)), rel=EXACT)
+    assert mean.p_value() == pytest.approx(expected.pvalue, rel=EXACT)
+
+
 def test_residual_variance_and_ratio_of_seeds_match_the_analysis_of_variance() -> None:
     table = table_of()
     by_seed, _, residual = mean_squares(table)
@@ -176,6 +228,30 @@ def test_seeds_agree_too_well_below_the_quantile_of_the_f_distribution(level: fl
         shifted = crossed_mean(centered + np.array([[-shift], [0.0], [shift]]))
         assert shifted.seed_ratio == pytest.approx(factor * quantile)
         assert shifted.seeds_agree_too_well(level) is agree
+
+
+def test_agreement_of_seeds_has_the_degrees_of_freedom_of_the_effective_number_of_clusters() -> None:
+    table, weights = table_of(seeds=3, clusters=20, of_seeds=0.01), np.array([9.0] * 2 + [1.0] * 18)
+    mean = crossed_mean(table, weights=np.tile(weights, (3, 1)))
+    probability = stats.f.cdf(mean.seed_ratio, 2, 2 * (36**2 / (2 * 81 + 18) - 1))
+    assert not mean.seeds_agree_too_well(0.999 * probability)
+    assert mean.seeds_agree_too_well(1.001 * probability)
+
+
+@pytest.mark.parametrize("seeds", [5, 20])
+def test_seeds_without_an_effect_have_a_mean_square_like_the_residual_with_unequal_weights(seeds: int) -> None:
+    """The values of a cluster are means over its size, and its weight is its size, or all variances are equal."""
+    draws, sizes = np.random.default_rng(1), np.array([60.0, 40, 30, 20, 10, 10, *[5.0] * 6])
+    weights, shares = np.tile(sizes, (seeds, 1)), sizes / sizes.sum()
+    for spread in (1 / np.sqrt(sizes), np.ones(12)):
+        found = []
+        for _ in range(400):
+            values = spread * draws.normal(size=(seeds, 12))
+            means = (values @ shares)[:, None]
+            found.append(crossed_mean(means + 12 * shares * (values - means), weights=weights))
+        ratio = np.mean([one.residual_variance for one in found]) / np.square(shares * spread).sum()
+        assert 1 < ratio < 1.25  # a jackknife errs on the safe side
+        assert np.mean([one.seed_variance for one in found]) == pytest.approx(np.square(shares * spread).sum(), rel=0.1)
 
 
 def test_agreement_of_seeds_is_unknown_with_one_factor() -> None:

@@ -308,6 +308,62 @@ def test_test_of_noise_goes_on_with_the_arms_that_are_not_decided() -> None:
     assert [contrast.assessment.paired.seeds for contrast in found.contrasts] == [3, 3]
 
 
+FIVE_THEN_EIGHT = AnalysisPlan(looks=(5, 8), seeds=tuple(range(8)), looks_taken=2)
+FAILED = (2, 3, 4)
+"""Seeds that an arm lacks: it has two of five seeds at the first look, and five of eight at the second one."""
+
+
+def with_failed_trials(differences: Mapping[float, Sequence[float]], arm: str) -> TrialsByArm:
+    arms = trials(differences)
+    return {**arms, arm: {seed: one for seed, one in arms[arm].items() if seed not in FAILED}}
+
+
+def test_arm_with_few_seeds_at_the_first_look_joins_the_test_of_noise() -> None:
+    draws = np.random.default_rng(1)
+    all_seeds = draws.normal(0.1, 0.1, (3, 8))
+    arms = with_failed_trials(
+        {5: all_seeds[0].tolist(), 10: all_seeds[1].tolist(), 15: all_seeds[2].tolist()}, "alpha=5"
+    )
+    looks = dict.fromkeys(("alpha=5", "alpha=10", "alpha=15"), 2)
+
+    found = design(arms, FIVE_THEN_EIGHT, about_noise=True).assess(LOSS, MARGIN, looks)
+
+    test, (few, *rest) = found.noise_test, all_seeds
+    paired = [seed for seed in range(8) if seed not in FAILED]
+    first = simes(
+        p_of(np.mean([one[:5] for one in rest], axis=0)),
+        p_of(rest[1][:5] - rest[0][:5]),
+        *(p_of(one[:5]) for one in rest),
+    )
+    mean, change = all_seeds[:, paired].mean(axis=0), (all_seeds[2] - all_seeds[0])[paired]
+    second = simes(p_of(mean), p_of(change), p_of(few[paired]), *map(p_of, rest))
+    assert test is not None
+    assert test.p_value == pytest.approx(SequentialTest((5, 8)).p_value([first, second]))
+    assert test.arms == ("alpha=5", "alpha=10", "alpha=15")
+    assert all(one.p_adjusted >= test.p_value for one in found.arms.values())
+    for contrast, values in zip(test.contrasts, (mean, change), strict=True):
+        assert contrast.arms == test.arms
+        assert contrast.assessment.paired.seeds == 5
+        assert contrast.assessment.paired.difference == pytest.approx(values.mean())
+        # the mean and the trend of the first look are those of other arms
+        at_second = SequentialTest((5, 8)).p_value([math.nan, p_of(values)])
+        assert contrast.assessment.p_adjusted >= at_second
+
+
+def test_two_arms_are_tested_together_from_the_look_at_which_both_have_enough_seeds() -> None:
+    draws = np.random.default_rng(2)
+    of_arms = draws.normal(0.1, 0.1, (2, 8)).tolist()
+    arms = with_failed_trials(dict(zip((5.0, 10.0), of_arms, strict=True)), "alpha=5")
+
+    found = design(arms, FIVE_THEN_EIGHT, about_noise=True).assess(LOSS, MARGIN, {"alpha=5": 2, "alpha=10": 2})
+
+    assert found.noise_test is not None
+    assert found.noise_test.arms == ("alpha=5", "alpha=10")
+    assert found.noise_test.contrasts[0].assessment.paired.seeds == 5
+    alone = design(arms, FIVE_THEN_EIGHT, about_noise=True).assess(LOSS, MARGIN, {"alpha=5": 1, "alpha=10": 1})
+    assert alone.noise_test is None
+
+
 # Roles
 
 

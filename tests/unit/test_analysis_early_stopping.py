@@ -85,6 +85,22 @@ def test_noise_that_only_slows_overfitting_is_worse_than_early_stopping() -> Non
     assert arms["none"].best is None
 
 
+def test_baseline_whose_epochs_are_alike_is_not_better_after_its_last_epoch() -> None:
+    """A selected epoch that is no better on the other items gives negative differences, and never positive ones."""
+    draws = np.random.default_rng(0)
+    found = []
+    for _ in range(60):
+        of_seeds, of_items = draws.normal(0, 0.1, (1, SEEDS, 1)), draws.normal(0, 0.5, (1, 1, ITEMS))
+        losses = 2 + of_seeds + of_items + draws.normal(0, 0.3, (2, SEEDS, ITEMS))
+        found.append(known(stopped(trials({"none": losses, "noisy": losses}))["none"].last))
+    lower = [one for one in found if one.paired.difference < 0]
+    assert any(one.paired.ci_high < 0 for one in lower)  # the unadjusted interval excludes zero
+    assert {one.verdict for one in lower} <= {"inconclusive", "equivalent"}
+    assert {one.p_adjusted for one in lower} == {1.0}
+    assert all(one.interval.low <= 0 <= one.interval.high for one in lower)
+    assert all(one.p_adjusted == one.paired.p_value for one in found if one.paired.difference > 0)
+
+
 def test_every_arm_has_losses_and_a_best_epoch() -> None:
     arms = stopped(trials({"none": curves(OVERFITTING), "noisy": curves(NOISY, draws=1)}))
     found = [(arm.last_loss, arm.best_loss, arm.best_epoch) for arm in arms.values()]
@@ -163,7 +179,7 @@ def test_last_and_best_epochs_are_separate_families() -> None:
 
 def test_losses_at_a_planned_look_are_tested_at_its_level() -> None:
     test = SequentialTest((3, 5))
-    curve = {"none": curves((1.0, 0.8), draws=0, spread=0.3), "a": curves((1.0, 0.7), draws=1, spread=0.3)}
+    curve = {"none": curves((0.8, 1.0), draws=0, spread=0.3), "a": curves((1.0, 0.7), draws=1, spread=0.3)}
     arms = trials(curve)
     found = early_stopping(
         arms, "none", METRICS["eval_loss"], margin=0.01, confidence=0.95, test=test, looks_by_arm={"a": 2}

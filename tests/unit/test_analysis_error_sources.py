@@ -15,6 +15,7 @@ from neftune_cli.evidence.measurements import Floats
 SEEDS, ITEMS = 4, 50
 OF_SEEDS, OF_ITEMS, OF_REST = 0.5, 4.0, 2.0
 """Variance components of `expected_mean`."""
+MORE_ITEMS = {"item_factor": 2}
 
 
 def expected_mean(seeds: int = SEEDS, items: int = ITEMS) -> CrossedMean:
@@ -98,6 +99,38 @@ def test_predicted_narrowing_is_found_in_new_data() -> None:
     ]
 
     assert predicted == pytest.approx([width(16, 40), width(12, 80)], rel=0.03)
+
+
+def test_few_clusters_narrow_the_interval_as_in_new_data() -> None:
+    """The interval of the clusters alone has the standard error of all cluster means and no more."""
+
+    def table(seeds: int, clusters: int, draw: int) -> Floats:
+        draws = np.random.default_rng(draw)
+        return np.asarray(draws.normal(0, 1, (1, clusters)) + draws.normal(0, 2, (seeds, clusters)))
+
+    def squared(several: list[CrossedMean]) -> float:
+        return float(np.mean([one.cluster_variance for one in several]))
+
+    few = [crossed_mean(table(5, 4, draw)) for draw in range(2000)]
+    more_seeds, more_items = ([with_more_data(one, **more) for one in few] for more in ({"seeds": 15}, MORE_ITEMS))
+
+    # by hand: (1 + 4 / seeds) / clusters. Negative components of the clusters count as zero, so more seeds help less.
+    assert squared(few) == pytest.approx((1 + 4 / 5) / 4, rel=0.05)
+    assert (1 + 4 / 20) / 4 * 0.95 < squared(more_seeds) < (1 + 4 / 20) / 4 * 1.3
+    assert squared(more_items) == pytest.approx((1 + 4 / 5) / 8, rel=0.05)
+    assert {with_more_data(one, item_factor=3).cluster_variance for one in few} == {0}
+
+
+def test_more_items_have_the_same_inequality_of_weights() -> None:
+    draws, weights = np.random.default_rng(3), np.array([8.0, *[1.0] * 15])
+    few = crossed_mean(draws.normal(size=(5, 16)), weights=np.tile(weights, (5, 1)))
+    effective = 23**2 / (64 + 15)
+    assert few.effective_clusters == pytest.approx(effective)
+    assert few.cluster_variance > 0
+    more = with_more_data(few, item_factor=2)
+    assert more.effective_clusters == pytest.approx(2 * effective)
+    assert more.cluster_variance == 0
+    assert with_more_data(few, seeds=5).cluster_variance > 0
 
 
 def test_times_are_those_of_two_seeds_and_of_one_evaluation() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import chi2, nct, t
+from scipy.stats import chi2, nct, norm, t
 from statsmodels.stats.power import TTestPower
 
 from neftune_cli.analysis.crossed_factors import CrossedMean
@@ -79,6 +79,45 @@ def test_items_limit_the_chance_of_equivalence() -> None:
     few_items = chances(measured(0.0, items=0.09), 0.0)[-1]
     assert few_items.chance < chances(measured(0.0), 0.0)[-1].chance
     assert few_items.high < 0.5  # the standard error is at least 0.3, and the margin is 0.5
+
+
+def few_clusters(mean: float = 0.0, clusters: int = 2) -> CrossedMean:
+    """Return a difference of five seeds whose residual is all that varies, 1 for the mean of one seed."""
+    return replace(measured(mean), clusters=clusters, residual_variance=1.0, cluster_variance=1 / 5)
+
+
+def test_few_clusters_limit_the_chances_to_those_of_the_clusters_alone() -> None:
+    """With two clusters the t statistic has one degree of freedom, and must exceed 12.7 and, one-sided, 6.3."""
+    mean, test = few_clusters(), SequentialTest((100,))
+    alone = math.sqrt(1 / 100) * t.isf(0.025, 1), math.sqrt(1 / 100) * t.isf(0.05, 1)
+    (none,) = outlook(mean, 0.9 * alone[0], margin=1e-9, test=test, significance=0.05, looks=[100])
+    (likely,) = outlook(mean, 1.5 * alone[0], margin=1e-9, test=test, significance=0.05, looks=[100])
+    assert none.chance < 0.2
+    assert likely.chance > 0.9
+    narrow, wide = (
+        outlook(mean, 0.0, margin=margin, test=test, significance=0.05, looks=[100])[0].chance
+        for margin in (alone[1], 1.6 * alone[1])
+    )
+    assert narrow == 0
+    assert wide > 0.9
+
+
+def test_few_clusters_need_more_seeds_for_equivalence() -> None:
+    seeds = seeds_for_equivalence(few_clusters(), 0.5, significance=0.05)
+    assert seeds is not None
+    # |mean| + 6.3 * error must be within the margin in 80% of the sweeps: (6.31 + 1.28) / sqrt(seeds) = 0.5
+    assert seeds == pytest.approx(((t.isf(0.05, 1) + norm.isf(0.1)) / 0.5) ** 2, abs=2)
+
+
+@pytest.mark.parametrize("number", [2, 4, 40])
+def test_chances_follow_from_the_effective_number_of_clusters(number: int) -> None:
+    equal = replace(measured(items=0.2), clusters=number, cluster_variance=0.3 if number < 10 else 0.0)
+    unequal = replace(equal, clusters=5 * number, evenness=0.2)
+    assert chances(unequal, 0.3, margin=3.0) == chances(equal, 0.3, margin=3.0)
+    assert chances(unequal, 0.3, margin=3.0) != chances(replace(unequal, evenness=1.0), 0.3, margin=3.0)
+    needed = [seeds_for_equivalence(one, 12.0, significance=0.05) for one in (equal, unequal)]
+    assert needed[0] == needed[1]
+    assert needed[0] is not None
 
 
 def test_no_chance_without_a_variance() -> None:

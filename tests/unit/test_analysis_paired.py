@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from neftune_cli.analysis import paired
-from neftune_cli.analysis.crossed_factors import crossed_mean
+from neftune_cli.analysis.crossed_factors import clustered_mean, crossed_mean
 from neftune_cli.analysis.paired import (
     PairedComparison,
     cluster_table,
@@ -169,15 +169,126 @@ def test_standard_error_over_unequal_clusters_matches_the_jackknife() -> None:
     baseline, treated, clusters, tokens = clustered(1)
     ours = paired_comparison(baseline, treated, clusters=clusters, weights=tokens).crossed.standard_error
     jackknife = _jackknife_error((treated - baseline)[0], tokens, clusters)
-    assert ours == pytest.approx(jackknife, rel=0.05)
+    assert ours == pytest.approx(jackknife, rel=EXACT)
     of_items = paired_comparison(baseline, treated, weights=tokens).crossed.standard_error
     assert of_items != pytest.approx(jackknife, rel=0.15)
 
 
 def _jackknife_error(values: Floats, weights: Floats, clusters: Sequence[int]) -> float:
+    """Return the jackknife standard error of a weighted mean: deviations from the mean of all clusters."""
+    left = _without_each_cluster(values, weights, clusters)
+    return float(np.sqrt((len(left) - 1) * np.mean((left - np.average(values, weights=weights)) ** 2)))
+
+
+def _without_each_cluster(values: Floats, weights: Floats, clusters: Sequence[int]) -> Floats:
+    """Return the weighted mean without each cluster in turn, (clusters,)."""
     labels = np.array(clusters)
-    left = [np.average(values[labels != one], weights=weights[labels != one]) for one in set(clusters)]
-    return float(np.sqrt((len(left) - 1) * np.var(left)))
+    return np.array(
+        [np.average(values[labels != one], weights=weights[labels != one]) for one in dict.fromkeys(clusters)]
+    )
+
+
+def _effective(weights: Floats, clusters: Sequence[int]) -> float:
+    """Return the effective number of clusters (Kish)."""
+    labels = np.array(clusters)
+    sums = [weights[labels == one].sum() for one in set(clusters)]
+    return float(sum(sums) ** 2 / sum(one**2 for one in sums))
+
+
+@pytest.mark.parametrize("seeds", [3, 4, 10])
+@pytest.mark.parametrize("sizes", [SIZES, (30, 20, 12, 4, 2, 1, 1, 1, 1, 1, 1, 1)], ids=["34 clusters", "12 clusters"])
+def test_variances_over_unequal_clusters_match_the_jackknife(seeds: int, sizes: tuple[int, ...]) -> None:
+    baseline, treated, _, tokens = clustered(seeds)
+    clusters = np.repeat(np.arange(len(sizes)), sizes).tolist()
+    items = len(clusters)
+    tokens = np.resize(tokens, items)
+    baseline, treated = (np.resize(one, (seeds, items)) for one in (baseline, treated))
+    treated = treated + 4 * np.random.default_rng(7).normal(size=len(sizes))[clusters]
+    count, difference = len(sizes), treated - baseline
+    # changes of the mean of each seed without one cluster, (seeds, clusters), and their analysis of variance
+    changes = np.array(
+        [_without_each_cluster(row, tokens, clusters) - np.average(row, weights=tokens) for row in difference]
+    )
+    of_clusters = (count - 1) / count * np.square(changes.mean(axis=0)).sum()
+    residual = (count - 1) / count * np.square(changes - changes.mean(axis=0)).sum() / (seeds - 1)
+    of_seeds = np.average(difference, axis=1, weights=tokens).var(ddof=1)
+    of_items = max(0.0, of_clusters - residual / seeds)
+    effective = _effective(tokens, clusters)
+    share = max(of_seeds, residual) / seeds / (max(of_seeds, residual) / seeds + of_items)
+    degrees = 1 / (share / (seeds - 1) + (1 - share) / (effective - 1))
+
+    ours = paired_comparison(baseline, treated, clusters=clusters, weights=tokens)
+
+    found = ours.crossed
+    assert found.effective_clusters == pytest.approx(effective, rel=EXACT)
+    assert (found.seed_variance, found.residual_variance) == pytest.approx((of_seeds, residual), rel=1e-10)
+    assert found.item_variance == pytest.approx(of_items, rel=1e-10)
+    assert found.degrees_of_freedom == pytest.approx(degrees, rel=1e-10)
+    assert of_items > 0
+    alone = stats.t.ppf(0.975, effective - 1) * np.sqrt(of_clusters) if effective < 10 else 0.0
+    both = stats.t.ppf(0.975, degrees) * np.sqrt(of_seeds / seeds + of_items)
+    seeds_alone = stats.t.ppf(0.975, seeds - 1) * np.sqrt(of_seeds / seeds)
+    assert ours.ci_high - ours.difference == pytest.approx(max(both, seeds_alone, alone), rel=1e-10)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_few_seeds_have_the_degrees_of_freedom_of_the_effective_number_of_clusters(seeds: int) -> None:
+    baseline, treated, clusters, tokens = clustered(seeds)
+    error = _jackknife_error((treated - baseline).mean(axis=0), tokens, clusters)
+    ours = paired_comparison(baseline, treated, clusters=clusters, weights=tokens)
+    degrees = _effective(tokens, clusters) - 1
+    assert degrees < len(SIZES) - 5
+    assert ours.p_value == pytest.approx(2 * stats.t.sf(abs(ours.difference) / error, degrees), rel=1e-10)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 8])
+@pytest.mark.parametrize("weight", [None, 1.0, 0.3, 1e-9])
+@pytest.mark.parametrize("size", [1, 3])
+def test_clusters_of_equal_weight_give_the_unweighted_analysis_bit_for_bit(
+    seeds: int, weight: float | None, size: int
+) -> None:
+    baseline, treated = arms(seeds, 12 * size)
+    clusters = None if size == 1 else np.random.default_rng(1).permutation(np.repeat(np.arange(12), size)).tolist()
+    weights = None if weight is None else np.full(12 * size, weight)
+    ours = paired_comparison(baseline, treated, clusters=clusters, weights=weights)
+    table = cluster_table(treated - baseline, np.full(baseline.shape, weight or 1.0), clusters)
+    assert ours.crossed == (crossed_mean(table) if seeds > 2 else clustered_mean(table))
+    assert ours.crossed.effective_clusters == 12
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seeds", [1, 2, 3, 10])
+@pytest.mark.parametrize("largest", [100.0, 1e20])
+def test_one_cluster_with_nearly_all_of_the_weight_gives_no_interval(seeds: int, largest: float) -> None:
+    baseline, treated = arms(seeds, 12)
+    ours = paired_comparison(baseline, treated, weights=[largest, *[1.0] * 11])
+    assert ours.difference == pytest.approx(np.average(treated - baseline, axis=1, weights=[largest] + [1] * 11).mean())
+    assert not ours.crossed.is_measured
+    assert np.isnan([ours.ci_low, ours.ci_high, ours.p_value]).all()
+    assert math.isnan(ours.crossed.p_above(-0.1))
+
+
+@pytest.mark.filterwarnings("error")
+def test_seeds_with_a_single_cluster_of_any_weight_have_an_interval() -> None:
+    baseline, treated = arms(3, 4)
+    ours = paired_comparison(baseline, treated, weights=[[1.0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 1, 1]])
+    assert math.isfinite(ours.ci_low)
+
+
+def test_large_cluster_of_less_weight_has_an_interval() -> None:
+    baseline, treated = arms(5, 50)
+    ours = paired_comparison(baseline, treated, weights=[150.0, *[1.0] * 49])
+    assert ours.crossed.effective_clusters == pytest.approx(199**2 / (150**2 + 49))
+    assert math.isfinite(ours.ci_low)
+
+
+def test_effective_number_of_clusters_follows_from_the_mean_weights_over_the_seeds() -> None:
+    baseline, treated = arms(3, 20)
+    weights = np.ones((3, 20))
+    weights[1, :10] = 0
+    ours = paired_comparison(baseline, treated, weights=weights)
+    assert ours.clusters == 20
+    assert ours.crossed.effective_clusters == pytest.approx((10 * 1 + 10 * 2) ** 2 / (10 * 1 + 10 * 4))
 
 
 def test_rare_events_do_not_make_seeds_look_consistent() -> None:

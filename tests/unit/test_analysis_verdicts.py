@@ -10,7 +10,7 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.sequential import SequentialTest
-from neftune_cli.analysis.verdicts import NO_VARIATION, assess, equivalence_p_value, untested_reason
+from neftune_cli.analysis.verdicts import DOMINATING_CLUSTER, NO_VARIATION, assess, equivalence_p_value, untested_reason
 from neftune_cli.metrics import METRICS
 
 LOSS, LENGTH = METRICS["eval_loss"], METRICS["response_chars"]
@@ -162,6 +162,8 @@ def test_reasons_for_missing_verdicts() -> None:
     two = assess({"a": _compared([0.1, 0.2])}, LOSS, margin=0.01)
 
     assert untested_reason(constant) == NO_VARIATION
+    dominated = paired_comparison(np.zeros((3, 9)), np.arange(27.0).reshape(3, 9) ** 2, weights=[100, *[1] * 8])
+    assert untested_reason(assess({"a": dominated}, LOSS, margin=0.01)["a"]) == DOMINATING_CLUSTER
     assert untested_reason(two["a"]) == "fewer than three paired seeds"
     assert untested_reason(assess({"a": _compared([0.1, 0.2, 0.4])}, LOSS, margin=0.01)["a"]) == ""
 

@@ -8,7 +8,7 @@ from typing import Literal
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.paper_claims.noise_effects import NoiseEffect
 from neftune_cli.analysis.results import Status
-from neftune_cli.analysis.verdicts import NO_VARIATION
+from neftune_cli.analysis.verdicts import unknown_error_reason
 from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.metrics import Metric
 
@@ -105,7 +105,7 @@ def _untestable_reason(comparison: PairedComparison) -> str:
         seeds = counted(comparison.seeds, "seed")
         return f"{seeds}; with fewer than three seeds the numbers describe these trained models, not the method"
     if not math.isfinite(comparison.p_value):
-        return NO_VARIATION
+        return unknown_error_reason(comparison)
     return ""
 
 

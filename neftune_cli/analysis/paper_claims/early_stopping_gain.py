@@ -1,7 +1,7 @@
 """Gain of noise over early stopping, a comparison that the paper does not make."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from neftune_cli.analysis.paper_claims.claim_data import SWEEP, ClaimData, NotMeasuredError, unknown_recipe_sentence
 from neftune_cli.analysis.paper_claims.claim_tests import (
@@ -22,8 +22,8 @@ _SWEEP_OF_EPOCHS = f"`{SWEEP} --epochs 3`"
 def gains_over_early_stopping(data: ClaimData) -> ClaimOutcome:
     """Test whether a noisy arm at its best epoch is better than the arm without noise at its best epoch.
 
-    Supported if any arm is better, with p-values Hommel-adjusted over the arms. Refuted if all arms are equivalent or
-    worse.
+    Supported if any arm is better, with p-values Hommel-adjusted over the arms. Refuted if all arms with noise are
+    compared, and are equivalent or worse.
 
     Raises:
         NotMeasuredError: no arm was compared at its best epoch, or the early-stopped baseline is not the reference.
@@ -37,7 +37,9 @@ def gains_over_early_stopping(data: ClaimData) -> ClaimOutcome:
     epochs = listed([str(epoch) for epoch in data.stopping.epochs])
     description = f"Held-out loss at the best of epochs {epochs} of each arm, minus {data.reference} at its best epoch"
     here = f"{description}: {_differences(assessed, data.metric(HELD_OUT_LOSS))}"
-    return ClaimOutcome(_status(assessed), here + unknown_recipe_sentence(data.unknown))
+    missing = [arm for arm in data.noisy if arm not in assessed]
+    excluded = f" Excluded, because they are not compared at their best epochs: {listed(missing)}." if missing else ""
+    return ClaimOutcome(_status(assessed, missing), here + excluded + unknown_recipe_sentence(data.unknown))
 
 
 def _missing_data(data: ClaimData) -> str:
@@ -83,11 +85,11 @@ def _noisy_arms(data: ClaimData, stopping: EarlyStopping) -> dict[str, Assessmen
     return assessed
 
 
-def _status(assessed: Mapping[str, Assessment]) -> Status:
+def _status(assessed: Mapping[str, Assessment], missing: Sequence[str]) -> Status:
     verdicts = {assessment.verdict for assessment in assessed.values()}
     if "better" in verdicts:
         return "supported"
-    return "refuted" if verdicts <= {"equivalent", "worse"} else "inconclusive"
+    return "refuted" if verdicts <= {"equivalent", "worse"} and not missing else "inconclusive"
 
 
 def _differences(assessed: Mapping[str, Assessment], metric: Metric) -> str:
