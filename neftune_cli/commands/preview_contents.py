@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_cli.commands.request import read_spec
 from neftune_cli.config.choices import IGNORED_LABEL
+from neftune_cli.config.field_problems import unused_field_problems
 from neftune_cli.config.spec import ArmSpec, SweepSpec, TrainSpec, TrialSpec
 from neftune_cli.data.bad_rows import place_sort_key
 from neftune_cli.data.examples import TokenizedExample
@@ -59,6 +60,7 @@ def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Pr
     data = problems.attempt(lambda: load_data(spec))
     for recipe in _recipes(spec):
         problems.attempt(partial(check_recipe, recipe))
+    problems.add(unused_field_problems(spec))
     if data is not None:
         problems.attempt(partial(check_targets, spec, data_facts(data)))
     if spec.load_in_4bit:

@@ -1,10 +1,13 @@
 """SFTConfig fields of a recipe: types of their numbers, and messages for values that do not fit."""
 
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from trl.trainer.sft_config import SFTConfig
 
+from neftune_cli.config.field_problems import _WITHOUT_EFFECT
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.config.spec import TrainSpec
@@ -75,6 +78,13 @@ def test_only_the_rejected_field_of_several_is_reported() -> None:
     (problem,) = caught.value.problems
     assert problem.what.startswith("SFTConfig rejects lr_scheduler_type=sideways: ")
     assert problem.field == ("train", "lr_scheduler_type")
+
+
+def test_every_field_without_effect_is_one_that_could_be_given() -> None:
+    known = {field.name: field for field in fields(SFTConfig) if field.init}
+    for name in _WITHOUT_EFFECT:
+        default = known[name].default
+        check_recipe(TrainSpec(**RECIPE, sft={name: [] if default is MISSING else default}))
 
 
 def test_no_field_that_neftune_sets_can_be_given() -> None:
