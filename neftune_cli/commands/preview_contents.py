@@ -105,11 +105,13 @@ def _machine_notes(spec: SweepSpec) -> Iterator[str]:
 
 def _check_trainable(loaded: "LoadedModel", spec: SweepSpec) -> None:
     """Check that the model can be trained with the recipe of each arm, as a sweep does before its first trial."""
+    from neftune_cli.training.mixture_of_experts import router_loss_problems
     from neftune_cli.training.trainability import check_trainable
 
     problems = Problems()
     for rank in {recipe.lora_rank for recipe in _recipes(spec)}:
         problems.attempt(partial(check_trainable, loaded, spec.model, rank))
+    problems.add(router_loss_problems(loaded.model, spec.model, _recipes(spec)))
     problems.raise_any()
 
 

@@ -97,6 +97,8 @@ def _field_problems(name: str, value: Any) -> Iterator[Problem]:
         yield Problem(f"SFTConfig has no field {name!r}.", fix, place)
     elif name == "fp16" and value is True and device_kind() != "cuda":
         yield Problem("the SFTConfig field 'fp16' has no effect without a CUDA device.", "Remove it.", place)
+    elif name == "activation_offloading" and value is True and device_kind() == "cpu":
+        yield Problem("the SFTConfig field 'activation_offloading' needs an accelerator.", "Remove it.", place)
     elif (name, value) == ("packing_strategy", "wrapped"):
         yield replace(WRAPPED_ROWS, field=place)
     elif expected := _expected_instead(known[name], value):

@@ -45,6 +45,7 @@ def test_a_data_file_in_place_of_an_experiment_is_refused(
         ),
         ("train: {loss_type: mse}", "the SFTConfig field 'loss_type' must be one of nll, dft, chunked_nll, not 'mse'."),
         ("train: {fp16: true}", "'fp16' has no effect without a CUDA device.\n  Remove it."),
+        ("train: {activation_offloading: true}", "'activation_offloading' needs an accelerator.\n  Remove it."),
         ("train: {bf16: true}", "'bf16' is set by neftune.\n  Use --precision bfloat16 or float32."),
         ("train: {pad_token: '<|pad|>'}", "'pad_token' cannot be set."),
         ("train: {packing_strategy: wrapped}", "which determine the noise.\n  Use packing_strategy=bfd."),
