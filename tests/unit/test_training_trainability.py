@@ -21,7 +21,7 @@ from neftune_cli.training.lora import frozen_experts_notes, lora_config
 from neftune_cli.training.mixture_of_experts import router_loss_problems, router_loss_weight, without_router_loss
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
 from neftune_cli.training.trainability import check_trainable
-from tests.tiny_architectures import EXAMPLES, architecture
+from tests.tiny_architectures import EXAMPLES, HEADS, TOKENS, VISION, Architecture, architecture
 
 ANOTHER = "Use a model of another architecture, such as Llama, Qwen or GPT-2."
 
@@ -87,6 +87,21 @@ def test_a_model_that_ignores_the_attention_mask_is_refused(tmp_path: Path) -> N
         "'mine' (rwkv) cannot be measured: it ignores the attention mask, so padding would change its responses. "
         + ANOTHER
     )
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        Architecture("git", {**HEADS, "vision_config": VISION}),  # ignores the mask after the first generated token
+        Architecture("xlm", {**TOKENS, "emb_dim": 32, "n_layers": 2, "n_heads": 4, "causal": True}),  # NaN
+    ],
+    ids=str,
+)
+def test_an_effect_of_padding_after_the_first_token_or_that_is_not_a_number_is_refused(
+    refused: Architecture, tmp_path: Path
+) -> None:
+    model = load_model(find_model(str(refused.save(tmp_path))))
+    assert message(model).endswith("so padding would change its responses. " + ANOTHER)
 
 
 def test_adapters_leave_out_routers_and_the_head(tmp_path: Path) -> None:
