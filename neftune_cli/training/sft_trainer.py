@@ -92,17 +92,36 @@ def _field_problems(name: str, value: Any) -> Iterator[Problem]:
         fix = "Remove it: the measurements depend on its value."
         yield Problem(f"the SFTConfig field {name!r} cannot be set.", fix, place)
     elif name not in known:
-        fix = did_you_mean(TRAIN_FIELD_SYNONYMS.get(name, name), {**known, **TrainSpec.model_fields})
-        fix = fix or "Use a field from TRL's documentation of SFTConfig."
-        yield Problem(f"SFTConfig has no field {name!r}.", fix, place)
-    elif name == "fp16" and value is True and device_kind() != "cuda":
-        yield Problem("the SFTConfig field 'fp16' has no effect without a CUDA device.", "Remove it.", place)
-    elif name == "activation_offloading" and value is True and device_kind() == "cpu":
-        yield Problem("the SFTConfig field 'activation_offloading' needs an accelerator.", "Remove it.", place)
-    elif (name, value) == ("packing_strategy", "wrapped"):
-        yield replace(WRAPPED_ROWS, field=place)
+        yield Problem(f"SFTConfig has no field {name!r}.", _fix_of_unknown(name, value, known), place)
+    elif refused := _refused_value(name, value):
+        yield replace(refused, field=place)
     elif expected := _expected_instead(known[name], value):
         yield Problem(f"the SFTConfig field {name!r} must be {expected}, not {value!r}.", "Change the value.", place)
+
+
+def _fix_of_unknown(name: str, value: Any, known: Mapping[str, Any]) -> str:
+    if name == "warmup_ratio":  # a field of earlier releases of transformers
+        return f"Use warmup_steps={value}: a number below 1 is a share of the steps."
+    meant = did_you_mean(TRAIN_FIELD_SYNONYMS.get(name, name), {**known, **TrainSpec.model_fields})
+    return meant or "Use a field from TRL's documentation of SFTConfig."
+
+
+def _refused_value(name: str, value: Any) -> Problem | None:
+    """Return the problem of a value that SFTConfig accepts and neftune refuses, without its place; else None."""
+    if name == "fp16" and value is True and device_kind() != "cuda":
+        return Problem("the SFTConfig field 'fp16' has no effect without a CUDA device.", "Remove it.")
+    if name == "activation_offloading" and value is True and device_kind() == "cpu":
+        return Problem("the SFTConfig field 'activation_offloading' needs an accelerator.", "Remove it.")
+    if name == "accelerator_config" and _accumulates(value):
+        what = "the SFTConfig field 'accelerator_config' must not set the num_steps of gradient accumulation."
+        return Problem(what, "Use gradient_accumulation_steps.")
+    return WRAPPED_ROWS if (name, value) == ("packing_strategy", "wrapped") else None
+
+
+def _accumulates(accelerator_config: Any) -> bool:
+    """Return whether accelerate's configuration would replace `gradient_accumulation_steps`, which the plan reads."""
+    given = accelerator_config.get("gradient_accumulation_kwargs") if isinstance(accelerator_config, dict) else None
+    return isinstance(given, dict) and "num_steps" in given
 
 
 def _replacement(name: str, value: Any) -> str:

@@ -46,6 +46,14 @@ def test_a_data_file_in_place_of_an_experiment_is_refused(
         ("train: {loss_type: mse}", "the SFTConfig field 'loss_type' must be one of nll, dft, chunked_nll, not 'mse'."),
         ("train: {fp16: true}", "'fp16' has no effect without a CUDA device.\n  Remove it."),
         ("train: {activation_offloading: true}", "'activation_offloading' needs an accelerator.\n  Remove it."),
+        (
+            "train: {warmup_ratio: 0.03}",
+            "no field 'warmup_ratio'.\n  Use warmup_steps=0.03: a number below 1 is a share of the steps.",
+        ),
+        (
+            "train: {accelerator_config: {gradient_accumulation_kwargs: {num_steps: 2}}}",
+            "must not set the num_steps of gradient accumulation.\n  Use gradient_accumulation_steps.",
+        ),
         ("train: {bf16: true}", "'bf16' is set by neftune.\n  Use --precision bfloat16 or float32."),
         ("train: {pad_token: '<|pad|>'}", "'pad_token' cannot be set."),
         ("train: {packing_strategy: wrapped}", "which determine the noise.\n  Use packing_strategy=bfd."),
