@@ -266,7 +266,7 @@ def gemma_3n() -> PreTrainedModel:
 
 
 def gemma_4() -> PreTrainedModel:
-    return Gemma4ForCausalLM(Gemma4TextConfig(**PER_LAYER, global_head_dim=8))
+    return Gemma4ForCausalLM(Gemma4TextConfig(**PER_LAYER | {"global_head_dim": 8}))
 
 
 @pytest.mark.parametrize("build", [gemma_3n, gemma_4])
@@ -284,7 +284,8 @@ def test_the_divergence_is_that_of_a_model_that_embeds_its_ids_again_in_each_lay
         hook.remove()
     expected = rel_entr(softmax(clean.numpy(), axis=-1), softmax(noisy.numpy(), axis=-1)).sum() / len(EXAMPLES[0])
     assert expected > 1e-3
-    assert next_token_divergence(model, tokens, [alpha]).nats == (pytest.approx(expected, rel=1e-3),)
+    (found,) = next_token_divergence(model, tokens, [alpha]).nats
+    assert found == pytest.approx(expected, rel=1e-3)
 
 
 def test_divergence_stops_after_enough_tokens(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
