@@ -1,6 +1,6 @@
 """Formatting of times, sizes, counts, percentages and sparklines, and of text that is safe for a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import fmean
@@ -81,6 +81,15 @@ def listed(names: Sequence[str]) -> str:
     """
     *before, last = names
     return f"{', '.join(before)} and {last}" if before else last
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Return names in quotes, separated by commas.
+
+    >>> quoted(["a", "b"])
+    "'a', 'b'"
+    """
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def listed_at_most(names: Sequence[str], most: int, separator: str = ", ", noun: str = "") -> str:

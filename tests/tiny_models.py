@@ -1,10 +1,13 @@
 """Tiny untrained models for tests, with reproducible weights, and functions that inspect models."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from neftune_cli.data.examples import TokenizedExample
 
 
 def tiny_llama(*, seed: int = 0, **config: Any) -> Any:
@@ -43,3 +46,13 @@ def hooks_on(model: nn.Module) -> int:
 def weights_of(model: nn.Module) -> Tensor:
     """Return a copy of all parameters as one vector."""
     return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+
+
+def one_at_a_time(model: PreTrainedModel, examples: Sequence[TokenizedExample]) -> list[float]:
+    """Return the loss of each example alone, as the model itself computes it, in nats per completion token."""
+    model.train(False)
+    with torch.no_grad():
+        return [
+            model(input_ids=torch.tensor([one.input_ids]), labels=torch.tensor([one.labels])).loss.item()
+            for one in examples
+        ]

@@ -26,7 +26,7 @@ def advice(comparison: Comparison) -> str:
             *_roles(comparison, decision),
             *_early_stopping(comparison),
             *_side_effects(comparison, decision),
-            *comparison.departures,
+            *(one.sentence for one in comparison.departures),
             _scope(comparison, decision),
         ]
     )
@@ -195,7 +195,7 @@ def _changed(comparison: Comparison, metrics: Sequence[Metric], verdict: Verdict
 
 def _scope(comparison: Comparison, decision: Decision) -> str:
     used = decision.with_verdict or decision.with_few_seeds
-    seeds = {_tested_seeds(comparison, name, one) for name, one in used.items()}
+    seeds = {_compared_seeds(comparison, name, one) for name, one in used.items()}
     over = f", {_seed_words(seeds)}" if seeds else ""
     return f"Scope: {comparison.setting.description}{over}. Another model, data set or recipe needs its own sweep."
 
@@ -209,12 +209,17 @@ def _seed_words(seeds: set[tuple[int, ...]]) -> str:
     return f"{number} seeds per arm"
 
 
-def _tested_seeds(comparison: Comparison, arm: str, assessment: Assessment) -> tuple[int, ...]:
-    """Return the seeds that an arm shares with the baseline, at planned looks those until the last look at it."""
+def _compared_seeds(comparison: Comparison, arm: str, assessment: Assessment) -> tuple[int, ...]:
+    """Return the seeds that an arm shares with the baseline, at planned looks those until the last look at it.
+
+    Before the first look, these are the planned seeds that both have.
+    """
     estimate, plan = comparison.arm(arm).estimates.get(comparison.primary), comparison.declared
     paired = estimate.difference.by_seed if estimate and estimate.difference else {}
-    tested = plan.seeds[: plan.looks[assessment.looks_taken - 1]] if plan.has_planned_looks else paired
-    return tuple(seed for seed in paired if seed in tested)
+    if not plan.has_planned_looks:
+        return tuple(paired)
+    planned = plan.seeds_until(assessment.looks_taken) if assessment.looks_taken else plan.seeds
+    return tuple(seed for seed in paired if seed in planned)
 
 
 def _differences(comparison: Comparison, assessed: Mapping[str, Assessment]) -> Iterator[str]:

@@ -1,18 +1,14 @@
-"""Align trials of several arms: one metric as an array over the seeds and items that all of them share.
-
-The clusters of its items are summed, and divided into random halves.
-"""
+"""Align trials of several arms: one metric as an array over the seeds and items that all of them share."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
 
-Indices = NDArray[np.intp]
 TrialsByArm = Mapping[str, Mapping[int, Measurements]]
 """Arm to seed to trial, without the base model."""
 LARGEST_VALUE = 1e150
@@ -125,35 +121,6 @@ def slope_weights(
     centered = alphas - alphas.mean()
     weights: Floats = centered / np.square(centered).sum()
     return weights
-
-
-def cluster_indices(labels: Sequence[str]) -> Indices:
-    """Return the index of each item's cluster, (items,), from zero, in the order of the labels.
-
-    Random halves of the clusters depend on this order.
-    """
-    return np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.intp)
-
-
-def random_halves(count: int, pairs: int, draws: np.random.Generator) -> Floats:
-    """Return 1 for the members of a half and 0 for the rest, (2 * pairs, count): random halves, then their complements.
-
-    Each unit is outside of one half of each pair. With an odd count the sizes of the halves differ by one.
-    """
-    order = draws.permuted(np.tile(np.arange(count), (pairs, 1)), axis=1)
-    halves = (order < count // 2).astype(np.float64)
-    return np.concatenate([halves, 1 - halves])
-
-
-def cluster_sums(
-    values: Floats,  # (options, seeds, items)
-    weights: Floats,  # (items,)
-    indices: Indices,  # (items,)
-) -> Floats:
-    """Return the weighted sum of the values of each cluster, (options, seeds, clusters)."""
-    order = np.argsort(indices, kind="stable")
-    starts = np.searchsorted(indices[order], np.arange(indices.max() + 1))
-    return np.asarray(np.add.reduceat((values * weights)[..., order], starts, axis=-1))
 
 
 def _shared_seeds(trials: TrialsByArm, key: str) -> tuple[int, ...]:

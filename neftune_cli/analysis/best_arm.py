@@ -7,7 +7,8 @@ from itertools import combinations
 
 import numpy as np
 
-from neftune_cli.analysis.alignment import AlignedMetric, are_finite, cluster_indices, cluster_sums, random_halves
+from neftune_cli.analysis.alignment import AlignedMetric, are_finite
+from neftune_cli.analysis.clusters import cluster_indices, cluster_sums, random_halves
 from neftune_cli.analysis.headline import MOST_NAMED_ARMS
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.results import DIFFERENT, BestArm, Comparison

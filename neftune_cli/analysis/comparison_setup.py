@@ -185,7 +185,7 @@ def _until_first_look(arms: TrialsByArm, plan: AnalysisPlan) -> TrialsByArm:
     """Return the trials until the first planned look. Their means determine margins, which must not change later."""
     if not plan.has_planned_looks:
         return arms
-    seeds = plan.seeds[: plan.looks[0]]
+    seeds = plan.seeds_until(1)
     return {arm: {seed: trials[seed] for seed in seeds if seed in trials} or trials for arm, trials in arms.items()}
 
 

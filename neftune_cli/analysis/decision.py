@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from neftune_cli.analysis.results import DECIDED, Assessment, Comparison, EarlyStopping, StoppedArm
+from neftune_cli.analysis.results import DECIDED, Assessment, Comparison, DepartureKind, EarlyStopping, StoppedArm
 from neftune_cli.config.arms import AA_CONTROL, POSITIVE_CONTROL
 from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.metrics import METRICS, TASKS_TABLE, Metric, names_function
@@ -42,6 +42,8 @@ Continuation = Literal["looks", "new sweep", "missing trials"]
 - `new sweep`: another sweep, with planned looks.
 - `missing trials`: the trials of the same sweep that have not finished.
 """
+OF_MISSING_TRIALS: frozenset[DepartureKind] = frozenset({"missing baseline", "missing base model"})
+"""Departures from planned looks that end when the missing trials have finished."""
 
 
 @dataclass(frozen=True)
@@ -121,13 +123,10 @@ def _open_arms_lack_pairs(comparison: Comparison, decision: Decision) -> bool:
 
 def _continuation_of_looks(comparison: Comparison) -> Continuation | None:
     """Return how a sweep with planned looks continues. Further looks decide on the declared choices only."""
-    plan = comparison.declared
-    has_baseline = comparison.default_baseline not in comparison.arms_without_trials
-    # a missing baseline is one, and so is a missing base model
-    other_departures = len(comparison.departures) - (0 if has_baseline else 1) - comparison.origin.lacks_base
-    if other_departures or not comparison.origin.decides_looks:
+    plan, departures = comparison.declared, {one.kind for one in comparison.departures}
+    if departures - OF_MISSING_TRIALS or not comparison.origin.decides_looks:
         return None
-    if not has_baseline:
+    if "missing baseline" in departures:
         return "missing trials"
     trainable = [arm for arm in _untested_arms(comparison) if _can_be_tested(comparison, arm)]
     primary = comparison.declared_primary_arm
@@ -178,7 +177,7 @@ def _can_be_tested(comparison: Comparison, arm: str, *, retry_failed: bool = Tru
         missing = [name for name in (comparison.default_baseline, arm) if seed not in finished.get(name, ())]
         return bool(missing) and all(can_run(name, seed) for name in missing)
 
-    return any(map(can_pair, plan.seeds[: plan.seeds_taken]))
+    return any(map(can_pair, plan.seeds_until(plan.looks_taken)))
 
 
 def excluded_trials(comparison: Comparison) -> frozenset[str]:
@@ -198,9 +197,7 @@ def _tested_seeds(comparison: Comparison) -> dict[str, tuple[int, ...]]:
     plan = comparison.declared
     assessed = comparison.assessments(comparison.primary)
     tested = {
-        arm: plan.seeds[: plan.looks[assessment.looks_taken - 1]]
-        for arm, assessment in assessed.items()
-        if assessment.verdict
+        arm: plan.seeds_until(assessment.looks_taken) for arm, assessment in assessed.items() if assessment.verdict
     }
     return {**tested, comparison.default_baseline: max(tested.values(), key=len)} if tested else {}
 

@@ -9,6 +9,7 @@ from itertools import accumulate, chain, takewhile
 import numpy as np
 
 from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align, first_trial, slope_weights
+from neftune_cli.analysis.crossed_factors import ROUNDING
 from neftune_cli.analysis.multiplicity import simes
 from neftune_cli.analysis.outlook import Family, Outlook, outlook
 from neftune_cli.analysis.paired import PairedComparison
@@ -117,7 +118,7 @@ class Design:
         for arm, one in assessed.items():
             if one.verdict != "inconclusive" or one.role == "control":
                 continue
-            measured = test.looks[one.looks_taken - 1] if self.plan.has_planned_looks else one.paired.seeds
+            measured = len(self.plan.seeds_until(one.looks_taken)) if self.plan.has_planned_looks else one.paired.seeds
             coming = [seeds for seeds in test.looks if seeds > measured]
             chances = (
                 outlook(
@@ -225,7 +226,7 @@ class _Looks:
         trials, plan = self._trials[arm], self._plan
         if not plan.has_planned_looks:
             return trials
-        seeds = {*plan.seeds[: plan.looks[-1 if look is None else look]]}
+        seeds = {*(plan.seeds if look is None else plan.seeds_until(look + 1))}
         return {seed: trial for seed, trial in trials.items() if seed in seeds}
 
     def _compare(self, key: str, arm: str, look: int | None) -> tuple[tuple[int, ...], PairedComparison | None] | None:
@@ -247,6 +248,8 @@ class _Looks:
         found["mean"] = aligned.compare(baseline, noisy.mean(axis=0), confidence=self._confidence)
         if (weights := self._trend_weights(arms)) is not None:
             change = np.tensordot(weights, noisy, axes=1)
+            if np.abs(change).max() <= ROUNDING * np.abs(noisy).max():  # the weights rarely sum to exactly 0
+                change = np.zeros_like(change)
             found["trend"] = aligned.compare(np.zeros_like(change), change, confidence=self._confidence)
         return {name: one for name, one in found.items() if one}
 

@@ -8,15 +8,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from neftune_cli.analysis.alignment import (
-    Indices,
-    TrialsByArm,
-    cluster_indices,
-    cluster_sums,
-    compare_finite,
-    random_halves,
-    shared_items,
-)
+from neftune_cli.analysis.alignment import TrialsByArm, compare_finite, shared_items
+from neftune_cli.analysis.clusters import Indices, cluster_indices, cluster_sums, random_halves
 from neftune_cli.analysis.results import Assessment, EarlyStopping, StoppedArm
 from neftune_cli.analysis.sequential import FIXED, SequentialTest
 from neftune_cli.analysis.verdicts import assess

@@ -1,11 +1,13 @@
 """Notes of a comparison: differences from the declared analysis, seeds and items that are not compared."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+
+import numpy as np
 
 from neftune_cli.analysis.alignment import TrialsByArm, measured_seeds
 from neftune_cli.analysis.design import Design
 from neftune_cli.analysis.options import DEFAULT_OPTIONS
-from neftune_cli.analysis.results import Assessment
+from neftune_cli.analysis.results import Assessment, Departure
 from neftune_cli.evidence.measurements import Evidence, Measurements
 from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.metrics import Margin, Metric
@@ -16,7 +18,7 @@ def comparison_notes(
     design: Design,
     planned: Metric,
     assessed: Mapping[str, Assessment],
-    departures: Sequence[str],
+    departures: Sequence[Departure],
 ) -> tuple[str, ...]:
     """Return the notes of a comparison without duplicates.
 
@@ -25,11 +27,11 @@ def comparison_notes(
         design: the arms and their declared analysis.
         planned: the declared primary metric.
         assessed: assessments on the declared primary metric.
-        departures: sentences on choices that differ from the declared ones.
+        departures: differences from the declared analysis.
     """
     notes = (
         *evidence.notes,
-        *departures,
+        *(one.sentence for one in departures),
         *(_seed_notes(design, planned, assessed) if design.plan.has_planned_looks else ()),
         *_trial_notes(evidence.trials),
         *_item_notes(design.trials, evidence.metrics),
@@ -45,8 +47,8 @@ def plan_departures(
     margin: Margin | None,
     *,
     default_baseline: str,
-) -> Iterator[str]:
-    """Yield a sentence for each choice that differs from the declared one, and for each repeated test.
+) -> Iterator[Departure]:
+    """Yield a departure for each choice that differs from the declared one, and for each repeated test.
 
     Args:
         evidence: with the names of sweeps whose declared analysis is left out.
@@ -58,49 +60,72 @@ def plan_departures(
     """
     yield from _departures_of_folders(evidence)
     yield from _other_baseline(evidence, design, default_baseline)
+    if not evidence.origin.is_sweep:
+        yield from _copied_runs(design.trials)
     if evidence.plan is None:
         return
     if design.plan.metric not in (None, planned.key):
-        yield f"The declared primary metric {design.plan.metric} was not measured."
+        yield Departure("metric not measured", f"The declared primary metric {design.plan.metric} was not measured.")
     if primary is not planned:
-        yield f"The declared primary metric is {planned.name_within}. Results of {primary.name_within} are exploratory."
+        exploratory = f"Results of {primary.name_within} are exploratory."
+        yield Departure("other metric", f"The declared primary metric is {planned.name_within}. {exploratory}")
     declared = design.plan.margin or primary.margin
     if primary is planned and margin not in (None, declared) and (design.plan.margin or design.plan.has_planned_looks):
         rule = declared.rule()
-        yield f"The equivalence margin of the sweep is {rule}. Equivalence within another one is exploratory."
+        exploratory = "Equivalence within another one is exploratory."
+        yield Departure("other margin", f"The equivalence margin of the sweep is {rule}. {exploratory}")
     if design.plan.has_planned_looks and design.confidence != DEFAULT_OPTIONS.confidence:
         level = percent(DEFAULT_OPTIONS.confidence)
         exploratory = f"Verdicts at {percent(design.confidence)} are exploratory."
-        yield f"The planned looks use a confidence level of {level}. {exploratory}"
+        yield Departure("other level", f"The planned looks use a confidence level of {level}. {exploratory}")
 
 
-def _departures_of_folders(evidence: Evidence) -> Iterator[str]:
+def _departures_of_folders(evidence: Evidence) -> Iterator[Departure]:
     """Yield the departures that follow from the compared folders and their missing trials."""
     if evidence.dropped_plans:
-        yield (
+        yield Departure(
+            "several sweeps",
             f"The declared analysis of {listed(evidence.dropped_plans)} does not apply to several folders together: "
-            "the number of seeds counts as fixed. If it depended on results, p-values are too small."
+            "the number of seeds counts as fixed. If it depended on results, p-values are too small.",
         )
-    yield from evidence.added_seeds
+    yield from (Departure("added seeds", sentence) for sentence in evidence.added_seeds)
     if evidence.origin.lacks_declared_trials:
         seeds = counted(len(evidence.declared_seeds), "seed")
-        yield (
+        yield Departure(
+            "missing trials",
             f"Not all trials of the declared {seeds} have finished. Testing both now and at the end gives more false "
-            "positives than stated."
+            "positives than stated.",
         )
     if evidence.origin.lacks_base:
-        yield (
+        yield Departure(
+            "missing base model",
             "The base model has no finished trial. Margins that are a share of the gain of fine-tuning have a fallback "
-            "value until it is measured, so verdicts can change."
+            "value until it is measured, so verdicts can change.",
         )
 
 
-def _other_baseline(evidence: Evidence, design: Design, default: str) -> Iterator[str]:
+def _other_baseline(evidence: Evidence, design: Design, default: str) -> Iterator[Departure]:
     exploratory = f"The comparison with {design.baseline} is exploratory."
     if default not in design.trials:
-        yield f"The baseline of the sweep, {default}, has no finished trial in this comparison. {exploratory}"
+        lacking = f"The baseline of the sweep, {default}, has no finished trial in this comparison."
+        yield Departure("missing baseline", f"{lacking} {exploratory}")
     elif evidence.plan and design.baseline != default:
-        yield f"The declared baseline is {default}. {exploratory}"
+        yield Departure("other baseline", f"The declared baseline is {default}. {exploratory}")
+
+
+def _copied_runs(arms: TrialsByArm) -> Iterator[Departure]:
+    """Yield a departure if several runs of an arm have the same values, which are not those of different seeds."""
+    if copied := [arm for arm, trials in arms.items() if len(set(map(_varying_values, trials.values()))) < len(trials)]:
+        same = f"Runs of {listed(copied)} with different seeds have the same value on every item."
+        yield Departure(
+            "copied runs", f"{same} If they are copies of one run, the verdicts do not hold for other seeds."
+        )
+
+
+def _varying_values(trial: Measurements) -> Hashable:
+    """Return the values of the metrics that vary between items; an own object, equal to no other, if none does."""
+    varying = {key: one for key, one in trial.items.items() if len(np.unique(one.values)) > 1}
+    return tuple((key, one.items, one.values.tobytes()) for key, one in sorted(varying.items())) or object()
 
 
 def _seed_notes(design: Design, metric: Metric, assessed: Mapping[str, Assessment]) -> Iterator[str]:

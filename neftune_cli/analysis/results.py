@@ -29,6 +29,27 @@ ContrastName = Literal["mean", "trend"]
 line through the arms with noise."""
 Status = Literal["supported", "refuted", "inconclusive", "not measured"]
 """Result for a claim of the paper."""
+DepartureKind = Literal[
+    "several sweeps",
+    "added seeds",
+    "missing trials",
+    "missing base model",
+    "missing baseline",
+    "other baseline",
+    "metric not measured",
+    "other metric",
+    "other margin",
+    "other level",
+    "copied runs",
+]
+"""Kind of a departure from the declared analysis:
+
+- `several sweeps`: the analyses that they declare do not apply to all of them together.
+- `added seeds`, `missing trials`: a test is made repeatedly.
+- `missing base model`, `missing baseline`, `metric not measured`: a part of the declared analysis has no result.
+- `other ...`: the comparison was made with another choice.
+- `copied runs`: seeds whose runs have equal values, and which are probably no different seeds.
+"""
 SAME_INFORMATION = (HELD_OUT_LOSS, HELD_OUT_PERPLEXITY)
 """Metrics with the same information: each is a function of the other."""
 
@@ -236,6 +257,14 @@ class ClaimResult:
 
 
 @dataclass(frozen=True)
+class Departure:
+    """Choice that differs from the declared analysis, or a test that is made repeatedly."""
+
+    kind: DepartureKind
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Comparison of the arms of comparable trials: the input of tables, plots, advice and the HTML page."""
 
@@ -286,9 +315,8 @@ class Comparison:
     origin: TrialOrigin
     error_sources: ErrorSources | None = None
     """Sources of the standard errors of the primary metric; None if none has one over seeds."""
-    departures: tuple[str, ...] = ()
-    """One sentence for each choice that differs from the declared analysis, and for tests that are made repeatedly.
-    They are notes, too."""
+    departures: tuple[Departure, ...] = ()
+    """Differences from the declared analysis. Their sentences are notes, too."""
     outlooks: Mapping[str, tuple[Outlook, ...]] = field(default_factory=dict)
     """Arm without a decision on the primary metric to its chances of a decision. Empty if no further seeds follow."""
     declared_seeds: tuple[int, ...] = ()

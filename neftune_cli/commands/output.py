@@ -37,7 +37,7 @@ class OutputFile:
         """Check that the file can be written, before anything is computed.
 
         Raises:
-            UsageError: the path is "-" or a folder, is in no folder, cannot be a path, or has a file of another program.
+            UsageError: the path is "-", a folder, in no folder, or not valid, or it has a file of another program.
         """
         with self._explained():
             if str(self.path) == "-":

@@ -1,30 +1,22 @@
 """`neftune push`: upload a kept model with a model card, or write both into a folder."""
 
-import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neftune_cli.errors import Problem, Problems, UsageError, did_you_mean, first_line
+from neftune_cli.formatting import quoted
 
 if TYPE_CHECKING:
-    from neftune_cli.analysis.comparison import ComparedEvidence
     from neftune_cli.records import TrialRecord
+    from neftune_cli.reporting.shared_model import Files
     from neftune_cli.store import SweepFolder, TrialFolder
-    from neftune_cli.store.manifest import Manifest
 
     FinishedTrial = tuple[TrialFolder, TrialRecord]
 
-CARD = "README.md"
-_ADAPTER = "adapter_config.json"
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-"""OWNER/NAME on the Hub."""
 _KEEP = "Use --keep all or --keep best when you train. To train these arms again, give another --output."
-Files = Mapping[str, Path | bytes]
-"""Files of a shared model by name: a file of the kept model, or other content."""
 
 
 def push(
@@ -54,8 +46,10 @@ def push(
     found = problems.attempt(lambda: _kept_trial(path, arm, seed))
     problems.raise_any()
     assert found is not None
+    from neftune_cli.reporting.shared_model import shared_files
+
     sweep, (folder, record) = found
-    files = _shared_files(sweep, folder, record, to)
+    files = shared_files(sweep, folder, record, to)
     if output:
         _write(files, output)
         typer.echo(f"Wrote {output}", err=True)
@@ -83,8 +77,10 @@ def _check_target(to: str | None, output: Path | None) -> None:
 def _hub_problems(to: str) -> list[Problem]:
     from huggingface_hub import constants, get_token
 
+    from neftune_cli.reporting.shared_model import REPOSITORY
+
     problems = []
-    if not _REPOSITORY.fullmatch(to):
+    if not REPOSITORY.fullmatch(to):
         problems.append(Problem(f"--to {to} is not a repository.", "Use OWNER/NAME, for example --to ada/my-model."))
     if constants.HF_HUB_OFFLINE:
         problems.append(Problem(f"--to {to}: HF_HUB_OFFLINE is set.", "Unset it, or use --output DIR."))
@@ -116,13 +112,13 @@ def _choose(path: Path, finished: "Sequence[FinishedTrial]", arm: str | None, se
         raise UsageError(Problem(f"{path} has no kept model.", _KEEP))
     with_model = list(dict.fromkeys(record.arm for _, record in kept))
     if arm is None and len(with_model) > 1:
-        raise UsageError(Problem("Several arms have a model.", f"Use --arm with one of {_quoted(with_model)}."))
+        raise UsageError(Problem("Several arms have a model.", f"Use --arm with one of {quoted(with_model)}."))
     name = with_model[0] if arm is None else _arm(arm, trained)
     if name is None:
-        fix = did_you_mean(str(arm), names) or f"Use one of {_quoted(names)}."
+        fix = did_you_mean(str(arm), names) or f"Use one of {quoted(names)}."
         raise UsageError(Problem(f"--arm {arm}: {path} has no finished training run of this arm.", fix))
     if name not in with_model:
-        fix = f"Use --arm with one of {_quoted(with_model)}. --keep all keeps the models of all arms."
+        fix = f"Use --arm with one of {quoted(with_model)}. --keep all keeps the models of all arms."
         raise UsageError(Problem(f"{path} has no kept model of the arm '{name}'.", fix))
     return _of_seed(path, [one for one in trained if one[1].arm == name], name, seed)
 
@@ -148,67 +144,7 @@ def _arm(wanted: str, trained: "Sequence[FinishedTrial]") -> str | None:
     return matches[0] if len(matches) == 1 else None
 
 
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
-
-
-def _shared_files(sweep: "SweepFolder", folder: "TrialFolder", record: "TrialRecord", to: str | None) -> Files:
-    """Return the files of the model with its card; an adapter names its base model by its id on the Hub.
-
-    Raises:
-        UsageError: the spec of the trial is missing, or an adapter to upload belongs to a local model.
-    """
-    from neftune_cli.reporting.model_card import CardFacts, model_card
-
-    spec, manifest, kept = folder.spec(), sweep.manifest(), folder.model_path
-    if "model" not in spec:
-        raise UsageError(Problem(f"{folder.path} has no valid spec.json.", "Restore it, or train this arm again."))
-    base = _hub_id(spec["model"], manifest)
-    facts = CardFacts(
-        record=record,
-        spec={key: value for key, value in spec.items() if key != "schema_version"},
-        manifest=manifest,
-        compared=_comparison(sweep, record.arm),
-        base_model=base,
-        dataset=_hub_id(spec.get("dataset"), manifest),
-        is_adapter=(kept / _ADAPTER).is_file(),
-    )
-    files: dict[str, Path | bytes] = {
-        str(one.relative_to(kept)): one for one in sorted(kept.rglob("*")) if one.is_file()
-    }
-    if facts.is_adapter and base:
-        files[_ADAPTER] = _portable_adapter(kept / _ADAPTER, base)
-    elif facts.is_adapter and to:
-        what = f"--to {to}: the adapter's base model '{spec.get('model')}' is not on the Hub."
-        raise UsageError(Problem(what, "Train with --model OWNER/NAME, or without --lora-rank, or use --output DIR."))
-    files[CARD] = model_card(facts, to or f"{sweep.name}: {record.arm}, seed {record.seed}", to).encode()
-    return files
-
-
-def _comparison(sweep: "SweepFolder", arm: str) -> "ComparedEvidence":
-    from neftune_cli.analysis.comparison import compare_sweep
-
-    compared = compare_sweep(sweep)
-    return next((one for one in compared if any(arm == known.name for known in one.comparison.arms)), compared[0])
-
-
-def _hub_id(name: Any, manifest: "Manifest") -> str | None:
-    """Return a name of the form OWNER/NAME that is no folder or file here, nor where the sweep was started."""
-    if not isinstance(name, str) or not _REPOSITORY.fullmatch(name):
-        return None
-    places = (Path(name), Path(manifest.directory) / name)
-    return None if any(place.exists() for place in places) else name
-
-
-def _portable_adapter(path: Path, base: str) -> bytes:
-    """Return an adapter's configuration with the id and the commit of its base model, in place of a cached copy."""
-    values = json.loads(path.read_bytes())
-    commit = re.search(r"/snapshots/([0-9a-f]{40})/?$", str(values.get("base_model_name_or_path")))
-    changes = {"base_model_name_or_path": base, **({"revision": commit[1]} if commit else {})}
-    return json.dumps({**values, **changes}, indent=2).encode()
-
-
-def _write(files: Files, output: Path) -> None:
+def _write(files: "Files", output: Path) -> None:
     """Write all files into a folder, or none of them if the system refuses one."""
     import shutil
     from tempfile import TemporaryDirectory
@@ -229,7 +165,7 @@ def _write(files: Files, output: Path) -> None:
         raise UsageError(Problem(f"--output {output}: {error.strerror}.", "Use another folder.")) from None
 
 
-def _upload(files: Files, to: str, record: "TrialRecord", *, private: bool) -> str:
+def _upload(files: "Files", to: str, record: "TrialRecord", *, private: bool) -> str:
     """Upload all files in one commit, and return its address.
 
     Raises:

@@ -74,7 +74,8 @@ def _run_looks(
     plan, folder, looks = sweep.plan, sweep.folder, sweep.plan.spec.analysis.looks
     last_taken = max(folder.manifest().planned_looks_taken(looks), default=0)
     if sweep.request.settings.retry_failed and last_taken:
-        plan = _without_excluded_trials(plan, folder, _comparison_at_looks(plan, folder))
+        comparison = _compare_and_note_excluded_trials(plan, folder)
+        plan = _without_excluded_trials(plan, folder, comparison)
     known_notes = plan.notes[len(sweep.plan.notes) :]
     for note in known_notes:
         say(note)
@@ -104,7 +105,8 @@ def _run_looks(
             break
         folder.add_look(seeds)
         score_declared_metric(plan.spec, folder)
-        undecided = _undecided(plan, _comparison_at_looks(plan, folder))
+        comparison = _compare_and_note_excluded_trials(plan, folder)
+        undecided = _undecided(plan, comparison)
         is_last = not undecided or seeds == sweep.request.pause_at
         if is_last or seeds >= last_taken:  # the comparison is that of the last look that was taken
             say(_look_line(looks, max(seeds, last_taken), undecided))
@@ -160,10 +162,11 @@ def _without_excluded_trials(plan: Plan, folder: SweepFolder, comparison: "Compa
     return replace(plan, not_run_again=frozenset(left_out))
 
 
-def _comparison_at_looks(plan: Plan, folder: SweepFolder) -> "Comparison | None":
-    """Return the comparison at the taken looks, and note in the manifest which failed trials each of them was without.
+def _compare_and_note_excluded_trials(plan: Plan, folder: SweepFolder) -> "Comparison | None":
+    """Return the comparison that decides the looks, after a note on the failed trials that each taken look excluded.
 
-    The note is made before any trial is run after the look: a retried trial changes what the finished trials show.
+    The note is in the manifest before any trial is run after the look: a retried trial changes what the finished
+    trials show.
     """
     from neftune_cli.analysis.decision import excluded_trials
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticKnownError
 
+from neftune_cli.config.canonical_json import canonical_json
 from neftune_cli.config.choices import LARGEST_SEED
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
-from neftune_cli.config.values import canonical_json
 
 
 def _no_boolean(value: Any) -> Any:

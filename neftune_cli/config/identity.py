@@ -7,8 +7,8 @@ Run settings (`neftune_cli.config.run_settings`) are not part of it, except the 
 import hashlib
 from typing import Any
 
+from neftune_cli.config.canonical_json import canonical_json
 from neftune_cli.config.spec import Affects, ResolvedEvaluation, Spec, TrainSpec, TrialSpec
-from neftune_cli.config.values import canonical_json
 
 ID_DIGITS = 12
 

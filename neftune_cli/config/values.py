@@ -1,10 +1,8 @@
-"""Limits and checks of values, parsers of option values, and canonical JSON.
+"""Limits and checks of values, and parsers of option values.
 
-The parsers read paths, lists of alphas, ratios, noises and seeds, and `key=value` pairs in YAML. Identities are hashed
-from canonical JSON, which is one text for equal values.
+The parsers read paths, lists of alphas, ratios, noises and seeds, and `key=value` pairs in YAML.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -320,20 +318,3 @@ PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "evaluation.lm_eval": parse_tasks,
 }
 """Parsers of option values by the field of the option. Other values are used as they are given."""
-
-
-def canonical_json(value: Any) -> str:
-    """Return the canonical JSON of a value: sorted keys, no spaces, integers for floats with integer values."""
-    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _canonical(value: Any) -> Any:
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float):
-        return int(value) if math.isfinite(value) and value.is_integer() else value
-    if isinstance(value, list | tuple):
-        return [_canonical(item) for item in value]
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: _canonical(item) for key, item in value.items()}
-    raise TypeError(f"{type(value).__name__} has no stable identity: {value!r}")

@@ -14,6 +14,7 @@ from neftune_cli.data.preferences import preference_problem
 from neftune_cli.data.rows import RowValues, Table, is_filled
 from neftune_cli.data.spellings import BARE_LIST, OTHER_LAYOUT_NAMES
 from neftune_cli.errors import Problem, UsageError, alternatives, suggestion
+from neftune_cli.formatting import quoted
 
 RowReader = Callable[[RowValues], Example | Conversation]
 """Converts a row, whose columns have the names of the column set, to an example."""
@@ -180,7 +181,7 @@ def _in_any_case(name: str, present: Sequence[str]) -> str | None:
     if name in same:
         return name
     if len(same) > 1:
-        what = f"The columns {_quoted(same)} differ in upper and lower case or in spaces only."
+        what = f"The columns {quoted(same)} differ in upper and lower case or in spaces only."
         raise UsageError(
             Problem(what, f"Rename one of them, or name the one to read: --columns {name}='{same[0]}',...")
         )
@@ -260,10 +261,6 @@ def _missing_columns(table: Table, candidates: Sequence[ColumnSet], layout: str 
 
 def _sets_in_words(candidates: Sequence[ColumnSet]) -> str:
     return "; ".join(dict.fromkeys(column_set.in_words for column_set in candidates))
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
 
 
 _HEADER = "The first line must have the column names. If it is an example, add a line with the names above it. "

@@ -22,6 +22,8 @@ Weighting = Callable[[Sequence[str]], Floats]
 _SAME_MEAN = 1e-6
 """Tolerance, because some scores are averages in single precision."""
 _SHARE, _PERCENT = (3, Margin(0.02)), (2, Margin(2.0))
+_LARGEST_RATING = 10
+"""Largest value of the usual scales of ratings: 1 to 5, and 1 to 10."""
 _OTHER = (3, Margin(0.01, relative=True))
 _CONTENT_FIX = "Evaluate all runs on the same data set, or compare fewer runs."
 
@@ -299,8 +301,12 @@ def shared_measurements(
 
 
 def decimals_and_margin(values: Sequence[float], *, higher: bool | None) -> tuple[int, Margin]:
-    """Return decimals and margin of a metric. Its values show whether it is a share or a percentage."""
+    """Return decimals and margin of a metric. Its values show whether it is a share or a percentage.
+
+    A metric whose largest value is above 1 and not above 10 can be a rating, so it is neither of them.
+    """
     known = [value for value in values if math.isfinite(value)]
-    if not higher or any(not 0 <= value <= 100 for value in known):
+    largest = max(known, default=0.0)
+    if not higher or any(not 0 <= value <= 100 for value in known) or 1 < largest <= _LARGEST_RATING:
         return _OTHER
-    return _PERCENT if any(value > 1 for value in known) else _SHARE
+    return _PERCENT if largest > 1 else _SHARE

@@ -219,10 +219,14 @@ class AnalysisPlan:
         """Return whether the number of seeds depends on the results of planned looks."""
         return bool(self.looks)
 
+    def seeds_until(self, looks_taken: int) -> tuple[int, ...]:
+        """Return the planned seeds that the first `looks_taken` looks test; none before the first look."""
+        return self.seeds[: self.looks[looks_taken - 1]] if looks_taken else ()
+
     @property
     def seeds_taken(self) -> int:
         """Return the number of seeds of the last look that was taken; 0 before the first one."""
-        return self.looks[self.looks_taken - 1] if self.looks_taken else 0
+        return len(self.seeds_until(self.looks_taken))
 
     @property
     def is_finished(self) -> bool:

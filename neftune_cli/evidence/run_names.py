@@ -7,7 +7,7 @@ in the run's folder or in a parent folder, up to the folder that was given to `c
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -108,8 +108,8 @@ def name_runs(groups: Sequence[Sequence[Path]], root: Path) -> dict[Path, RunNam
     named = {run: name for run, name in read.items() if name is not None}
     seeded = {run: name for group in groups for run, name in _with_default_seeds(group, named).items()}
     found = [
-        *_without_arm(run for group in groups for run in group if run not in named),
-        *_without_seed(run for run, name in seeded.items() if name.seed is None and not name.is_base),
+        *_unknown("arm and seed", [run for group in groups for run in group if run not in named]),
+        *_unknown("seed", [run for run, name in seeded.items() if name.seed is None and not name.is_base]),
         *(problem for group in groups for problem in _duplicates(group, seeded)),
         *(problem for group in groups for problem in _several_alphas(group, seeded)),
     ]
@@ -131,16 +131,10 @@ def _with_default_seeds(group: Sequence[Path], named: Mapping[Path, RunName]) ->
     return {run: replace(name, seed=0) if is_only_run(name) else name for run, name in names.items()}
 
 
-def _without_arm(runs: Iterable[Path]) -> Iterator[Problem]:
-    if unknown := list(runs):
-        these = "these runs" if len(unknown) > 1 else "this run"
-        yield Problem(f"The arm and seed of {these} are unknown: {listed_paths(unknown)}.", _NAME_FIX)
-
-
-def _without_seed(runs: Iterable[Path]) -> Iterator[Problem]:
-    if unknown := list(runs):
-        these = "these runs" if len(unknown) > 1 else "this run"
-        yield Problem(f"The seed of {these} is unknown: {listed_paths(unknown)}.", _NAME_FIX)
+def _unknown(what: str, runs: Sequence[Path]) -> Iterator[Problem]:
+    if runs:
+        these, are = "these runs" if len(runs) > 1 else "this run", "are" if " and " in what else "is"
+        yield Problem(f"The {what} of {these} {are} unknown: {listed_paths(runs)}.", _NAME_FIX)
 
 
 def _duplicates(group: Sequence[Path], names: Mapping[Path, RunName]) -> list[Problem]:

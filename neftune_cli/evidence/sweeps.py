@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from neftune_cli.config.canonical_json import canonical_json
 from neftune_cli.config.executors import placement_options
 from neftune_cli.config.identity import recipe_identity
 from neftune_cli.config.spec import BASE_ARM, NOISE_DETAILS, AnalysisSpec, NoiseSpec, SweepSpec
-from neftune_cli.config.values import canonical_json
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
 from neftune_cli.evidence.grouping import with_deciding_one, with_differences

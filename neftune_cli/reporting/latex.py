@@ -118,7 +118,7 @@ def _inference(section: Section, comparison: Comparison) -> Iterator[str]:
         yield tests_text(comparison, section.keys)
         if any(key in comparison.noise_tests for key in section.keys):
             yield "P-values for difference are at least that of the any-noise test."
-    yield from comparison.departures
+    yield from (departure.sentence for departure in comparison.departures)
     yield few_seeds_sentence(comparison)
     if margins := margins_by_metric(comparison, section.keys):
         yield f"Equivalence margins: {margins}."
@@ -219,7 +219,7 @@ def _compact_caption(comparison: Comparison, metrics: Sequence[Metric]) -> str:
     setting = latex_text(f"{comparison.setting.description}. Mean ± standard deviation over seeds.")
     if not comparison.treated:
         return setting
-    departures = [latex_text(departure) for departure in comparison.departures]
+    departures = [latex_text(departure.sentence) for departure in comparison.departures]
     return " ".join([setting, _verdict_legend(comparison, metrics), *departures])
 
 

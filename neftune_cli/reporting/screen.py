@@ -82,7 +82,7 @@ def _above(comparison: Comparison) -> Iterator[RenderableType]:
     yield ""
     line = headline(comparison)
     problems = (Fact("PROBLEM", problem) for problem in comparison.learning.problems)
-    notes = (Fact("NOTE", departure) for departure in comparison.departures)
+    notes = (Fact("NOTE", departure.sentence) for departure in comparison.departures)
     verdict = STATE_VERDICTS[line.state]
     styles = {"PROBLEM": "bold red", line.state: f"bold {VERDICT_STYLES[verdict]}" if verdict else "bold"}
     yield _grid([*problems, Fact(line.state, line.sentence), *notes], styles)

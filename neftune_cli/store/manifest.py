@@ -4,12 +4,15 @@ Every version of this program has written a part of these fields. Fields that ar
 written again, and unknown fields are kept.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 from pydantic import ConfigDict, Field, StrictInt
 
 from neftune_cli.records import SCHEMA_VERSION, Record
+
+_AND = " and "
+"""Separator of the sources of a cost in the file."""
 
 
 class ManifestPart(Record):
@@ -98,6 +101,11 @@ class Cost(ManifestPart):
     calibrated: str = ""
     """Time of the oldest calibration that an earlier command has made, ISO 8601; empty if there is none."""
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Return the single sources of the numbers."""
+        return tuple(self.source.split(_AND))
+
     def after(self, seconds: float) -> Self:
         """Return the estimate for trials that begin later by this time."""
         low, high = self.lowest_seconds, self.highest_seconds
@@ -114,7 +122,7 @@ class Cost(ManifestPart):
             "trials": {**self.trials, **later.trials},
             "seconds": self.seconds + later.seconds,
             "peak_memory": max((one for one in (self.peak_memory, later.peak_memory) if one), default=None),
-            "source": " and ".join(dict.fromkeys((self.source, later.source))),
+            "source": joined_sources((self.source, later.source)),
             "tokens": {**self.tokens, **later.tokens},
             "lowest_seconds": _sum(self.lowest_seconds, later.lowest_seconds, self.seconds, later.seconds),
             "highest_seconds": _sum(self.highest_seconds, later.highest_seconds, self.seconds, later.seconds),
@@ -209,6 +217,11 @@ def manifest_of(text: str) -> Manifest | None:
         return Manifest.model_validate_json(text)
     except ValueError:
         return None
+
+
+def joined_sources(sources: Iterable[str]) -> str:
+    """Return the sources of a cost as one text, without duplicates; empty without a source."""
+    return _AND.join(dict.fromkeys(sources))
 
 
 def _sum(one: float | None, other: float | None, instead_of_one: float, instead_of_other: float) -> float | None:

@@ -280,7 +280,7 @@ def _source(estimate: Cost) -> str:
         f"a remembered calibration of {local_time(estimate.calibrated)}" if estimate.calibrated else _CALIBRATION
     )
     sources = {EARLIER: "finished trials of this sweep", CALIBRATION: calibration}
-    found = [text for source, text in sources.items() if source in estimate.source]
+    found = [text for source, text in sources.items() if source in estimate.sources]
     if len(found) == len(sources) and not estimate.calibrated:
         found[-1] = "a calibration"
     return ", and ".join(found) or estimate.source
@@ -323,7 +323,7 @@ def _total_width(widths: Mapping[str, int]) -> int:
 def _memory(costed: CostedPlan, estimate: Cost, is_lower_bound: bool) -> Iterator[str]:
     if estimate.peak_memory is not None:
         yield _peak_memory(costed, estimate.peak_memory, is_lower_bound)
-    elif CALIBRATION in estimate.source:
+    elif CALIBRATION in estimate.sources:
         yield "Peak memory: unknown, because the calibration ended before its first training steps."
 
 

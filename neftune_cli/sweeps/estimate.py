@@ -12,7 +12,7 @@ from neftune_cli.config.spec import TrialSpec
 from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import SweepFolder
-from neftune_cli.store.manifest import Cost
+from neftune_cli.store.manifest import Cost, joined_sources
 from neftune_cli.sweeps.durations import makespan
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.measurement_cache import CalibratedRecipe, Remembered, calibration_key, recall, remember
@@ -197,7 +197,7 @@ def combined_estimate(
         seconds=makespan(left, workers),
         peak_memory=max(peaks, default=None),
         workers=workers,
-        source=" and ".join(dict.fromkeys(one.source for one in expected.values())) or "nothing",
+        source=joined_sources(one.source for one in expected.values()) or "nothing",
         tokens={trial: one.tokens for trial, one in expected.items()},
         lowest_seconds=makespan(map(truediv, left, factors), workers) if is_range else None,
         highest_seconds=makespan(map(mul, left, factors), workers) if is_range else None,

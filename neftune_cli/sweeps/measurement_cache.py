@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from neftune_cli.config.canonical_json import canonical_json
 from neftune_cli.config.identity import METHOD_VERSION
 from neftune_cli.config.process import user_cache
 from neftune_cli.config.spec import Affects, SweepSpec, TrialSpec
-from neftune_cli.config.values import canonical_json
 from neftune_cli.errors import UsageError
 from neftune_cli.formatting import utc_now
 from neftune_cli.store.files import pretty_json, write_atomically

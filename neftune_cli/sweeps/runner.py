@@ -10,7 +10,7 @@ from neftune_cli.config.run_settings import Keep, SweepSettings
 from neftune_cli.errors import UsageError
 from neftune_cli.formatting import counted, local_time, size
 from neftune_cli.store import SweepFolder
-from neftune_cli.store.manifest import Cost, Workers
+from neftune_cli.store.manifest import Cost, Manifest, Workers
 from neftune_cli.sweeps.dispatch import Dispatcher, DispatchResult
 from neftune_cli.sweeps.estimate import CostEstimate, estimate_cost, measured_cost, peak_of_finished
 from neftune_cli.sweeps.executors import Executor
@@ -92,9 +92,10 @@ def run_sweep(
     folder.remove_leftovers(lease_seconds=settings.trial_settings.lease_seconds)
     notes = [*plan.all_notes, *_notes_on_missing_models(plan, folder, settings.keep, done_before)]
     if allocation:
-        started = _start_workers(
-            plan, missing, folder, executor, allocation, observer, notes, estimate=settings.estimate
-        )
+        started = _start_workers(plan, folder, executor, allocation, notes)
+        if settings.estimate and (new := unestimated(started.manifest, missing)):
+            remember_sizes(plan, [trial.spec for trial in missing], started.allocation.sizes)
+            started = _add_estimate(started, plan, new, folder, executor, observer)
         allocation, notes = started.allocation, started.notes
     workers = allocation.workers if allocation else max(1, folder.manifest().workers.number)
     observer.sweep_started(plan.trials, missing, [note for note in notes if note not in known_notes])
@@ -209,23 +210,14 @@ class _StartedWorkers:
     """The workers, of which there may be fewer than allocated."""
     notes: list[str]
     """The earlier notes, and those on the workers."""
+    manifest: Manifest
+    """The manifest that was written."""
 
 
 def _start_workers(
-    plan: Plan,
-    missing: Sequence[Trial],
-    folder: SweepFolder,
-    executor: Executor,
-    allocation: WorkerAllocation,
-    observer: Observer,
-    notes: Sequence[str],
-    *,
-    estimate: bool,
+    plan: Plan, folder: SweepFolder, executor: Executor, allocation: WorkerAllocation, notes: Sequence[str]
 ) -> _StartedWorkers:
-    """Start the workers, and write the manifest.
-
-    With `estimate`, calibrate, lower the number of workers if they do not fit, and add the cost estimate.
-    """
+    """Start as many workers as fit into the memory by what is known of earlier trials, and write the manifest."""
     earlier = folder.manifest().estimate
     peak = peak_of_finished(plan.trials, folder) or (earlier.peak_memory if earlier else None)
     given, allocation = allocation, allocation.fitting(peak)
@@ -240,18 +232,31 @@ def _start_workers(
         training_examples=allocation.sizes.training_examples,
     )
     folder.write_manifest(manifest)
-    if estimate and (new := unestimated(manifest, missing)):
-        remember_sizes(plan, [trial.spec for trial in missing], allocation.sizes)
-        estimated = estimate_cost(plan, new, folder, executor, allocation, observer.note)
-        allocation = estimated.allocation
-        # the calibration may have shown that fewer workers fit into the memory
-        executor.start(allocation.workers, allocation.threads, allocation.gpus)
-        notes = [*notes, *estimated.notes, *_memory_notes(estimated)]
-        if estimated.cost.calibrated:
-            observer.note(f"Time and memory are those of a calibration of {local_time(estimated.cost.calibrated)}.")
-        complete = manifest.model_copy(update={"notes": tuple(notes), "workers": _workers(allocation)})
-        folder.write_manifest(with_estimate(complete, estimated.cost))
-    return _StartedWorkers(allocation, notes)
+    return _StartedWorkers(allocation, notes, manifest)
+
+
+def _add_estimate(
+    started: _StartedWorkers,
+    plan: Plan,
+    unestimated_trials: Sequence[Trial],
+    folder: SweepFolder,
+    executor: Executor,
+    observer: Observer,
+) -> _StartedWorkers:
+    """Estimate the cost of trials, and add it to the manifest.
+
+    A calibration on the workers may show that fewer of them fit into the memory. The surplus ones then end.
+    """
+    estimated = estimate_cost(plan, unestimated_trials, folder, executor, started.allocation, observer.note)
+    allocation = estimated.allocation
+    executor.start(allocation.workers, allocation.threads, allocation.gpus)
+    notes = [*started.notes, *estimated.notes, *_memory_notes(estimated)]
+    if estimated.cost.calibrated:
+        observer.note(f"Time and memory are those of a calibration of {local_time(estimated.cost.calibrated)}.")
+    complete = started.manifest.model_copy(update={"notes": tuple(notes), "workers": _workers(allocation)})
+    manifest = with_estimate(complete, estimated.cost)
+    folder.write_manifest(manifest)
+    return _StartedWorkers(allocation, notes, manifest)
 
 
 def _memory_notes(estimated: CostEstimate) -> Iterator[str]:

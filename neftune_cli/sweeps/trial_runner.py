@@ -191,7 +191,7 @@ class TrialRunner:
             try:
                 return self._run_once(job, sweep, leased, report, stop, halvings)
             except Exception as error:
-                if not (is_out_of_memory(error) and job.may_be_halved(halvings)):
+                if not (is_out_of_memory(error) and job.may_halve_batch(halvings)):
                     raise
                 print(f"Out of memory ({error}). Restarting with half the batch size.", file=sys.stderr)
             # outside the except block, so that the exception no longer keeps tensors alive

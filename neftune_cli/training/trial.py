@@ -38,7 +38,7 @@ class Trial:
         """Return the trial's name for progress displays and messages."""
         return trial_label(self.arm, self.seed)
 
-    def can_be_halved(self, halvings: int, processes: int) -> bool:
+    def can_halve_batch(self, halvings: int, processes: int) -> bool:
         """Return whether the batch size of each process can be halved once more after this number of halvings."""
         try:
             halved_batch(self.spec.train, halvings + 1, processes)

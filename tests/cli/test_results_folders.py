@@ -83,17 +83,6 @@ def test_a_folder_that_cannot_be_written_is_refused(neftune: Neftune, tmp_path: 
     assert result.code == 2
 
 
-def test_compare_without_results_exits_with_3(neftune: Neftune, tmp_path: Path) -> None:
-    result = neftune("compare", str(tmp_path))
-    assert result.code == 3
-    assert result.err.startswith("Error: There is no sweep in ")
-
-
-def test_compare_of_a_missing_folder_exits_with_2(neftune: Neftune) -> None:
-    result = neftune("compare", "nowhere")
-    assert (result.code, result.err.partition("\n")[0]) == (2, "Error: nowhere does not exist.")
-
-
 @pytest.mark.parametrize("command", ["status", "compare", "export --to tensorboard", "push --output copy"])
 def test_a_missing_path_is_wrong_usage_and_a_folder_without_sweeps_has_no_results(
     command: str, neftune: Neftune, tmp_path: Path

@@ -13,7 +13,7 @@ from neftune_cli.analysis.best_arm import best_arm_sentences
 from neftune_cli.analysis.decision import control_findings
 from neftune_cli.analysis.headline import compatible_range, headline
 from neftune_cli.analysis.learning import Learning
-from neftune_cli.analysis.results import Assessment, Comparison, Estimate, Verdict
+from neftune_cli.analysis.results import Assessment, Comparison, Departure, Estimate, Verdict
 from neftune_cli.evidence.measurements import AnalysisPlan, TrialOrigin
 from neftune_cli.metrics import METRICS
 from neftune_cli.reporting.screen import facts
@@ -62,13 +62,13 @@ def test_the_bias_of_stopping_is_said(looks: int, verdict: Verdict | None, is_sa
 
     sentence = "Alpha 5 stopped at a planned look because its difference was large, so the difference is too large on"
     assert (sentence in advice(compared)) == is_said
-    assert sentence not in advice(replace(compared, departures=("Results of ROUGE-L are exploratory.",)))
+    assert sentence not in advice(replace(compared, departures=(Departure("other metric", "ROUGE-L is exploratory."),)))
 
 
 def test_an_arm_of_an_unfinished_sweep_is_not_recommended_yet() -> None:
     unfinished = replace(
         _compare(assessment(-0.02, 0.01, "better")),
-        departures=("Not all trials have finished.",),
+        departures=(Departure("missing trials", "Not all trials have finished."),),
         origin=TrialOrigin(("results/s",), is_sweep=True, lacks_declared_trials=True),
     )
 
@@ -129,7 +129,8 @@ def test_an_inconclusive_aa_control_is_not_called_equal(verdict: Verdict, senten
 
 def test_an_exploratory_comparison_recommends_a_test_of_the_better_arm() -> None:
     exploratory = "The comparison with alpha=0 is exploratory."
-    text = advice(replace(_compare(assessment(-0.02, 0.01, "better")), departures=(exploratory,)))
+    departure = Departure("other baseline", exploratory)
+    text = advice(replace(_compare(assessment(-0.02, 0.01, "better")), departures=(departure,)))
 
     assert text.startswith("Test alpha 5 in a new sweep before you use it. Compared with alpha 0, ")
     assert text.endswith(f"{exploratory} {SCOPE}")
@@ -141,8 +142,10 @@ def test_an_exploratory_comparison_recommends_neither_the_baseline_nor_early_sto
     baseline, treated = stopping.arms
     same = replace(stopping, arms=(baseline, replace(treated, best=assessment(-0.001, 0.004, "equivalent"))))
 
+    departure = Departure("other baseline", "The comparison with alpha=0 is exploratory.")
+
     texts = [
-        advice(replace(one, departures=("The comparison with alpha=0 is exploratory.",)))
+        advice(replace(one, departures=(departure,)))
         for one in (worse, replace(better, early_stopping=stopping), replace(better, early_stopping=same))
     ]
 
@@ -273,13 +276,14 @@ def test_the_arm_that_learned_nothing_is_the_baseline(alpha: float, arm: str) ->
     assert found.sentence.startswith(f"{arm}, the fine-tuned model is no better than the base model")
 
 
-def test_scope_has_the_seeds_of_the_look_that_decides() -> None:
+@pytest.mark.parametrize(("looks", "seeds"), [(0, "0, 1, 2, 3, 4"), (1, "2, 3, 4"), (2, "0, 1, 2, 3, 4")])
+def test_scope_has_the_seeds_of_the_last_look_at_the_arm_or_all_planned_ones(looks: int, seeds: str) -> None:
     plan = AnalysisPlan(looks=(3, 5), seeds=(4, 3, 2, 1, 0), looks_taken=2)
     five = [1.5, 1.51, 1.52, 1.53, 1.54]
-    decided = estimate(five, five, replace(assessment(-0.02, 0.01, "better"), looks_taken=1))
+    decided = estimate(five, five, replace(assessment(-0.02, 0.01, "better"), looks_taken=looks))
     arms = (summary("alpha=0", 0.0, {"eval_loss": estimate(five)}), summary("alpha=5", 5.0, {"eval_loss": decided}))
 
-    assert ", seeds 2, 3, 4. Another model" in advice(replace(comparison(*arms), plan=plan))
+    assert f", seeds {seeds}. Another model" in advice(replace(comparison(*arms), plan=plan))
 
 
 @pytest.mark.parametrize(("seeds", "counted"), [(1, "1 paired seed"), (2, "2 paired seeds")])

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,9 @@ from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.options import ComparisonOptions
-from neftune_cli.analysis.results import Comparison, DifferenceBySeed, Estimate
+from neftune_cli.analysis.results import Comparison, Departure, DifferenceBySeed, Estimate
 from neftune_cli.errors import ExitCode, NothingToCompareError, UsageError
-from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
+from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting, TrialOrigin
 from neftune_cli.metrics import METRICS, Margin, Metric
 from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, TrialRecord, scores_of
 from tests.measured_trials import arm, item_values, joined
@@ -327,9 +328,9 @@ def test_best_arm_needs_three_seeds_that_all_arms_share() -> None:
 
 
 def test_trials_without_items_have_no_number_of_items_in_notes() -> None:
-    values = {"eval_loss": item_values([1.0, 2.0, 3.0])}
+    values = [{"eval_loss": item_values([1.0, 2.0, 3.0 + seed])} for seed in range(3)]
     trials = tuple(
-        Measurements(f"{arm} {seed}", arm, 0.0, seed, {"eval_loss": 2.0}, {} if arm == "two" else values, {})
+        Measurements(f"{arm} {seed}", arm, 0.0, seed, {"eval_loss": 2.0}, {} if arm == "two" else values[seed], {})
         for arm in ("one", "two")
         for seed in range(3)
     )
@@ -339,7 +340,7 @@ def test_trials_without_items_have_no_number_of_items_in_notes() -> None:
 
 def test_different_items_of_trials_are_noted() -> None:
     def trial(arm: str, seed: int, items: tuple[str, ...]) -> Measurements:
-        values = item_values(np.arange(len(items)), items)
+        values = item_values(np.arange(len(items)) + seed, items)
         return Measurements(f"{arm} {seed}", arm, 0.0, seed, {"eval_loss": 1.0}, {"eval_loss": values}, {})
 
     trials = [trial(arm, seed, ("a", "b", "c")) for arm in ("one", "two") for seed in range(3)]
@@ -353,6 +354,23 @@ def test_different_items_of_trials_are_noted() -> None:
     assessment = compared.assessment("two", "eval_loss")
     assert assessment is not None
     assert assessment.paired.items == 2
+
+
+@pytest.mark.parametrize("is_sweep", [False, True])
+def test_runs_with_equal_values_are_noted_unless_a_sweep_trained_them(is_sweep: bool) -> None:
+    def trial(arm: str, seed: int, values: Sequence[float]) -> Measurements:
+        measured = {"eval_loss": item_values(values), "exact_match": item_values([0.0, 0.0, 0.0])}
+        return Measurements(f"{arm} {seed}", arm, 0.0, seed, {"eval_loss": 2.0}, measured, {})
+
+    distinct = tuple(trial("one", seed, [1.0, 2.0, 3.0 + seed]) for seed in range(3))
+    equal = tuple(trial("two", seed, [1.0, 2.0, 3.0]) for seed in range(3))
+    origin = TrialOrigin(is_sweep=is_sweep)
+
+    compared = compare_arms(Evidence("s", Setting("m", "d", {}, {}), distinct + equal, METRICS, origin=origin))
+
+    same = "Runs of two with different seeds have the same value on every item. If they are copies of one run, the "
+    expected = [] if is_sweep else [Departure("copied runs", f"{same}verdicts do not hold for other seeds.")]
+    assert list(compared.departures) == expected
 
 
 def test_declared_metric_and_margin_apply(hand_made_records: Records) -> None:
@@ -400,7 +418,7 @@ def test_another_margin_than_the_declared_one_is_noted(
 
     assert comparison.chosen_margin == margin
     note = "The equivalence margin of the sweep is "
-    assert any(one.startswith(note) for one in comparison.departures) == is_noted
+    assert any(one.sentence.startswith(note) for one in comparison.departures) == is_noted
 
 
 def test_another_level_than_that_of_the_looks_is_noted(hand_made_records: Records) -> None:
@@ -409,7 +427,8 @@ def test_another_level_than_that_of_the_looks_is_noted(hand_made_records: Record
         for plan in (LOOKS, AnalysisPlan())
     )
 
-    assert noted == ("The planned looks use a confidence level of 95%. Verdicts at 90% are exploratory.",)
+    sentence = "The planned looks use a confidence level of 95%. Verdicts at 90% are exploratory."
+    assert noted == (Departure("other level", sentence),)
     assert fixed == ()
 
 

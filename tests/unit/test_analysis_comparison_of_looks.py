@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,10 +12,10 @@ from scipy.stats import ttest_1samp
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.best_arm import best_arm_sentences
 from neftune_cli.analysis.comparison import compare_arms
-from neftune_cli.analysis.decision import arms_with_further_seeds, decide, excluded_trials
+from neftune_cli.analysis.decision import arms_with_further_seeds, continuation, decide, excluded_trials
 from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.options import ComparisonOptions
-from neftune_cli.analysis.results import Comparison
+from neftune_cli.analysis.results import Comparison, Departure, DepartureKind
 from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting, TrialOrigin
@@ -107,10 +107,11 @@ def test_a_baseline_without_trials_makes_the_comparison_exploratory(plan: Analys
     comparison = compare_arms(without)
 
     assert comparison.baseline == "alpha=5"
-    assert comparison.departures == (
+    sentence = (
         "The baseline of the sweep, alpha=0, has no finished trial in this comparison. "
-        "The comparison with alpha=5 is exploratory.",
+        "The comparison with alpha=5 is exploratory."
     )
+    assert comparison.departures == (Departure("missing baseline", sentence),)
     assert comparison.outlooks == {}
     step = next_step(comparison)
     if plan is None:  # nothing is known to be missing
@@ -560,7 +561,7 @@ def test_a_new_sweep_trains_the_controls_too() -> None:
                 unfinished=("alpha=0,seed=3 has not started", "alpha=5,seed=3 has not started"),
                 origin=replace(ONE_SWEEP.origin, lacks_declared_trials=True),
             ),
-            "Not all trials of the declared 5 seeds have finished. A test now and",
+            "Not all trials of the declared 5 seeds have finished. Testing both now and",
             "at most 2 more trials",
         ),
         (
@@ -577,7 +578,7 @@ def test_a_new_sweep_trains_the_controls_too() -> None:
 def test_a_sweep_whose_trials_are_missing_is_finished_first(evidence: Evidence, departure: str, cost: str) -> None:
     comparison = compare_arms(evidence)
 
-    assert comparison.departures[0].startswith(departure)
+    assert comparison.departures[0].sentence.startswith(departure)
     step = next_step(comparison)
     assert step is not None
     assert step.cost == cost
@@ -593,9 +594,18 @@ def test_a_missing_base_model_does_not_end_planned_looks() -> None:
     assert steps[0] == steps[1]
 
 
+@pytest.mark.parametrize("kind", get_args(DepartureKind))
+def test_planned_looks_continue_with_departures_that_missing_trials_end(kind: DepartureKind) -> None:
+    comparison = compare_arms(_evidence({5.0: OPEN[:3]}, replace(LOOKS, looks_taken=1)))
+    departed = replace(comparison, departures=(Departure(kind, "One."), Departure(kind, "Two.")))
+    expected = {"missing baseline": "missing trials", "missing base model": "looks"}
+
+    assert (continuation(comparison), continuation(departed)) == ("looks", expected.get(kind))
+
+
 def test_seeds_that_were_added_after_a_comparison_are_a_departure() -> None:
-    added = ("s was compared with 3 and 5 seeds.",)
+    added = "s was compared with 3 and 5 seeds."
 
-    comparison = compare_arms(replace(_evidence({5.0: OPEN}, None), added_seeds=added))
+    comparison = compare_arms(replace(_evidence({5.0: OPEN}, None), added_seeds=(added,)))
 
-    assert comparison.departures == added
+    assert comparison.departures == (Departure("added seeds", added),)

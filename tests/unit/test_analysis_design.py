@@ -255,6 +255,22 @@ def test_two_arms_with_the_same_alpha_have_no_trend() -> None:
     assert [contrast.name for contrast in found.contrasts] == ["mean"]
 
 
+@pytest.mark.parametrize("alphas", [(5.0, 10.0, 15.0), (5.0, 10.0, 20.0)])
+def test_equal_arms_have_no_trend_from_rounding_errors(alphas: tuple[float, ...]) -> None:
+    noisy = with_items(1 + np.array(LARGE_NOISE))  # the weights of 5, 10 and 20 sum to 2e-16
+    arms = joined(
+        arm("alpha=0", 0.0, {"eval_loss": with_items(np.ones(5))}),
+        *(arm(f"alpha={alpha:g}", alpha, {"eval_loss": noisy}) for alpha in alphas),
+    )
+
+    found = assessed(design(arms, about_noise=True)).noise_test
+
+    assert found is not None
+    trend = next(contrast for contrast in found.contrasts if contrast.name == "trend")
+    assert trend.assessment.paired.difference == 0
+    assert math.isnan(trend.assessment.paired.p_value)
+
+
 def test_arm_with_few_seeds_is_no_part_of_the_test_of_noise() -> None:
     old = {5.0: [*SMALL_NOISE, -0.1, -0.1, -0.099], 10.0: [*SMALL_NOISE, -0.103, -0.1, -0.1]}
     new = [0.4, -0.5, 0.3]
@@ -342,3 +358,10 @@ def test_studied_trials_end_at_the_last_look_of_their_arm() -> None:
         "alpha=5": (0, 1, 2),
         "alpha=10": (0, 1, 2, 3, 4),
     }
+
+
+def test_a_look_tests_the_first_planned_seeds() -> None:
+    plan = AnalysisPlan(looks=(3, 5), seeds=(7, 4, 0, 9, 2), looks_taken=1)
+
+    assert [plan.seeds_until(looks) for looks in range(3)] == [(), (7, 4, 0), (7, 4, 0, 9, 2)]
+    assert plan.seeds_taken == 3

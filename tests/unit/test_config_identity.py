@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from neftune_cli.config.canonical_json import canonical_json
 from neftune_cli.config.identity import (
     base_identity,
     trial_id,
@@ -12,7 +13,6 @@ from neftune_cli.config.identity import (
 )
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import Affects, HarnessTasks, InputSpec, NoiseSpec, ResolvedEvaluation, TrainSpec
-from neftune_cli.config.values import canonical_json
 from neftune_cli.training.cost import COSTLY_FIELDS
 
 CONTENT: dict[str, Any] = {"model_fingerprint": "m", "data_fingerprint": "d", "environment": {"device": "cpu"}}

@@ -10,10 +10,6 @@ from neftune_cli.config.spec import AnalysisSpec
 from neftune_cli.errors import Problems, UsageError
 
 
-def looks_of(**options: object) -> tuple[int, ...]:
-    return resolve_sweep(None, options).analysis.looks
-
-
 def problem_of(**options: object) -> str:
     with pytest.raises(UsageError) as raised:
         resolve_sweep(None, options)

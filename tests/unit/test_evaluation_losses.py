@@ -28,7 +28,7 @@ from neftune_cli.errors import TrialError
 from neftune_cli.evaluation import losses
 from neftune_cli.evaluation.losses import example_losses, mean_loss
 from neftune_cli.models.language_model import parameter_counts, short_factor_length
-from tests.tiny_models import tiny_llama
+from tests.tiny_models import one_at_a_time, tiny_llama
 
 LONG_ROPE = {
     "rope_type": "longrope",
@@ -101,15 +101,6 @@ def examples_of_many_lengths() -> list[TokenizedExample]:
     torch.manual_seed(1)
     lengths = [(5, 3), (12, 1), (0, 9), (2, 20), (7, 7), (1, 1), (30, 4), (0, 2)]
     return [tokenized(*pair) for pair in lengths]
-
-
-def one_at_a_time(model: PreTrainedModel, examples: list[TokenizedExample]) -> list[float]:
-    model.train(False)
-    with torch.no_grad():
-        return [
-            model(input_ids=torch.tensor([one.input_ids]), labels=torch.tensor([one.labels])).loss.item()
-            for one in examples
-        ]
 
 
 BUILDERS = [

@@ -15,6 +15,7 @@ from neftune_cli.errors import TrialError
 from neftune_cli.evaluation import decoding
 from neftune_cli.evaluation.generation import Response
 from neftune_cli.evaluation.shared_prompts import losses_and_responses, shares_prompts
+from tests.tiny_models import one_at_a_time
 from tests.unit.test_evaluation_generation import (
     LIMIT,
     VOCABULARY,
@@ -28,7 +29,6 @@ from tests.unit.test_evaluation_generation import (
 
 LENGTHS = [(4, 3), (1, 9), (15, 1), (4, 12), (0, 6), (30, 2), (7, 1), (30, 20), (2, 2)]
 """Tokens of the prompt and of the completion of each example; the one without a prompt is a plain text."""
-PLAIN_TEXT = 4
 PROMPTED = [7, 0, 2, 1, 5, 3, 8]
 """Examples with a response, in an order of their own. Example 6 has a prompt, but no response."""
 PAD = 0
@@ -90,14 +90,6 @@ def measured(
     return losses, [Response(one.response, one.tokens, one.truncated) for one in generations]
 
 
-def single_losses(model: PreTrainedModel, of: list[TokenizedExample]) -> list[float]:
-    model.train(False)
-    with torch.no_grad():
-        return [
-            model(input_ids=torch.tensor([one.input_ids]), labels=torch.tensor([one.labels])).loss.item() for one in of
-        ]
-
-
 def single_responses(
     model: PreTrainedModel, of: list[TokenizedExample], end: int, penalty: float = 1.0
 ) -> list[Response]:
@@ -112,7 +104,7 @@ def test_losses_and_responses_equal_those_of_single_examples(
 ) -> None:
     model, given = build(), examples()
     end = common_token(model, [given[index] for index in PROMPTED])
-    expected_losses = single_losses(model, given)
+    expected_losses = one_at_a_time(model, given)
     expected_responses = single_responses(model, given, end, penalty)
     model.train()
     losses, responses = measured(model, end, penalty=penalty, tokens=tokens)
@@ -128,7 +120,7 @@ def test_prompts_that_are_decoded_apart_give_the_same(penalty: float, monkeypatc
     per_token = decoding._cache_bytes_per_token(model)
     monkeypatch.setattr(decoding, "CACHE_BYTES", 50 * per_token)  # less than two of the longest prompts
     losses, responses = measured(model, end, penalty=penalty)
-    assert losses == pytest.approx(single_losses(model, given), rel=1e-5)
+    assert losses == pytest.approx(one_at_a_time(model, given), rel=1e-5)
     assert responses == single_responses(model, given, end, penalty)
 
 
@@ -138,7 +130,7 @@ def test_a_lora_model_is_measured_with_its_adapter() -> None:
     given = examples()
     losses, responses = measured(model, 1)
     merged = model.merge_and_unload()
-    assert losses == pytest.approx(single_losses(merged, given), rel=1e-4)
+    assert losses == pytest.approx(one_at_a_time(merged, given), rel=1e-4)
     assert responses == single_responses(merged, given, 1)
 
 
@@ -180,14 +172,14 @@ def test_an_example_whose_loss_is_in_earlier_turns_only_is_measured() -> None:
     model, given = llama(), examples()
     given[0] = replace(given[0], prompt_length=len(given[0].input_ids), earlier=((2, 4),))
     losses, responses = measured(model, 1, of=given)
-    assert losses == pytest.approx(single_losses(model, given), rel=1e-5)
+    assert losses == pytest.approx(one_at_a_time(model, given), rel=1e-5)
     assert responses == single_responses(model, given, 1)
 
 
 def test_decoding_of_transformers_gives_the_same() -> None:
     model, given = llama(), examples()
     losses, responses = measured(model, 1, decoding="transformers")
-    assert losses == pytest.approx(single_losses(model, given), rel=1e-5)
+    assert losses == pytest.approx(one_at_a_time(model, given), rel=1e-5)
     assert responses == single_responses(model, given, 1)
 
 

@@ -110,6 +110,12 @@ def test_metrics_in_percent_have_margins_in_percent(tmp_path: Path) -> None:
     assert (metric.decimals, metric.margin) == (2, Margin(2.0))
 
 
+def test_ratings_are_no_percentages(tmp_path: Path) -> None:
+    write(tmp_path / "alpha=0", [4.0, 5.0])
+    write(tmp_path / "alpha=5", [3.0, 4.0])
+    assert only(tmp_path).metrics["quiz/acc"].margin == Margin(0.01, relative=True)
+
+
 def test_a_metric_without_a_known_direction_has_no_goal(tmp_path: Path) -> None:
     write(tmp_path / "alpha=0", [1.0, 0.0], higher_is_better={"quiz": {"acc": None}})
     assert only(tmp_path).metrics["quiz/acc"].goal is None

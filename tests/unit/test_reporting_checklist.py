@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neftune_cli.analysis.results import Comparison, Verdict
+from neftune_cli.analysis.results import Comparison, Departure, Verdict
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, TrialOrigin
 from neftune_cli.metrics import Margin
 from neftune_cli.reporting.checklist.document import checklist, checklist_markdown, seed_table
@@ -147,7 +147,8 @@ def test_a_plan_is_called_complete_if_every_look_has_its_seeds(
 
 
 def test_a_metric_that_was_chosen_later_is_not_called_declared() -> None:
-    chosen = replace(comparison(), plan=replace(PLAN, metric="bleu"), departures=("Results are exploratory.",))
+    departure = Departure("metric not measured", "Results are exploratory.")
+    chosen = replace(comparison(), plan=replace(PLAN, metric="bleu"), departures=(departure,))
 
     declared = texts(chosen, FULL)["Which choices"]
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neftune_cli.analysis.results import Comparison, Role
+from neftune_cli.analysis.results import Comparison, Departure, Role
 from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.reporting.latex import to_latex
 from neftune_cli.reporting.sanitizing import latex_text
@@ -233,7 +233,9 @@ def test_captions_name_departures_and_arms_that_are_tested_alone() -> None:
         for place, role in enumerate(roles, start=1)
     ]
 
-    text = to_latex([replace(comparison(*arms), departures=("The comparison with 0 is exploratory.",))])
+    departure = Departure("other baseline", "The comparison with 0 is exploratory.")
+
+    text = to_latex([replace(comparison(*arms), departures=(departure,))])
 
     captions = [line for line in text.splitlines() if line.startswith(r"\caption")]
     assert len(captions) == 2

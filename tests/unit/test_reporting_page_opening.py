@@ -5,7 +5,7 @@ from dataclasses import replace
 from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.learning import Learning
 from neftune_cli.analysis.outlook import Outlook
-from neftune_cli.analysis.results import Comparison
+from neftune_cli.analysis.results import Comparison, Departure
 from neftune_cli.evidence.measurements import TrialOrigin
 from neftune_cli.reporting.page.chapter import opening, outlook_table
 from neftune_cli.reporting.page.report import report_page
@@ -56,6 +56,17 @@ def test_chances_are_a_table_of_arms_effects_and_seeds() -> None:
     assert [cell.text for cell in page.one("table", "planning").all("td")][:2] == ["0.0000", "5% to 20%"]
 
 
+def test_departures_are_notes() -> None:
+    departures = (Departure("other level", "Verdicts at 90% are exploratory."), Departure("added seeds", "a < b"))
+    page = read(report_page([content(comparison=replace(open_comparison(), departures=departures))]))
+
+    notes = [note.text for note in page.all("p", "note")]
+    assert [note for note in notes if note in {one.sentence for one in departures}] == [
+        "Verdicts at 90% are exploratory.",
+        "a < b",
+    ]
+
+
 def test_order_of_the_first_screen() -> None:
     page = read(report_page([content(comparison=open_comparison(), advice=ADVICE)]))
     opening_part = next(page.all("section", "opening"))
@@ -82,7 +93,3 @@ def open_comparison(of_exact_match: str = "inconclusive") -> Comparison:
         summary("alpha=0", 0.0, {"eval_loss": estimate(BASELINE), "exact_match": estimate(scores)}),
         summary("alpha=5", 5.0, {"eval_loss": loss, "exact_match": score}),
     )
-
-
-def scope_of(whole: Comparison) -> str:
-    return opening(whole, ADVICE).scope

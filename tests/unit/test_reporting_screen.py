@@ -14,7 +14,7 @@ from rich.console import Console
 
 from neftune_cli.analysis.learning import Learning
 from neftune_cli.analysis.outlook import Outlook
-from neftune_cli.analysis.results import Assessment, Comparison, EarlyStopping, Interval
+from neftune_cli.analysis.results import Assessment, Comparison, Departure, EarlyStopping, Interval
 from neftune_cli.evidence.measurements import AnalysisPlan, TrialOrigin
 from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.reporting.cells import share_range, short_seeds_text
@@ -184,7 +184,8 @@ def test_next_command_names_a_metric_and_a_margin_that_the_spec_does_not_declare
 
 def test_another_metric_than_the_declared_one_is_noted_and_has_no_next_look() -> None:
     plan = AnalysisPlan(looks=LOOKS, seeds=tuple(range(20)), looks_taken=1)
-    departed = replace(_four_arms(), plan=plan, departures=("Results of ROUGE-L are exploratory.",), outlooks={})
+    departure = Departure("other metric", "Results of ROUGE-L are exploratory.")
+    departed = replace(_four_arms(), plan=plan, departures=(departure,), outlooks={})
 
     text = _printed(departed, 80)
 

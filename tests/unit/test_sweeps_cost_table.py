@@ -132,6 +132,7 @@ def test_peak_memory_of_workers_without_known_memory_names_a_gpu_only_if_there_i
             "2026-01-31T12:05:59+00:00",
             "finished trials of this sweep, and a remembered calibration of 2026-01-31 12:05",
         ),
+        ("recalibration", "", "recalibration"),
     ],
 )
 def test_the_last_line_names_the_source(

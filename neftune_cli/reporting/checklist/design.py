@@ -89,7 +89,7 @@ def predeclared(comparison: Comparison, files: RunFiles) -> Answer:
 
 def _declared(comparison: Comparison, plan: AnalysisPlan | None) -> Iterator[str]:
     name = comparison.metric.name_within
-    yield from comparison.departures
+    yield from (departure.sentence for departure in comparison.departures)
     if plan is None:
         yield "No metric, margin, primary arm or looks were declared before the first trial."
         yield f"Primary metric, on which the conclusion is based: {name}."

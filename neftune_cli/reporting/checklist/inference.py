@@ -129,7 +129,7 @@ def _has_all_seeds_of_looks(comparison: Comparison, plan: AnalysisPlan) -> bool:
     if len(looks) < len(comparison.studied) or min(looks, default=0) == 0:
         return False
     arms = [*zip(comparison.studied, looks, strict=True), (comparison.arm(comparison.baseline), max(looks))]
-    return all(set(plan.seeds[: plan.looks[look - 1]]) <= set(arm.seeds) for arm, look in arms)
+    return all(set(plan.seeds_until(look)) <= set(arm.seeds) for arm, look in arms)
 
 
 def _dropped_rows(files: RunFiles) -> Iterator[str]:

@@ -61,13 +61,13 @@ class Job:
                 if self.machine_losses < MAX_MACHINE_LOSSES
                 else None
             )
-        if out_of_memory and self.may_be_halved(self.halvings):
+        if out_of_memory and self.may_halve_batch(self.halvings):
             return replace(self, tries=self.tries + 1, halvings=self.halvings + 1)
         return replace(self, tries=2) if self.tries == 1 else None
 
-    def may_be_halved(self, halvings: int) -> bool:
-        """Return whether the settings allow halving the batch size once more after this number of halvings."""
-        return self.settings.halve_batch and self.trial.can_be_halved(halvings, self.settings.processes)
+    def may_halve_batch(self, halvings: int) -> bool:
+        """Return whether the batch size can and may be halved once more after this number of halvings."""
+        return self.settings.halve_batch and self.trial.can_halve_batch(halvings, self.settings.processes)
 
 
 @dataclass(frozen=True)

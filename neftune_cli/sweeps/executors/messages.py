@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, TypeVar, assert_never
 
 from pydantic import TypeAdapter
@@ -134,10 +135,6 @@ def _optional(kind: type[T], value: Any) -> T | None:
     return None if value is None else from_json(kind, value)
 
 
+@cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    if kind not in _ADAPTERS:
-        _ADAPTERS[kind] = TypeAdapter(kind)
-    return _ADAPTERS[kind]
-
-
-_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+    return TypeAdapter(kind)
