@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from types import NoneType, TracebackType, UnionType
@@ -197,6 +198,7 @@ def compare(
     from neftune_cli.evidence.gathering import gather, measured_metrics
     from neftune_cli.metrics import Margin
 
+    _check_arguments(results, metric, margins, confidence)
     check_confidence(confidence)
     paths = [one.folder if isinstance(one, SweepResult) else parse_path(one) for one in results] or [RESULTS]
     evidence = gather(paths, metric=metric, say=lambda note: warnings.warn(note, stacklevel=4))
@@ -207,6 +209,28 @@ def compare(
     for message in empty:
         warnings.warn(message, stacklevel=2)
     return ComparisonResult(compared)
+
+
+def _check_arguments(results: Sequence[Any], metric: Any, margins: Any, confidence: Any) -> None:
+    """Raise a `UsageError` with all arguments of `compare` that have another type."""
+    checks = (
+        (
+            all(isinstance(one, SweepResult | str | PathLike) for one in results),
+            "results",
+            "folders",
+            "'results/one', 'results/two'",
+        ),
+        (metric is None or isinstance(metric, str), "metric", "text", "metric='rouge_l'"),
+        (margins is None or isinstance(margins, Mapping), "margins", "a mapping", "margins={'rouge_l': 0.01}"),
+        (isinstance(confidence, Real), "confidence", "a number", "confidence=0.95"),
+    )
+    problems = [
+        Problem(f"{name} must be {expected}.", f"Use for example compare({example}).")
+        for is_right, name, expected, example in checks
+        if not is_right
+    ]
+    if problems:
+        raise UsageError(*problems)
 
 
 class ProgressBar:
@@ -328,5 +352,18 @@ def _pairs(values: Mapping[str, Any]) -> Iterator[str]:
     import yaml
 
     for key, value in values.items():
-        text = value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True).strip()
+        try:
+            text = value if isinstance(value, str) else yaml.safe_dump(_plain(value), default_flow_style=True).strip()
+        except yaml.YAMLError:
+            fix = "Use numbers, texts, and lists and mappings of these."
+            raise UsageError(Problem(f"{key} has a value that cannot be written in YAML: {value!r}.", fix)) from None
         yield f"{key}={text.removesuffix('...').strip()}"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with numbers and lists of Python in place of NumPy's."""
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_cli.commands.request import read_spec
 from neftune_cli.config.choices import IGNORED_LABEL
+from neftune_cli.config.field_problems import unused_field_problems
 from neftune_cli.config.spec import ArmSpec, SweepSpec, TrainSpec, TrialSpec
 from neftune_cli.data.bad_rows import place_sort_key
 from neftune_cli.data.examples import TokenizedExample
@@ -59,6 +60,7 @@ def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Pr
     data = problems.attempt(lambda: load_data(spec))
     for recipe in _recipes(spec):
         problems.attempt(partial(check_recipe, recipe))
+    problems.add(unused_field_problems(spec))
     if data is not None:
         problems.attempt(partial(check_targets, spec, data_facts(data)))
     if spec.load_in_4bit:
@@ -103,11 +105,13 @@ def _machine_notes(spec: SweepSpec) -> Iterator[str]:
 
 def _check_trainable(loaded: "LoadedModel", spec: SweepSpec) -> None:
     """Check that the model can be trained with the recipe of each arm, as a sweep does before its first trial."""
+    from neftune_cli.training.mixture_of_experts import router_loss_problems
     from neftune_cli.training.trainability import check_trainable
 
     problems = Problems()
     for rank in {recipe.lora_rank for recipe in _recipes(spec)}:
         problems.attempt(partial(check_trainable, loaded, spec.model, rank))
+    problems.add(router_loss_problems(loaded.model, spec.model, _recipes(spec)))
     problems.raise_any()
 
 

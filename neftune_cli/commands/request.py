@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from neftune_cli.commands.output import say_line, say_nothing
 from neftune_cli.config.executors import EXECUTORS, make_executor
-from neftune_cli.config.field_problems import TRAINING_FIELDS
+from neftune_cli.config.field_problems import TRAINING_FIELDS, unused_field_problems
 from neftune_cli.config.resolve import Resolved, resolve_valid_fields
 from neftune_cli.config.run_settings import SweepSettings, sweep_settings
 from neftune_cli.config.spec import DEFAULT_MODEL, InputSpec, SweepSpec
@@ -104,7 +104,7 @@ def checked_request(
     if settings is None or found.found:
         resolved = _resolve(file, fields, found)
         if resolved is not None:
-            found.add(_problems_without_worker(resolved, pause_at))
+            found.add(_problems_without_worker(resolved, pause_at, _folder(file, output, resolved.spec)))
             found.add(map(resolved.origin.placed, analysis_problems(resolved.spec)))
             _check_model_and_data(resolved.spec.model_dump(by_alias=True), found)
         raise UsageError(*found.found)
@@ -176,13 +176,13 @@ def plan_sweep(
     if resolved is None:
         raise UsageError(*problems.found)
     spec = resolved.spec
-    problems.add(_problems_without_worker(resolved, request.pause_at))
+    folder = _folder(request.file, request.output, spec)
+    problems.add(_problems_without_worker(resolved, request.pause_at, folder))
 
     def inspect_placed(spec: SweepSpec) -> Inspection:
         found = inspect(spec)
         return replace(found, problems=tuple(map(resolved.origin.placed, found.problems)))
 
-    folder = SweepFolder(request.output or RESULTS / _name(request.file, spec))
     if problems.found:  # without the invalid options and fields, the folder would seem to have a different sweep
         found = inspect_placed(spec)
         problems.add(map(resolved.origin.placed, analysis_problems(spec, found.lm_eval, found.data)))
@@ -195,10 +195,12 @@ def plan_sweep(
         raise UsageError(*map(resolved.origin.placed, error.problems)) from None
 
 
-def _problems_without_worker(resolved: Resolved, pause_at: int | None) -> Iterator[Problem]:
-    """Yield the problems of the primary metric's function and of the pause, which no later check finds."""
+def _problems_without_worker(resolved: Resolved, pause_at: int | None, folder: SweepFolder) -> Iterator[Problem]:
+    """Yield the problems of the metric's function, the pause and unused fields, which no later check finds."""
     yield from map(resolved.origin.placed, _function_problems(resolved.spec))
     yield from _pause_problems(resolved, pause_at)
+    earlier = Problems().attempt(folder.spec)  # a damaged one is reported when the plan is made
+    yield from map(resolved.origin.placed, unused_field_problems(resolved.spec, earlier))
 
 
 def _function_problems(spec: SweepSpec) -> Iterator[Problem]:
@@ -272,6 +274,10 @@ def _short(name: str) -> str:
     if not has_magic(name):
         return short
     return re.sub(r"[^\w.-]+", "", short).strip(".") or path.parent.name or "data"
+
+
+def _folder(file: Path | None, output: Path | None, spec: SweepSpec) -> SweepFolder:
+    return SweepFolder(output or RESULTS / _name(file, spec))
 
 
 def _name(file: Path | None, spec: SweepSpec) -> str:

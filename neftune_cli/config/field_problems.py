@@ -1,7 +1,7 @@
 """Errors of pydantic as problems: the place of the value, the requirement, the given value, and a fix."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal, get_args, get_origin
@@ -37,6 +37,18 @@ TRAIN_FIELD_SYNONYMS = {
     "seq_length": "max_length",
 }
 """Names that other programs use for training fields, for error messages."""
+_WITHOUT_EFFECT = frozenset(
+    "batch_eval_metrics bf16_full_eval dataset_num_proc dataset_text_field do_predict do_train eval_accumulation_steps "
+    "eval_delay eval_do_concat_batches eval_packing eval_steps eval_use_gather_object fp16_full_eval greater_is_better "
+    "hub_always_push hub_model_id hub_private_repo hub_revision hub_strategy hub_token include_for_metrics label_names "
+    "local_rank metric_for_best_model per_device_eval_batch_size prediction_loss_only project run_name "
+    "save_on_each_node save_only_model save_steps save_total_limit shuffle_dataset trackio_bucket_id trackio_space_id "
+    "trackio_static_space_id truncation_mode".split()
+)
+"""SFTConfig fields for tasks of TRL's trainer that neftune does itself or not at all: it tokenizes and truncates the
+examples, evaluates, and writes checkpoints and curves."""
+_EFFECT_WITH_PACKING = frozenset({"dataset_num_proc", "shuffle_dataset"})
+"""Fields of these that have an effect with packing, for which TRL prepares the data."""
 Details = Mapping[str, Any]
 """One error of a `ValidationError`."""
 
@@ -139,6 +151,24 @@ class Origin:
         listed = self.file.fields.get("arms")
         written = listed[index] if isinstance(listed, list) and index < len(listed) else self.arms[index]
         return arm_label(index, written)
+
+
+def unused_field_problems(spec: SweepSpec, earlier: SweepSpec | None = None) -> Iterator[Problem]:
+    """Yield a problem for each SFTConfig field of a recipe that has no effect.
+
+    Args:
+        spec: the sweep.
+        earlier: the sweep in the results folder. Its fields are accepted: a sweep without them would be another one.
+    """
+    accepted = {name for arm in earlier.arms for name in earlier.recipe_of(arm).sft} if earlier else set()
+    for index, arm in enumerate(spec.arms):
+        fields = spec.recipe_of(arm).sft
+        unused = _WITHOUT_EFFECT - _EFFECT_WITH_PACKING if fields.get("packing") else _WITHOUT_EFFECT
+        overridden = {**arm.train, **(arm.train.get("sft") or {})}
+        for name in fields:
+            if name in unused and name not in accepted:
+                place = ("arms", index, "train", name) if name in overridden else ("train", name)
+                yield Problem(f"the SFTConfig field {name!r} has no effect in neftune.", "Remove it.", place)
 
 
 def arm_label(index: int, arm: Mapping[str, Any]) -> str:

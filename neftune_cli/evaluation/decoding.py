@@ -351,14 +351,22 @@ def left_padded(prompts: Sequence[tuple[int, ...]], *, device: torch.device, roo
 def effect_of_padding(model: LanguageModel) -> float:
     """Return how much the logits after a prompt change when the prompt is padded to the length of a longer one.
 
-    The value is the largest change divided by the largest logit. Some recurrent architectures ignore the attention
-    mask, so that padding changes their responses.
+    The value is the largest change divided by the largest logit, for the first two tokens of the response; NaN if a
+    logit is not finite. Some recurrent architectures ignore the attention mask, so that padding changes their
+    responses. Others ignore it after the first token, which is read with a cache.
     """
     settings = GenerationConfig(
-        max_new_tokens=1, do_sample=False, output_logits=True, return_dict_in_generate=True, pad_token_id=0
+        max_new_tokens=2,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+        pad_token_id=0,
+        sequence_bias=[[[4], 1e6]],  # both responses begin with this token; `output_logits` are those before the bias
     )
     short, long = (3, 2, 1), (0, 1, 2, 3, 4, 5)
     with evaluation_mode(model):
-        alone: Tensor = library_output(model, [short], settings).logits[0][0]
-        padded: Tensor = library_output(model, [short, long], settings).logits[0][0]
+        alone, padded = (
+            torch.stack([step[0] for step in library_output(model, prompts, settings).logits])
+            for prompts in ([short], [short, long])
+        )
     return float((alone - padded).abs().max() / alone.abs().max())

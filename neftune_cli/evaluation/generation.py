@@ -41,8 +41,9 @@ def generate_responses(
 ) -> list[Response]:
     """Return the greedy response to each example's prompt, in input order.
 
-    Each response is the same as in a batch with one prompt. Generation ends at the end tokens of model and tokenizer,
-    at `max_new_tokens`, or at the end of the model's context. The model's other generation settings have no effect.
+    Each response is the same as in a batch with one prompt, except with LongRoPE (see `short_factor_length`).
+    Generation ends at the end tokens of model and tokenizer, at `max_new_tokens`, or at the end of the model's context.
+    The model's other generation settings have no effect.
 
     The repetition penalty (1: off; the NEFTune paper, appendix A.2, uses 1.2) divides the positive and multiplies the
     negative logits of all tokens in prompt and response, as in transformers.

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -26,6 +26,17 @@ def context_length(model: LanguageModel) -> int | None:
     """Return the number of tokens in the context of a model; None if its configuration does not limit it."""
     length: int | None = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
     return length
+
+
+def short_factor_length(model: LanguageModel) -> int | None:
+    """Return the largest number of tokens with the short position factors of LongRoPE; None for other models.
+
+    A batch with a longer sequence has the long factors, for its shorter sequences as well.
+    """
+    parameters: dict[str, Any] = getattr(causal_model(model).config.get_text_config(), "rope_parameters", None) or {}
+    by_kind_of_layer = [one for one in parameters.values() if isinstance(one, dict)]
+    long_rope = [one for one in (parameters, *by_kind_of_layer) if one.get("rope_type") == "longrope"]
+    return min((int(one["original_max_position_embeddings"]) for one in long_rope), default=None)
 
 
 def parameter_counts(model: LanguageModel) -> tuple[int, int]:

@@ -2,6 +2,8 @@
 
 import inspect
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -75,8 +77,9 @@ def is_encoder_decoder(model: Any) -> bool:
 def embedding_multiplier(model: nn.Module, embedding: nn.Module) -> float:
     """Return the factor by which the model multiplies the output of the embedding module; 1 in most models.
 
-    Granite, Falcon-H1, Pegasus and Marian multiply after the module. Gemma and BART multiply inside the module, which
-    does not affect the noise. Noise is divided by this factor, so that the first layer receives the paper's noise.
+    Granite, Falcon-H1, AFMoE, Pegasus and Marian multiply after the module. Gemma and BART multiply inside the module,
+    which does not affect the noise. Noise is divided by this factor, so that the first layer receives the paper's
+    noise.
     """
     if hasattr(embedding, "embed_scale"):
         return 1.0
@@ -87,15 +90,19 @@ def embedding_multiplier(model: nn.Module, embedding: nn.Module) -> float:
 
 
 def _multiplier_of(owner: nn.Module, embedding: Any) -> float:
-    by_width = getattr(owner, "rescale_embeddings", False) or type(owner).__name__ in _MULTIPLY_BY_ROOT_OF_WIDTH
-    if by_width:
+    if _multiplies_by_root_of_width(owner):
         return math.sqrt(embedding.weight.shape[-1])
     found = (getattr(owner, name, None) for name in _MULTIPLIERS)
     return next((float(value) for value in found if isinstance(value, int | float | Tensor) and value), 1.0)
 
 
-_MULTIPLY_BY_ROOT_OF_WIDTH = ("CTRLModel", "T5GemmaEncoder")
-"""Classes that compute the factor in forward. BigBird does so if its configuration has `rescale_embeddings`."""
+def _multiplies_by_root_of_width(owner: nn.Module) -> bool:
+    """Return whether the factor is computed in forward: always (CTRL, T5Gemma), or by a setting (BigBird, AFMoE)."""
+    config = getattr(owner, "config", None)
+    by_setting = getattr(owner, "rescale_embeddings", False) or getattr(config, "mup_enabled", False)
+    return bool(by_setting) or type(owner).__name__ in ("CTRLModel", "T5GemmaEncoder")
+
+
 _MULTIPLIERS = ("embedding_multiplier", "embedding_scale", "embed_scale", "normalizer")
 """Attributes that hold the factor. The last one is a buffer of RecurrentGemma."""
 
@@ -143,9 +150,37 @@ def first_layer_embeddings(model: "PreTrainedModel", ids: Tensor) -> Tensor:
     return embeddings
 
 
-def as_inputs_embeds(
+@contextmanager
+def replaced_embeddings(
     model: "PreTrainedModel",
     embeddings: Tensor,  # (rows, length, dim), as the first layer should receive them
-) -> Tensor:
-    """Return the `inputs_embeds` for which the first layer receives `embeddings`: (rows, length, dim)."""
-    return embeddings / Placement.of(model).multiplier
+) -> Iterator[None]:
+    """Let the first layer receive `embeddings` in forwards with `input_ids` of (rows, length).
+
+    The model still gets the ids: with `inputs_embeds` alone, Gemma 3n and Gemma 4 would not look up the embeddings
+    that they add in each layer.
+
+    Raises:
+        UsageError: a forward did not look up ids of this shape in the input embedding.
+    """
+    placement = Placement.of(model)
+    output, replaced = embeddings / placement.multiplier, False
+
+    def replace(_: nn.Module, __: tuple[Any, ...], original: Tensor) -> Tensor:
+        nonlocal replaced
+        fits = original.shape == output.shape
+        replaced = replaced or fits
+        return output if fits else original
+
+    hook = placement.embedding.register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        hook.remove()
+    if not replaced:
+        raise UsageError(
+            Problem(
+                f"{type(model).__name__} does not look up the rows of its input_ids in its input embedding.",
+                "Use a model of another architecture, such as Llama, Qwen or GPT-2.",
+            )
+        )

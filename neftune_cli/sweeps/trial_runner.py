@@ -101,6 +101,7 @@ class TrialRunner:
         Raises:
             UsageError: the model cannot be loaded or trained, or the data do not fit it.
         """
+        from neftune_cli.training.mixture_of_experts import router_loss_problems
         from neftune_cli.training.trainability import check_trainable
 
         prepared = {trial.train.max_length: self._cache.prepared_data(trial) for trial in trials}
@@ -108,6 +109,7 @@ class TrialRunner:
         problems = Problems()
         for rank in ranks:
             problems.attempt(partial(check_trainable, loaded, trials[0].model, rank))
+        problems.add(router_loss_problems(loaded.model, trials[0].model, (trial.train for trial in trials)))
         problems.raise_any()
         return _loaded_sizes(loaded, prepared, ranks)
 

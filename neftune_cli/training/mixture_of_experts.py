@@ -4,9 +4,13 @@ TRL adds the router's load-balancing loss, weighted by `router_aux_loss_coef`, t
 return their router's logits.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
+
+from neftune_cli.config.spec import TrainSpec
+from neftune_cli.errors import Problem
 
 ROUTER_LOSS = "aux_loss"
 """Name under which TRL logs the load-balancing loss, unweighted, as the mean over the batches of a step."""
@@ -22,6 +26,15 @@ def name_number_of_experts(model: PreTrainedModel) -> None:
 def has_router_loss(config: PreTrainedConfig) -> bool:
     """Return whether TRL adds the load-balancing loss when it trains a model with this text configuration."""
     return hasattr(config, "output_router_logits") and router_loss_weight(config) != 0.0
+
+
+def router_loss_problems(model: PreTrainedModel, name: str, recipes: Iterable[TrainSpec]) -> Iterator[Problem]:
+    """Yield a problem if a recipe has a load-balancing loss, and the model does not return its router's logits."""
+    if hasattr(model.config.get_text_config(), "output_router_logits"):
+        return
+    if any(recipe.sft.get("router_aux_loss_coef") for recipe in recipes):
+        what = f"router_aux_loss_coef: '{name}' ({model.config.model_type}) has no load-balancing loss of a router."
+        yield Problem(what, "Remove the field, or use a mixture-of-experts model.")
 
 
 def router_loss_weight(config: PreTrainedConfig) -> float:

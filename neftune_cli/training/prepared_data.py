@@ -1,6 +1,6 @@
 """Prepare the data of a trial: tokenize the examples, and measure lengths and embedding norms."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
@@ -77,6 +77,7 @@ def prepare_data(
             *length_notes(train, "training", in_training.tokens, setting=in_training.setting),
             *length_notes(held_out, "held-out", in_evaluation.tokens, setting=in_evaluation.setting),
             *_untrained_notes(probe, train),
+            *_long_rope_notes(loaded, train, (held_out, probe), spec.evaluation.max_new_tokens),
         ),
     )
 
@@ -89,6 +90,24 @@ def _untrained_notes(probe: TokenizedExamples, train: TokenizedExamples) -> Iter
             f"{untrained} of {len(probe.examples)} probe examples are not trained on: their prompts fill "
             f"{MAX_LENGTH_OPTION}, but not evaluation.max_length. Their losses do not show how well the model has "
             "memorized the training data."
+        )
+
+
+def _long_rope_notes(
+    loaded: "LoadedModel", train: TokenizedExamples, measured: Sequence[TokenizedExamples], max_new_tokens: int
+) -> Iterator[str]:
+    """Yield a note if long examples, or long responses, change the position factors of the others in a batch."""
+    from neftune_cli.models.language_model import short_factor_length
+
+    limit = short_factor_length(loaded.model)
+    prompted = [one for part in measured for one in part.examples]
+    lengths = [len(one.input_ids) for one in (*train.examples, *prompted)]
+    longest = max(*lengths, *(one.prompt_length + max_new_tokens for one in prompted))
+    if limit is not None and min(lengths) <= limit < longest:
+        yield (
+            f"With more than {limit} tokens, the model uses other position factors (LongRoPE), and it uses them for "
+            f"a whole batch. The longest example or response can have {longest} tokens, so losses and responses "
+            f"depend on the batch. For lengths up to {limit}, use smaller {MAX_LENGTH_OPTION} and --max-new-tokens."
         )
 
 

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -50,6 +51,9 @@ _RESERVED = frozenset(
 )
 """SFTConfig fields that keep the value of neftune or of TRL: the measurements or the pairing of arms depend on it."""
 
+_OPTIMIZER_FIELDS = frozenset({"optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon"})
+"""SFTConfig fields whose values the optimizer checks."""
+
 _LEAST = {"gradient_accumulation_steps": 1}
 """Smallest values of SFTConfig fields that SFTConfig does not check."""
 
@@ -74,12 +78,46 @@ def _rejection(train: TrainSpec) -> Problem | None:
     """Return the reason why SFTConfig rejects the values of a recipe; None if it accepts them."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            sft_config(train, seed=0, device=device_kind(), work=Path("unused"))
+            config = sft_config(train, seed=0, device=device_kind(), work=Path("unused"))
+            _try_data_loader(config)
+            if not _OPTIMIZER_FIELDS.isdisjoint(train.sft):
+                _try_optimizer(config)
     except Exception as error:  # SFTConfig, and packages that its fields require, raise errors of many types
         given = ", ".join(f"{name}={value}" for name, value in train.sft.items())
         what = f"SFTConfig rejects {given}: {error}"
         return Problem(what, "Change or remove the field.", ("train", next(iter(train.sft))))
     return None
+
+
+def _try_data_loader(config: "SFTConfig") -> None:
+    """Raise the ValueError with which torch refuses the settings of the data loader. No worker is started."""
+    from torch.utils.data import DataLoader
+
+    DataLoader(
+        cast(Any, [0]),
+        num_workers=config.dataloader_num_workers,
+        persistent_workers=config.dataloader_persistent_workers,
+        prefetch_factor=config.dataloader_prefetch_factor,
+    )
+
+
+def _try_optimizer(config: "SFTConfig") -> None:
+    """Raise the ImportError of an optimizer whose package is missing, or the ValueError for its numbers."""
+    import torch
+    from transformers import Trainer
+
+    try:
+        optimizer, options = Trainer.get_optimizer_cls_and_kwargs(config)
+    except ImportError:
+        raise
+    except Exception:  # some optimizers need the model, which is not loaded yet
+        return
+    try:
+        optimizer([torch.nn.Parameter(torch.zeros(1))], **options)
+    except ValueError:
+        raise
+    except Exception:  # as above
+        return
 
 
 def _field_problems(name: str, value: Any) -> Iterator[Problem]:
@@ -92,15 +130,41 @@ def _field_problems(name: str, value: Any) -> Iterator[Problem]:
         fix = "Remove it: the measurements depend on its value."
         yield Problem(f"the SFTConfig field {name!r} cannot be set.", fix, place)
     elif name not in known:
-        fix = did_you_mean(TRAIN_FIELD_SYNONYMS.get(name, name), {**known, **TrainSpec.model_fields})
-        fix = fix or "Use a field from TRL's documentation of SFTConfig."
-        yield Problem(f"SFTConfig has no field {name!r}.", fix, place)
-    elif name == "fp16" and value is True and device_kind() != "cuda":
-        yield Problem("the SFTConfig field 'fp16' has no effect without a CUDA device.", "Remove it.", place)
-    elif (name, value) == ("packing_strategy", "wrapped"):
-        yield replace(WRAPPED_ROWS, field=place)
+        yield Problem(f"SFTConfig has no field {name!r}.", _fix_of_unknown(name, value, known), place)
+    elif refused := _refused_value(name, value):
+        yield replace(refused, field=place)
     elif expected := _expected_instead(known[name], value):
         yield Problem(f"the SFTConfig field {name!r} must be {expected}, not {value!r}.", "Change the value.", place)
+
+
+def _fix_of_unknown(name: str, value: Any, known: Mapping[str, Any]) -> str:
+    if name == "warmup_ratio":  # a field of earlier releases of transformers
+        return f"Use warmup_steps={value}: a number below 1 is a share of the steps."
+    meant = did_you_mean(TRAIN_FIELD_SYNONYMS.get(name, name), {**known, **TrainSpec.model_fields})
+    return meant or "Use a field from TRL's documentation of SFTConfig."
+
+
+def _refused_value(name: str, value: Any) -> Problem | None:
+    """Return the problem of a value that SFTConfig accepts and neftune refuses, without its place; else None."""
+    if name == "fp16" and value is True and device_kind() != "cuda":
+        return Problem("the SFTConfig field 'fp16' has no effect without a CUDA device.", "Remove it.")
+    if name == "activation_offloading" and value is True and device_kind() == "cpu":
+        return Problem("the SFTConfig field 'activation_offloading' needs an accelerator.", "Remove it.")
+    if name == "use_liger_kernel" and value is True and find_spec("liger_kernel") is None:
+        what = "the SFTConfig field 'use_liger_kernel' needs the package liger-kernel."
+        return Problem(what, "Run `pip install liger-kernel`, or remove the field.")
+    if name == "pad_to_multiple_of" and isinstance(value, int) and value < 1:
+        return Problem("the SFTConfig field 'pad_to_multiple_of' must be 1 or larger.", "Change the value.")
+    if name == "accelerator_config" and _accumulates(value):
+        what = "the SFTConfig field 'accelerator_config' must not set the num_steps of gradient accumulation."
+        return Problem(what, "Use gradient_accumulation_steps.")
+    return WRAPPED_ROWS if (name, value) == ("packing_strategy", "wrapped") else None
+
+
+def _accumulates(accelerator_config: Any) -> bool:
+    """Return whether accelerate's configuration would replace `gradient_accumulation_steps`, which the plan reads."""
+    given = accelerator_config.get("gradient_accumulation_kwargs") if isinstance(accelerator_config, dict) else None
+    return isinstance(given, dict) and "num_steps" in given
 
 
 def _replacement(name: str, value: Any) -> str:

@@ -411,6 +411,18 @@ def test_all_invalid_values_of_a_command_line_are_reported_together(neftune: Nef
     ]
 
 
+@pytest.mark.parametrize("command", ["sweep", "preview"])
+def test_a_router_loss_of_a_model_without_routers_is_refused(neftune: Neftune, tmp_path: Path, command: str) -> None:
+    (tmp_path / "dense.yaml").write_text("arms: [{alpha: 0}, {alpha: 5, train: {router_aux_loss_coef: 0.5}}]\n")
+    result = neftune(command, "dense.yaml")
+
+    assert result.code == 2
+    assert result.err.endswith(
+        "Error: router_aux_loss_coef: 'tiny' (llama) has no load-balancing loss of a router.\n"
+        "  Remove the field, or use a mixture-of-experts model.\n"
+    )
+
+
 def test_an_sft_value_that_json_lacks_hides_no_other_problem(neftune: Neftune) -> None:
     result = neftune(*SWEEP, "--set", "weight_decay=.nan", "--set", "run_name=2024-01-01", "--set", "warmup_ratios=0.1")
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.store import SweepFolder
 from tests.command_line import Neftune
 
 
@@ -43,6 +45,15 @@ def test_a_data_file_in_place_of_an_experiment_is_refused(
         ),
         ("train: {loss_type: mse}", "the SFTConfig field 'loss_type' must be one of nll, dft, chunked_nll, not 'mse'."),
         ("train: {fp16: true}", "'fp16' has no effect without a CUDA device.\n  Remove it."),
+        ("train: {activation_offloading: true}", "'activation_offloading' needs an accelerator.\n  Remove it."),
+        (
+            "train: {warmup_ratio: 0.03}",
+            "no field 'warmup_ratio'.\n  Use warmup_steps=0.03: a number below 1 is a share of the steps.",
+        ),
+        (
+            "train: {accelerator_config: {gradient_accumulation_kwargs: {num_steps: 2}}}",
+            "must not set the num_steps of gradient accumulation.\n  Use gradient_accumulation_steps.",
+        ),
         ("train: {bf16: true}", "'bf16' is set by neftune.\n  Use --precision bfloat16 or float32."),
         ("train: {pad_token: '<|pad|>'}", "'pad_token' cannot be set."),
         ("train: {packing_strategy: wrapped}", "which determine the noise.\n  Use packing_strategy=bfd."),
@@ -74,6 +85,53 @@ def test_a_field_of_the_recipe_among_other_fields_is_refused(neftune: Neftune, t
         "  Use train: {max_length: 9}, without sft.\n"
     )
     assert result.code == 2
+
+
+@pytest.mark.parametrize("command", ["sweep", "preview"])
+def test_fields_without_effect_are_reported_with_the_other_problems(
+    neftune: Neftune, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "unused.yaml").write_text(
+        "train:\n"
+        "  truncation_mode: keep_end\n"
+        "  epoch: 3\n"
+        "arms:\n"
+        "  - {alpha: 0}\n"
+        "  - {alpha: 5, train: {save_steps: 9}}\n"
+        "  - {name: packed, alpha: 5, train: {packing: true, shuffle_dataset: true}}\n"
+        "  - {name: plain, alpha: 5, train: {shuffle_dataset: true}}\n"
+    )
+    result = neftune(command, "unused.yaml")
+    errors = [line.partition("the SFTConfig field ")[2] or line for line in result.err.splitlines()[::2]]
+    unused = [one for one in errors if one.endswith(" has no effect in neftune.")]
+    assert unused == [
+        f"{one!r} has no effect in neftune." for one in ("truncation_mode", "save_steps", "shuffle_dataset")
+    ]
+    assert any("SFTConfig has no field 'epoch'" in one for one in errors)
+    assert (result.code, len(errors)) == (2, 4)
+
+
+def test_a_field_without_effect_is_reported_with_its_place_and_a_fix(neftune: Neftune, tmp_path: Path) -> None:
+    (tmp_path / "unused.yaml").write_text("arms:\n  - {alpha: 0}\n  - {alpha: 5, train: {run_name: mine}}\n")
+    result = neftune("sweep", "unused.yaml", "--set", "eval_steps=10")
+    assert result.err == (
+        "Error: --set eval_steps: the SFTConfig field 'eval_steps' has no effect in neftune.\n  Remove it.\n"
+        "Error: unused.yaml, line 3: arm 2: the SFTConfig field 'run_name' has no effect in neftune.\n  Remove it.\n"
+    )
+    assert result.code == 2
+
+
+def test_an_earlier_sweep_with_a_field_without_effect_is_resumed(neftune: Neftune, tmp_path: Path) -> None:
+    spec = resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0], "train": {"max_steps": 1, "save_steps": 9}})
+    SweepFolder(tmp_path / "results" / "earlier").open(spec)
+    resumed = neftune("sweep", "results/earlier/sweep.yaml", "--dry-run", "--no-estimate")
+    assert resumed.code == 0
+    assert "save_steps" not in resumed.err
+    options = ("--alphas", "0,5", "--seeds", "0,", "--max-steps", "1", "--set", "save_steps=9")
+    same = neftune("sweep", *options, "--output", "results/earlier", "--dry-run", "--no-estimate")
+    assert same.code == 0
+    elsewhere = neftune("sweep", *options, "--dry-run", "--no-estimate")
+    assert (elsewhere.code, "'save_steps' has no effect" in elsewhere.err) == (2, True)
 
 
 def test_all_problems_of_an_experiment_are_reported_with_their_lines(neftune: Neftune, tmp_path: Path) -> None:

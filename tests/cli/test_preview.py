@@ -127,6 +127,24 @@ def test_a_model_that_a_sweep_refuses_is_refused(neftune: Neftune, data: str, re
     assert all("it ignores the attention mask" in " ".join(result.err.split()) for result in results)
 
 
+def test_a_note_names_lengths_at_which_other_examples_of_a_batch_matter(
+    neftune: Neftune, data: str, tmp_path: Path
+) -> None:
+    from tests.tiny_architectures import DECODER, Architecture
+
+    factors = {"short_factor": [1.0] * 4, "long_factor": [8.0] * 4, "factor": 4.0, "rope_theta": 1e4}
+    rope = {"rope_type": "longrope", "original_max_position_embeddings": 60, **factors}
+    model = Architecture("llama", {**DECODER, "rope_parameters": rope}).save(tmp_path / "long")
+    notes = {}
+    for tokens in (2, 60):
+        evaluation = f"evaluation: {{max_new_tokens: {tokens}}}"
+        Path("mine.yaml").write_text(f"dataset: {data}\nmodel: {model}\n{evaluation}\n")
+        notes[tokens] = " ".join(neftune("preview", "mine.yaml").out.split())
+    assert notes[2]
+    assert "LongRoPE" not in notes[2]
+    assert "With more than 60 tokens, the model uses other position factors (LongRoPE)" in notes[60]
+
+
 def test_the_adapters_of_an_experiment_file_are_checked(neftune: Neftune, data: str, tmp_path: Path) -> None:
     from tests.tiny_architectures import architecture
 

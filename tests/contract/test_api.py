@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -121,6 +122,12 @@ def test_an_option_that_only_the_command_has_is_refused_with_its_effect(option: 
         ("slurm", {"partition": "gpu", "time": 60}, ["partition=gpu", "time=60"]),
         ("settings", ["warmup_steps=1"], ["warmup_steps=1"]),
         ("settings", {"bf16": True}, ["bf16=true"]),
+        (
+            "settings",
+            {"weight_decay": np.float64(0.25), "warmup_steps": np.int64(3)},
+            ["weight_decay=0.25", "warmup_steps=3"],
+        ),
+        ("settings", {"lr_scheduler_kwargs": {"num_cycles": np.int64(2)}}, ["lr_scheduler_kwargs={num_cycles: 2}"]),
         ("columns", {"prompt": "question"}, "prompt=question"),
         ("looks", 5, "5"),
         ("looks", [5, 8], "5,8"),
@@ -138,6 +145,31 @@ def test_an_option_that_only_the_command_has_is_refused_with_its_effect(option: 
 )
 def test_a_value_has_the_form_that_its_option_receives(name: str, value: Any, received: Any) -> None:
     assert _arguments({name: value})[name] == received
+
+
+def test_a_setting_that_yaml_cannot_hold_is_refused() -> None:
+    with pytest.raises(
+        UsageError, match=r"weight_decay has a value that cannot be written in YAML.*Use numbers, texts"
+    ):
+        _arguments({"settings": {"weight_decay": object()}})
+
+
+def test_arguments_of_another_type_are_refused_together() -> None:
+    wrong: Any = {"metric": len, "margins": 0.01, "confidence": "0.9"}
+    with pytest.raises(UsageError) as refused:
+        compare(["one", "two"], **wrong)  # type: ignore[arg-type]
+    assert [(one.what, one.fix) for one in refused.value.problems] == [
+        ("results must be folders.", "Use for example compare('results/one', 'results/two')."),
+        ("metric must be text.", "Use for example compare(metric='rouge_l')."),
+        ("margins must be a mapping.", "Use for example compare(margins={'rouge_l': 0.01})."),
+        ("confidence must be a number.", "Use for example compare(confidence=0.95)."),
+    ]
+
+
+@pytest.mark.parametrize("confidence", [np.float64(0.3), np.float32(0.3), np.int64(95)])
+def test_a_confidence_may_be_a_number_of_numpy(tmp_path: Path, confidence: Any) -> None:
+    with pytest.raises(UsageError, match=r"must be 0\.5 or larger"):
+        compare(tmp_path, confidence=confidence)
 
 
 def test_a_notebook_shows_the_reasons_if_every_training_run_failed(tmp_path: Path) -> None:

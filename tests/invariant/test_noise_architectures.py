@@ -104,6 +104,11 @@ def recurrent_gemma() -> Any:
     )
 
 
+def afmoe() -> Any:
+    sizes = DECODER | {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    return transformers.AfmoeForCausalLM(transformers.AfmoeConfig(**sizes, mup_enabled=True))
+
+
 def ctrl() -> Any:
     sizes = {"vocab_size": 40, "n_positions": 16, "n_embd": DIM, "dff": 16, "n_layer": 1, "n_head": 2}
     return transformers.CTRLLMHeadModel(transformers.CTRLConfig(**sizes, embd_pdrop=0.0, resid_pdrop=0.0))  # type: ignore[arg-type]
@@ -154,6 +159,7 @@ ARCHITECTURES = (
 )
 UNNAMED_MULTIPLIER = (
     Architecture("RecurrentGemma", recurrent_gemma, first_decoder_layer, multiplier=DIM**0.5),
+    Architecture("AFMoE", afmoe, first_decoder_layer, multiplier=DIM**0.5),
     Architecture("CTRL", ctrl, lambda model: model.transformer.h[0], multiplier=DIM**0.5),
 )
 

@@ -27,9 +27,17 @@ from neftune_cli.data.examples import Example, TokenizedExample
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation import losses
 from neftune_cli.evaluation.losses import example_losses, mean_loss
-from neftune_cli.models.language_model import parameter_counts
+from neftune_cli.models.language_model import parameter_counts, short_factor_length
 from tests.tiny_models import one_at_a_time, tiny_llama
 
+LONG_ROPE = {
+    "rope_type": "longrope",
+    "original_max_position_embeddings": 9,
+    "short_factor": [1.0] * 4,
+    "long_factor": [8.0, 4.0, 2.0, 6.0],
+    "factor": 4.0,
+    "rope_theta": 1e4,
+}
 VOCABULARY = 40
 PAD = 0
 SIZES: dict[str, Any] = {
@@ -211,3 +219,19 @@ def test_parameters_are_counted_as_peft_counts_them() -> None:
     trained, every = adapted.get_nb_trainable_parameters()
     assert parameter_counts(adapted) == (every, trained)
     assert alone == (every - trained, every - trained)
+
+
+def test_the_length_above_which_an_example_changes_the_positions_of_its_batch() -> None:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SIZES, rope_parameters=LONG_ROPE)).eval()
+    assert short_factor_length(model) == 9
+    short = torch.arange(1, 6)
+    with torch.no_grad():
+        alone = model(input_ids=short[None]).logits[0]
+        within, above = (
+            model(input_ids=torch.stack([torch.cat([short, torch.zeros(length - 5).long()]), torch.arange(length)]))
+            for length in (9, 10)
+        )
+    torch.testing.assert_close(within.logits[0, :5], alone)
+    assert (above.logits[0, :5] - alone).abs().max() > 1e-3
+    assert short_factor_length(llama()) is None

@@ -10,10 +10,14 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 from scipy.special import rel_entr, softmax
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     Gemma3ForCausalLM,
+    Gemma3nForCausalLM,
+    Gemma3nTextConfig,
     Gemma3TextConfig,
+    Gemma4ForCausalLM,
+    Gemma4TextConfig,
     GraniteConfig,
     GraniteForCausalLM,
     LlamaConfig,
@@ -128,6 +132,7 @@ def test_the_seed_determines_the_draw(model: PreTrainedModel) -> None:
 def test_distortion_by_hand() -> None:
     tokens = MeasuredTokens(
         lengths=(2, 3),
+        ids=torch.tensor([0, 1, 2, 2, 2]),
         embeddings=torch.tensor([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]),
         noise=torch.tensor([[0.0, 0.5], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]),
     )
@@ -237,6 +242,50 @@ def test_divergence_agrees_with_scipy_on_forward_passes_of_the_model(
             expected[place] += rel_entr(softmax(clean, axis=-1), softmax(noisy, axis=-1)).sum()
     np.testing.assert_allclose(found.nats, expected / 12, rtol=1e-3, atol=1e-7)
     assert found.nats[1] < found.nats[2] < found.nats[3]
+
+
+PER_LAYER: dict[str, Any] = {
+    **SIZES,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "vocab_size_per_layer_input": VOCABULARY,
+    "hidden_size_per_layer_input": 8,
+    "num_kv_shared_layers": 0,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "initializer_range": 0.5,
+}
+
+
+def gemma_3n() -> PreTrainedModel:
+    model = Gemma3nForCausalLM(Gemma3nTextConfig(**PER_LAYER, laurel_rank=4, activation_sparsity_pattern=[0.0, 0.0]))
+    for name, value in model.named_parameters():
+        if name.endswith("correct_output_scale"):  # initialized with 0, so that embeddings would have no effect
+            nn.init.ones_(value)
+    return model
+
+
+def gemma_4() -> PreTrainedModel:
+    return Gemma4ForCausalLM(Gemma4TextConfig(**PER_LAYER | {"global_head_dim": 8}))
+
+
+@pytest.mark.parametrize("build", [gemma_3n, gemma_4])
+def test_the_divergence_is_that_of_a_model_that_embeds_its_ids_again_in_each_layer(
+    build: Callable[[], PreTrainedModel],
+) -> None:
+    torch.manual_seed(0)
+    model: Any = build().eval()
+    tokens = measured_tokens(model, EXAMPLES[:1])
+    ids, alpha = torch.tensor([EXAMPLES[0]]), 20.0
+    with torch.no_grad():
+        clean = model(input_ids=ids).logits[0].double()
+        hook = model.get_input_embeddings().register_forward_hook(lambda _, __, output: output + alpha * tokens.noise)
+        noisy = model(input_ids=ids).logits[0].double()
+        hook.remove()
+    expected = rel_entr(softmax(clean.numpy(), axis=-1), softmax(noisy.numpy(), axis=-1)).sum() / len(EXAMPLES[0])
+    assert expected > 1e-3
+    (found,) = next_token_divergence(model, tokens, [alpha]).nats
+    assert found == pytest.approx(expected, rel=1e-3)
 
 
 def test_divergence_stops_after_enough_tokens(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:

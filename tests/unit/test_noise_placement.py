@@ -8,6 +8,8 @@ import torch
 from peft import IA3Config, LoraConfig, PeftConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import (
+    AfmoeConfig,
+    AfmoeForCausalLM,
     BartConfig,
     BartForConditionalGeneration,
     BigBirdConfig,
@@ -21,11 +23,13 @@ from transformers import (
     T5GemmaModuleConfig,
     WhisperConfig,
     WhisperForConditionalGeneration,
+    XLNetConfig,
+    XLNetLMHeadModel,
 )
 
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import attach_noise
-from neftune_cli.noise.placement import Placement, input_embedding
+from neftune_cli.noise.placement import Placement, input_embedding, replaced_embeddings
 from tests.tiny_models import tiny_llama
 
 DIM = 16
@@ -93,9 +97,25 @@ def t5_gemma() -> nn.Module:
     return T5GemmaForConditionalGeneration(T5GemmaConfig(encoder=module, decoder=module, vocab_size=20))
 
 
-@pytest.mark.parametrize("build", [big_bird, t5_gemma])
+def afmoe(*, mup_enabled: bool = True) -> nn.Module:
+    return AfmoeForCausalLM(AfmoeConfig(**SIZES, head_dim=8, num_experts=4, mup_enabled=mup_enabled))
+
+
+@pytest.mark.parametrize("build", [big_bird, t5_gemma, afmoe])
 def test_models_that_multiply_by_the_square_root_of_the_width_are_known(build: Callable[[], nn.Module]) -> None:
     assert Placement.of(build()).multiplier == 4.0
+
+
+def test_afmoe_does_not_multiply_without_its_setting() -> None:
+    assert Placement.of(afmoe(mup_enabled=False)).multiplier == 1.0
+
+
+def test_embeddings_of_a_model_that_looks_up_columns_of_ids_cannot_be_replaced() -> None:
+    xlnet: Any = XLNetLMHeadModel(XLNetConfig(vocab_size=20, d_model=DIM, n_layer=1, n_head=2, d_inner=16)).eval()
+    fix = "XLNetLMHeadModel does not look up the rows of its input_ids.*Use a model of another architecture"
+    with pytest.raises(UsageError, match=fix), replaced_embeddings(xlnet, torch.zeros(1, 4, DIM)):
+        xlnet(input_ids=IDS[:1])
+    assert not input_embedding(xlnet)._forward_hooks
 
 
 @pytest.mark.parametrize(

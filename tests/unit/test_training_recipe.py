@@ -1,15 +1,22 @@
 """SFTConfig fields of a recipe: types of their numbers, and messages for values that do not fit."""
 
+import re
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import trainer_optimizer
+from transformers.training_args import OptimizerNames
+from trl.trainer.sft_config import SFTConfig
 
+from neftune_cli.config.field_problems import _WITHOUT_EFFECT
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.config.spec import TrainSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.sweeps.inspection import Inspection
+from neftune_cli.training import sft_trainer
 from neftune_cli.training.sft_trainer import _batch_values, _fixed_values, check_recipe, sft_config
 from neftune_cli.training.trial import halved_batch
 
@@ -75,6 +82,45 @@ def test_only_the_rejected_field_of_several_is_reported() -> None:
     (problem,) = caught.value.problems
     assert problem.what.startswith("SFTConfig rejects lr_scheduler_type=sideways: ")
     assert problem.field == ("train", "lr_scheduler_type")
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ({"dataloader_persistent_workers": True}, "persistent_workers option needs num_workers > 0"),
+        ({"dataloader_num_workers": -1}, "num_workers option should be non-negative"),
+        ({"adam_beta1": 2.0}, "Invalid beta parameter at index 0"),
+        ({"optim": "adamw_8bit"}, "You need to install `bitsandbytes`"),
+        ({"use_liger_kernel": True}, "needs the package liger-kernel"),
+        ({"pad_to_multiple_of": -3}, "must be 1 or larger"),
+    ],
+)
+def test_a_field_with_which_every_trial_would_fail_is_reported(
+    field: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sft_trainer, "find_spec", lambda _: None)
+    monkeypatch.setattr(trainer_optimizer, "is_bitsandbytes_available", lambda: False)
+    with pytest.raises(UsageError) as caught:
+        check_recipe(TrainSpec(**RECIPE, sft={"weight_decay": 0.1, **field}))
+    (problem,) = caught.value.problems
+    assert message in problem.what
+    assert problem.field == ("train", *field)
+
+
+@pytest.mark.parametrize("optimizer", [name.value for name in OptimizerNames])
+def test_an_optimizer_is_accepted_unless_its_package_is_missing(optimizer: str) -> None:
+    try:
+        check_recipe(TrainSpec(**RECIPE, sft={"optim": optimizer, "optim_target_modules": "all-linear"}))
+    except UsageError as error:
+        assert re.search("install|not available|required|requires", str(error))  # noqa: PT017
+        assert not optimizer.startswith(("adamw_torch_fused", "sgd", "adafactor"))
+
+
+def test_every_field_without_effect_is_one_that_could_be_given() -> None:
+    known = {field.name: field for field in fields(SFTConfig) if field.init}
+    for name in _WITHOUT_EFFECT:
+        default = known[name].default
+        check_recipe(TrainSpec(**RECIPE, sft={name: [] if default is MISSING else default}))
 
 
 def test_no_field_that_neftune_sets_can_be_given() -> None:

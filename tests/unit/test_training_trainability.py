@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from peft import get_peft_model
+from pydantic import JsonValue
 from torch import Tensor, nn
 
 from neftune_cli.config.spec import TrainSpec
@@ -17,10 +18,10 @@ from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.training.learning_curve import LearningCurveCallback
 from neftune_cli.training.lora import frozen_experts_notes, lora_config
-from neftune_cli.training.mixture_of_experts import router_loss_weight, without_router_loss
+from neftune_cli.training.mixture_of_experts import router_loss_problems, router_loss_weight, without_router_loss
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
 from neftune_cli.training.trainability import check_trainable
-from tests.tiny_architectures import EXAMPLES, architecture
+from tests.tiny_architectures import EXAMPLES, HEADS, TOKENS, VISION, Architecture, architecture
 
 ANOTHER = "Use a model of another architecture, such as Llama, Qwen or GPT-2."
 
@@ -88,6 +89,21 @@ def test_a_model_that_ignores_the_attention_mask_is_refused(tmp_path: Path) -> N
     )
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [
+        Architecture("git", {**HEADS, "vision_config": VISION}),  # ignores the mask after the first generated token
+        Architecture("xlm", {**TOKENS, "emb_dim": 32, "n_layers": 2, "n_heads": 4, "causal": True}),  # NaN
+    ],
+    ids=str,
+)
+def test_an_effect_of_padding_after_the_first_token_or_that_is_not_a_number_is_refused(
+    refused: Architecture, tmp_path: Path
+) -> None:
+    model = load_model(find_model(str(refused.save(tmp_path))))
+    assert message(model).endswith("so padding would change its responses. " + ANOTHER)
+
+
 def test_adapters_leave_out_routers_and_the_head(tmp_path: Path) -> None:
     model: Any = loaded("phimoe", tmp_path).model
     routers = {name for name, module in model.named_modules() if type(module).__name__ == "PhimoeTopKRouter"}
@@ -105,6 +121,21 @@ def test_frozen_experts_are_named_with_their_share(tmp_path: Path) -> None:
     (note,) = frozen_experts_notes(model)
     assert f"The experts, {share:.0%} of the parameters, " in note
     assert list(frozen_experts_notes(loaded("gpt2", tmp_path).model)) == []
+
+
+def test_a_router_loss_is_accepted_for_a_mixture_of_experts_only(tmp_path: Path) -> None:
+    sft: dict[str, dict[str, JsonValue]] = {
+        "on": {"router_aux_loss_coef": 0.5},
+        "off": {"router_aux_loss_coef": 0.0},
+        "unset": {},
+    }
+    recipes = {
+        name: TrainSpec(epochs=1, learning_rate=1e-3, batch_size=2, max_length=32, sft=one) for name, one in sft.items()
+    }
+    dense, experts = (loaded(name, tmp_path).model for name in ("llama", "mixtral"))
+    assert not list(router_loss_problems(experts, "mine", recipes.values()))
+    assert not list(router_loss_problems(dense, "mine", [recipes["off"], recipes["unset"]]))
+    assert len(list(router_loss_problems(dense, "mine", recipes.values()))) == 1
 
 
 def test_the_load_balancing_loss_is_not_part_of_the_recorded_loss(tmp_path: Path) -> None:

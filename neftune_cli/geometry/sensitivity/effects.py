@@ -16,7 +16,7 @@ from neftune_cli.evaluation.losses import LOGITS_AT_ONCE
 from neftune_cli.models.language_model import evaluation_mode
 from neftune_cli.noise.draws import unit_noise
 from neftune_cli.noise.lengths import token_half_widths
-from neftune_cli.noise.placement import as_inputs_embeds, embedding_weight, first_layer_embeddings
+from neftune_cli.noise.placement import embedding_weight, first_layer_embeddings, replaced_embeddings
 
 NEIGHBOUR_TOKENS = 2048
 """Sample size, drawn without replacement: a share has a standard error of at most 1.1 percentage points."""
@@ -34,6 +34,8 @@ class MeasuredTokens:
 
     lengths: tuple[int, ...]
     """Tokens of each example."""
+    ids: Tensor
+    """Token ids: (tokens,)."""
     embeddings: Tensor
     """Input of the model's first layer without noise: (tokens, dim), float32."""
     noise: Tensor
@@ -66,11 +68,13 @@ def measured_tokens(
         seed: determines the draw, which is the same for every alpha, so that curves over alpha are smooth.
     """
     generator = torch.Generator().manual_seed(seed)
-    embeddings = torch.cat([first_layer_embeddings(model, torch.tensor(example)) for example in examples])
+    ids = [torch.tensor(example, device=model.device) for example in examples]
+    embeddings = torch.cat([first_layer_embeddings(model, one) for one in ids])
     dim = embeddings.shape[1]
     draws = [_noise_at_alpha_1(len(example), dim, noise, generator) for example in examples]
     return MeasuredTokens(
         lengths=tuple(len(example) for example in examples),
+        ids=torch.cat(ids),
         embeddings=embeddings,
         noise=torch.cat(draws).to(embeddings.device),
     )
@@ -228,40 +232,50 @@ def next_token_divergence(model: PreTrainedModel, tokens: MeasuredTokens, alphas
     sums = torch.zeros(len(noisy), dtype=torch.float64)
     lengths = []
     with evaluation_mode(model):
-        for embeddings, noise in _first_examples(tokens):
+        for ids, embeddings, noise in _first_examples(tokens):
             if len(noisy):
-                sums += _summed_divergences(model, embeddings, noise, noisy)
-            lengths.append(len(embeddings))
+                sums += _summed_divergences(model, ids, embeddings, noise, noisy)
+            lengths.append(len(ids))
     means = iter((sums / sum(lengths)).tolist())
     return Divergence(tuple(next(means) if alpha else 0.0 for alpha in alphas), len(lengths), sum(lengths))
 
 
-def _first_examples(tokens: MeasuredTokens) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield embeddings and noise, both (length, dim), of the first examples."""
+def _first_examples(tokens: MeasuredTokens) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield ids (length,), and embeddings and noise, both (length, dim), of the first examples."""
     done = 0
-    pairs = zip(tokens.embeddings.split(tokens.lengths), tokens.noise.split(tokens.lengths), strict=True)
-    for embeddings, noise in pairs:
+    parts = (values.split(tokens.lengths) for values in (tokens.ids, tokens.embeddings, tokens.noise))
+    for ids, embeddings, noise in zip(*parts, strict=True):
         if done >= DIVERGENCE_TOKENS:
             return
-        yield embeddings, noise
-        done += len(embeddings)
+        yield ids, embeddings, noise
+        done += len(ids)
 
 
-def _summed_divergences(model: PreTrainedModel, embeddings: Tensor, noise: Tensor, alphas: Tensor) -> Tensor:
+def _summed_divergences(
+    model: PreTrainedModel, ids: Tensor, embeddings: Tensor, noise: Tensor, alphas: Tensor
+) -> Tensor:
     """Return the divergences of one example, summed over its positions: (alphas,), in nats, on the CPU."""
-    clean = _log_probabilities(model, embeddings[None])
+    clean = _log_probabilities(model, ids, embeddings[None])
     rows = max(1, LOGITS_AT_ONCE // clean.numel())
     return torch.cat(
         [
-            _summed_divergence(clean, _log_probabilities(model, embeddings + some[:, None, None] * noise))
+            _summed_divergence(clean, _log_probabilities(model, ids, embeddings + some[:, None, None] * noise))
             for some in alphas.split(rows)
         ]
     )
 
 
-def _log_probabilities(model: PreTrainedModel, embeddings: Tensor) -> Tensor:
-    """Return the log-probability of each next token: (rows, length, vocabulary) of (rows, length, dim)."""
-    logits: Tensor = model(inputs_embeds=as_inputs_embeds(model, embeddings), use_cache=False).logits
+def _log_probabilities(model: PreTrainedModel, ids: Tensor, embeddings: Tensor) -> Tensor:
+    """Return the log-probability of each next token: (rows, length, vocabulary).
+
+    Args:
+        model: the model.
+        ids: token ids, the same in each row: (length,).
+        embeddings: what the first layer receives: (rows, length, dim).
+    """
+    rows = ids.repeat(len(embeddings), 1)
+    with replaced_embeddings(model, embeddings):
+        logits: Tensor = model(input_ids=rows, attention_mask=torch.ones_like(rows), use_cache=False).logits
     return logits.float().log_softmax(dim=-1)
 
 
