@@ -223,15 +223,16 @@ def _start_workers(
     given, allocation = allocation, allocation.fitting(peak)
     notes = [*notes, *allocation.sizes.notes, *given.notes_on_fewer_workers(allocation, peak)]
     executor.start(allocation.workers, allocation.threads, allocation.gpus)
-    manifest = new_manifest(
-        plan,
-        folder.path.absolute(),
-        folder.manifest(),
-        notes,
-        workers=_workers(allocation),
-        training_examples=allocation.sizes.training_examples,
+    manifest = folder.update_manifest(
+        lambda before: new_manifest(
+            plan,
+            folder.path.absolute(),
+            before,
+            notes,
+            workers=_workers(allocation),
+            training_examples=allocation.sizes.training_examples,
+        )
     )
-    folder.write_manifest(manifest)
     return _StartedWorkers(allocation, notes, manifest)
 
 
@@ -253,9 +254,10 @@ def _add_estimate(
     notes = [*started.notes, *estimated.notes, *_memory_notes(estimated)]
     if estimated.cost.calibrated:
         observer.note(f"Time and memory are those of a calibration of {local_time(estimated.cost.calibrated)}.")
-    complete = started.manifest.model_copy(update={"notes": tuple(notes), "workers": _workers(allocation)})
-    manifest = with_estimate(complete, estimated.cost)
-    folder.write_manifest(manifest)
+    estimate = with_estimate(started.manifest, estimated.cost).estimate
+    new = {"ended": None, "notes": tuple(notes), "workers": _workers(allocation), "estimate": estimate}
+    # another command may have added looks and trials during the calibration
+    manifest = folder.update_manifest(lambda current: current.model_copy(update=new))
     return _StartedWorkers(allocation, notes, manifest)
 
 
@@ -299,8 +301,8 @@ class _FolderUpdates:
         self._folder.write_tables()
         if self._keep is Keep.BEST:
             keep_best_model(self._folder)
-        manifest = with_measured_cost(self._folder.manifest(), self._folder, self._measured_cost(), ended=ended)
-        self._folder.write_manifest(manifest)
+        measured = self._measured_cost()
+        self._folder.update_manifest(lambda manifest: with_measured_cost(manifest, self._folder, measured, ended=ended))
 
     def _measured_cost(self) -> Cost:
         seconds = self._seconds_before + time.monotonic() - self._started
