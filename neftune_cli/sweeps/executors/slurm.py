@@ -148,8 +148,9 @@ class SlurmCluster:
         folder.mkdir(parents=True, exist_ok=True)
         executor = self._executor(folder, f"neftune-{sweep.name if sweep else tasks[0].name}")
         requests = [SlurmRequest(task.request, task.threads, str(folder)) for task in tasks]
-        with _submission_errors(), _package_found_by_jobs():
-            jobs = executor.map_array(_call, requests) if len(requests) > 1 else [executor.submit(requests[0])]
+        # Not `map_array`: submitit calls `checkpoint` only of the function itself, which must be the request.
+        with _submission_errors(), _package_found_by_jobs(), executor.batch():
+            jobs = [executor.submit(request) for request in requests]
         if sweep:
             ids = {task.trial.id: job.job_id for task, job in zip(tasks, jobs, strict=True) if task.trial}
             sweep.write_jobs(folder, ids)
@@ -295,10 +296,6 @@ def _answer_of(*command: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout if found.returncode == 0 else None
-
-
-def _call(request: SlurmRequest) -> WorkerMessage:
-    return request()
 
 
 def _is_running(job: "Job[WorkerMessage]") -> bool:
