@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from neftune_cli.commands.output import say_line, say_nothing
-from neftune_cli.config.executors import EXECUTORS, make_executor
+from neftune_cli.config.executors import EXECUTORS, make_executor, refused_paths
 from neftune_cli.config.field_problems import TRAINING_FIELDS
 from neftune_cli.config.resolve import Resolved, resolve_valid_fields
 from neftune_cli.config.run_settings import SweepSettings, sweep_settings
@@ -183,6 +183,8 @@ def plan_sweep(
         return replace(found, problems=tuple(map(resolved.origin.placed, found.problems)))
 
     folder = SweepFolder(request.output or RESULTS / _name(request.file, spec))
+    if refused := tuple(refused_paths(request.settings.executor, folder.path)):
+        raise UsageError(*problems.found, *refused)  # an inspection would use the paths
     if problems.found:  # without the invalid options and fields, the folder would seem to have a different sweep
         found = inspect_placed(spec)
         problems.add(map(resolved.origin.placed, analysis_problems(spec, found.lm_eval, found.data)))

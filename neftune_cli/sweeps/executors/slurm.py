@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neftune_cli.config.process import user_cache, with_this_package
-from neftune_cli.config.slurm_settings import SLURM_KEYS, SlurmValue
+from neftune_cli.config.slurm_settings import DEFAULT_MINUTES, SIGNAL_SECONDS, SLURM_KEYS, SlurmValue
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage
@@ -30,14 +30,10 @@ from neftune_cli.training.trial_log import log_tail
 if TYPE_CHECKING:
     from submitit import Job
 
-DEFAULT_MINUTES = 240
-"""Time limit of a job. A trial that needs longer is requeued and continues from its checkpoint."""
 DEFAULT_PARALLEL = 256
 """Largest number of trials in parallel if --workers does not limit it."""
 MAX_REQUEUES = 1000
 """Number of times that a job may reach its time limit."""
-SIGNAL_SECONDS = 90
-"""Seconds between the signal to write a checkpoint and the time limit."""
 RESULT_SECONDS = 15.0
 """Time after the end of a job in which its result may become visible on a shared disk."""
 _QUEUE_SECONDS = 5.0
@@ -234,7 +230,7 @@ class SlurmJob:
             answer: WorkerMessage = self.job.result()
         except Exception as error:  # submitit raises the error of the job
             reason = f"failed in job {self.job.job_id}"
-            return {"event": "died", "reason": reason, "log_end": str(error)}
+            return {"event": "died", "reason": reason, "log_end": str(error), "log": str(self.job.paths.stderr)}
         return answer
 
     def _lost(self) -> WorkerMessage | None:
@@ -250,6 +246,7 @@ class SlurmJob:
             "event": "died",
             "reason": reason,
             "log_end": log_tail(self.job.paths.stderr),
+            "log": str(self.job.paths.stderr),
             "out_of_memory": state == "OUT_OF_MEMORY",
             "machine_lost": state in _LOST_STATES,
         }
