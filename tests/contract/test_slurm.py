@@ -29,6 +29,8 @@ pytest.importorskip("submitit", reason="the extra slurm is not installed")
 
 SETTINGS = os.environ.get("NEFTUNE_TEST_SLURM", "cluster=local").split()
 IS_REAL = "cluster=local" not in SETTINGS
+REQUEUE_SECONDS = 180 if IS_REAL else 0
+"""Time until SLURM starts a requeued job: at least two minutes, fixed in its source."""
 SLURM = ["--executor", "slurm", *(part for one in SETTINGS for part in ("--slurm", one))]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -86,13 +88,14 @@ def test_interrupted_command_cancels_its_jobs_after_checkpoints(tmp_path: Path, 
     assert tables(folder) == expected
 
 
+@pytest.mark.timeout(900)
 def test_requeued_job_continues_from_its_checkpoint(tmp_path: Path, expected: list[bytes]) -> None:
     folder = tmp_path / "sweep"
     process = subprocess.Popen(command(folder, *SLURM, "--workers", "1"), stderr=subprocess.DEVNULL)
     place = TrialFolder(wait_for(folder, "trials/alpha=5,*/metrics.jsonl").parent)
     wait_for_step(place, 2)  # a stop in the first step comes before its line in the log
     job_id = requeue(folder, place.id)
-    assert process.wait(WAIT_SECONDS) == 0
+    assert process.wait(WAIT_SECONDS + REQUEUE_SECONDS) == 0
     (submission,) = submissions(folder)  # a retry by the command would be a second one
     assert f"Requeued job {job_id} (" in (submission.parent / f"{job_id}_0_log.out").read_text()
     status = place.status()

@@ -145,6 +145,34 @@ def test_the_manifest_plans_no_steps_for_examples_that_are_too_long(tmp_path: Pa
     assert planned_steps(tmp_path) == {("base", None): 0, ("alpha=5", 0): 6, ("alpha=5", 1): 12}
 
 
+def remove_manifest(job: Job, folder: SweepFolder) -> Event:
+    """Finish a trial, while somebody removes the manifest."""
+    (folder.path / "manifest.json").unlink()
+    return finish_with_model(job, folder)
+
+
+def test_a_manifest_that_is_removed_during_the_run_is_written_again(tmp_path: Path) -> None:
+    run(tmp_path, finish_with_model, remove_manifest, alphas="0,5", seeds="1")
+    manifest = SweepFolder(tmp_path).whole_manifest()
+    assert [(one.arm, one.seed) for one in manifest.plan] == [("base", None), ("alpha=0", 0), ("alpha=5", 0)]
+    assert {one.trial for one in manifest.plan} == set(manifest.trials)
+    assert manifest.fingerprints
+    assert manifest.looks == (1,)
+
+
+def test_a_removed_manifest_of_a_finished_sweep_is_written_again(tmp_path: Path) -> None:
+    run(tmp_path, alphas="0,5", seeds="1")
+    before = SweepFolder(tmp_path).manifest()
+    (tmp_path / "manifest.json").unlink()
+    outcome, executor = run(tmp_path, alphas="0,5", seeds="1")
+    manifest = SweepFolder(tmp_path).whole_manifest()
+    assert (outcome.run_now, executor.jobs) == (0, [])
+    assert manifest.plan == before.plan
+    assert manifest.trials == before.trials
+    assert manifest.looks == (1,)
+    assert manifest.ended
+
+
 @dataclass
 class SlowCalibration(OfflineExecutor):
     """An executor whose calibration lasts until another command has taken a look, and then fails."""
