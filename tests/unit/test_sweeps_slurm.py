@@ -77,3 +77,11 @@ def test_other_executors_use_every_path(tmp_path: Path) -> None:
     request = request_for(tmp_path / "50%a", {"alphas": "0,5"})
     with pytest.raises(AssertionError, match="A job would be submitted"):
         plan_sweep(request, refuse_to_inspect)
+
+
+def test_the_first_line_says_that_a_job_may_wait(tmp_path: Path) -> None:
+    said: list[str] = []
+    request = request_for(tmp_path / "out", {"alphas": "0,5"}, settings=SweepSettings(executor="slurm"))
+    with pytest.raises(AssertionError, match="A job would be submitted"):
+        plan_sweep(request, refuse_to_inspect, said.append)
+    assert said == ["Reading model and data in a job of the cluster, which may wait for a free node ..."]
