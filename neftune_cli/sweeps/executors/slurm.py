@@ -230,8 +230,15 @@ class SlurmJob:
             answer: WorkerMessage = self.job.result()
         except Exception as error:  # submitit raises the error of the job
             reason = f"failed in job {self.job.job_id}"
-            return {"event": "died", "reason": reason, "log_end": str(error), "log": str(self.job.paths.stderr)}
+            return {"event": "died", "reason": reason, "log_end": str(error), **self._log()}
         return answer
+
+    def _log(self) -> WorkerMessage:
+        """Return the place of the log, for a job that has started."""
+        path = self.job.paths.stderr
+        with suppress(OSError):
+            return {"log": str(path)} if path.exists() else {}
+        return {}
 
     def _lost(self) -> WorkerMessage | None:
         if self.is_active():
@@ -246,7 +253,7 @@ class SlurmJob:
             "event": "died",
             "reason": reason,
             "log_end": log_tail(self.job.paths.stderr),
-            "log": str(self.job.paths.stderr),
+            **self._log(),
             "out_of_memory": state == "OUT_OF_MEMORY",
             "machine_lost": state in _LOST_STATES,
         }
