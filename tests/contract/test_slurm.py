@@ -91,12 +91,12 @@ def test_interrupted_command_cancels_its_jobs_after_checkpoints(tmp_path: Path, 
 @pytest.mark.timeout(900)
 def test_requeued_job_continues_from_its_checkpoint(tmp_path: Path, expected: list[bytes]) -> None:
     folder = tmp_path / "sweep"
-    process = subprocess.Popen(command(folder, *SLURM, "--workers", "1"), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command(folder, *SLURM, "--workers", "3"), stderr=subprocess.DEVNULL)
     place = TrialFolder(wait_for(folder, "trials/alpha=5,*/metrics.jsonl").parent)
     wait_for_step(place, 2)  # a stop in the first step comes before its line in the log
     job_id = requeue(folder, place.id)
     assert process.wait(WAIT_SECONDS + REQUEUE_SECONDS) == 0
-    (submission,) = submissions(folder)  # a retry by the command would be a second one
+    (submission,) = submissions(folder)  # one array; a retry by the command would be a second submission
     assert f"Requeued job {job_id} (" in (submission.parent / f"{job_id}_0_log.out").read_text()
     status = place.status()
     assert status
