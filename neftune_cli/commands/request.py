@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from neftune_cli.commands.output import say_line, say_nothing
-from neftune_cli.config.executors import EXECUTORS, make_executor
+from neftune_cli.config.executors import EXECUTORS, make_executor, refused_paths
 from neftune_cli.config.field_problems import TRAINING_FIELDS, unused_field_problems
 from neftune_cli.config.resolve import Resolved, resolve_valid_fields
 from neftune_cli.config.run_settings import SweepSettings, sweep_settings
@@ -34,6 +34,8 @@ from neftune_cli.training.hardware import available_cores
 
 READING = "Reading model and data ..."
 """First line of a sweep. The imports of a worker and its reading take seconds."""
+READING_ON_NODE = "Reading model and data in a job of the cluster, which may wait for a free node ..."
+"""The same line for an executor on other machines. If the facts are remembered, there is no such job, and no wait."""
 ONE_ARM = "The sweep has one arm, so there will be nothing to compare. Use at least two, for example --alphas 0,5."
 """Note before the trials of a sweep with one arm."""
 Inspect = Callable[[SweepSpec], Inspection]
@@ -165,7 +167,8 @@ def plan_sweep(
     Args:
         request: options, experiment file and folder.
         inspect: returns the facts about model, data and machine that only a process with torch can find.
-        say: receives `READING` before model and data are read, unless an option or a field has a problem.
+        say: receives `READING` or `READING_ON_NODE` before model and data are read, unless an option or a field has a
+            problem.
 
     Raises:
         UsageError: all problems at once. An option or field that has a problem is left out to check the others.
@@ -183,12 +186,14 @@ def plan_sweep(
         found = inspect(spec)
         return replace(found, problems=tuple(map(resolved.origin.placed, found.problems)))
 
+    if refused := tuple(refused_paths(request.settings.executor, folder.path)):
+        raise UsageError(*problems.found, *refused)  # an inspection would use the paths
     if problems.found:  # without the invalid options and fields, the folder would seem to have a different sweep
         found = inspect_placed(spec)
         problems.add(map(resolved.origin.placed, analysis_problems(spec, found.lm_eval, found.data)))
         problems.add(found.problems)
         problems.raise_any()
-    say(READING)
+    say(READING if request.settings.on_this_machine else READING_ON_NODE)
     try:
         return make_plan(spec, folder, inspect_placed), folder
     except UsageError as error:

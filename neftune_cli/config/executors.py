@@ -6,8 +6,10 @@ This module imports no executor, so that the command line can list and check the
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neftune_cli.config.process import user_cache
 from neftune_cli.config.registry import Registry, imported
 from neftune_cli.errors import Problem, UsageError, install_extra
 
@@ -38,6 +40,8 @@ class ExecutorDeclaration:
     """Largest number of trials that run in parallel; None if any number can."""
     starts_ahead: bool = False
     """Whether `make` receives the value of `--workers`, as `workers`, to start workers before the plan is known."""
+    refused_in_paths: str = ""
+    """Characters that the paths of the results folder and of the user's cache may not have."""
     on_this_machine: bool = True
     """Whether trials run on this machine, so that its cores and memory, and calibrations on it, apply to them."""
 
@@ -83,6 +87,17 @@ def missing_library(name: str) -> Iterator[Problem]:
         yield Problem(what, fix)
 
 
+def refused_paths(name: str, results: Path) -> Iterator[Problem]:
+    """Yield a problem for each folder whose path has a character that this executor cannot use."""
+    for folder, option in ((results.absolute(), "--output"), (user_cache(), "XDG_CACHE_HOME")):
+        for character in EXECUTORS[name].refused_in_paths:
+            if character in str(folder):
+                what = (
+                    f"--executor {name} cannot use the folder {folder}, because its path has the character {character}."
+                )
+                yield Problem(what, f"Set {option} to another folder.")
+
+
 def settings_without_effect(name: str, settings: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield a problem for each given option that this executor does not read."""
     for setting in settings:
@@ -117,6 +132,7 @@ register_executor(
         settings=("slurm", "detach"),
         library="submitit",
         extra=SLURM,
+        refused_in_paths="%",  # sbatch and submitit replace for example %j by the id of the job
         on_this_machine=False,
     )
 )

@@ -10,6 +10,13 @@ SlurmValue = str | int | bool
 CLUSTERS = ("slurm", "local")
 """Values of the key `cluster`: jobs of SLURM, or processes on this machine, to try a command without SLURM."""
 
+DEFAULT_MINUTES = 240
+"""Time limit of a job. A trial that needs longer is requeued and continues from its checkpoint."""
+SIGNAL_SECONDS = 90
+"""Seconds between the signal to write a checkpoint and the time limit."""
+EARLY_SECONDS = 60
+"""Seconds by which SLURM may send this signal too early (manual of sbatch, --signal)."""
+
 
 @dataclass(frozen=True)
 class SlurmKey:
@@ -56,13 +63,26 @@ def parse_slurm(texts: Sequence[str]) -> dict[str, SlurmValue]:
     """Return the settings in texts such as `partition=gpu`. Of a repeated key, the last value counts.
 
     Raises:
-        UsageError: a problem for each text that is not valid.
+        UsageError: a problem for each text that is not valid, or the time limit is too short for any training.
 
     """
     problems = Problems()
     pairs = [problems.attempt(partial(_pair, text)) for text in texts]
     problems.raise_any()
-    return dict(pair for pair in pairs if pair)
+    settings = dict(pair for pair in pairs if pair)
+    _check_time(int(settings.get("time", DEFAULT_MINUTES)), int(settings.get("signal_delay_s", SIGNAL_SECONDS)))
+    return settings
+
+
+def _check_time(minutes: int, signal_seconds: int) -> None:
+    """Refuse a time limit at which a job may get the signal to write its checkpoint before it has started to train."""
+    least = (signal_seconds + EARLY_SECONDS) // 60 + 1
+    if minutes < least:
+        what = (
+            f"--slurm time={minutes} is too short: SLURM asks a trial to write its checkpoint up to "
+            f"{signal_seconds + EARLY_SECONDS} seconds before this limit."
+        )
+        raise UsageError(Problem(what, f"Use --slurm time={least} or more, or a smaller --slurm signal-delay-s."))
 
 
 def _pair(text: str) -> tuple[str, SlurmValue]:

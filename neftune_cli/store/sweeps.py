@@ -154,19 +154,37 @@ class SweepFolder:
 
     def add_look(self, seeds: int) -> None:
         """Note in the manifest that the sweep was compared with this number of seeds."""
-        manifest = self.manifest()
-        if seeds not in manifest.looks:
-            self.write_manifest(manifest.model_copy(update={"looks": (*manifest.looks, seeds)}))
+        self.update_manifest(
+            lambda old: old if seeds in old.looks else old.model_copy(update={"looks": (*old.looks, seeds)})
+        )
 
     def note_excluded_trials(self, looks: Sequence[int], failed: Collection[str]) -> None:
         """Note in the manifest, for each of these looks that has no note, the failed trials that it was tested without.
 
         These are the excluded trials: they are not retried. The key in the file is `settled`.
         """
-        manifest = self.manifest()
-        new = {seeds: tuple(sorted(failed)) for seeds in looks if seeds not in manifest.settled}
-        if new:
-            self.write_manifest(manifest.model_copy(update={"settled": {**manifest.settled, **new}}))
+
+        def with_notes(manifest: Manifest) -> Manifest:
+            new = {seeds: tuple(sorted(failed)) for seeds in looks if seeds not in manifest.settled}
+            return manifest.model_copy(update={"settled": {**manifest.settled, **new}}) if new else manifest
+
+        self.update_manifest(with_notes)
+
+    def update_manifest(self, change: Callable[[Manifest], Manifest]) -> Manifest:
+        """Replace the manifest by what `change` makes of it, and return the new one.
+
+        No other command changes the file meanwhile, as long as the file system has locks. If `change` returns the same
+        object, nothing is written.
+
+        Raises:
+            UsageError: the file is damaged or cannot be read, or a newer version of neftune wrote it.
+        """
+        with locked_folder(self.path):
+            before = self.manifest()
+            after = change(before)
+            if after is not before:
+                self.write_manifest(after)
+        return after
 
     def spec_text(self) -> str:
         """Return the text of `sweep.yaml`."""

@@ -1,13 +1,13 @@
 """The sweep that is already in a results folder: checks that a command may extend it, and the merged spec."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from neftune_cli.config.spec import DEFAULT_LOOKS, SweepSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.formatting import listed
-from neftune_cli.store import SWEEP_FILE, SweepFolder, check_writable
+from neftune_cli.store import SWEEP_FILE, SweepFolder, check_writable, folder_label
 from neftune_cli.training.trial import Trial
 
 
@@ -90,15 +90,37 @@ def check_restores(folder: SweepFolder, spec: SweepSpec, trials: tuple[Trial, ..
 
 
 def check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
-    """Refuse a trial if the folder has a record of the same arm and seed with another identity."""
+    """Refuse a trial if the folder has a record of the same arm and seed with another identity, or trains one now."""
     planned = {(trial.arm, trial.seed): trial for trial in trials}
     for record in folder.records():
         trial = planned.get((record.arm, record.seed))
         if trial is not None and trial.id != record.trial:
-            parts = dict.fromkeys((*trial.identity, *record.identity))
-            changed = [part for part in parts if record.identity.get(part) != trial.identity.get(part)]
-            what = f"{folder.path}: the finished trial {trial.label} differs from its plan in {' and '.join(changed)}."
+            changed = " and ".join(_changed_parts(record.identity, trial.identity))
+            what = f"{folder.path}: the finished trial {trial.label} differs from its plan in {changed}."
             raise UsageError(Problem(what, "Use --output with another folder, or restore what has changed."))
+    ids = {trial.id for trial in trials}
+    labels = {folder_label(trial.arm, trial.seed): trial.label for trial in trials}
+    for one in folder.trials():
+        if one.folder_label in labels and one.id not in ids and one.is_leased():
+            what = (
+                f"{folder.path}: another command runs the trial {labels[one.folder_label]} with another model, other "
+                "data, or other versions of libraries."
+            )
+            raise UsageError(Problem(what, "Use the same ones for all commands, or --output with another folder."))
+
+
+def _changed_parts(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the parts in which two identities differ. Of the environment, the values are named."""
+    for part in dict.fromkeys((*here, *there)):
+        before, now = there.get(part), here.get(part)
+        if before == now:
+            continue
+        if part != "environment" or not (isinstance(before, Mapping) and isinstance(now, Mapping)):
+            yield part
+            continue
+        names = [name for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)]
+        values = [f"{name} {before.get(name, 'none')} there and {now.get(name, 'none')} here" for name in names]
+        yield f"{part} ({', '.join(values)})"
 
 
 def differences(stored: SweepSpec, requested: SweepSpec) -> Iterator[str]:

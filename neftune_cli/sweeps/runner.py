@@ -1,7 +1,7 @@
 """Run a sweep: missing trials on an executor, tables, manifest and kept models during the run."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -97,6 +97,8 @@ def run_sweep(
             remember_sizes(plan, [trial.spec for trial in missing], started.allocation.sizes)
             started = _add_estimate(started, plan, new, folder, executor, observer)
         allocation, notes = started.allocation, started.notes
+    elif not folder.manifest().started:  # it was removed
+        _write_manifest(plan, folder, notes)
     workers = allocation.workers if allocation else max(1, folder.manifest().workers.number)
     observer.sweep_started(plan.trials, missing, [note for note in notes if note not in known_notes])
     updates = _FolderUpdates(plan, folder, settings.keep, workers=workers)
@@ -223,16 +225,22 @@ def _start_workers(
     given, allocation = allocation, allocation.fitting(peak)
     notes = [*notes, *allocation.sizes.notes, *given.notes_on_fewer_workers(allocation, peak)]
     executor.start(allocation.workers, allocation.threads, allocation.gpus)
-    manifest = new_manifest(
-        plan,
-        folder.path.absolute(),
-        folder.manifest(),
-        notes,
-        workers=_workers(allocation),
-        training_examples=allocation.sizes.training_examples,
-    )
-    folder.write_manifest(manifest)
+    manifest = _write_manifest(plan, folder, notes, _workers(allocation), allocation.sizes.training_examples)
     return _StartedWorkers(allocation, notes, manifest)
+
+
+def _write_manifest(
+    plan: Plan,
+    folder: SweepFolder,
+    notes: Sequence[str],
+    workers: Workers | None = None,
+    training_examples: Mapping[str, int] | None = None,
+) -> Manifest:
+    """Write the manifest of a sweep that starts or resumes, and return it. The arguments are as in `new_manifest`."""
+    path, workers, examples = folder.path.absolute(), workers or Workers(), training_examples or {}
+    return folder.update_manifest(
+        lambda before: new_manifest(plan, path, before, notes, workers=workers, training_examples=examples)
+    )
 
 
 def _add_estimate(
@@ -253,9 +261,10 @@ def _add_estimate(
     notes = [*started.notes, *estimated.notes, *_memory_notes(estimated)]
     if estimated.cost.calibrated:
         observer.note(f"Time and memory are those of a calibration of {local_time(estimated.cost.calibrated)}.")
-    complete = started.manifest.model_copy(update={"notes": tuple(notes), "workers": _workers(allocation)})
-    manifest = with_estimate(complete, estimated.cost)
-    folder.write_manifest(manifest)
+    estimate = with_estimate(started.manifest, estimated.cost).estimate
+    new = {"ended": None, "notes": tuple(notes), "workers": _workers(allocation), "estimate": estimate}
+    # another command may have added looks and trials during the calibration
+    manifest = folder.update_manifest(lambda current: current.model_copy(update=new))
     return _StartedWorkers(allocation, notes, manifest)
 
 
@@ -276,7 +285,8 @@ class _FolderUpdates:
     def __init__(self, plan: Plan, folder: SweepFolder, keep: Keep, *, workers: int) -> None:
         self._plan, self._folder, self._keep, self._workers = plan, folder, keep, workers
         self._started = time.monotonic()
-        before = folder.manifest().truth
+        self._manifest = folder.manifest()
+        before = self._manifest.truth
         self._seconds_before = before.seconds if before else 0.0
         self._not_before = 0.0
 
@@ -299,8 +309,13 @@ class _FolderUpdates:
         self._folder.write_tables()
         if self._keep is Keep.BEST:
             keep_best_model(self._folder)
-        manifest = with_measured_cost(self._folder.manifest(), self._folder, self._measured_cost(), ended=ended)
-        self._folder.write_manifest(manifest)
+        measured = self._measured_cost()
+
+        def changed(current: Manifest) -> Manifest:
+            manifest = current if current.started else self._manifest  # it may have been removed during the run
+            return with_measured_cost(manifest, self._folder, measured, ended=ended)
+
+        self._manifest = self._folder.update_manifest(changed)
 
     def _measured_cost(self) -> Cost:
         seconds = self._seconds_before + time.monotonic() - self._started

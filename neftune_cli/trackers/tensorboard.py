@@ -19,9 +19,10 @@ class TensorBoardFiles:
         (self._folder / group).mkdir(parents=True, exist_ok=True)
 
     def write(self, group: str, run: TrackedRun) -> bool:
-        """Write a run into its own folder. Return False if the folder has event files."""
+        """Write a run into its own folder. Return False if its event files have the results, which are written last."""
         target = _run_folder(self._folder, group, run)
-        if any(target.glob("events.out.tfevents.*")):
+        files = target.glob("events.out.tfevents.*")
+        if any(not run.scores or _FINAL in file.read_bytes() for file in files):
             return False
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -60,6 +61,9 @@ class LiveEvents:
 
 
 make, open_run = TensorBoardFiles, LiveEvents
+
+_FINAL = next(iter(final({"": 0.0}))).encode()
+"""Beginning of the names of results. Event files have names as plain text."""
 
 
 def _scalars(values: Any) -> Any:

@@ -34,8 +34,8 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
             "  Use a number of seeds (3), or a list (0,1,7). A list of one seed ends with a comma (7,).\n",
         ),
         (
-            ("--epochs", "-1"),
-            "Error: --epochs must be larger than 0; -1 was given.\n  Use --epochs 3.\n",
+            ("--batch-size", "-1"),
+            "Error: --batch-size must be larger than 0; -1 was given.\n  Use --batch-size 16.\n",
         ),
         (
             ("--set", "wieght_decay=0.1"),

@@ -29,6 +29,8 @@ pytest.importorskip("submitit", reason="the extra slurm is not installed")
 
 SETTINGS = os.environ.get("NEFTUNE_TEST_SLURM", "cluster=local").split()
 IS_REAL = "cluster=local" not in SETTINGS
+REQUEUE_SECONDS = 180 if IS_REAL else 0
+"""Time until SLURM starts a requeued job: at least two minutes, fixed in its source."""
 SLURM = ["--executor", "slurm", *(part for one in SETTINGS for part in ("--slurm", one))]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -86,13 +88,16 @@ def test_interrupted_command_cancels_its_jobs_after_checkpoints(tmp_path: Path, 
     assert tables(folder) == expected
 
 
+@pytest.mark.timeout(900)
 def test_requeued_job_continues_from_its_checkpoint(tmp_path: Path, expected: list[bytes]) -> None:
     folder = tmp_path / "sweep"
-    process = subprocess.Popen(command(folder, *SLURM, "--workers", "1"), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command(folder, *SLURM, "--workers", "3"), stderr=subprocess.DEVNULL)
     place = TrialFolder(wait_for(folder, "trials/alpha=5,*/metrics.jsonl").parent)
     wait_for_step(place, 2)  # a stop in the first step comes before its line in the log
-    requeue(folder, place.id)
-    assert process.wait(WAIT_SECONDS) == 0
+    job_id = requeue(folder, place.id)
+    assert process.wait(WAIT_SECONDS + REQUEUE_SECONDS) == 0
+    (submission,) = submissions(folder)  # one array; a retry by the command would be a second submission
+    assert f"Requeued job {job_id} (" in (submission.parent / f"{job_id}_0_log.out").read_text()
     status = place.status()
     assert status
     assert status.attempts == 2
@@ -108,18 +113,19 @@ def wait_for_step(place: TrialFolder, step: int) -> None:
         time.sleep(0.02)
 
 
-def requeue(folder: Path, trial: str) -> None:
-    """Send the signal that SLURM sends before a time limit."""
+def requeue(folder: Path, trial: str) -> str:
+    """Send the signal that SLURM sends before a time limit. Return the id of the job."""
     (job_id,) = (jobs[trial] for _, jobs in SweepFolder(folder).jobs() if trial in jobs)
     if IS_REAL:
         subprocess.run(shlex.split(f"scancel --signal=USR2 {job_id}"), check=True)
-        return
+        return job_id
     import psutil
 
     (task,) = (
         child for child in psutil.Process(int(job_id)).children() if any("_submit" in part for part in child.cmdline())
     )
     task.send_signal(signal.SIGUSR2)
+    return job_id
 
 
 def test_refused_settings_are_a_usage_error(tmp_path: Path) -> None:

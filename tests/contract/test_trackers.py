@@ -62,6 +62,26 @@ def test_tensorboard_shows_curves_and_results(sweep: SweepFolder, neftune: Neftu
     assert [one.step for one in events.Scalars("learning_rate")] == [1, 2]
 
 
+@needs_tensorboard
+def test_an_export_to_tensorboard_completes_a_run_whose_tracking_ended_early(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    curves = [(1, {"train_loss": 3.0}), (2, {"train_loss": 2.0})]
+    run = TrackedRun("alpha=5,seed=0", "abc", {"alpha": 5.0}, curves, {"eval_loss": 2.5})
+    folder = tmp_path / "group" / "alpha=5,seed=0-abc"
+    live = EventFileWriter(str(folder))
+    live.add_event(Event(step=1, summary=Summary(value=[Summary.Value(tag="train/loss", simple_value=3.0)])))
+    live.close()
+    tracker = make_tracker("tensorboard", tmp_path, "--to")
+    assert [tracker.write("group", run), tracker.write("group", run)] == [True, False]
+    events = EventAccumulator(str(folder)).Reload()
+    assert [(one.step, one.value) for one in events.Scalars("train_loss")] == [(1, 3.0), (2, 2.0)]
+    assert [one.value for one in events.Scalars("final/eval_loss")] == [2.5]
+
+
 @needs_mlflow
 def test_mlflow_has_parameters_metrics_and_the_report(
     sweep: SweepFolder, neftune: Neftune, monkeypatch: pytest.MonkeyPatch

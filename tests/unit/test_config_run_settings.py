@@ -157,6 +157,30 @@ def test_every_invalid_slurm_setting_is_reported(monkeypatch: pytest.MonkeyPatch
     ]
 
 
+@pytest.mark.parametrize(
+    ("given", "least"),
+    [
+        (["time=1"], 3),
+        (["time=2"], 3),
+        (["time=2", "signal-delay-s=60"], 3),  # the signal may come at the start
+        (["time=10", "signal-delay-s=700"], 13),
+    ],
+)
+def test_a_time_limit_without_time_to_train_is_refused(
+    given: list[str], least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neftune_cli.config.executors.find_spec", lambda _: "found")
+    ((what, fix),) = problems(executor="slurm", slurm=given)
+    assert what.startswith(f"--slurm {given[0]} is too short: ")
+    assert fix.startswith(f"Use --slurm time={least} or more")
+
+
+@pytest.mark.parametrize("given", [["time=3"], ["time=2", "signal-delay-s=59"], ["time=13", "signal-delay-s=700"]])
+def test_a_time_limit_with_time_to_train_is_accepted(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neftune_cli.config.executors.find_spec", lambda _: "found")
+    assert sweep_settings({**DEFAULTS, "executor": "slurm", "slurm": given}).executor == "slurm"
+
+
 def test_executor_settings_are_kept_under_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neftune_cli.config.executors.find_spec", lambda _: "found")
     found = sweep_settings(

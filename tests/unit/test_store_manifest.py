@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -125,6 +126,27 @@ def test_a_look_is_added_to_a_manifest_of_an_older_version_and_nothing_else_chan
     folder.add_look(3)
 
     assert read(folder) == {**OLDEST, "looks": [3], "schema_version": 4}
+
+
+def test_commands_that_change_the_manifest_at_once_do_not_lose_the_changes_of_each_other(folder: SweepFolder) -> None:
+    write(folder, OLDEST)
+    other = Thread(target=SweepFolder(folder.path).add_look, args=(5,))
+
+    def with_note(manifest: Manifest) -> Manifest:
+        other.start()
+        other.join(0.3)  # the other one ends here only if it does not wait for its turn
+        return manifest.model_copy(update={"notes": ("A note.",)})
+
+    folder.update_manifest(with_note)
+    other.join()
+
+    assert read(folder) == {**OLDEST, "notes": ["A note."], "looks": [5], "schema_version": 4}
+
+
+def test_a_change_that_returns_the_same_manifest_writes_nothing(folder: SweepFolder) -> None:
+    folder.update_manifest(lambda manifest: manifest)
+
+    assert not (folder.path / "manifest.json").exists()
 
 
 def test_a_manifest_of_a_look_alone_has_no_other_field(folder: SweepFolder) -> None:

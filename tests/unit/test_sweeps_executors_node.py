@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 
+from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.run_settings import TrialSettings
+from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NeftuneError
 from neftune_cli.sweeps.executors import Event, Finished, Job, WorkerDied, ray_task
-from neftune_cli.sweeps.executors.messages import failure_in, to_json, trial_event
+from neftune_cli.sweeps.executors.messages import answered_value, failure_in, to_json, trial_event
 from neftune_cli.sweeps.executors.node import NodeWorker
 from neftune_cli.sweeps.failures import STOPPED
+from neftune_cli.sweeps.inspection import Inspection
 from tests.stopped_trials import trial_of
 
 
@@ -56,6 +59,9 @@ class _WorkerThatCannotStart:
 
     def submit(self, job: Job, folder: Any) -> None: ...
 
+    def inspect(self, spec: SweepSpec) -> Inspection:
+        raise NeftuneError("Workers cannot be started: the last one ended with exit code 1.")
+
     def wait(self, seconds: float) -> list[Event]:
         reason = "Workers cannot be started: the last one ended with exit code 1."
         raise NeftuneError(f"{reason}\nImportError: libcudart.so.12 is missing")
@@ -80,6 +86,16 @@ def test_a_worker_that_cannot_be_started_is_reported_with_the_last_line_of_its_l
     assert isinstance(died, WorkerDied)
     assert died.reason == "cannot be started"
     assert died.last_log_line == "ImportError: libcudart.so.12 is missing"
+
+
+def test_a_request_to_a_worker_that_cannot_be_started_is_answered_by_its_error(
+    node_that_cannot_start: NodeWorker,
+) -> None:
+    answer = node_that_cannot_start.answer(
+        {"request": "inspect", "spec": to_json(resolve_sweep(None, {"alphas": [0.0, 5.0]}))}
+    )
+    with pytest.raises(NeftuneError, match=r"^Workers cannot be started: the last one ended with exit code 1\.$"):
+        answered_value(Inspection, answer)
 
 
 def test_a_task_of_ray_does_not_keep_a_worker_that_cannot_be_started(

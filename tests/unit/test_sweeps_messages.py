@@ -15,6 +15,7 @@ from neftune_cli.sweeps.executors import Finished
 from neftune_cli.sweeps.executors.inline import InlineExecutor
 from neftune_cli.sweeps.executors.messages import (
     LineDecoder,
+    WorkerMessage,
     answered_value,
     encode_line,
     from_json,
@@ -54,8 +55,29 @@ def test_errors_of_a_worker_are_raised_with_their_texts() -> None:
         answered_value(int, {"event": "refused", "problems": [to_json(problem)]})
     with pytest.raises(NeftuneError, match="It broke"):
         answered_value(int, {"event": "failed", "failure": to_json(Failure("failed", "It broke."))})
-    with pytest.raises(NeftuneError, match="It died"):
-        answered_value(int, {"event": "died", "reason": "It died."})
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (
+            {"reason": "or its node was lost", "log_end": "The worker died.\nCheck the node.", "machine_lost": True},
+            "The worker or its node was lost. Last log line: Check the node. Run the same command again.",
+        ),
+        (
+            {"reason": "of job 17 ended without a result", "log_end": "", "log": "/cache/17_0_log.err"},
+            "The worker of job 17 ended without a result. The log is /cache/17_0_log.err. Run the same command again.",
+        ),
+        (
+            {"reason": "of job 17 ended without a result (OUT_OF_MEMORY)", "out_of_memory": True},
+            "The worker of job 17 ended without a result (OUT_OF_MEMORY).",
+        ),
+    ],
+)
+def test_a_dead_worker_is_reported_in_whole_sentences(answer: WorkerMessage, text: str) -> None:
+    with pytest.raises(NeftuneError) as raised:
+        answered_value(int, {"event": "died", **answer})
+    assert str(raised.value) == text
 
 
 def test_unknown_events_raise() -> None:

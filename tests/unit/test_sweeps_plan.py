@@ -1,6 +1,7 @@
 """Plans and existing results folders: arms and seeds are added, and different sweeps are refused."""
 
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -205,8 +206,24 @@ def test_another_version_of_a_library_is_refused_if_there_are_records(
 ) -> None:
     sweep = finished(tmp_path / "out", alphas="0", seeds="1")
     monkeypatch.setattr(trial_runner, "environment", lambda **_: {"device": "cpu", "torch": "99"})
-    with pytest.raises(UsageError, match="the finished trial base differs from its plan in environment"):
+    with pytest.raises(UsageError, match="the finished trial base differs from its plan in environment") as raised:
         planned(sweep.path, alphas="0", seeds="1")
+    assert f"torch {version('torch')} there and 99 here" in str(raised.value)
+
+
+def test_another_version_of_a_library_is_refused_while_another_command_runs_the_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep, plan = SweepFolder(tmp_path / "out"), planned(tmp_path / "out", alphas="0", seeds="1")
+    sweep.open(plan.spec)
+    leased = trial_folder(sweep, plan.trials[0]).acquire_lease(lease_seconds=120)
+    assert leased
+    with leased:
+        planned(sweep.path, alphas="0", seeds="1")
+        monkeypatch.setattr(trial_runner, "environment", lambda **_: {"device": "cpu", "torch": "99"})
+        with pytest.raises(UsageError, match="another command runs the trial base with another model, other data"):
+            planned(sweep.path, alphas="0", seeds="1")
+    planned(sweep.path, alphas="0", seeds="1")  # without a finished trial, the versions may change
 
 
 def test_a_changed_data_file_with_the_same_name_is_refused(tmp_path: Path) -> None:

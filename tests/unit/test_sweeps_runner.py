@@ -13,7 +13,7 @@ from neftune_cli.commands.request import PreparedSweep, plan_sweep
 from neftune_cli.commands.run_plan import run_plan
 from neftune_cli.config.run_settings import Keep, SweepSettings
 from neftune_cli.config.spec import SweepSpec, TrialSpec
-from neftune_cli.errors import UsageError
+from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Finished, Job
 from neftune_cli.sweeps.inspection import Inspection, LoadedSizes
@@ -21,6 +21,7 @@ from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.progress import NullObserver
 from neftune_cli.sweeps.runner import SweepOutcome
 from neftune_cli.sweeps.trial_runner import TrialRunner
+from neftune_cli.training.cost import Calibration
 from neftune_cli.training.trial import Trial
 from tests.command_line import Neftune
 from tests.finished_trials import trial_record, write_trial
@@ -142,6 +143,59 @@ def test_the_manifest_plans_no_steps_for_examples_that_are_too_long(tmp_path: Pa
     assert planned_steps(tmp_path) == {("base", None): 0, ("alpha=5", 0): 6}  # 8 of 16 examples, 4 a step, 3 epochs
     run(tmp_path, seeds="2", **recipe)  # sizes that an earlier version has remembered lack the number
     assert planned_steps(tmp_path) == {("base", None): 0, ("alpha=5", 0): 6, ("alpha=5", 1): 12}
+
+
+def remove_manifest(job: Job, folder: SweepFolder) -> Event:
+    """Finish a trial, while somebody removes the manifest."""
+    (folder.path / "manifest.json").unlink()
+    return finish_with_model(job, folder)
+
+
+def test_a_manifest_that_is_removed_during_the_run_is_written_again(tmp_path: Path) -> None:
+    run(tmp_path, finish_with_model, remove_manifest, alphas="0,5", seeds="1")
+    manifest = SweepFolder(tmp_path).whole_manifest()
+    assert [(one.arm, one.seed) for one in manifest.plan] == [("base", None), ("alpha=0", 0), ("alpha=5", 0)]
+    assert {one.trial for one in manifest.plan} == set(manifest.trials)
+    assert manifest.fingerprints
+    assert manifest.looks == (1,)
+
+
+def test_a_removed_manifest_of_a_finished_sweep_is_written_again(tmp_path: Path) -> None:
+    run(tmp_path, alphas="0,5", seeds="1")
+    before = SweepFolder(tmp_path).manifest()
+    (tmp_path / "manifest.json").unlink()
+    outcome, executor = run(tmp_path, alphas="0,5", seeds="1")
+    manifest = SweepFolder(tmp_path).whole_manifest()
+    assert (outcome.run_now, executor.jobs) == (0, [])
+    assert manifest.plan == before.plan
+    assert manifest.trials == before.trials
+    assert manifest.looks == (1,)
+    assert manifest.ended
+
+
+@dataclass
+class SlowCalibration(OfflineExecutor):
+    """An executor whose calibration lasts until another command has taken a look, and then fails."""
+
+    folder: Path = Path()
+
+    def calibrate(self, trial: TrialSpec, seconds: float) -> list[Calibration]:
+        SweepFolder(self.folder).add_look(3)
+        SweepFolder(self.folder).note_excluded_trials([3], ["alpha=5,seed=1"])
+        raise NeftuneError("The machine was too slow.")
+
+
+def test_what_another_command_notes_during_the_calibration_stays_in_the_manifest(tmp_path: Path) -> None:
+    executor = SlowCalibration([finish_with_model] * 40, folder=tmp_path)
+    fields = {"train_examples": 16, "eval_examples": 4, "alphas": "0,5", "seeds": "5"}
+    request = request_for(tmp_path, fields, settings=SweepSettings(estimate=True))
+    sweep = PreparedSweep(request, *plan_sweep(request, executor.inspect), executor, Interrupts())
+    run_plan(sweep, lambda: nullcontext(NullObserver()), lambda _: None)
+    manifest = SweepFolder(tmp_path).manifest()
+    assert manifest.looks == (3, 5)
+    assert manifest.settled == {3: ("alpha=5,seed=1",)}
+    assert manifest.estimate
+    assert "The calibration with batch size 16 failed: The machine was too slow." in manifest.notes
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 
+from neftune_cli.commands.request import plan_sweep
+from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.slurm_settings import SLURM_KEYS, parse_slurm
+from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import UsageError
+from neftune_cli.sweeps.inspection import Inspection
+from tests.requests import request_for
 
 pytest.importorskip("submitit", reason="the extra slurm is not installed")
 
@@ -48,3 +53,35 @@ def test_missing_sbatch_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UsageError, match="the command sbatch was not found"):
         SlurmCluster({}).slots()
+
+
+def refuse_to_inspect(_: SweepSpec) -> Inspection:
+    raise AssertionError("A job would be submitted.")
+
+
+@pytest.mark.parametrize(
+    ("results", "cache", "option"), [("50%a", "cache", "--output"), ("50", "10%j", "XDG_CACHE_HOME")]
+)
+def test_a_path_that_slurm_would_change_is_refused_before_the_first_job(
+    results: str, cache: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
+    request = request_for(tmp_path / results, {"alphas": "0,5"}, settings=SweepSettings(executor="slurm"))
+    with pytest.raises(UsageError, match="its path has the character %") as raised:
+        plan_sweep(request, refuse_to_inspect)
+    assert [one.fix for one in raised.value.problems] == [f"Set {option} to another folder."]
+    assert not (tmp_path / results).exists()
+
+
+def test_other_executors_use_every_path(tmp_path: Path) -> None:
+    request = request_for(tmp_path / "50%a", {"alphas": "0,5"})
+    with pytest.raises(AssertionError, match="A job would be submitted"):
+        plan_sweep(request, refuse_to_inspect)
+
+
+def test_the_first_line_says_that_a_job_may_wait(tmp_path: Path) -> None:
+    said: list[str] = []
+    request = request_for(tmp_path / "out", {"alphas": "0,5"}, settings=SweepSettings(executor="slurm"))
+    with pytest.raises(AssertionError, match="A job would be submitted"):
+        plan_sweep(request, refuse_to_inspect, said.append)
+    assert said == ["Reading model and data in a job of the cluster, which may wait for a free node ..."]

@@ -309,7 +309,8 @@ class LocalExecutor:
         slot.job = slot.folder = slot.request = None
         if request is not None and job is None:
             reason = f"A worker {status.description} during the request {request['request']!r}."
-            self._answers[request["id"]] = {"event": "died", "reason": f"{reason}\n{log_end}".rstrip()}
+            failure = Failure("failed", f"{reason}\n{log_end}".rstrip())
+            self._answers[request["id"]] = {"event": "failed", "failure": to_json(failure)}
         else:
             trial = job.trial if job else None
             self._events.append(WorkerDied(trial, status.description, log_end, status.out_of_memory))

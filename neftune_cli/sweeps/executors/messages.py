@@ -125,9 +125,20 @@ def answered_value(kind: type[T], answer: WorkerMessage) -> T:
         case "failed":
             raise NeftuneError(from_json(Failure, answer["failure"]).reason)
         case "died":
-            raise NeftuneError(answer["reason"])
+            raise NeftuneError(" ".join(_sentences_on_death(answer)))
         case unknown:
             raise ValueError(f"Unknown event {unknown!r} of a worker.")
+
+
+def _sentences_on_death(answer: WorkerMessage) -> Iterator[str]:
+    death = WorkerDied(None, answer["reason"], answer.get("log_end", ""))
+    yield f"The worker {death.reason}."
+    if death.last_log_line:
+        yield f"Last log line: {death.last_log_line}"
+    if "log" in answer:
+        yield f"The log is {answer['log']}."
+    if not answer.get("out_of_memory"):
+        yield "Run the same command again."
 
 
 def _optional(kind: type[T], value: Any) -> T | None:

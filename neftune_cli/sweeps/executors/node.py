@@ -139,4 +139,4 @@ def _answered(ask: Callable[[], object]) -> WorkerMessage:
     except UsageError as error:
         return {"event": "refused", "problems": [to_json(problem) for problem in error.problems]}
     except NeftuneError as error:
-        return {"event": "died", "reason": str(error)}
+        return {"event": "failed", "failure": to_json(Failure("failed", str(error)))}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neftune_cli.config.process import user_cache, with_this_package
-from neftune_cli.config.slurm_settings import SLURM_KEYS, SlurmValue
+from neftune_cli.config.slurm_settings import DEFAULT_MINUTES, SIGNAL_SECONDS, SLURM_KEYS, SlurmValue
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage
@@ -30,14 +30,10 @@ from neftune_cli.training.trial_log import log_tail
 if TYPE_CHECKING:
     from submitit import Job
 
-DEFAULT_MINUTES = 240
-"""Time limit of a job. A trial that needs longer is requeued and continues from its checkpoint."""
 DEFAULT_PARALLEL = 256
 """Largest number of trials in parallel if --workers does not limit it."""
 MAX_REQUEUES = 1000
 """Number of times that a job may reach its time limit."""
-SIGNAL_SECONDS = 90
-"""Seconds between the signal to write a checkpoint and the time limit."""
 RESULT_SECONDS = 15.0
 """Time after the end of a job in which its result may become visible on a shared disk."""
 _QUEUE_SECONDS = 5.0
@@ -148,8 +144,9 @@ class SlurmCluster:
         folder.mkdir(parents=True, exist_ok=True)
         executor = self._executor(folder, f"neftune-{sweep.name if sweep else tasks[0].name}")
         requests = [SlurmRequest(task.request, task.threads, str(folder)) for task in tasks]
-        with _submission_errors(), _package_found_by_jobs():
-            jobs = executor.map_array(_call, requests) if len(requests) > 1 else [executor.submit(requests[0])]
+        # Not `map_array`: submitit calls `checkpoint` only of the function itself, which must be the request.
+        with _submission_errors(), _package_found_by_jobs(), executor.batch():
+            jobs = [executor.submit(request) for request in requests]
         if sweep:
             ids = {task.trial.id: job.job_id for task, job in zip(tasks, jobs, strict=True) if task.trial}
             sweep.write_jobs(folder, ids)
@@ -233,8 +230,15 @@ class SlurmJob:
             answer: WorkerMessage = self.job.result()
         except Exception as error:  # submitit raises the error of the job
             reason = f"failed in job {self.job.job_id}"
-            return {"event": "died", "reason": reason, "log_end": str(error)}
+            return {"event": "died", "reason": reason, "log_end": str(error), **self._log()}
         return answer
+
+    def _log(self) -> WorkerMessage:
+        """Return the place of the log, for a job that has started."""
+        path = self.job.paths.stderr
+        with suppress(OSError):
+            return {"log": str(path)} if path.exists() else {}
+        return {}
 
     def _lost(self) -> WorkerMessage | None:
         if self.is_active():
@@ -249,6 +253,7 @@ class SlurmJob:
             "event": "died",
             "reason": reason,
             "log_end": log_tail(self.job.paths.stderr),
+            **self._log(),
             "out_of_memory": state == "OUT_OF_MEMORY",
             "machine_lost": state in _LOST_STATES,
         }
@@ -295,10 +300,6 @@ def _answer_of(*command: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout if found.returncode == 0 else None
-
-
-def _call(request: SlurmRequest) -> WorkerMessage:
-    return request()
 
 
 def _is_running(job: "Job[WorkerMessage]") -> bool:
