@@ -97,7 +97,9 @@ def test_requeued_job_continues_from_its_checkpoint(tmp_path: Path, expected: li
     job_id = requeue(folder, place.id)
     assert process.wait(WAIT_SECONDS + REQUEUE_SECONDS) == 0
     (submission,) = submissions(folder)  # one array; a retry by the command would be a second submission
-    assert f"Requeued job {job_id} (" in (submission.parent / f"{job_id}_0_log.out").read_text()
+    log_of_job = (submission.parent / f"{job_id}_0_log.out").read_text()
+    assert "Calling checkpoint method" in log_of_job
+    assert f"Requeued job {job_id} (" in log_of_job
     status = place.status()
     assert status
     assert status.attempts == 2
