@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+import numpy as np
+
 Key = TypeVar("Key")
 
 
@@ -17,7 +19,18 @@ def hommel(p_values: Sequence[float]) -> list[float]:
     >>> hommel([0.01, 0.02, 0.04])
     [0.03, 0.04, 0.04]
     """
-    return [_adjusted(p_values, index) for index in range(len(p_values))]
+    order = np.argsort(p_values, kind="stable")
+    ascending = np.asarray(p_values, dtype=np.float64)[order]
+    adjusted = ascending.copy()
+    for size in range(2, len(ascending) + 1):  # sets of a hypothesis and the `size - 1` largest others
+        largest = ascending[-size:]
+        of_others = float((size * largest[1:] / np.arange(2, size + 1)).min())
+        of_sets = np.minimum(size * ascending, of_others)
+        of_sets[-size:] = of_sets[-size]
+        np.maximum(adjusted, of_sets, out=adjusted)
+    in_given_order = np.empty_like(adjusted)
+    in_given_order[order] = adjusted
+    return [float(one) for one in in_given_order]
 
 
 def hommel_by_key(p_values: Mapping[Key, float]) -> dict[Key, float]:
@@ -34,8 +47,3 @@ def simes(p_values: Sequence[float], tests: int | None = None) -> float:
     """
     number = len(p_values) if tests is None else tests
     return min(number * p / rank for rank, p in enumerate(sorted(p_values), start=1))
-
-
-def _adjusted(p_values: Sequence[float], index: int) -> float:
-    largest_others = sorted((*p_values[:index], *p_values[index + 1 :]), reverse=True)
-    return max(simes([p_values[index], *largest_others[:size]]) for size in range(len(p_values)))

@@ -9,7 +9,7 @@ from statsmodels.stats.multitest import multipletests
 from neftune_cli.analysis.multiplicity import hommel, hommel_by_key, simes
 
 
-@pytest.mark.parametrize("tests", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("tests", [1, 2, 3, 4, 8, 60])
 def test_adjusted_p_values_match_statsmodels(tests: int) -> None:
     draws = np.random.default_rng(tests)
     for _ in range(50):

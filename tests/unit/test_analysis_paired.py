@@ -271,7 +271,9 @@ def test_one_cluster_with_nearly_all_of_the_weight_gives_no_interval(seeds: int,
 @pytest.mark.filterwarnings("error")
 def test_seeds_with_a_single_cluster_of_any_weight_have_an_interval() -> None:
     baseline, treated = arms(3, 4)
-    ours = paired_comparison(baseline, treated, weights=[[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0]])
+    ours = paired_comparison(
+        baseline, treated, weights=[[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0]]
+    )
     assert math.isfinite(ours.ci_low)
 
 
