@@ -178,10 +178,10 @@ def _by_name(name: str, paths: Sequence[Path], base: Path) -> Source:
         return Source(name, {UNNAMED: partial(_read_all, paths)})
     named = dict.fromkeys(kind for kind in kinds.values() if kind)
     splits = {kind: [path for path in paths if kinds[path] == kind] for kind in named}
-    unnamed = tuple(str(path) for path in paths if not kinds[path])
+    unnamed = [path for path in paths if not kinds[path]]
     what = "Files that are not read, because their names are not those of a split"
-    notes = (f"{what}: {', '.join(unnamed)}.",) if unnamed else ()
-    return Source(name, _readers(splits), notes, unnamed=unnamed)
+    notes = (f"{what}: {_listed(unnamed)}.",) if unnamed else ()
+    return Source(name, _readers(splits), notes, unnamed=tuple(map(str, unnamed)))
 
 
 def _readers(splits: Mapping[str, Sequence[Path]]) -> dict[str, Callable[[], Rows]]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from neftune_cli.analysis.results import Comparison, Departure, Verdict
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, TrialOrigin
 from neftune_cli.metrics import Margin
+from neftune_cli.reporting.checklist.design import first_notes
 from neftune_cli.reporting.checklist.document import checklist, checklist_markdown, seed_table
 from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.output_formats import OutputFormat, document
@@ -199,6 +200,12 @@ def test_unknown_facts_are_to_be_filled_in() -> None:
     assert missing(of_all, "Which model") == ("the licenses, the sources and the languages of the data",)
     assert missing(of_nothing, "Which model")[0] == "the number of parameters, all and trained"
     assert any("the ranges, the number of settings tried" in text for text in missing(of_all, "Which hyperparameters"))
+
+
+def test_notes_that_are_not_listed_are_counted() -> None:
+    notes = [f"Note {number}." for number in range(23)]
+    assert list(first_notes(notes[:20])) == notes[:20]
+    assert list(first_notes(notes)) == [*notes[:20], "There are 3 more notes."]
 
 
 def test_declared_choices() -> None:

@@ -1,6 +1,6 @@
 """Answers of the checklist about the design: runs, seeds, choices, arms, hyperparameters, model, data and draws."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,14 @@ class Answer:
     """Unknown facts, each as a phrase for the authors to replace."""
 
 
-MOST_NOTES = 20
-"""Notes of a sweep that are listed."""
+_MOST_NOTES = 20
+
+
+def first_notes(notes: Sequence[str]) -> Iterator[str]:
+    """Yield the first notes, and a sentence with the number of the others."""
+    yield from notes[:_MOST_NOTES]
+    if (more := len(notes) - _MOST_NOTES) > 0:
+        yield f"There {'is' if more == 1 else 'are'} {counted(more, 'more note')}."
 
 
 def runs(comparison: Comparison) -> Answer:
@@ -238,7 +244,7 @@ def _held_out(comparison: Comparison) -> Iterator[str]:
 def _notes_of(files: RunFiles) -> Iterator[str]:
     """Yield the sentences on the data that the sweep wrote into the manifest."""
     for notes in files.known(lambda one: one.notes):
-        yield from notes[:MOST_NOTES]
+        yield from first_notes(notes)
 
 
 def shared_draws(files: RunFiles) -> Answer:

@@ -8,7 +8,7 @@ from neftune_cli.analysis.results import DECIDED, Comparison
 from neftune_cli.config.arm_names import spoken_name
 from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.formatting import counted, listed, percent
-from neftune_cli.reporting.checklist.design import MOST_NOTES, Answer
+from neftune_cli.reporting.checklist.design import Answer, first_notes
 from neftune_cli.reporting.checklist.files import RunFiles
 
 
@@ -101,7 +101,7 @@ def exclusions(comparison: Comparison, files: RunFiles) -> Answer:
     return Answer(
         "Were runs or data excluded, and did runs fail?",
         "ACL C3; NeurIPS: reproducibility",
-        (*_missing_runs(comparison, files), *_dropped_rows(files), *comparison.notes[:MOST_NOTES]),
+        (*_missing_runs(comparison, files), *_dropped_rows(files), *first_notes(comparison.notes)),
         () if files.specs else ("runs that failed or were left out before the comparison",),
     )
 
