@@ -75,7 +75,7 @@ def check_confidence(confidence: float) -> None:
     """Check a confidence level. Equivalence is tested at twice the level of difference, which must be less than 1.
 
     Raises:
-        UsageError: it is less than 0.5, or not less than 1.
+        UsageError: it is 0.5 or less, or 1 or more.
     """
     if not 0.5 < confidence < 1:
         what = f"--confidence must be larger than 0.5 and less than 1; {confidence:g} was given."

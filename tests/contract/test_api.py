@@ -168,7 +168,7 @@ def test_arguments_of_another_type_are_refused_together() -> None:
 
 @pytest.mark.parametrize("confidence", [np.float64(0.3), np.float32(0.3), np.int64(95)])
 def test_a_confidence_may_be_a_number_of_numpy(tmp_path: Path, confidence: Any) -> None:
-    with pytest.raises(UsageError, match=r"must be 0\.5 or larger"):
+    with pytest.raises(UsageError, match=r"must be larger than 0\.5"):
         compare(tmp_path, confidence=confidence)
 
 
@@ -193,7 +193,7 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
         compare(tmp_path)
 
 
-@pytest.mark.parametrize("confidence", [0.3, 1.0, 95])
+@pytest.mark.parametrize("confidence", [0.3, 0.5, 1.0, 95])
 def test_a_confidence_that_the_command_refuses_is_refused(tmp_path: Path, confidence: float) -> None:
-    with pytest.raises(UsageError, match=r"must be 0\.5 or larger and less than 1"):
+    with pytest.raises(UsageError, match=r"must be larger than 0\.5 and less than 1"):
         compare(tmp_path, confidence=confidence)

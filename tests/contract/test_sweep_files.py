@@ -27,8 +27,8 @@ SMALL: dict[str, Any] = {
     "train.epochs": 2.0,
     "evaluation.max_new_tokens": 16,
 }
-SHORT: dict[str, Any] = {"evaluation.max_new_tokens": 4, "train.max_steps": 2}
-EIGHT_STEPS: dict[str, Any] = {"train.max_steps": 8}
+SHORT: dict[str, Any] = {"evaluation.max_new_tokens": 4, "train.epochs": None, "train.max_steps": 2}
+EIGHT_STEPS: dict[str, Any] = {"train.epochs": None, "train.max_steps": 8}
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,7 @@ def test_the_base_model_of_a_sweep_beside_another_is_not_measured_again(
 
     monkeypatch.setattr(trial_run, "_untrained", fail)
     other = swept.parent / "other"
-    fewer: dict[str, Any] = {"alphas": "0", "seeds": "1", "train.max_steps": 1}
+    fewer: dict[str, Any] = {"alphas": "0", "seeds": "1", "train.epochs": None, "train.max_steps": 1}
     run(other, **fewer)
     (first,), (second,) = (list((folder / "trials").glob("base-*")) for folder in (swept, other))
     for name in ("record.json", "examples.parquet", "generations.jsonl", "metrics.jsonl"):
