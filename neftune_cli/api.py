@@ -113,6 +113,17 @@ class ComparisonResult:
 
         return document(self.compared, OutputFormat.TABLE)
 
+    def __repr__(self) -> str:
+        """Return one line with the headline of the first comparison. `print` shows the whole first screen."""
+        from neftune_cli.analysis.headline import headline
+        from neftune_cli.errors import one_line
+
+        if not self.compared:
+            return "<ComparisonResult without a comparison>"
+        first, *others = self.compared
+        more = f" (and {len(others)} more)" if others else ""
+        return f"<ComparisonResult {one_line(f'{first.evidence.name}: {headline(first.comparison).text}')}{more}>"
+
     def _repr_html_(self) -> str:
         return f'<iframe srcdoc="{html.escape(self.to_html())}" width="100%" height="700" frameborder="0"></iframe>'
 
@@ -122,6 +133,9 @@ class SvgImage:
     """An image that a notebook shows."""
 
     svg: str
+
+    def __repr__(self) -> str:
+        return f"<SvgImage of {len(self.svg)} characters>"
 
     def _repr_svg_(self) -> str:
         return self.svg

@@ -12,6 +12,8 @@ Location = tuple[str | int, ...]
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a full disk: no space is left, or the user's quota is used up."""
+FREE_SPACE = "Free disk space, and run the same command again."
+"""Fix of a full disk."""
 
 
 class ExitCode(IntEnum):

@@ -156,8 +156,9 @@ def _without_room(
             name = metrics[key].name
             yield f"{name} of {baseline} is {rate:.3f}, so it can hardly improve. Use harder held-out examples."
         elif rates and max(rates) <= NO_ROOM and key == primary:
+            most = f"at most {max(rates):.3f}" if any(rates) else "0"
             yield (
-                f"{metrics[key].name} is at most {max(rates):.3f} in every arm, so it can hardly show a difference. "
+                f"{metrics[key].name} is {most} in every arm, so it can hardly show a difference. "
                 "Train longer, or choose another metric with --metric."
             )
 

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neftune_cli.commands.output import OutputFile, say_line
-from neftune_cli.errors import NothingToCompareError, Problem, Problems
+from neftune_cli.errors import ExitCode, NothingToCompareError, Problem, Problems
 from neftune_cli.reporting.output_formats import FORMATS_BY_SUFFIX, OutputFormat, ScreenOptions, document
 
 if TYPE_CHECKING:
     from neftune_cli.analysis.comparison import ComparedEvidence
-    from neftune_cli.store import SweepFolder
 
 
 def compare(
@@ -94,15 +94,29 @@ def compare(
     for message in empty:
         say_line(message)
     writes_reports = format_ is OutputFormat.TABLE and options == DEFAULT_OPTIONS and judge_results is None
+    reports = _write_reports(compared) if writes_reports else _Reports()
     if format_ is OutputFormat.TABLE:
-        reported = _compared_alone(compared) if writes_reports else ()
-        _print_compared(compared, file, ScreenOptions(full=full, hypotheses=hypotheses, reported=reported))
+        _print_compared(compared, file, ScreenOptions(full=full, hypotheses=hypotheses, reported=reports.folders))
     elif file is None:
         typer.echo(document(compared, format_), nl=False)
     else:
         file.write(document(compared, format_))
-    if writes_reports:
-        _write_reports(compared)
+    for line in reports.lines:
+        say_line(line)
+    if reports.has_failed:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@dataclass
+class _Reports:
+    """Reports that were written, and those that were not."""
+
+    folders: set[str] = field(default_factory=set)
+    """Paths of the sweeps whose report was written."""
+    lines: list[str] = field(default_factory=list)
+    """Lines for the user, one for each report that was written or not."""
+    has_failed: bool = False
+    """Whether a folder could not be written."""
 
 
 def _problems_of_suffix(path: Path, format_: OutputFormat) -> Iterator[Problem]:
@@ -122,19 +136,30 @@ def _problems_of_format(format_: OutputFormat, shown: Mapping[str, bool]) -> Ite
             )
 
 
-def _write_reports(compared: Sequence["ComparedEvidence"]) -> None:
+def _write_reports(compared: Sequence["ComparedEvidence"]) -> _Reports:
     """Write the report of each sweep that is compared alone into its folder.
 
     A comparison of several sweeps, or of runs of other tools, belongs to no single folder.
     """
+    from neftune_cli.reporting.reports import write_reports
     from neftune_cli.store import SweepFolder
 
-    alone = _compared_alone(compared)
+    alone, reports = _compared_alone(compared), _Reports()
     for path in sorted(alone):
-        _write_report(SweepFolder(Path(path)), [one for one in compared if one.evidence.origin.folders == (path,)])
+        folder = SweepFolder(Path(path))
+        try:
+            write_reports(folder, [one for one in compared if one.evidence.origin.folders == (path,)])
+        except OSError as error:  # results of other users may be read-only
+            line = f"Cannot write summary.md, report.html and plots to {folder.path}: {error.strerror}."
+            reports.lines.append(line)
+            reports.has_failed = True
+        else:
+            reports.lines.append(f"Wrote summary.md, report.html and plots/ to {folder.path}")
+            reports.folders.add(path)
     if others := [one.evidence.name for one in compared if not alone.issuperset(one.evidence.origin.folders)]:
         names = ", ".join(others)
-        say_line(f"{names}: no report was written. Use --format html --output FILE to write one.")
+        reports.lines.append(f"{names}: no report was written. Use --format html --output FILE to write one.")
+    return reports
 
 
 def _compared_alone(compared: Sequence["ComparedEvidence"]) -> set[str]:
@@ -153,14 +178,3 @@ def _print_compared(compared: Sequence["ComparedEvidence"], file: OutputFile | N
         print_screens(comparisons, options)
     else:
         file.write(screens(comparisons, options))
-
-
-def _write_report(folder: "SweepFolder", compared: Sequence["ComparedEvidence"]) -> None:
-    from neftune_cli.reporting.reports import write_reports
-
-    try:
-        write_reports(folder, compared)
-    except OSError as error:  # results of other users may be read-only, and the tables are printed already
-        say_line(f"Cannot write summary.md, report.html and plots to {folder.path}: {error.strerror}.")
-    else:
-        say_line(f"Wrote summary.md, report.html and plots/ to {folder.path}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neftune_cli.config.run_settings import LiveTracker
-from neftune_cli.errors import NothingToCompareError, Problem, UsageError
+from neftune_cli.errors import DISK_FULL, FREE_SPACE, NothingToCompareError, Problem, UsageError
 from neftune_cli.trackers import WANDB_OFFLINE
 
 if TYPE_CHECKING:
@@ -60,8 +60,10 @@ def export(
         try:
             typer.echo(f"{sweep.path}: {write(sweep, target)}", err=True)
         except OSError as error:
-            what = f"--to {to.value}: the {written} of {sweep.path} cannot be written: {error}."
-            raise UsageError(Problem(what, "Use another --output, or check the server.")) from None
+            what = f"--to {to.value}: the {written} of {sweep.path} cannot be written: {error.strerror or error}."
+            local = "Use another --output."
+            fix = local if to is ExportTarget.ALPACA_EVAL else "Use another --output, or check the server."
+            raise UsageError(Problem(what, FREE_SPACE if error.errno in DISK_FULL else fix)) from None
 
 
 def _runs(to: ExportTarget, sweep: "SweepFolder", target: Path) -> str:

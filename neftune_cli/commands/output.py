@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import DISK_FULL, FREE_SPACE, Problem, UsageError
 
 RECOGNIZED_BYTES = 2**22
 """Number of bytes at the start of a file in which a document of this program is recognized."""
@@ -73,7 +73,8 @@ class OutputFile:
             yield
         except OSError as error:
             what = f"{self._place}: the file cannot be written: {error.strerror}."
-            raise UsageError(Problem(what, "Use a file in a folder that is writable.")) from error
+            fix = FREE_SPACE if error.errno in DISK_FULL else "Use a file in a folder that is writable."
+            raise UsageError(Problem(what, fix)) from error
 
 
 def _is_own(file: Path) -> bool:

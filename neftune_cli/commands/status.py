@@ -4,14 +4,14 @@ import json
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from neftune_cli.config.process import arguments_of
-from neftune_cli.errors import ExitCode, NothingToCompareError, Problem, UsageError
+from neftune_cli.errors import ExitCode, NothingToCompareError, Problem, Problems, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,18 +52,23 @@ def status(
     """Show the progress of sweeps: running and failed trials, the time left, and the command that resumes.
 
     The command only reads. It works in another terminal, and on another machine with the same disk.
-    The exit code is 1 if a trial has failed, and 2 if a manifest is damaged.
+    The exit code is 1 if a trial has failed, and 2 if a file of a sweep is damaged or missing.
     """
     from rich.console import Console
 
-    from neftune_cli.evidence.folders import sweeps_in
+    from neftune_cli.evidence.folders import check_folders, nothing_found, sweeps_without_spec
+    from neftune_cli.store import find_sweeps
     from neftune_cli.sweeps.progress.status import StatusReader
 
-    readers = [StatusReader(folder) for folder in sweeps_in(paths)]
+    check_folders(paths)
+    folders = [*find_sweeps(paths), *sweeps_without_spec(paths)]
+    if not folders:
+        raise nothing_found(paths)
+    readers = [StatusReader(folder) for folder in folders]
     console = Console(highlight=False)
     if watch:
         _watch(readers, console, as_json=as_json)
-    statuses = [reader.read() for reader in readers]
+    statuses = [_checked(reader.read(), folder) for reader, folder in zip(readers, folders, strict=True)]
     if as_json:
         typer.echo(json.dumps({"sweeps": [as_data(one) for one in statuses]}, indent=2, default=str))
     else:
@@ -72,6 +77,16 @@ def status(
         raise UsageError(*problems)
     if any(one.failures for one in statuses):
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _checked(status: "SweepStatus", folder: "SweepFolder") -> "SweepStatus":
+    """Return a status with the problem of a `sweep.yaml` that is missing or does not fit the finished trials."""
+    from neftune_cli.evidence.folders import check_spec
+
+    found = Problems()
+    found.add(status.problems)
+    found.attempt(lambda: check_spec(folder, folder.records()))
+    return replace(status, problems=found.found)
 
 
 def print_statuses(statuses: "Sequence[SweepStatus]", console: "Console") -> None:

@@ -59,7 +59,8 @@ def read_experiment(path: Path | None) -> ExperimentFile:
         what = f"{path}{where}: the file is not valid YAML: {parser_reason(error)}."
         raise UsageError(Problem(what, _FIX)) from None
     if not isinstance(values, dict):
-        raise UsageError(Problem(f"{path} has no fields.", _FIX))
+        found = "has a list in place of fields" if isinstance(values, list) else "has no fields"
+        raise UsageError(Problem(f"{path} {found}.", _FIX))
     return ExperimentFile(path, {name: value for name, value in values.items() if name != VERSION_FIELD}, root)
 
 

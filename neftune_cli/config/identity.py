@@ -5,10 +5,20 @@ Run settings (`neftune_cli.config.run_settings`) are not part of it, except the 
 """
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from neftune_cli.config.canonical_json import canonical_json
-from neftune_cli.config.spec import Affects, ResolvedEvaluation, Spec, TrainSpec, TrialSpec
+from neftune_cli.config.spec import (
+    NOISE_DETAILS,
+    Affects,
+    ArmSpec,
+    ResolvedEvaluation,
+    Spec,
+    SweepSpec,
+    TrainSpec,
+    TrialSpec,
+)
 
 ID_DIGITS = 12
 
@@ -54,6 +64,58 @@ def identifying_fields(spec: Spec) -> dict[str, Any]:
     defaults = {name: field.get_default(call_default_factory=True) for name, field in type(spec).model_fields.items()}
     values = spec.model_dump()
     return {name: value for name, value in values.items() if name in ORIGINAL_FIELDS or value != defaults[name]}
+
+
+def changed_fields(spec: SweepSpec, arm: ArmSpec | None, identity: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the name of each field in which a sweep differs from the identity of one of its trials, and both values.
+
+    Fields of model and data are not compared, because the identity has their fingerprints instead; nor are parts that
+    the identity lacks, and values that the sweep leaves to the data.
+
+    Args:
+        spec: the sweep.
+        arm: the trial's arm; None for the base model.
+        identity: the trial's identity.
+    """
+    if arm is not None:
+        recipe = spec.recipe_of(arm)
+        yield from _changed("train.{}", recipe, identity.get("train", {}), exclude={"precision"})
+        yield from _changed_precision(recipe, identity.get("environment", {}))
+        if arm.snr is None and "noise" in identity:  # without noise, an identity has no field of it
+            noise, recorded = spec.noise_of(arm), identity["noise"] or {"alpha": 0.0}
+            details = set() if noise.alpha and recorded.get("alpha") else set(NOISE_DETAILS)
+            yield from _changed(f"{{}} of the arm {arm.name}", noise, recorded, exclude=details)
+    left_to_data = {name for name in ORIGINAL_FIELDS if getattr(spec.evaluation, name, "") is None}
+    of_trained = {"curve_examples"} if arm is None else set()
+    exclude = {"lm_eval", "lm_eval_limit", *left_to_data, *of_trained}
+    yield from _changed("evaluation.{}", spec.evaluation, identity.get("evaluation", {}), exclude=exclude)
+
+
+def _changed(
+    name_in_file: str, spec: Spec, recorded: Mapping[str, Any], *, exclude: set[str]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the fields of a spec with another value than in a part of an identity, if the trial has that part."""
+    if not recorded:
+        return
+    values, there = _flat(spec.model_dump(exclude=exclude)), _flat(recorded)
+    further = dict.fromkeys(sorted((values.keys() | recorded.get("sft", {}).keys()) - type(spec).model_fields.keys()))
+    added = {name: field.default for name, field in type(spec).model_fields.items() if name not in ORIGINAL_FIELDS}
+    there = {**added, **further, **there}
+    for name, value in {**further, **values}.items():
+        if name in there and there[name] != value:
+            yield name_in_file.format(name), value, there[name]
+
+
+def _changed_precision(recipe: TrainSpec, environment: Mapping[str, str]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the precision if a recipe sets another one than that of the trial."""
+    for name, value in _chosen_precision(recipe).items():
+        if environment.get(name, value) != value:
+            yield f"train.{name}", value, environment[name]
+
+
+def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields with those of `sft` among them."""
+    return {**{name: value for name, value in recipe.items() if name != "sft"}, **recipe.get("sft", {})}
 
 
 def _shared_identity(spec: TrialSpec, model: str, data: str, environment: dict[str, str]) -> dict[str, Any]:

@@ -3,10 +3,16 @@
 import os
 import shlex
 from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from neftune_cli.errors import NothingToCompareError, Problem, UsageError
+from neftune_cli.config.identity import changed_fields
+from neftune_cli.config.spec import BASE_ARM, ArmSpec
+from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError
+from neftune_cli.formatting import listed_at_most
+from neftune_cli.records import TrialRecord
 from neftune_cli.store import MANIFEST_FILE, SWEEP_FILE, SweepFolder, TrialFolder, find_sweeps, is_sweep
 
 if TYPE_CHECKING:  # the command status needs no numpy
@@ -39,23 +45,53 @@ def sweeps_in(paths: Sequence[Path]) -> list[SweepFolder]:
 
     """
     check_folders(paths)
-    if found := whole_sweeps(paths):
+    problems = Problems()
+    for folder in sweeps_without_spec(paths):
+        problems.attempt(partial(check_spec, folder, ()))
+    problems.raise_any()
+    if found := find_sweeps(paths):
         return found
     raise nothing_found(paths)
 
 
-def whole_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
-    """Return the sweeps that `find_sweeps` finds.
+def sweeps_without_spec(paths: Sequence[Path]) -> list[SweepFolder]:
+    """Return the folders at and below the paths with trials of a sweep whose `sweep.yaml` is missing."""
+    named = {file.parent.resolve(): file.parent for path in paths for file in sorted(path.rglob(MANIFEST_FILE))}
+    return [folder for folder in map(SweepFolder, named.values()) if folder.has_lost_spec()]
+
+
+def check_spec(folder: SweepFolder, records: Sequence[TrialRecord]) -> None:
+    """Check that `sweep.yaml` is there if trials are, and that it fits the finished ones.
+
+    A trial fits if it, or another one of its arm and seed, has the values of `sweep.yaml`.
+
+    Args:
+        folder: the sweep.
+        records: the records of its finished trials.
 
     Raises:
-        UsageError: one problem for each folder with trials of a sweep whose `sweep.yaml` is missing.
+        UsageError: `sweep.yaml` is missing, damaged, or does not fit.
 
     """
-    named = {file.parent.resolve(): file.parent for path in paths for file in sorted(path.rglob(MANIFEST_FILE))}
-    fix = "Restore the file from a backup, or run the command of the sweep again: finished trials are kept."
-    if lost := [folder for folder in named.values() if SweepFolder(folder).has_lost_spec()]:
-        raise UsageError(*(Problem(f"{folder} has trials, but no {SWEEP_FILE}.", fix) for folder in lost))
-    return find_sweeps(paths)
+    spec = folder.spec()
+    if spec is None and folder.has_lost_spec():
+        fix = "Restore the file from a backup, or run the command of the sweep again: finished trials are kept."
+        raise UsageError(Problem(f"{folder.path} has trials, but no {SWEEP_FILE}.", fix))
+    if spec is None:
+        return
+    arms: dict[str, ArmSpec | None] = {BASE_ARM: None, **{arm.name: arm for arm in spec.arms}}
+    changed: dict[tuple[str, int | None], list[str]] = {}
+    for record in records:
+        trial = (record.arm, record.seed)
+        if record.arm in arms and changed.get(trial) != []:
+            fields = changed_fields(spec, arms[record.arm], record.identity)
+            changed[trial] = [
+                f"{name} is {_shown(now)} there and {_shown(one)} in the trials" for name, now, one in fields
+            ]
+    if found := list(dict.fromkeys(chain.from_iterable(changed.values()))):
+        what = f"{folder.path / SWEEP_FILE} does not fit the finished trials: {listed_at_most(found, 4, '; ')}."
+        fix = "Restore these values. For a changed sweep, use a copy of the file, and --output with a new folder."
+        raise UsageError(Problem(what, fix))
 
 
 def trial_folders(evidence: "Evidence") -> dict[str, TrialFolder]:
@@ -122,6 +158,10 @@ def _fix(*paths: Path) -> str:
             if is_sweep(folder):
                 return f"Use the folder of the sweep, {shlex.quote(str(_shortest(folder)))}."
     return _FIX
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else f"{value}"
 
 
 def _shortest(folder: Path) -> Path:

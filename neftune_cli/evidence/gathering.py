@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.evidence.folders import check_folders, nothing_found, whole_sweeps
+from neftune_cli.evidence.folders import check_folders, nothing_found, sweeps_without_spec
 from neftune_cli.evidence.inspect_ai import inspect_evidence
 from neftune_cli.evidence.judgments import with_judgments
 from neftune_cli.evidence.lm_eval import lm_eval_evidence
@@ -13,6 +13,7 @@ from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.evidence.trainer_state import trainer_evidence
 from neftune_cli.evidence.user_metrics import with_user_metric
 from neftune_cli.metrics import names_function
+from neftune_cli.store import find_sweeps
 
 
 def gather(
@@ -55,8 +56,10 @@ def gather(
 
 def _found(paths: Sequence[Path], cluster_by: str | None, *, scored_again: str | None) -> list[Evidence]:
     check_folders(paths)
-    of_inspect = inspect_evidence(*paths, cluster_by=cluster_by)
-    of_sweeps = sweep_evidence(whole_sweeps(paths), scored_again=scored_again)
+    sweeps, problems = [*find_sweeps(paths), *sweeps_without_spec(paths)], Problems()
+    of_inspect = problems.attempt(lambda: inspect_evidence(*paths, cluster_by=cluster_by)) or []
+    of_sweeps = problems.attempt(lambda: sweep_evidence(sweeps, scored_again=scored_again)) or []
+    problems.raise_any()
     evidence = [*of_sweeps, *trainer_evidence(*paths), *lm_eval_evidence(*paths), *of_inspect]
     if not evidence:
         raise nothing_found(paths, ", and no run of a trainer, of lm-evaluation-harness or of Inspect AI")

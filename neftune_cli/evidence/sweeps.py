@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, count
 from pathlib import PurePath
 from typing import Any
@@ -13,8 +14,9 @@ from neftune_cli.config.canonical_json import canonical_json
 from neftune_cli.config.executors import placement_options
 from neftune_cli.config.identity import recipe_identity
 from neftune_cli.config.spec import BASE_ARM, NOISE_DETAILS, AnalysisSpec, NoiseSpec, SweepSpec
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
+from neftune_cli.evidence.folders import check_spec
 from neftune_cli.evidence.grouping import with_deciding_one, with_differences
 from neftune_cli.evidence.lm_eval import with_task_scores
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting, TrialOrigin
@@ -57,11 +59,13 @@ def sweep_evidence(folders: Sequence[SweepFolder], *, scored_again: str | None =
         scored_again: key of a sweep's own metric whose stored scores are not read, because its function is called.
 
     Raises:
-        UsageError: a record is invalid, or two folders have different results of the same trial.
+        UsageError: a file is damaged, a `sweep.yaml` does not fit its trials, or two folders differ in a trial.
 
     """
     groups: dict[tuple[str, bool], list[_SweepTrial]] = {}
-    contents = {folder: _read(folder) for folder in folders}
+    problems = Problems()
+    contents = {folder: read for folder in folders if (read := problems.attempt(partial(_read, folder)))}
+    problems.raise_any()
     empty = [
         folder for folder, content in contents.items() if all(trial.measurements.is_base for trial in content.trials)
     ]
@@ -104,7 +108,9 @@ class _FolderContents:
 
 def _read(folder: SweepFolder) -> _FolderContents:
     spec = folder.spec()
+    folder.manifest()  # its damage is reported together with that of other folders
     finished, unfinished = folder.contents()
+    check_spec(folder, [record for _, record in finished])
     peft = _peft(spec, [record for _, record in finished])
     controls = {arm.name for arm in spec.arms if arm.control} if spec else set()
     trials = []

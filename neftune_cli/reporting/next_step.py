@@ -55,6 +55,22 @@ def next_step(comparison: Comparison) -> NextStep | None:
     return None
 
 
+def sentence_without_command(comparison: Comparison) -> str:
+    """Return what can be done about open arms that no command can decide; empty if nothing is open or known."""
+    if not comparison.treated or not decide(comparison).open_arms:
+        return ""
+    if not comparison.origin.is_sweep:
+        return "train more seeds, their number chosen in advance, and compare again"
+    plan, is_planned = comparison.declared, not comparison.departures and comparison.origin.decides_looks
+    if plan.has_planned_looks and plan.is_finished and is_planned and comparison.learning.has_learned is not False:
+        # seeds that are added because of this result would raise the rate of false positives (docs/statistics.md)
+        return (
+            "the last planned look was taken, so this sweep gets no more seeds; report what is open as not decided, "
+            "or test new seeds alone, in another sweep"
+        )
+    return ""
+
+
 def chance_sentence(comparison: Comparison) -> str:
     """Return the chance of a decision with the last planned number of seeds; empty if nothing is open.
 

@@ -18,7 +18,7 @@ from neftune_cli.formatting import capitalized, counted, listed, listed_at_most,
 from neftune_cli.metrics import Metric
 from neftune_cli.reporting.cells import STATE_VERDICTS, interval_kind, p_value_text, short_seeds_text
 from neftune_cli.reporting.inference_sentences import contrast_text
-from neftune_cli.reporting.next_step import chance_sentence, details_command, next_step
+from neftune_cli.reporting.next_step import chance_sentence, details_command, next_step, sentence_without_command
 from neftune_cli.reporting.screen_table import (
     ScreenTable,
     outside,
@@ -193,21 +193,25 @@ def _unadjusted(comparison: Comparison) -> Iterator[Fact]:
 
 
 def _shared_seeds(comparison: Comparison) -> Iterator[Fact]:
-    """Yield the arms whose differences use fewer seeds than their means, because the baseline lacks some."""
-    arms_by_numbers: dict[tuple[int, int], list[str]] = {}
+    """Yield the arms whose differences use fewer seeds than their mean or that of the baseline."""
+    of_baseline = comparison.arm(comparison.baseline).estimates.get(comparison.primary)
+    arms_by_numbers: dict[tuple[int, str], list[str]] = {}
     for arm in comparison.treated:
         estimate = arm.estimates.get(comparison.primary)
-        if estimate and estimate.difference and len(estimate.difference.by_seed) < len(estimate.by_seed):
-            numbers = len(estimate.difference.by_seed), len(estimate.by_seed)
-            arms_by_numbers.setdefault(numbers, []).append(spoken_name(arm.name))
+        if not (estimate and estimate.difference and of_baseline):
+            continue
+        shared, seeds, most = (len(one.by_seed) for one in (estimate.difference, estimate, of_baseline))
+        means = f"mean over all {seeds}" if shared < seeds else f"whose mean is over all {most}"
+        if shared < max(seeds, most):
+            arms_by_numbers.setdefault((shared, means), []).append(spoken_name(arm.name))
     baseline = spoken_name(comparison.baseline)
     parts = [
         f"{listed_at_most(arms, MOST_LISTED)}: difference over the {counted(shared, 'seed')} shared with {baseline}, "
-        f"mean over all {seeds}"
-        for (shared, seeds), arms in arms_by_numbers.items()
+        f"{means}"
+        for (shared, means), arms in arms_by_numbers.items()
     ]
     if parts:
-        yield Fact("Seeds", "; ".join(parts), rank=1)
+        yield Fact("Seeds", "; ".join(parts))
 
 
 def _equivalent(comparison: Comparison) -> Iterator[Fact]:
@@ -312,8 +316,8 @@ def _commands(comparison: Comparison, report: str, width: int, *, has_chance: bo
     parts: list[RenderableType] = [Text("")]
     if step := next_step(comparison):
         parts += [_command("Next", shlex.join(step.command), width), _grid([Fact("", step.cost)])]
-    elif comparison.treated and decide(comparison).open_arms and not comparison.origin.is_sweep:
-        parts.append(_grid([Fact("Next", "train more seeds, their number chosen in advance, and compare again")]))
+    elif sentence := sentence_without_command(comparison):
+        parts.append(_grid([Fact("Next", sentence)]))
     if has_chance and (chance := chance_sentence(comparison)):
         parts.append(_grid([Fact("Chance", chance)]))
     if comparison.origin.folders:

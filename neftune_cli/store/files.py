@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from neftune_cli.errors import DISK_FULL, Problem, UsageError, first_line
+from neftune_cli.errors import DISK_FULL, FREE_SPACE, Problem, UsageError, first_line
 from neftune_cli.records import SCHEMA_VERSION, Record
 from neftune_cli.store.temporary_files import temporary_file, temporary_path
 
@@ -298,6 +298,6 @@ def unwritable_folder(folder: Path, reason: OSError | str) -> UsageError:
     """Return the error for a folder that is not writable."""
     fix = "Use --output with a writable folder."
     if isinstance(reason, OSError):
-        fix = "Free disk space, and run the same command again." if reason.errno in DISK_FULL else fix
+        fix = FREE_SPACE if reason.errno in DISK_FULL else fix
         reason = str(reason.strerror)
     return UsageError(Problem(f"{folder} is not writable: {reason}.", fix))

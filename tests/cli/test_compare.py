@@ -414,9 +414,19 @@ def test_a_folder_that_is_not_writable_is_compared_without_a_report(results_to_d
 
     result = _compare(results_to_draw)
 
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert result.stdout.startswith("bios  tiny on bios")
+    assert "report.html" not in result.stdout
     assert result.stderr == f"Cannot write summary.md, report.html and plots to {results_to_draw}/bios: File exists.\n"
+
+
+def test_a_full_disk_has_the_advice_to_free_space(results: Path) -> None:
+    result = _compare(results, "--format", "csv", "--output", "/dev/full")
+
+    assert str(result.exception) == (
+        "--output /dev/full: the file cannot be written: No space left on device. Free disk space, and run the same "
+        "command again."
+    )
 
 
 def test_an_unknown_format_is_refused(results: Path) -> None:

@@ -17,7 +17,9 @@ from typer.testing import CliRunner, Result
 
 from neftune_cli.commands.status import status
 from neftune_cli.errors import NothingToCompareError, UsageError
-from neftune_cli.records import TrialStatus
+from neftune_cli.records import TrialRecord, TrialStatus
+from neftune_cli.store import SweepFolder
+from tests.finished_trials import write_sweep_with_responses
 from tests.sweep_in_progress import COMMAND, FakeSweep, sweep_in_every_state, trial_id
 
 ROOT = Path(__file__).parents[2]
@@ -65,8 +67,24 @@ def test_a_damaged_spec_is_a_problem_beside_the_status(sweep: FakeSweep) -> None
 
 def test_a_lost_spec_is_reported_and_not_overlooked(sweep: FakeSweep, fresh: FakeSweep) -> None:
     (sweep.folder.path / "sweep.yaml").unlink()
-    with pytest.raises(UsageError, match=r"bios has trials, but no sweep\.yaml\. Restore the file"):
-        status([fresh.folder.path.parent])
+    result = _status(fresh.folder.path.parent)
+    assert "fresh  0 of 2 done" in result.stdout
+    assert "bios  3 of 10 done" in result.stdout
+    assert isinstance(result.exception, UsageError)
+    assert str(result.exception).startswith(f"{sweep.folder.path} has trials, but no sweep.yaml. Restore the file")
+
+
+def test_a_spec_that_does_not_fit_the_trials_is_a_problem_beside_the_status(
+    tmp_path: Path, hand_made_records: list[TrialRecord]
+) -> None:
+    folder = SweepFolder(tmp_path / "edited")
+    write_sweep_with_responses(folder, hand_made_records)
+    file = folder.path / "sweep.yaml"
+    file.write_text(file.read_text().replace("epochs: 3.0", "epochs: 4.0"))
+    result = _status(folder.path)
+    assert result.stdout.startswith("edited  7 of 7 done\n")
+    assert isinstance(result.exception, UsageError)
+    assert "train.epochs is 4.0 there and 3.0 in the trials. Restore these values." in str(result.exception)
 
 
 def test_a_sweep_without_trials_has_the_command_that_runs_them(tmp_path: Path) -> None:

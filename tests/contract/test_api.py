@@ -77,6 +77,11 @@ def test_a_notebook_shows_comparison_and_plots(result: SweepResult) -> None:
     compared = compare(result)
     assert compared.verdicts == {"alpha=5": None}
     assert "alpha=5" in str(compared)
+    assert repr(ComparisonResult(compared.compared[1:])) == "<ComparisonResult without a comparison>"
+    (shown,) = repr(compared).splitlines()
+    assert shown.startswith(f"<ComparisonResult {result.folder.name}: ")
+    assert len(shown) < 400
+    assert all(repr(plot) == f"<SvgImage of {len(plot.svg)} characters>" for plot in compared.plots.values())
     assert compared._repr_html_().startswith("<iframe srcdoc=")
     assert "<script" not in compared._repr_html_()  # escaped
     assert all("<svg" in plot._repr_svg_() for plot in compared.plots.values())

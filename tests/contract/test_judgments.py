@@ -1,6 +1,7 @@
 """Ratings of judges: files for AlpacaEval, and its annotations or a CSV file in the tables of a comparison."""
 
 import csv
+import errno
 import json
 from pathlib import Path
 from statistics import fmean
@@ -70,6 +71,22 @@ def test_export_writes_one_file_of_outputs_per_trial(sweep: SweepFolder, neftune
     assert {(one["generator"], one["dataset"]) for one in outputs} == {("alpha=5,seed=1", "out")}
     references = json.loads(Path("alpaca-eval/out/reference.json").read_text())
     assert [one["output"] for one in references] == [one.reference for one in own]
+
+
+def test_a_full_disk_has_the_advice_to_free_space(
+    sweep: SweepFolder, neftune: Neftune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("neftune_cli.store.write_atomically", fail)
+
+    refused = neftune("export", str(sweep.path), "--to", "alpaca-eval")
+
+    assert refused.err == (
+        f"Error: --to alpaca-eval: the responses of {sweep.path} cannot be written: No space left on device.\n"
+        "  Free disk space, and run the same command again.\n"
+    )
 
 
 def test_export_keeps_the_responses_of_arms_whose_folders_have_equal_labels(

@@ -206,6 +206,16 @@ def test_claims_that_were_not_measured_have_advice(claim: str, text: str) -> Non
     assert text in result.here
 
 
+def test_responses_that_are_too_short_are_the_only_reason_given() -> None:
+    result = examine(joined(arm("alpha=0", 0.0, lengths(FLAT)), arm("alpha=5", 5.0, lengths(FLAT))))["diversity-stays"]
+
+    assert result.status == "not measured"
+    assert result.here == (
+        "This claim needs longer responses. The responses must have at least ten words. Increase --max-new-tokens if "
+        "responses were truncated."
+    )
+
+
 def test_diverged_trial_is_named() -> None:
     broken = FLAT.copy()
     broken[2] = math.inf

@@ -130,6 +130,8 @@ def test_metric_that_is_all_wrong_matters_if_it_is_the_primary_one() -> None:
         "Exact match is at most 0.003 in every arm, so it can hardly show a difference. Train longer, or choose "
         "another metric with --metric.",
     )
+    (all_wrong,) = check(arms(eval_loss=1.0, exact_match=0.0, rouge_l=0.4), primary="exact_match").problems
+    assert all_wrong.startswith("Exact match is 0 in every arm, so")
 
 
 @pytest.mark.parametrize(

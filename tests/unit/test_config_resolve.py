@@ -282,6 +282,7 @@ def test_a_merged_mapping_can_be_overridden(tmp_path: Path) -> None:
         ("a: 2020-13-45", "the file is not valid YAML: month must be in 1..12"),
         ("a: \x00", "the file is not valid YAML: special characters are not allowed."),
         ("just words", "has no fields"),
+        ("- alpha: 5", "has a list in place of fields"),
         ("? [1, 2]\n: 3", "line 1: the file is not valid YAML: found unhashable key."),
         ("seeds: [1, 1]", "these seeds are repeated: 1. Remove"),
         ("arms: [{alfa: 5}]", "line 1: arm 1 has no field 'alfa'. Did you mean 'alpha'?"),

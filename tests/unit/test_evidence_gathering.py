@@ -1,4 +1,4 @@
-"""Errors of `gather`: paths that are not folders, and folders without results."""
+"""Errors of `gather`: paths that are not folders, folders without results, and broken sweeps."""
 
 from pathlib import Path
 
@@ -6,6 +6,10 @@ import pytest
 
 from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.evidence.gathering import gather
+from neftune_cli.records import TrialRecord
+from neftune_cli.store import SweepFolder
+from neftune_cli.store.manifest import Manifest
+from tests.finished_trials import write_sweep_with_responses
 
 
 def test_an_empty_folder_raises(tmp_path: Path) -> None:
@@ -36,3 +40,28 @@ def test_the_sweep_that_contains_a_path_is_suggested(tmp_path: Path, monkeypatch
     file, missing = caught.value.problems
     assert file.fix == "Use the folder of the sweep, results/bios."
     assert missing.fix.startswith("Use a results folder of `neftune sweep`, for example results/tiny-bios")
+
+
+def test_every_broken_sweep_is_named(tmp_path: Path, hand_made_records: list[TrialRecord]) -> None:
+    whole, edited, damaged, unlisted, lost = (SweepFolder(tmp_path / name) for name in ("a", "b", "c", "d", "e"))
+    for folder in (whole, edited, damaged, unlisted, lost):
+        write_sweep_with_responses(folder, hand_made_records)
+        folder.write_manifest(Manifest())
+    text = (edited.path / "sweep.yaml").read_text()
+    (edited.path / "sweep.yaml").write_text(text.replace("epochs: 3.0", "epochs: 4.0"))
+    (damaged.path / "sweep.yaml").write_text("model: [")
+    (unlisted.path / "manifest.json").write_text("{")
+    (lost.path / "sweep.yaml").unlink()
+
+    with pytest.raises(UsageError) as caught:
+        gather([tmp_path])
+
+    starts = [
+        f"{edited.path}/sweep.yaml does not fit",
+        f"{damaged.path}/sweep.yaml, line 1",
+        f"{unlisted.path}/manifest.json is damaged",
+        f"{lost.path} has trials, but no sweep.yaml",
+    ]
+    found = [problem.what for problem in caught.value.problems]
+    assert len(found) == len(starts)
+    assert all(one.startswith(start) for one, start in zip(found, starts, strict=True))

@@ -149,6 +149,43 @@ def test_an_undeclared_trial_in_a_sweep_is_separate(tmp_path: Path, hand_made_re
     assert [trial.trial_id for trial in second.trials] == [undeclared.trial]
 
 
+@pytest.mark.parametrize(
+    ("written", "edited", "named"),
+    [
+        ("batch_size: 16", "batch_size: 8", "train.batch_size is 8 there and 16 in the trials"),
+        ("sft: {}", "sft: {weight_decay: 0.1}", "train.weight_decay is 0.1 there and not set in the trials"),
+        ("alpha: 5.0", "alpha: 7.0", "alpha of the arm alpha=5 is 7.0 there and 5.0 in the trials"),
+        ("alpha: 5.0", "alpha: 0.0", "alpha of the arm alpha=5 is 0.0 there and 5.0 in the trials"),
+        ("curve_examples: null", "curve_examples: 9", "evaluation.curve_examples is 9 there and not set in the trials"),
+    ],
+)
+def test_a_spec_that_does_not_fit_the_trials_is_refused_with_both_values(
+    tmp_path: Path, hand_made_records: Records, written: str, edited: str, named: str
+) -> None:
+    records = [_changed(one, one.arm, evaluation={"max_length": 256}) for one in hand_made_records]
+    file = _sweep(tmp_path / "one", records).path / "sweep.yaml"
+    text = file.read_text()
+    assert written in text
+    file.write_text(text.replace(written, edited))
+
+    with pytest.raises(UsageError) as refused:
+        sweep_evidence([SweepFolder(tmp_path / "one")])
+
+    (problem,) = refused.value.problems
+    assert problem.what == f"{file} does not fit the finished trials: {named}."
+
+
+def test_added_seeds_and_arms_and_another_analysis_fit_the_trials(tmp_path: Path, hand_made_records: Records) -> None:
+    folder = _sweep(tmp_path / "one", hand_made_records)
+    more = {"alphas": [0.0, 5.0, 20.0], "seeds": [0, 1, 2, 3], "analysis": {"metric": "rouge_l"}}
+    (folder.path / "sweep.yaml").unlink()
+    folder.open(resolve_sweep(None, more))
+
+    (found,) = sweep_evidence([folder])
+
+    assert len(found.trials) == 7
+
+
 def test_declared_arms_with_another_recipe_are_compared(tmp_path: Path, hand_made_records: Records) -> None:
     decayed = {**RECIPE, "sft": {"weight_decay": 0.1}}
     experiment = tmp_path / "experiment.yaml"
@@ -165,8 +202,12 @@ def test_declared_arms_with_another_recipe_are_compared(tmp_path: Path, hand_mad
 def test_an_arm_of_the_same_name_with_other_noise_gets_another_name(tmp_path: Path, hand_made_records: Records) -> None:
     gaussian = {"alpha": 5.0, "noise": "gaussian"}
     other = [_changed(record, "alpha=5", noise=gaussian) for record in hand_made_records[4:]]
+    experiment = tmp_path / "experiment.yaml"
+    experiment.write_text("model: tiny\narms: [{alpha: 0}, {name: alpha=5, alpha: 5, noise: gaussian}]\n")
 
-    (found,) = sweep_evidence([_sweep(tmp_path / "one", hand_made_records), _sweep(tmp_path / "two", other)])
+    (found,) = sweep_evidence(
+        [_sweep(tmp_path / "one", hand_made_records), _sweep(tmp_path / "two", other, experiment)]
+    )
 
     assert list(dict.fromkeys(_arms(found))) == ["base", "alpha=0", "alpha=5", "alpha=5 (two)"]
 

@@ -167,6 +167,8 @@ def test_planned_looks_are_in_the_scope_and_arms_that_stopped_show_their_seeds()
 
     text = _printed(replace(comparison(*arms), plan=plan, origin=ORIGIN), 80)
 
+    seeds = "Seeds alpha 5: difference over the 5 seeds shared with alpha 0, whose mean is over all 8"
+    assert seeds in " ".join(text.split())
     assert " · look 2 of 4: 8 of at most 20 seeds" in text
     assert re.search(r"repeated +adj\.", text)
     assert "\nPARTLY DECIDED  In held-out loss, compared with alpha 0, alpha 5 is better, and\n" in text
@@ -233,7 +235,15 @@ def test_no_command_is_offered_after_the_last_look() -> None:
     plan = AnalysisPlan(looks=(3,), seeds=(0, 1, 2), looks_taken=1)
 
     assert next_step(replace(_four_arms(), plan=plan)) is None
-    assert "twice the margin" not in _printed(replace(_four_arms(), plan=plan, outlooks={}), 80)
+    text = _printed(replace(_four_arms(), plan=plan, outlooks={}), 80)
+    assert "twice the margin" not in text
+    assert " ".join(text.partition("\nNext     ")[2].split()).startswith(
+        "the last planned look was taken, so this sweep gets no more seeds; report what is open as not decided, or "
+        "test new seeds alone, in another sweep Details"
+    )
+    departure = Departure("other metric", "Results of ROUGE-L are exploratory.")
+    departed = replace(_four_arms(), plan=plan, outlooks={}, departures=(departure,))
+    assert "last planned look" not in _printed(departed, 80)
 
 
 def test_runs_of_other_tools_have_no_sweep_to_continue() -> None:

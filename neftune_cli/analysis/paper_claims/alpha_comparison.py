@@ -10,7 +10,6 @@ from neftune_cli.analysis.paper_claims.claim_data import (
     ClaimData,
     NotMeasuredError,
     excluded_seeds_sentence,
-    measurement_advice,
     unknown_recipe_sentence,
 )
 from neftune_cli.analysis.paper_claims.claim_tests import (
@@ -81,7 +80,7 @@ def _shared(data: ClaimData, metric: Metric, pairs: Sequence[_Pair]) -> dict[_Pa
         found = (
             f"No two arms with noise that differ only in alpha have {metric.name_within} for a common seed and example"
         )
-        raise NotMeasuredError(f"{found}. {measurement_advice(metric.key)}")
+        raise NotMeasuredError(f"{found}. {data.advice(metric.key)}")
     needed = min_shared_seeds([one.seeds for one in shared.values()])
     return {pair: one for pair, one in shared.items() if len(one.seeds) >= needed}
 

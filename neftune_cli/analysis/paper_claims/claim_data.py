@@ -54,8 +54,18 @@ class ClaimData:
             NotMeasuredError: the metric was not measured.
         """
         if key not in self.metrics:
-            raise NotMeasuredError(measurement_advice(key))
+            raise NotMeasuredError(self.advice(key))
         return self.metrics[key]
+
+    def advice(self, key: str) -> str:
+        """Return a sentence on what measures a metric: a command, longer responses, or the tool of the results."""
+        if key not in METRICS:
+            return "Evaluate every arm with the tool that wrote these results."
+        if key in _CHUNK_METRICS and any(metric.section == HELD_OUT_RESPONSES for metric in self.metrics.values()):
+            return f"This claim needs longer responses. {_CHUNK_ADVICE}"
+        metric = METRICS[key]
+        advice = _ADVICE.get(metric.section, f"This claim needs the {metric.name_within}, which `{SWEEP}` measures.")
+        return f"{advice} {_CHUNK_ADVICE}" if key in _CHUNK_METRICS else advice
 
     def margin(self, metric: Metric) -> float:
         """Return the equivalence margin of the comparison with the baseline, in the metric's unit."""
@@ -123,15 +133,6 @@ def excluded_seeds_sentence(names: Sequence[str]) -> str:
 def unknown_recipe_sentence(arms: Sequence[str]) -> str:
     """Return a sentence, after a space, on arms with an unknown recipe. Empty without such arms."""
     return f" Excluded, because their recipe is unknown: {listed(arms)}." if arms else ""
-
-
-def measurement_advice(key: str) -> str:
-    """Return a sentence on the command that measures a metric, or on the tool that wrote its values."""
-    if key not in METRICS:
-        return "Evaluate every arm with the tool that wrote these results."
-    metric = METRICS[key]
-    advice = _ADVICE.get(metric.section, f"This claim needs the {metric.name_within}, which `{SWEEP}` measures.")
-    return f"{advice} {_CHUNK_ADVICE}" if key in _CHUNK_METRICS else advice
 
 
 _ADVICE = {

@@ -15,7 +15,6 @@ from neftune_cli.analysis.paper_claims.claim_data import (
     ClaimData,
     NotMeasuredError,
     excluded_seeds_sentence,
-    measurement_advice,
     unknown_recipe_sentence,
 )
 from neftune_cli.analysis.verdicts import equivalence_p_value
@@ -206,7 +205,7 @@ def _nothing_shared(data: ClaimData, metric: Metric, noisy: Sequence[str]) -> st
     noise = frozenset[int]().union(*(data.seeds(arm, metric.key) for arm in noisy))
     if not reference or not noise:
         lacking = _names(noisy) if reference else data.reference
-        return f"No trial of {lacking} has {metric.name_within}. {measurement_advice(metric.key)}"
+        return f"No trial of {lacking} has {metric.name_within}. {data.advice(metric.key)}"
     if not reference & noise:
         return (
             f"{data.reference} and {_names(noisy)} have {metric.name_within} for no common seed. Run the missing seeds."
