@@ -1,5 +1,6 @@
 """`neftune compare`: verdict, tables, report or export of finished sweeps."""
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -107,6 +108,10 @@ def compare(
         raise typer.Exit(ExitCode.FAILED)
 
 
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Error numbers of a folder that may not be written, as the results of other users. Comparing it is no failure."""
+
+
 @dataclass
 class _Reports:
     """Reports that were written, and those that were not."""
@@ -116,7 +121,7 @@ class _Reports:
     lines: list[str] = field(default_factory=list)
     """Lines for the user, one for each report that was written or not."""
     has_failed: bool = False
-    """Whether a folder could not be written."""
+    """Whether a report could not be written for another reason than a read-only folder."""
 
 
 def _problems_of_suffix(path: Path, format_: OutputFormat) -> Iterator[Problem]:
@@ -149,10 +154,10 @@ def _write_reports(compared: Sequence["ComparedEvidence"]) -> _Reports:
         folder = SweepFolder(Path(path))
         try:
             write_reports(folder, [one for one in compared if one.evidence.origin.folders == (path,)])
-        except OSError as error:  # results of other users may be read-only
+        except OSError as error:
             line = f"Cannot write summary.md, report.html and plots to {folder.path}: {error.strerror}."
             reports.lines.append(line)
-            reports.has_failed = True
+            reports.has_failed |= error.errno not in _READ_ONLY
         else:
             reports.lines.append(f"Wrote summary.md, report.html and plots/ to {folder.path}")
             reports.folders.add(path)

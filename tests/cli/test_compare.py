@@ -2,7 +2,9 @@
 
 # ruff: noqa: RUF001  (the screen has typographic minus signs)
 
+import errno
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -418,6 +420,18 @@ def test_a_folder_that_is_not_writable_is_compared_without_a_report(results_to_d
     assert result.stdout.startswith("bios  tiny on bios")
     assert "report.html" not in result.stdout
     assert result.stderr == f"Cannot write summary.md, report.html and plots to {results_to_draw}/bios: File exists.\n"
+
+
+@pytest.mark.parametrize(("error", "code"), [(errno.EROFS, 0), (errno.EACCES, 0), (errno.ENOSPC, 1)])
+def test_a_read_only_folder_is_no_failure(
+    results_to_draw: Path, monkeypatch: pytest.MonkeyPatch, error: int, code: int
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr("neftune_cli.reporting.reports.write_reports", fail)
+
+    assert _compare(results_to_draw).exit_code == code
 
 
 def test_a_full_disk_has_the_advice_to_free_space(results: Path) -> None:
