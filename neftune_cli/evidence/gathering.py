@@ -1,6 +1,7 @@
 """Collection of the evidence at and below paths: sweeps, and runs of other tools."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from neftune_cli.errors import Problem, Problems, UsageError
@@ -61,6 +62,9 @@ def _found(paths: Sequence[Path], cluster_by: str | None, *, scored_again: str |
     of_sweeps = problems.attempt(lambda: sweep_evidence(sweeps, scored_again=scored_again)) or []
     problems.raise_any()
     evidence = [*of_sweeps, *trainer_evidence(*paths), *lm_eval_evidence(*paths), *of_inspect]
+    if len(evidence) == 1 and not evidence[0].origin.is_sweep:  # shorter than the list of all runs
+        given = replace(evidence[0].origin, folders=tuple(map(str, paths)))
+        evidence = [replace(evidence[0], origin=given)]
     if not evidence:
         raise nothing_found(paths, ", and no run of a trainer, of lm-evaluation-harness or of Inspect AI")
     if cluster_by is not None and not of_inspect:

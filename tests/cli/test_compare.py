@@ -170,6 +170,8 @@ def test_runs_of_trainers_are_compared_in_every_format_and_no_file_is_written(tm
         result = _compare(tmp_path / "runs", "--format", format_)
         assert result.exit_code == 0, result.output
         assert ("alpha" if format_ is OutputFormat.TABLE else "alpha=5") in result.stdout
+    screen = "".join(_compare(tmp_path / "runs").stdout.replace("\\\n", "").split())
+    assert f"Detailsneftunecompare{tmp_path}/runs--full" in screen
 
     assert sorted(tmp_path.rglob("*")) == files
 
