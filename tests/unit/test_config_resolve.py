@@ -345,8 +345,8 @@ def test_differences_are_listed_by_field() -> None:
     existing = sweep([0.0], train={"epochs": 3.0})
     requested = sweep([5.0], train={"epochs": 5.0, "weight_decay": 0.1})
     assert list(differences(existing, requested)) == [
-        "train.epochs is 3.0 there and 5.0 here",
-        "train.weight_decay is not set there and 0.1 here",
+        "train.epochs is 3.0 in the folder and 5.0 in this command",
+        "train.weight_decay is not set in the folder and 0.1 in this command",
     ]
     assert not list(differences(sweep([0.0]), sweep([7.0])))
 
