@@ -1,4 +1,4 @@
-"""Benchmark of sweeps: time over one `trl sft`, phases, speed, memory, cost of noise, of trials and of neighbours.
+"""Benchmark of sweeps: time over one `trl sft`, phases, speed, memory, cost of noise, of trials and of neighbors.
 
     make bench [DATASET=mine.jsonl]
     python -m experiments.benchmarks [--dataset mine.jsonl] [--quick] [NAME ...]

@@ -131,7 +131,7 @@ def _print_planned_looks(pool: Executor, repetitions: int) -> Iterator[str]:
     _print(title, item_looks_table(on_tables))
     powers = _each(pool, looks_power, ((*row, sweeps) for row in POWER_ROWS))
     _print(
-        "Chances of planned looks, percent; effects and margins in per-seed standard deviations",
+        "Chances of a verdict with planned looks, percent; effects and margins in per-seed standard deviations",
         looks_power_table(powers),
     )
     biases = _each(pool, stopping_bias, ((effect, sweeps) for effect in STOPPING_EFFECTS))
@@ -174,7 +174,7 @@ def _print_clusters(pool: Executor, repetitions: int) -> Iterator[str]:
         for scenarios in (few_clusters, unequal_clusters)
     )
     title = f"False positives with few clusters, {sweeps:,} sweeps per rate, percent"
-    _print(f"{title}: as in compare / without the clusters alone", clusters_table(few))
+    _print(f"{title}: as in compare / without the third interval", clusters_table(few))
     _print(f"Clusters and items of unequal weight, {sweeps:,} sweeps per row, percent", unequal_table(unequal))
     yield from exceeded_cluster_limits((*few, *unequal))
 

@@ -17,8 +17,8 @@ from neftune_cli.config.spec import DEFAULT_LOOKS
 LOOKS = ((10,), (20,), DEFAULT_LOOKS)
 CLUSTERS, CLUSTER_SIZE = (2, 3, 5, 10), 20
 CLUSTER_VARIANCES = (0.1, 0.5, 5.0)
-"""Variances of the effects of an arm on clusters, relative to the residual of a cluster of one seed. With a small one,
-the mean square of clusters is often below that of the residual by chance."""
+"""Variances of the effects of an arm on clusters, relative to the residual variance of one cluster at one seed. With a
+small one, the mean square of clusters is often below that of the residual by chance."""
 ITEMS = (40, 200)
 LENGTH_SIGMA = 1.0
 """Standard deviation of the logarithm of the weights. Lengths of responses of mixed tasks have a similar one."""

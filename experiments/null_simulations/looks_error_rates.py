@@ -104,7 +104,7 @@ def _larger(*rates: Rate) -> Rate:
 
 @dataclass(frozen=True)
 class LooksPower:
-    """Chances of planned looks for true effects, in standard deviations of a difference."""
+    """Chances of a verdict with planned looks for true effects, in standard deviations of a difference."""
 
     effects: tuple[float, ...]
     """True effect of each arm."""

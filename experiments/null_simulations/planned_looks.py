@@ -16,7 +16,7 @@ from neftune_cli.evidence.measurements import Floats
 
 Flags = NDArray[np.bool_]
 ALPHA_STEP = 5.0
-"""Difference of the alphas of two neighbouring arms."""
+"""Difference of the alphas of two neighboring arms."""
 
 
 @dataclass(frozen=True)

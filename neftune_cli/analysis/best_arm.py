@@ -1,4 +1,4 @@
-"""The best of several arms, its advantage on data that did not select it (winner's curse), and sentences about it."""
+"""The best of several arms, its advantage on data not used to select it (winner's curse), and sentences about it."""
 
 import math
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ MIN_CHOSEN = 0.25
 def best_arm_advantage(
     aligned: AlignedMetric, baseline: str, metric: Metric, *, confidence: float, seed: int = 0
 ) -> BestArm | None:
-    """Return the arm with the best mean, and its difference from the baseline on data that did not select it.
+    """Return the arm with the best mean, and its difference from the baseline on data that were not used to select it.
 
     The best of several noisy means is biased upward, even if all arms are equal: the winner's curse. Therefore an arm
     is selected on half of the seeds and half of the clusters, and the selected arm is measured on the rest. The
@@ -189,7 +189,7 @@ def best_arm_sentences(comparison: Comparison) -> str | None:
 
 
 def _advantage_elsewhere(best: BestArm, metric: Metric) -> str:
-    """Return the advantage on data that did not select the arm, or its range over selected arms if few splits do."""
+    """Return the advantage on data not used to select the arm, or its range over selected arms if few splits do."""
     if math.isfinite(best.advantage.difference):
         return (
             f"{splits_sentence(best)} In the splits that selected {best.arm}, its difference on the other half was on "

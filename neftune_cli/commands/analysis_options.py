@@ -44,8 +44,8 @@ MaxSeeds = Annotated[
     int | None,
     Option(
         "--max-seeds",
-        "Last look of --until-decided; earlier looks stay: 10 gives looks at 5, 8 and 10 seeds (default: that of "
-        "--looks).",
+        "Last look of --until-decided; earlier looks stay: 10 gives looks at 5, 8 and 10 seeds (default: the "
+        "last look of --looks).",
         ANALYSIS,
         _SPEC,
         field="max_seeds",

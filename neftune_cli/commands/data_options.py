@@ -57,8 +57,8 @@ EvalExamples = Annotated[
     int | None,
     Option(
         "--eval-examples",
-        "Number of held-out examples, chosen by content hash: at most N of a test, validation or eval split (default "
-        "200), or, if the data set has no such split, N of the training data (default: those of one fifth of the "
+        "Number of held-out examples, chosen by content hash. With a test, validation or eval split: at most N of its "
+        "examples (default 200). Otherwise: N examples of the training data (default: those of one fifth of the "
         "prompts, at most 200).",
         DATA,
         _SPEC,

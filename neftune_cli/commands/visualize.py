@@ -35,7 +35,7 @@ def visualize(
         choices.ProjectionMethod, _map(help="Projection to two dimensions; umap needs umap-learn.")
     ] = "tsne",
     points: Annotated[int, _map(min=5, metavar="N", help="Maximum number of tokens per group.")] = 40,
-    perplexity: Annotated[float, _map(metavar="P", help="Effective number of neighbours per token in t-SNE.")] = 30.0,
+    perplexity: Annotated[float, _map(metavar="P", help="Effective number of neighbors per token in t-SNE.")] = 30.0,
     output: Annotated[Path | None, run_options.derived_folder("visualize")] = None,
     as_json: run_options.Json = False,
 ) -> None:

@@ -134,7 +134,8 @@ def _checked(index: int, arm: Arm, prefix: Prefix, problems: Problems) -> Arm:
             wrong.add(field)
     if isinstance(name := arm.get("name"), str) and not name.strip():
         what = f"{prefix('arms', index, 'name')}{label}: name is empty."
-        problems.add([Problem(what, "Give the arm a name, or remove name: its overrides are its name then.")])
+        fix = "Give the arm a name, or remove the field name: the arm is then named after its overrides."
+        problems.add([Problem(what, fix)])
         wrong.add("name")
     if problems.attempt(partial(section_of, arm, "train", f"{prefix('arms', index, 'train')}{label}: ")) is None:
         wrong.add("train")

@@ -120,7 +120,10 @@ def problems_of(bad_rows: Sequence[BadRow]) -> list[Problem]:
     if not left:
         return problems
     rows_left = "1 more row has another problem" if left == 1 else f"{left:,} more rows have other problems"
-    return [*problems[:SHOWN_PROBLEMS], Problem(f"{rows_left}.", "Fix these first, then run the command again.")]
+    return [
+        *problems[:SHOWN_PROBLEMS],
+        Problem(f"{rows_left}.", "Fix the problems above first, then run the command again."),
+    ]
 
 
 def _faults(rows: Sequence[BadRow]) -> str:

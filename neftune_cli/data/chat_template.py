@@ -231,8 +231,8 @@ def _with_time(template: str, clock: datetime) -> str:
         fix = "Write the format as a string literal in chat_template.jinja, for example strftime_now('%d %b %Y')."
         raise UsageError(Problem(what, fix))
     if chance := CHANCE.search(COMMENT.sub("", fixed)):
-        what = f"The model's chat template writes something else each time: '{chance.group().strip(' |(')}'."
-        raise UsageError(Problem(what, "Write a constant text in chat_template.jinja in its place."))
+        what = f"The model's chat template writes a different text each time: '{chance.group().strip(' |(')}'."
+        raise UsageError(Problem(what, "Replace it with a constant text in chat_template.jinja."))
     return fixed
 
 

@@ -42,7 +42,7 @@ def preference_problem(table: Table) -> Problem | None:
     if not preferred:
         return None
     columns = f"columns {names[preferred]}, {names[rejected]}"
-    what = f"{table.source} has preference data ({columns}), but only completions can be learned."
+    what = f"{table.source} has preference data ({columns}), but training needs one completion per prompt."
     option = _columns_to_read(table, names[preferred], [names[prompt] for prompt in PROMPTS if prompt in names])
     if not option:
         return Problem(what, 'Write the preferred answers as {"messages": [...]}.')

@@ -46,10 +46,11 @@ def unread_notes(table: Table, chosen: ChosenColumns) -> tuple[str, ...]:
     if not counts:
         return ()
     hint = "".join(
-        f" To learn the column '{other.learned}' instead, use --format {other.column_set.layout} or {other.as_option}."
+        f" To train on the column '{other.learned}' instead, use --format {other.column_set.layout} or "
+        f"{other.as_option}."
         for other in chosen.others
     )
-    hint = f" Only the column '{chosen.learned}' is learned, as plain text.{hint}" if hint else ""
+    hint = f" Only the column '{chosen.learned}' is trained on, as plain text.{hint}" if hint else ""
     if len(counts) == 1:
         ((column, rows),) = counts.items()
         return (f"Column '{column}' is not read in this layout: {counted(rows, 'row')}.{hint}",)

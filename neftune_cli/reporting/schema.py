@@ -110,7 +110,7 @@ class ExportedMargin(ExportedModel):
 
 
 class ExportedBestArm(ExportedModel):
-    """Best arm, with its advantage on data that did not select it."""
+    """Best arm, with its advantage on data that were not used to select it."""
 
     arm: str
     """Arm with the best mean of those that are compared with the baseline and share three or more seeds with it."""
@@ -121,9 +121,9 @@ class ExportedBestArm(ExportedModel):
     naive: float | None
     """Difference from the baseline on the data that selected the arm: optimistic on average."""
     gain: float | None
-    """Advantage of the best arm: its mean difference from the baseline on the seeds and items that did not select it,
-    over the splits that selected this arm. It is not the gain of fine-tuning. Null if fewer than a quarter of the
-    splits selected this arm."""
+    """Advantage of the best arm: its mean difference from the baseline on the seeds and items that were not used to
+    select it, over the splits that selected this arm. It is not the gain of fine-tuning. Null if fewer than a quarter
+    of the splits selected this arm."""
     ci_low: float | None
     """Lower bound of the interval of `gain`, which is adjusted for planned looks and not for arms."""
     ci_high: float | None
@@ -196,7 +196,7 @@ class ExportedComparison(ExportedModel):
     primary: str
     """Primary metric: the headline reports the result for it."""
     confidence: float
-    """Confidence of the intervals; verdicts use tests at 1 minus it."""
+    """Confidence level of the intervals; the tests of the verdicts use the level 1 - `confidence`."""
     headline: ExportedHeadline
     """Decision on the primary metric."""
     learning: ExportedLearning
@@ -210,8 +210,8 @@ class ExportedComparison(ExportedModel):
     """Any-noise tests by metric. Empty if a primary arm is declared, if the baseline has noise, or if the other arms
     (without controls) are fewer than two or differ from it in more than their noise."""
     outlooks: dict[str, tuple[ExportedOutlook, ...]]
-    """Chances of a decision on the primary metric, for undecided arms. Empty where no further seeds of the
-    same arms follow."""
+    """Chances of a decision on the primary metric, for undecided arms. Empty if neither the sweep nor the offered next
+    sweep adds seeds to these arms, or if `confidence` is not 0.95."""
     metrics: dict[str, dict[str, ExportedEstimate | None]]
     """Estimates by metric and arm; null where the arm has no value."""
     best_arm: ExportedBestArm | None

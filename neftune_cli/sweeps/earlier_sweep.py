@@ -84,9 +84,15 @@ def check_restores(folder: SweepFolder, spec: SweepSpec, trials: tuple[Trial, ..
         *(f"a look at {seeds} seeds" for seeds in folder.manifest().looks if seeds not in looks),
     ]
     if others:
-        what = f"{folder.path} has no {SWEEP_FILE}, and this command does not plan all that it has: {listed(others)}."
-        fix = f"Use the options of the sweep that is there, which writes {SWEEP_FILE} again, or --output with another "
-        raise UsageError(Problem(what, f"{fix}folder."))
+        what = (
+            f"{folder.path} has no {SWEEP_FILE}, and these parts of it do not belong to the sweep of this command: "
+            f"{listed(others)}."
+        )
+        fix = (
+            f"Use the options of the sweep in the folder; the command then writes {SWEEP_FILE} again. "
+            "Or use --output with another folder."
+        )
+        raise UsageError(Problem(what, fix))
 
 
 def check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
@@ -119,7 +125,10 @@ def _changed_parts(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterato
             yield part
             continue
         names = [name for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)]
-        values = [f"{name} {before.get(name, 'none')} there and {now.get(name, 'none')} here" for name in names]
+        values = [
+            f"{name} {before.get(name, 'none')} in the folder and {now.get(name, 'none')} in this command"
+            for name in names
+        ]
         yield f"{part} ({', '.join(values)})"
 
 
@@ -128,7 +137,7 @@ def differences(stored: SweepSpec, requested: SweepSpec) -> Iterator[str]:
     before, now = _comparable(stored), _comparable(requested)
     for name in {**before, **now}:
         if before.get(name) != now.get(name):
-            yield f"{name} is {_shown(before.get(name))} there and {_shown(now.get(name))} here"
+            yield f"{name} is {_shown(before.get(name))} in the folder and {_shown(now.get(name))} in this command"
 
 
 def _looks_option(stored: SweepSpec, requested: SweepSpec) -> str:

@@ -66,7 +66,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 _DISK_REASONS: dict[DiskFailureKind, str] = {
     "disk-full": "The disk with the results folder {folder} is full.",
     "folder-gone": "The results folder {folder} no longer exists. Move it back, or start again.",
-    "read-only": "The results folder {folder} cannot be written.",
+    "read-only": "The results folder {folder} is not writable.",
 }
 
 _ALLOCATION_TEXT = re.compile(

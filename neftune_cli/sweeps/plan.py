@@ -288,7 +288,8 @@ def _notes_on_seeds(spec: SweepSpec) -> Iterator[str]:
     if looks := spec.analysis.looks:
         planned = listed([str(seeds) for seeds in looks])
         most = count * len(spec.arms)
-        yield f"Looks are planned at {planned} seeds. Decided arms get no more seeds: at most {most} trials."
+        limit = f"Decided arms get no more seeds, so the sweep has at most {most} trials."
+        yield f"Looks are planned at {planned} seeds. {limit}"
     elif count < MIN_SEEDS:
         needed = f"a verdict needs at least {MIN_SEEDS} seeds"
         yield f"There will be no verdict: {needed}. Use --until-decided, or --seeds 5."

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 _TASKS_NOTE = (
     "lm-evaluation-harness evaluates the base model and each trained model: {}. "
-    "Estimates from calibration leave out its time."
+    "Estimates from a calibration do not include the time of this evaluation."
 )
 
 

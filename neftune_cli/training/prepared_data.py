@@ -105,8 +105,8 @@ def _long_rope_notes(
     longest = max(*lengths, *(one.prompt_length + max_new_tokens for one in prompted))
     if limit is not None and min(lengths) <= limit < longest:
         yield (
-            f"With more than {limit} tokens, the model uses other position factors (LongRoPE), and it uses them for "
-            f"a whole batch. The longest example or response can have {longest} tokens, so losses and responses "
+            f"If an example of a batch has more than {limit} tokens, the model uses other position factors (LongRoPE) "
+            f"for the whole batch. The longest example or response can have {longest} tokens, so losses and responses "
             f"depend on the batch. For lengths up to {limit}, use smaller {MAX_LENGTH_OPTION} and --max-new-tokens."
         )
 

@@ -145,7 +145,7 @@ def test_all_causes_are_reported() -> None:
     Path("mine.jsonl").write_text("\n".join([PAIR.strip(), boolean, *roles]))
     lines = message_of("mine.jsonl").splitlines()
     assert len(lines) == 21
-    assert lines[-1] == "3 more rows have other problems. Fix these first, then run the command again."
+    assert lines[-1] == "3 more rows have other problems. Fix the problems above first, then run the command again."
 
 
 def test_file_that_is_not_utf8() -> None:

@@ -77,9 +77,8 @@ def test_the_numbers_of_examples_in_the_help_are_those_of_the_data(
     text, bios = neftune("sweep", "--help").out, load_data(InputSpec())
     assert f"(default: all, {len(bios.train)} for bios)" in text
     assert (
-        f"at most N of a test, validation or eval split (default {len(bios.held_out)}), or, if the data set "
-        f"has no such split, N of the training data (default: those of one fifth of the prompts, at most "
-        f"{MAX_HELD_OUT})" in text
+        f"With a test, validation or eval split: at most N of its examples (default {len(bios.held_out)}). Otherwise: "
+        f"N examples of the training data (default: those of one fifth of the prompts, at most {MAX_HELD_OUT})." in text
     )
     assert PROMPTS_PER_HELD_OUT == 5
 

@@ -142,7 +142,10 @@ def test_a_note_names_lengths_at_which_other_examples_of_a_batch_matter(
         notes[tokens] = " ".join(neftune("preview", "mine.yaml").out.split())
     assert notes[2]
     assert "LongRoPE" not in notes[2]
-    assert "With more than 60 tokens, the model uses other position factors (LongRoPE)" in notes[60]
+    assert (
+        "If an example of a batch has more than 60 tokens, the model uses other position factors (LongRoPE)"
+        in notes[60]
+    )
 
 
 def test_the_adapters_of_an_experiment_file_are_checked(neftune: Neftune, data: str, tmp_path: Path) -> None:

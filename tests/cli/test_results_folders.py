@@ -17,7 +17,7 @@ def test_a_folder_with_a_different_sweep_is_not_changed(neftune: Neftune, tmp_pa
     before = (tmp_path / "there" / "sweep.yaml").read_bytes()
     result = neftune("sweep", "--epochs", "1", "--output", "there", "--quiet")
     assert result.err == (
-        "Error: there has a different sweep: train.epochs is 9.0 there and 1.0 here.\n"
+        "Error: there has a different sweep: train.epochs is 9.0 in the folder and 1.0 in this command.\n"
         "  Use --output with another folder, or the same options.\n"
     )
     assert result.code == 2
@@ -60,7 +60,7 @@ def test_the_option_that_plans_the_looks_of_a_folder_is_named(neftune: Neftune, 
     SweepFolder(tmp_path / "there").open(resolve_sweep(None, {"until_decided": True, "looks": [3, 4]}))
     result = neftune("sweep", "--output", "there", "--quiet")
     assert result.err == (
-        "Error: there has a different sweep: analysis.looks is [3, 4] there and [] here.\n"
+        "Error: there has a different sweep: analysis.looks is [3, 4] in the folder and [] in this command.\n"
         "  Add --until-decided --looks 3,4 to continue that sweep. Use --output with another folder, or the same "
         "options.\n"
     )

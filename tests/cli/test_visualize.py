@@ -28,7 +28,7 @@ def test_it_prints_a_table_and_writes_figures_and_points(neftune: Neftune, tmp_p
     assert ended.code == 0
     assert ended.err == "".join(f"Wrote out/{name}\n" for name in FILES)
     assert "months and days" in ended.out
-    assert "The group of the nearest neighbour changed for" in ended.out
+    assert "The group of the nearest neighbor changed for" in ended.out
     with Image.open(tmp_path / "out" / "projection.png") as image:
         assert image.width == 1920
     assert "<svg" in (tmp_path / "out" / "projection.svg").read_text(encoding="utf-8")

@@ -105,7 +105,7 @@ def test_read_only_folder_stops_sweep(
 
     try:
         assert run_until(forks, tmp_path, milestone, forbid_writing) == 1
-        assert "The results folder sweep cannot be written." in output(tmp_path)
+        assert "The results folder sweep is not writable." in output(tmp_path)
         assert forks.run(tmp_path, ONE_TRAINING) == 2
         assert "is not a writable folder" in output(tmp_path)
     finally:

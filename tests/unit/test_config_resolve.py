@@ -292,7 +292,7 @@ def test_a_merged_mapping_can_be_overridden(tmp_path: Path) -> None:
         ("arms: 5", "line 1: arms must be a list of mappings"),
         ("arms: [{name: 5, alpha: 0}]", "line 1: arm 5: name must be text; 5 was given. Put it in quotes: name: '5'."),
         ("template_time: now", "template_time must be a time in ISO 8601; 'now' was given. Use template_time: '2026-"),
-        ("arms: [{name: ' ', alpha: 5}]", "line 1: arm 1: name is empty. Give the arm a name, or remove name: "),
+        ("arms: [{name: ' ', alpha: 5}]", "line 1: arm 1: name is empty. Give the arm a name, or remove the field "),
         ("arms: [{alpha: -1}]", "line 1: arm 1: alpha must be 0 or larger; -1 was given. Use alpha: 5."),
         ("arms: [{alpha: 1e7}]", "line 1: arm 1: alpha must be 1000000 or less; 10000000 was given. Use alpha: 5."),
         ("grid: {alpha: [0, 1e7]}", "line 1: grid: alpha must be 1000000 or less; 10000000 was given."),
@@ -346,8 +346,8 @@ def test_differences_are_listed_by_field() -> None:
     existing = sweep([0.0], train={"epochs": 3.0})
     requested = sweep([5.0], train={"epochs": 5.0, "weight_decay": 0.1})
     assert list(differences(existing, requested)) == [
-        "train.epochs is 3.0 there and 5.0 here",
-        "train.weight_decay is not set there and 0.1 here",
+        "train.epochs is 3.0 in the folder and 5.0 in this command",
+        "train.weight_decay is not set in the folder and 0.1 in this command",
     ]
     assert not list(differences(sweep([0.0]), sweep([7.0])))
 

@@ -226,12 +226,12 @@ CHAT = [turn("user", QUESTION), turn("assistant", ANSWER)]
 def test_layout_of_text_names_the_columns_of_another_layout() -> None:
     (_, note) = reading_of({"text": "a", "question": "b", "answer": "c"}).notes
     assert note.endswith(
-        "'question' (1 row), 'answer' (1 row). Only the column 'text' is learned, as plain text. To learn the column "
-        "'answer' instead, use --format prompt-completion or --columns prompt=question,completion=answer."
+        "'question' (1 row), 'answer' (1 row). Only the column 'text' is trained on, as plain text. To train on the "
+        "column 'answer' instead, use --format prompt-completion or --columns prompt=question,completion=answer."
     )
     (_, note) = reading_of({"text": "a", "dialog": [], "query": "b", "output": "c", "dialogue": CHAT}).notes
-    assert note.count("To learn the column") == 2
-    assert "To learn the column 'dialogue' instead, use --format messages or --columns messages=dialogue." in note
+    assert note.count("To train on the column") == 2
+    assert "To train on the column 'dialogue' instead, use --format messages or --columns messages=dialogue." in note
 
 
 def test_two_system_prompts_are_an_unusable_row() -> None:

@@ -279,7 +279,7 @@ def test_a_clock_that_cannot_be_fixed_is_refused(template: str) -> None:
 @pytest.mark.parametrize("chance", ["{{ [1, 2] | random }}", "{{ [1, 2]|random|string }}", "{{ lipsum(n=1) }}"])
 def test_a_template_that_writes_a_random_text_is_refused(chance: str) -> None:
     message = refusal(f"{chance}{TURNS}", chat(QUESTION, ANSWER))
-    assert message.startswith("The model's chat template writes something else each time: '")
+    assert message.startswith("The model's chat template writes a different text each time: '")
     assert learned(f"{{# {chance[2:]} #}}{TURNS}", chat(QUESTION, ANSWER)) == [*"42", "<end>"]
 
 

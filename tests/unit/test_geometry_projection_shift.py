@@ -1,4 +1,4 @@
-"""The embedding shift: sizes compared with the formula, and neighbours compared with hand-made points."""
+"""The embedding shift: sizes compared with the formula, and neighbors compared with hand-made points."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ DIGITS = TokenGroup("numbers", (2, 3), ("1", "2"))
 TOKENS = GroupedTokens((LETTERS, DIGITS), notes=())
 BEFORE = np.array([[0, 0], [1, 0], [10, 0], [11, 0]], dtype=np.float32)
 AFTER = np.array([[0, 3], [8, 0], [10, 4], [11, 0]], dtype=np.float32)
-"""Ben moves to 8, where the nearest of the others is the digit at 10. The other neighbours keep their group."""
+"""Ben moves to 8, where the nearest of the others is the digit at 10. The other neighbors keep their group."""
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +58,11 @@ def test_the_sentences_have_the_same_numbers() -> None:
         "and 350% of the distance to the nearest other token (1.00)."
     )
     assert neighbour_sentence(shift) == (
-        "The group of the nearest neighbour changed for 1 of 4 tokens (25.0%). "
-        "Tokens whose nearest neighbour is in their own group: 100% without noise, 75% with noise."
+        "The group of the nearest neighbor changed for 1 of 4 tokens (25.0%). "
+        "Tokens whose nearest neighbor is in their own group: 100% without noise, 75% with noise."
     )
     assert neighbour_sentence(Shift(TOKENS, BEFORE, BEFORE)).startswith(
-        "The group of the nearest neighbour changed for none of 4 tokens."
+        "The group of the nearest neighbor changed for none of 4 tokens."
     )
 
 
@@ -76,7 +76,7 @@ def test_equal_embeddings_have_no_neighbour_distance() -> None:
     norm = float(np.linalg.norm(before[0]))
     assert shift_sentence(shift) == (
         f"The median shift is 1.73: {1.732 / norm:.0%} of the embedding norm ({norm:.2f}). "
-        "Most of these tokens are equal to another, so their nearest neighbours are arbitrary."
+        "Most of these tokens are equal to another, so their nearest neighbors are arbitrary."
     )
     assert shift_sentence(Shift(TOKENS, 0 * before, before * 0 + np.float32(0.1))) == (
         "The median shift is 1.73. Most of these embeddings are zero, so there is no relative shift."

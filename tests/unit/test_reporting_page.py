@@ -31,7 +31,7 @@ def page(html: str) -> Element:
 def test_section_order(page: Element) -> None:
     assert [next(section.all("h2")).text for section in page.all("section")] == [
         "Decision",
-        "Best arm, measured on data that did not select it",
+        "Best arm, measured on data that were not used to select it",
         "Comparison with early stopping",
         "All metrics",
         "Plots",

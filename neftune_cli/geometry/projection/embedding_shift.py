@@ -1,4 +1,4 @@
-"""The shift of selected token embeddings under noise: its size, and changes of the nearest neighbour's group.
+"""The shift of selected token embeddings under noise: its size, and changes of the nearest neighbor's group.
 
 This module also has its forms as table, CSV and JSON, and the texts of its figure.
 """
@@ -64,20 +64,20 @@ class Shift:
 
     @property
     def moved(self) -> NDArray[np.bool_]:
-        """Return whether the group of the nearest neighbour changed: (tokens,)."""
+        """Return whether the group of the nearest neighbor changed: (tokens,)."""
         before, after = self.neighbour_groups
         return np.asarray(before != after)
 
     @property
     def beside_own_group(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return whether the nearest neighbour is in the token's group, before and after the noise: each (tokens,)."""
+        """Return whether the nearest neighbor is in the token's group, before and after the noise: each (tokens,)."""
         own = np.asarray(self.tokens.group_names)
         before, after = self.neighbour_groups
         return np.asarray(before == own), np.asarray(after == own)
 
     @cached_property
     def neighbour_groups(self) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
-        """Return the group of each token's nearest neighbour, before and after the noise: each (tokens,)."""
+        """Return the group of each token's nearest neighbor, before and after the noise: each (tokens,)."""
         return neighbour_groups(self.before, self.after, self.tokens.group_names)
 
 
@@ -101,9 +101,9 @@ def neighbour_groups(
     after: NDArray[np.float32],  # (tokens, dim)
     groups: Sequence[str],  # (tokens,)
 ) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
-    """Return the group of each token's nearest neighbour, before and after the noise: each (tokens,).
+    """Return the group of each token's nearest neighbor, before and after the noise: each (tokens,).
 
-    Neighbours are the other tokens without noise, by Euclidean distance between embeddings. A token's own embedding is
+    Neighbors are the other tokens without noise, by Euclidean distance between embeddings. A token's own embedding is
     excluded.
     """
     names = np.asarray(groups)
@@ -136,9 +136,9 @@ class GroupShift:
     noise_norm: float
     """Median L2 norm of the noise."""
     beside_own_group: float
-    """Share of tokens whose nearest neighbour before the noise is in their own group: 0 to 1."""
+    """Share of tokens whose nearest neighbor before the noise is in their own group: 0 to 1."""
     moved: float
-    """Share of tokens whose nearest neighbour after the noise is in a different group than before: 0 to 1."""
+    """Share of tokens whose nearest neighbor after the noise is in a different group than before: 0 to 1."""
 
 
 def summarize(shift: Shift) -> list[GroupShift]:
@@ -152,7 +152,7 @@ def to_table(shift: Shift) -> Table:
     """Return the summary as a table for the terminal."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     table.add_column("\ngroup", no_wrap=True)
-    for heading in ("\ntokens", "median\nnorm", "median\nshift", "neighbour in\nown group", "neighbour in\nnew group"):
+    for heading in ("\ntokens", "median\nnorm", "median\nshift", "neighbor in\nown group", "neighbor in\nnew group"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in summarize(shift):
         numbers = (
@@ -200,9 +200,9 @@ def _rows(shift: Shift, token_map: TokenMap) -> Iterator[tuple[str, ...]]:
 
 PANELS: Final = {
     "Before": "Each mark is a token of the model's vocabulary.\nThe map places similar tokens close together.",
-    "After": "The same tokens with noise, on the same map.\nGrey lines start at the positions without noise.",
+    "After": "The same tokens with noise, on the same map.\nGray lines start at the positions without noise.",
     "Shift": "Arrow lengths are the sizes of the shifts, to the scale of the bar.\n"
-    "Black: the nearest neighbour's group changed.",
+    "Black: the nearest neighbor's group changed.",
 }
 """Name and explanation of each panel."""
 
@@ -217,7 +217,7 @@ def title(model: str, noise: NoiseDraw) -> str:
 
 
 def shift_sentence(shift: Shift) -> str:
-    """Return the median shift relative to the embedding norm and to the neighbour distance, as a sentence."""
+    """Return the median shift relative to the embedding norm and to the neighbor distance, as a sentence."""
     norm, moved = float(np.median(shift.embedding_norms)), float(np.median(shift.noise_norms))
     gap = shift.neighbour_distance
     if not norm:
@@ -228,7 +228,7 @@ def shift_sentence(shift: Shift) -> str:
     return f"{of_norm} and {moved / gap:.0%} of the distance to the nearest other token ({gap:.2f})."
 
 
-_COLLAPSED: Final = "Most of these tokens are equal to another, so their nearest neighbours are arbitrary."
+_COLLAPSED: Final = "Most of these tokens are equal to another, so their nearest neighbors are arbitrary."
 
 
 def bar_label(shift: Shift) -> str:
@@ -237,13 +237,13 @@ def bar_label(shift: Shift) -> str:
 
 
 def neighbour_sentence(shift: Shift) -> str:
-    """Return the number of tokens whose neighbour's group changed, and the shares with a neighbour in their group."""
+    """Return the number of tokens whose neighbor's group changed, and the shares with a neighbor in their group."""
     moved, tokens = int(shift.moved.sum()), len(shift.moved)
     count = f"{moved} of {tokens} tokens ({moved / tokens:.1%})" if moved else f"none of {tokens} tokens"
     before, after = (float(own.mean()) for own in shift.beside_own_group)
     return (
-        f"The group of the nearest neighbour changed for {count}. "
-        f"Tokens whose nearest neighbour is in their own group: {before:.0%} without noise, {after:.0%} with noise."
+        f"The group of the nearest neighbor changed for {count}. "
+        f"Tokens whose nearest neighbor is in their own group: {before:.0%} without noise, {after:.0%} with noise."
     )
 
 
@@ -252,7 +252,7 @@ def footnote(shift: Shift, token_map: TokenMap, noise: NoiseDraw) -> str:
     dim = shift.before.shape[1]
     return (
         f"{_map_note(shift, token_map)}\n"
-        f"Distances (medians), arrow lengths and nearest neighbours are computed in all {dim} dimensions, "
+        f"Distances (medians), arrow lengths and nearest neighbors are computed in all {dim} dimensions, "
         f"among the tokens shown. The directions of the arrows are those on the map.\n"
         f"One draw (seed {noise.seed}) of {noise.distribution} noise for an example of {noise.length} tokens."
     )
@@ -265,7 +265,7 @@ def _map_note(shift: Shift, token_map: TokenMap) -> str:
         share = _variance(token_map.before, token_map.after) / variance if variance else 1.0
         return f"{together} ({share:.0%} of the variance), each stretched to fill the panel."
     settings = f" (perplexity {token_map.perplexity:g})" if token_map.method == "tsne" else ""
-    return f"{together}{settings}. It preserves neighbourhoods; axes and distances between clusters mean nothing."
+    return f"{together}{settings}. It preserves neighborhoods; axes and distances between clusters mean nothing."
 
 
 def _variance(before: NDArray[np.floating], after: NDArray[np.floating]) -> float:

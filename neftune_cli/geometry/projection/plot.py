@@ -31,7 +31,7 @@ Points = NDArray[np.float64]
 """Map coordinates: (tokens, 2)."""
 
 GROUP_COLOURS: Final = ("#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#CC79A7", "#009E73", "#7F7F7F")
-"""Okabe and Ito's palette without yellow, which is invisible on white. Black marks changes of the neighbour's group."""
+"""Okabe and Ito's palette without yellow, which is invisible on white. Black marks changes of the neighbor's group."""
 GROUP_MARKERS: Final = ("o", "s", "^", "D", "P", "X", "v")
 LABELS_PER_GROUP: Final = 4
 QUOTATION_MARKS: Final = frozenset("\"'`“”")
@@ -60,7 +60,7 @@ def draw_shift(shift: Shift, token_map: TokenMap, *, model: str, noise: NoiseDra
     The length of an arrow is the norm of the noise in the full embedding space, relative to a scale bar. The bar is the
     median distance of a token to the nearest other token, or the longest shift if most embeddings have an equal one.
     The direction of an arrow is that on the map, where projection shrinks noise of hundreds of dimensions. Arrows are
-    black if the group of the nearest neighbour changed.
+    black if the group of the nearest neighbor changed.
     """
     before, after = _fill_panel(token_map)
     order = _labelling_order(shift, before)
@@ -144,7 +144,7 @@ def _draw_arrows(axes: "Axes", shift: Shift, before: Points, after: Points) -> N
 
 def _arrows(shift: Shift, before: Points, after: Points) -> tuple[float, Points]:
     """Return the length of the bar and each token's arrow, in panel coordinates: (tokens, 2)."""
-    # If most embeddings are equal, the neighbour distance is 0 and the longest arrow is the scale.
+    # If most embeddings are equal, the neighbor distance is 0 and the longest arrow is the scale.
     lengths = shift.noise_norms / (shift.neighbour_distance or float(shift.noise_norms.max()) or 1.0)
     bar = min(BAR, MAX_ARROW_LENGTH / max(float(lengths.max()), BAR))
     steps = after - before

@@ -78,7 +78,7 @@ def places() -> frozenset[str]:
 MIN_GROUP_SIZE: Final = 5
 """Smallest size of a group; smaller groups are omitted."""
 MIN_GROUPS: Final = 2
-"""Smallest number of groups: with one group, no neighbour can be in another."""
+"""Smallest number of groups: with one group, no neighbor can be in another."""
 _MAX_DIGITS: Final = 4
 PUNCTUATION: Final = "punctuation"
 

@@ -42,7 +42,7 @@ def check_method(method: ProjectionMethod) -> None:
 
 
 def check_perplexity(method: ProjectionMethod, perplexity: float, tokens: float) -> None:
-    """Check the perplexity of t-SNE, its effective number of neighbours per point.
+    """Check the perplexity of t-SNE, its effective number of neighbors per point.
 
     Args:
         method: the projection.
@@ -72,7 +72,7 @@ def project(
 ) -> TokenMap:
     """Return the coordinates of tokens before and after the noise on one map; the same seed gives the same map.
 
-    The coordinates have no unit. PCA preserves distances along two directions; t-SNE and UMAP preserve neighbourhoods
+    The coordinates have no unit. PCA preserves distances along two directions; t-SNE and UMAP preserve neighborhoods
     only.
 
     Raises:

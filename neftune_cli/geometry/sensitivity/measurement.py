@@ -130,7 +130,7 @@ class Sensitivity:
 
     @property
     def half_turn(self) -> float:
-        """Return the alpha above which half of these tokens are nearest to another token."""
+        """Return the alpha above which at least half of these tokens are nearest to another token."""
         return self.turning_alphas[len(self.turning_alphas) // 2]
 
 

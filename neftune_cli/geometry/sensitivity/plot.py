@@ -38,7 +38,7 @@ _STYLE = {
 def plot_sensitivity(sensitivity: Sensitivity) -> RenderedFigure:
     """Return the figure, the same bytes for the same sensitivity.
 
-    Panels: L2 change, its ratios to embedding norm and neighbour distance, cosine similarity, signal to noise, share of
+    Panels: L2 change, its ratios to embedding norm and neighbor distance, cosine similarity, signal to noise, share of
     tokens that are nearest to another token, and divergence of the next-token distribution. The paper's alphas are
     shaded.
     """
@@ -65,7 +65,7 @@ def _draw_ratios(axes: Axes, sensitivity: Sensitivity) -> None:
     to_neighbour = [row.neighbour_ratio for row in sensitivity.alphas]
     for shares, name, colour in (
         (to_norm, "the embedding norm", BLUE),
-        (to_neighbour, "the neighbour distance", ORANGE),
+        (to_neighbour, "the neighbor distance", ORANGE),
     ):
         axes.plot([row.alpha for row in sensitivity.alphas], shares, "o-", color=colour, label=name)
     axes.legend(loc="upper left", frameon=False, handlelength=1.2, borderaxespad=0.2)

@@ -118,7 +118,7 @@ def footnotes(sensitivity: Sensitivity) -> Iterator[str]:
         "r of noise norm to embedding norm. Signal to noise: median of embedding norm / noise norm."
     )
     yield (
-        f"Embedding norm: median over these tokens, {sensitivity.embedding_norm:.3g}. Neighbour distance: median "
+        f"Embedding norm: median over these tokens, {sensitivity.embedding_norm:.3g}. Neighbor distance: median "
         f"distance to the nearest other token, {_distance(sensitivity)}."
     )
     yield (
@@ -167,7 +167,7 @@ def _distortion_table(sensitivity: Sensitivity) -> Table:
 
 def _model_table(sensitivity: Sensitivity) -> Table:
     table = _table(
-        "alpha", "L2 change /\nembedding norm", "L2 change /\nneighbour distance", "nearest token\nchanged", "KL\nnats"
+        "alpha", "L2 change /\nembedding norm", "L2 change /\nneighbor distance", "nearest token\nchanged", "KL\nnats"
     )
     for row in sensitivity.alphas:
         shares = (_percent(share) for share in (row.norm_ratio, row.neighbour_ratio, row.changed))
@@ -198,7 +198,7 @@ def _turns(sensitivity: Sensitivity) -> str:
     first, half = sensitivity.first_turn, sensitivity.half_turn
     if math.isinf(first):
         return "This happens at no alpha."
-    at_half = "" if math.isinf(half) else f", and above alpha {half:.3g} for half of them"
+    at_half = "" if math.isinf(half) else f", and above alpha {half:.3g} for at least half of them"
     return f"Up to alpha {first:.3g} this happens for none of them{at_half}."
 
 

@@ -145,7 +145,7 @@ def _without_folder(answer: WorkerMessage, work: Path) -> WorkerMessage:
     found = failure_in(answer)
     if found is None or found.kind not in DISK_KINDS:
         return answer
-    what = "is full" if found.kind == "disk-full" else "cannot be written"
+    what = "is full" if found.kind == "disk-full" else "is not writable"
     fix = "Free disk space there, or start Ray on that node with TMPDIR on another disk."
     reason = f"The disk of {work.parent} on {socket.gethostname()} {what}. {fix}"
     return {**answer, "failure": to_json(Failure(found.kind, reason))}
