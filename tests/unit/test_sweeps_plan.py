@@ -90,7 +90,7 @@ def test_a_lost_spec_is_not_replaced_by_one_without_its_trials_and_looks(
     (sweep.path / "sweep.yaml").unlink()
     given = {name: value for name, value in {"alphas": "0,5", "seeds": "3", **options}.items() if value is not None}
 
-    with pytest.raises(UsageError, match=f"this command does not plan all that it has: {what}\\. Use the options"):
+    with pytest.raises(UsageError, match=f"this command does not plan all that it has: {what}\\. Repeat the options"):
         planned(sweep.path, **given)
 
 
