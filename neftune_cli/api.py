@@ -226,7 +226,7 @@ def compare(
 
 
 def _check_arguments(results: Sequence[Any], metric: Any, margins: Any, confidence: Any) -> None:
-    """Raise a `UsageError` with all arguments of `compare` that have another type."""
+    """Raise a `UsageError` with a problem for each argument of `compare` of a wrong type."""
     checks = (
         (
             all(isinstance(one, SweepResult | str | PathLike) for one in results),

@@ -175,7 +175,7 @@ def _common(
 def main() -> None:
     """Run the command line and exit with one of `ExitCode`."""
     _open_closed_streams()
-    _print_any_text()
+    _encode_stdout_as_utf8()
     _silence_libraries()
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
@@ -214,10 +214,11 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
-def _print_any_text() -> None:
-    """Print UTF-8 if the encoding of stdout lacks characters, as Latin-1 lacks the minus sign of numbers.
+def _encode_stdout_as_utf8() -> None:
+    """Let stdout write UTF-8 unless its encoding is a UTF one: others lack characters.
 
-    A choice of the user for such characters remains, as after `PYTHONIOENCODING=latin-1:replace`.
+    For example, Latin-1 lacks the minus sign of numbers. An error handler that the user chose is kept, as after
+    `PYTHONIOENCODING=latin-1:replace`.
     """
     out = sys.stdout
     if isinstance(out, io.TextIOWrapper) and out.errors == "strict" and not out.encoding.lower().startswith("utf"):

@@ -67,6 +67,7 @@ def unequal_clusters() -> list[Scenario]:
 
 
 def _scenario(name: str, sizes: tuple[tuple[int, int], ...], arm_cluster: float, length_sigma: float) -> Scenario:
+    """Return a scenario. Its `shift` is the margin, the true difference for which false equivalence is counted."""
     variances = Variances(arm_cluster=arm_cluster, noise=1.0)
     scenario = Scenario(name, variances, shift=0.0, cluster_sizes=sizes, length_sigma=length_sigma)
     clusters = len(set(scenario.clusters))
@@ -85,7 +86,8 @@ def cluster_rates(scenario: Scenario, looks: tuple[int, ...], repetitions: int) 
         without.append(test.p_value([replace(one, cluster_variance=0.0).p_value() for one in at_looks]))
         as_if_equal.append(test.p_value([_as_if_equal(sweep, seeds) for seeds in looks]))
         effective.append(at_looks[-1].effective_clusters)
-        # with a true difference, these sweeps have the same differences plus the margin
+        # A true difference equal to the margin would add the margin to every difference. The bounds -margin and margin
+        # are shifted instead, to -2 * margin and 0.
         equivalent.append(test.p_one_sided([max(one.p_above(-2 * margin), one.p_below(0.0)) for one in at_looks]))
     found = (p_values, without, as_if_equal, equivalent)
     rates = (rate_of_sweeps([p <= LEVEL for p in one]) for one in found)

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from neftune_cli.analysis.alignment import AlignedMetric, are_finite
-from neftune_cli.analysis.clusters import cluster_indices, cluster_sums, random_halves
+from neftune_cli.analysis.clusters import cluster_sums, indices_by_label, random_halves
 from neftune_cli.analysis.headline import MOST_NAMED_ARMS
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.results import DIFFERENT, BestArm, Comparison
@@ -51,7 +51,7 @@ def best_arm_advantage(
         baseline, or if one seed and one cluster leave nothing to split.
     """
     differences = _differences(aligned, baseline)
-    indices = cluster_indices(aligned.clusters)
+    indices = indices_by_label(aligned.clusters)
     shape = len(aligned.seeds), int(indices.max()) + 1
     if metric.goal is None or len(differences) < 2 or shape == (1, 1):
         return None

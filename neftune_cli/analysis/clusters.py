@@ -1,4 +1,4 @@
-"""Clusters of items: weighted sums over each, and random halves of them, one of which selects an arm or an epoch."""
+"""Clusters of items: their order, weighted sums over each, and random halves, of which one selects an arm or epoch."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,28 @@ from neftune_cli.evidence.measurements import Floats
 Indices = NDArray[np.intp]
 
 
-def cluster_indices(labels: Sequence[str]) -> Indices:
+def indices_by_label(labels: Sequence[str]) -> Indices:
     """Return the index of each item's cluster, (items,), from zero, in the order of the labels.
 
     Random halves of the clusters depend on this order.
     """
     return np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.intp)
+
+
+def indices_by_first_item(labels: Sequence[object] | None, items: int) -> Indices:
+    """Return the index of each item's cluster, (items,), from zero, in the order of the first items of the clusters.
+
+    Labels may be of any hashable type, which need not have an order. Without labels, each item is a cluster.
+
+    Raises:
+        ValueError: the number of labels is not that of the items.
+    """
+    if labels is None:
+        return np.arange(items)
+    if len(labels) != items:
+        raise ValueError(f"{len(labels)} cluster labels for {items} items")
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    return np.array([numbers[label] for label in labels], dtype=np.intp)
 
 
 def random_halves(count: int, pairs: int, draws: np.random.Generator) -> Floats:

@@ -91,9 +91,9 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         plan_departures(
             evidence,
             design,
-            setup.primary,
-            setup.planned,
-            chosen_margin,
+            planned=setup.planned,
+            primary=setup.primary,
+            margin=chosen_margin,
             default_baseline=setup.declared_arms[0],
         )
     )
@@ -121,7 +121,14 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         claims=examine_claims(tested, baseline, metrics, stopping, setup.options),
         difference_from_first=evidence.difference_from_first,
         attestations=tuple(trial.attestation for trial in evidence.trials if trial.attestation and trial.alpha),
-        notes=comparison_notes(evidence, design, setup.planned, setup.primary, assessed, departures),
+        notes=comparison_notes(
+            evidence,
+            design,
+            planned=setup.planned,
+            primary=setup.primary,
+            assessed=assessed,
+            departures=departures,
+        ),
         unfinished=evidence.unfinished,
         manifest_digest=evidence.manifest_digest,
         origin=evidence.origin,

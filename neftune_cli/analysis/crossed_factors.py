@@ -73,7 +73,7 @@ class CrossedMean:
 
     @property
     def is_measured(self) -> bool:
-        """Return whether the standard error is known: there are several observations, and their means vary."""
+        """Return whether the standard error is known (see the class)."""
         return 0 < self.standard_error < math.inf  # also false for NaN
 
     @property
@@ -101,7 +101,7 @@ class CrossedMean:
         half = max(float(stdtrit(degrees, 0.5 + confidence / 2)) * error for error, degrees in self._errors())
         return self.mean - half, self.mean + half
 
-    def of_clusters_alone(self, level: float, seeds: int) -> float:
+    def half_width_of_clusters_alone(self, level: float, seeds: int) -> float:
         """Return half the width of the interval of the clusters alone that is expected with this number of seeds.
 
         `level` is the error probability of one side. The result is 0 if that interval is not used.
@@ -167,7 +167,7 @@ def crossed_mean(
     """
     shares = _unequal_shares(weights)
     mean = _of_two_factors(table, shares, few_differ) if len(table) > 1 else _of_clusters(table, shares)
-    return _with_known_variance(mean, table, scale)
+    return _without_unreliable_error(mean, table, scale)
 
 
 def clustered_mean(
@@ -181,7 +181,7 @@ def clustered_mean(
     It does not generalize to other seeds than those of the rows. `weights` and `scale` have the same meaning as for
     `crossed_mean`.
     """
-    return _with_known_variance(_of_clusters(table, _unequal_shares(weights)), table, scale)
+    return _without_unreliable_error(_of_clusters(table, _unequal_shares(weights)), table, scale)
 
 
 def weighted_degrees(seed_share: float, seed_degrees: float, item_degrees: float) -> float:
@@ -221,7 +221,8 @@ def _of_two_factors(
     ratio = by_seed / residual if residual > 0 else math.nan
     if few_differ:
         by_seed = max(by_seed, residual)
-    # seeds without an effect have the mean square `residual`, so the degrees of freedom use no smaller share
+    # Without an effect of seeds, their mean square is about `residual`. A smaller one is chance and must not lower the
+    # share of the seeds.
     of_items = max(0.0, by_cluster - residual)
     return CrossedMean(
         mean,
@@ -279,7 +280,8 @@ def _jackknifed(
     if shares is None:
         return table
     rows = table.mean(axis=1, keepdims=True)
-    # a larger share in all seeds leaves too few clusters in effect for a known variance
+    # The limit keeps the denominator away from 0. With a larger share than this in all seeds, the cluster dominates and
+    # the variance is unknown anyway.
     others = np.maximum(1 - shares, 1 - MIN_EFFECTIVE_CLUSTERS**-0.5)
     return np.asarray(rows + (table - rows) * (1 - 1 / table.shape[1]) / others)
 
@@ -291,7 +293,11 @@ def _evenness(
     return 1.0 if shares is None else 1 / (float(np.square(shares.mean(axis=0)).sum()) * shares.shape[1])
 
 
-def _with_known_variance(mean: CrossedMean, table: Floats, scale: float) -> CrossedMean:
+def _without_unreliable_error(mean: CrossedMean, table: Floats, scale: float) -> CrossedMean:
+    """Return the mean, with an unknown standard error if one cluster dominates or if only rounding errors vary.
+
+    Other means are unchanged.
+    """
     if mean.has_dominating_cluster:
         return replace(mean, item_variance=math.nan)
     if mean.standard_error > ROUNDING * max(scale, float(np.abs(table).max())):

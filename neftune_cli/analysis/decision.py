@@ -42,8 +42,9 @@ Continuation = Literal["looks", "new sweep", "missing trials"]
 - `new sweep`: another sweep, with planned looks.
 - `missing trials`: the trials of the same sweep that have not finished.
 """
-OF_MISSING_TRIALS: frozenset[DepartureKind] = frozenset({"missing baseline", "missing base model"})
-"""Departures from planned looks that end when the missing trials have finished."""
+TEMPORARY_DEPARTURES: frozenset[DepartureKind] = frozenset({"missing baseline", "missing base model"})
+"""Departures from planned looks that end when the missing trials have finished. The kind `missing trials` is of sweeps
+without planned looks."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _open_arms_lack_pairs(comparison: Comparison, decision: Decision) -> bool:
 def _continuation_of_looks(comparison: Comparison) -> Continuation | None:
     """Return how a sweep with planned looks continues. Further looks decide on the declared choices only."""
     plan, departures = comparison.declared, {one.kind for one in comparison.departures}
-    if departures - OF_MISSING_TRIALS or not comparison.origin.decides_looks:
+    if departures - TEMPORARY_DEPARTURES or not comparison.origin.decides_looks:
         return None
     if "missing baseline" in departures:
         return "missing trials"

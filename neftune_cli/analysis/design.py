@@ -177,9 +177,9 @@ class Design:
         None if the arms differ in more than their noise, or if no look has two of them.
 
         Mean and trend alone would miss an effect at the middle alpha only. At each look, the contrasts are those of the
-        arms with new seeds. The results decide which arms these are, so the number of tests stays that of the earlier
-        looks. The estimates of the contrasts are reported at the last look with the most arms. An arm with few seeds at
-        an early look, for example because trials failed, joins the test later.
+        arms with new seeds. The results decide which arms these are, so the number of tests at a look is never smaller
+        than at an earlier one. The estimates of the contrasts are reported at the last look with the most arms. An arm
+        with few seeds at an early look, for example because trials failed, joins the test later.
         """
         tested = {arm: one for arm, one in compared.items() if self.role(arm) == "arm" and any(map(is_testable, one))}
         present = [_with_most_seeds(tested, look) for look in range(max(map(len, tested.values()), default=0))]

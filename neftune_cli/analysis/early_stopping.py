@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from neftune_cli.analysis.alignment import TrialsByArm, compare_finite, shared_items
-from neftune_cli.analysis.clusters import Indices, cluster_indices, cluster_sums, random_halves
+from neftune_cli.analysis.clusters import Indices, cluster_sums, indices_by_label, random_halves
 from neftune_cli.analysis.results import Assessment, EarlyStopping, StoppedArm
 from neftune_cli.analysis.sequential import FIXED, SequentialTest
 from neftune_cli.analysis.verdicts import assess
@@ -147,7 +147,7 @@ def _stop(
 ) -> _Stopped:
     losses = np.array([one.of(shared.items).values for one in run.held_out()])
     by_epoch = losses.reshape(len(run.epochs), len(run.seeds), -1)
-    indices = cluster_indices(shared.clusters)
+    indices = indices_by_label(shared.clusters)
     sums = cluster_sums(by_epoch, shared.weights, indices)
     selected = _best_epochs(sums, selection)
     picks = np.eye(len(run.epochs))[selected]
@@ -214,7 +214,7 @@ def _assess(
 
 
 def _tested_for_a_rise(one: Assessment) -> Assessment:
-    """Return the assessment of the baseline after its last epoch, whose loss can only be shown to rise or to be equal.
+    """Return the assessment of the baseline after its last epoch: the loss can only be shown to rise or be equivalent.
 
     If no epoch is better than another, the difference of a seed is 0 in the splits that select the last epoch, and
     negative in the others where the selection does not generalize. This skewness gives too many false decreases, and

@@ -1,4 +1,4 @@
-"""Notes of a comparison: differences from the declared analysis, seeds and items that are not compared."""
+"""Notes of a comparison: departures from the declared analysis, seeds and items left out, and very unequal weights."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
@@ -14,12 +14,14 @@ from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.metrics import Margin, Metric
 
 VERY_UNEQUAL = 0.5
-"""Effective number of clusters divided by their number, from which on a note names it if it is small."""
+"""Largest `evenness` of weights with a note, if fewer than `MIN_INFORMATIVE_CLUSTERS` clusters count in effect. A
+dominating cluster has a note at any evenness."""
 
 
 def comparison_notes(
     evidence: Evidence,
     design: Design,
+    *,
     planned: Metric,
     primary: Metric,
     assessed: Mapping[str, MetricAssessment],
@@ -33,7 +35,7 @@ def comparison_notes(
         planned: the declared primary metric.
         primary: primary metric of the comparison.
         assessed: assessments by metric.
-        departures: differences from the declared analysis.
+        departures: departures from the declared analysis.
     """
     notes = (
         *evidence.notes,
@@ -49,19 +51,19 @@ def comparison_notes(
 def plan_departures(
     evidence: Evidence,
     design: Design,
-    primary: Metric,
-    planned: Metric,
-    margin: Margin | None,
     *,
+    planned: Metric,
+    primary: Metric,
+    margin: Margin | None,
     default_baseline: str,
 ) -> Iterator[Departure]:
-    """Yield a departure for each choice that differs from the declared one, and for each repeated test.
+    """Yield a departure for each reason why the comparison is not the declared one, or holds with a restriction.
 
     Args:
         evidence: with the names of sweeps whose declared analysis is left out.
         design: the arms and their declared analysis.
-        primary: primary metric of the comparison.
         planned: declared primary metric.
+        primary: primary metric of the comparison.
         margin: equivalence margin of the primary metric that was chosen for this comparison, if any.
         default_baseline: first arm of the sweep, which may have no finished trial.
     """
@@ -121,7 +123,7 @@ def _other_baseline(evidence: Evidence, design: Design, default: str) -> Iterato
 
 
 def _copied_runs(arms: TrialsByArm) -> Iterator[Departure]:
-    """Yield a departure if several runs of an arm have the same values, which are not those of different seeds."""
+    """Yield a departure if runs of an arm with different seeds have the same values, as copies of one run have."""
     if copied := [arm for arm, trials in arms.items() if len(set(map(_varying_values, trials.values()))) < len(trials)]:
         same = f"Runs of {listed(copied)} with different seeds have the same value on every item."
         yield Departure(
@@ -130,7 +132,7 @@ def _copied_runs(arms: TrialsByArm) -> Iterator[Departure]:
 
 
 def _varying_values(trial: Measurements) -> Hashable:
-    """Return the values of the metrics that vary between items; an own object, equal to no other, if none does."""
+    """Return the values of the metrics that vary between items; a new object, equal to no other, if none varies."""
     varying = {key: one for key, one in trial.items.items() if len(np.unique(one.values)) > 1}
     return tuple((key, one.items, one.values.tobytes()) for key, one in sorted(varying.items())) or object()
 

@@ -193,7 +193,8 @@ def _is_decided(
     degrees = weighted_degrees(share, seeds - 1, assumed.mean.cluster_degrees)
     different, equivalent = (
         np.maximum(
-            float(stdtrit(degrees, 1 - level / 2)) * np.sqrt(squared), assumed.mean.of_clusters_alone(level / 2, seeds)
+            float(stdtrit(degrees, 1 - level / 2)) * np.sqrt(squared),
+            assumed.mean.half_width_of_clusters_alone(level / 2, seeds),
         )
         for level in levels
     )
@@ -220,6 +221,6 @@ def _equivalence_power(mean: CrossedMean, margin: float, significance: float, se
     squared = estimated + mean.item_variance
     degrees = weighted_degrees(float(np.median(estimated / squared)), seeds - 1, mean.cluster_degrees)
     of_both = float(stdtrit(degrees, 1 - significance)) * np.sqrt(squared)
-    largest = margin - np.maximum(of_both, mean.of_clusters_alone(significance, seeds))
+    largest = margin - np.maximum(of_both, mean.half_width_of_clusters_alone(significance, seeds))
     true_error = math.sqrt(mean.seed_variance / seeds + mean.item_variance)
     return float(np.mean(2 * ndtr(np.maximum(largest, 0) / true_error) - 1))

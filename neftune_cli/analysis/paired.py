@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from neftune_cli.analysis.clusters import indices_by_first_item
 from neftune_cli.analysis.crossed_factors import (
     MIN_INFORMATIVE_CLUSTERS,
     ROUNDING,
@@ -84,7 +85,7 @@ def paired_comparison(
     first, second = _values(baseline, treated, confidence)
     weighted = _weights(weights, first.shape)
     if not (has_weight := weighted.any(axis=0)).all():
-        clusters = _cluster_of_items(clusters, first.shape[1])[has_weight].tolist()
+        clusters = indices_by_first_item(clusters, first.shape[1])[has_weight].tolist()
         first, second, weighted = (one[:, has_weight] for one in (first, second, weighted))
     difference = second - first
     scale = float(np.abs([first, second]).max())
@@ -134,20 +135,14 @@ def _cluster_sums(
     values: Floats,  # (seeds, items)
     clusters: Sequence[object] | None,
 ) -> Floats:
-    """Return the sum of the values of each cluster, (seeds, clusters)."""
-    cluster = _cluster_of_items(clusters, values.shape[1])
+    """Return the sum of the values of each cluster, (seeds, clusters).
+
+    Unlike `clusters.cluster_sums`, it adds in the order of the items. The last digits of the sums can differ.
+    """
+    cluster = indices_by_first_item(clusters, values.shape[1])
     count = int(cluster.max()) + 1
     sums: Floats = np.stack([np.bincount(cluster, weights=row, minlength=count) for row in values])
     return sums
-
-
-def _cluster_of_items(clusters: Sequence[object] | None, items: int) -> NDArray[np.int64]:
-    if clusters is None:
-        return np.arange(items)
-    if len(clusters) != items:
-        raise ValueError(f"{len(clusters)} cluster labels for {items} items")
-    numbers = {label: number for number, label in enumerate(dict.fromkeys(clusters))}
-    return np.array([numbers[label] for label in clusters])
 
 
 def _clusters_that_differ(
@@ -155,7 +150,7 @@ def _clusters_that_differ(
     clusters: Sequence[object] | None,
 ) -> int:
     # counted before the linearization, which gives nonzero values to clusters without a difference
-    return len(np.unique(_cluster_of_items(clusters, differs.shape[1])[differs.any(axis=0)]))
+    return len(np.unique(indices_by_first_item(clusters, differs.shape[1])[differs.any(axis=0)]))
 
 
 def _values(baseline: ArrayLike, treated: ArrayLike, confidence: float) -> tuple[Floats, Floats]:

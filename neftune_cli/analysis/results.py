@@ -44,11 +44,11 @@ DepartureKind = Literal[
 ]
 """Kind of a departure from the declared analysis:
 
-- `several sweeps`: the analyses that they declare do not apply to all of them together.
+- `several sweeps`: the analysis that each sweep declares does not apply to all of them together.
 - `added seeds`, `missing trials`: a test is made repeatedly.
 - `missing base model`, `missing baseline`, `metric not measured`: a part of the declared analysis has no result.
 - `other ...`: the comparison was made with another choice.
-- `copied runs`: seeds whose runs have equal values, and which are probably no different seeds.
+- `copied runs`: runs with different seeds have equal values, so they are probably copies of one run.
 """
 SAME_INFORMATION = (HELD_OUT_LOSS, HELD_OUT_PERPLEXITY)
 """Metrics with the same information: each is a function of the other."""
@@ -255,10 +255,12 @@ class ClaimResult:
 
 @dataclass(frozen=True)
 class Departure:
-    """Choice that differs from the declared analysis, or a test that is made repeatedly."""
+    """Reason why the comparison is not the declared one, or why its verdicts hold with a restriction."""
 
     kind: DepartureKind
+    """Kind, for programs."""
     sentence: str
+    """The same for the user."""
 
 
 @dataclass(frozen=True)

@@ -163,10 +163,12 @@ def _without_excluded_trials(plan: Plan, folder: SweepFolder, comparison: "Compa
 
 
 def _compare_and_note_excluded_trials(plan: Plan, folder: SweepFolder) -> "Comparison | None":
-    """Return the comparison that decides the looks, after a note on the failed trials that each taken look excluded.
+    """Compare the trials, and note in the manifest which failed trials each taken look excluded.
 
-    The note is in the manifest before any trial is run after the look: a retried trial changes what the finished
-    trials show.
+    The note precedes any further trial: a retried trial changes what the finished trials show.
+
+    Returns:
+        The comparison that decides the looks; None if no trained trial has finished.
     """
     from neftune_cli.analysis.decision import excluded_trials
 

@@ -1,4 +1,4 @@
-"""Errors of pydantic as problems: the place of the value, the requirement, the given value, and a fix."""
+"""Problems of the fields of a spec: errors of pydantic with place and fix, and SFTConfig fields without effect."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

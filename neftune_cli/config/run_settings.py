@@ -214,6 +214,7 @@ def _tracking(trackers: Sequence[str] | None) -> Tracking | None:
     if unknown := set(trackers or ()) - set(LiveTracker):
         what = f"--track {min(unknown)}: there is no such tracker."
         raise UsageError(Problem(what, f"Use one of {', '.join(LiveTracker)}."))
+    # find_spec raises for a loaded module without __spec__, such as a replacement by a test
     if missing := [name for name in trackers or () if name not in sys.modules and find_spec(name) is None]:
         raise UsageError(*(missing_tracker("--track", name, name) for name in missing))
     return Tracking(tuple(dict.fromkeys(map(str, trackers))), str(Path.cwd())) if trackers else None

@@ -55,7 +55,7 @@ def sweeps_in(paths: Sequence[Path]) -> list[SweepFolder]:
 
 
 def sweeps_without_spec(paths: Sequence[Path]) -> list[SweepFolder]:
-    """Return the folders at and below the paths with trials of a sweep whose `sweep.yaml` is missing."""
+    """Return the folders at and below the paths that have trials and a `manifest.json`, but no `sweep.yaml`."""
     named = {file.parent.resolve(): file.parent for path in paths for file in sorted(path.rglob(MANIFEST_FILE))}
     return [folder for folder in map(SweepFolder, named.values()) if folder.has_lost_spec()]
 
@@ -149,7 +149,11 @@ def nothing_found(paths: Sequence[Path], others: str = "") -> NothingToCompareEr
 
 
 def _fix(*paths: Path) -> str:
-    """Return advice: the sweep that contains a path or that has no trials yet, else the usual folders and command."""
+    """Return the advice for paths without results.
+
+    It is to run the trials of a spec that is there, to use the folder of the sweep that contains a path, or else to use
+    the usual folders or start a sweep.
+    """
     for path in paths:
         if (path / SWEEP_FILE).is_file():
             command = shlex.join(["neftune", "sweep", str(path / SWEEP_FILE), "--output", str(path)])

@@ -29,9 +29,9 @@ def context_length(model: LanguageModel) -> int | None:
 
 
 def short_factor_length(model: LanguageModel) -> int | None:
-    """Return the largest number of tokens with the short position factors of LongRoPE; None for other models.
+    """Return the largest length, in tokens, at which a LongRoPE model uses its short position factors.
 
-    A batch with a longer sequence has the long factors, for its shorter sequences as well.
+    A longer sequence makes the model use the long factors for its whole batch. None for other models.
     """
     parameters: dict[str, Any] = getattr(causal_model(model).config.get_text_config(), "rope_parameters", None) or {}
     by_kind_of_layer = [one for one in parameters.values() if isinstance(one, dict)]

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from neftune_cli.noise.attachment import AttachedNoise, attach_noise
 from neftune_cli.noise.embedding import NEFTuneEmbedding
-from neftune_cli.noise.lengths import token_half_widths as token_half_widths  # another name of token_noise_scale
 from neftune_cli.noise.lengths import token_noise_scale
 
 if TYPE_CHECKING:

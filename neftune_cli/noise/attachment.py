@@ -305,8 +305,8 @@ _CALLED_DIRECTLY = Problem(
 )
 _NOT_NOISED = Problem(
     "A training forward did not call the input embeddings for its input_ids.",
-    "Pass token ids as input_ids, in rows that the model does not pad itself (Longformer: a multiple of its attention "
-    "window). If the model looks them up in another way, wrap its embedding in a NEFTuneEmbedding.",
+    "Pass token ids as input_ids, in rows of a length that the model does not pad further (for Longformer, a multiple "
+    "of its attention window). If the model looks them up in another way, wrap its embedding in a NEFTuneEmbedding.",
 )
 
 

@@ -161,7 +161,7 @@ def replaced_embeddings(
     that they add in each layer.
 
     Raises:
-        UsageError: a forward did not look up ids of this shape in the input embedding.
+        UsageError: at the end of the block, no forward has looked up ids of this shape in the input embedding.
     """
     placement = Placement.of(model)
     output, replaced = embeddings / placement.multiplier, False

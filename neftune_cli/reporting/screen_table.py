@@ -70,7 +70,8 @@ def _layouts(comparison: Comparison) -> Iterator[ScreenTable]:
         dropped = _DROPS[:count]
         every = tuple(_columns(comparison, has_spread="sd" not in dropped))
         left_out = tuple(column for column in every if column.key in dropped)
-        for name in _names(comparison, is_narrow="interval" in dropped):
+        # short lines look worse than a table without the interval, and better than one without the verdict
+        for name in _names(comparison, may_be_short="interval" in dropped):
             yield ScreenTable((name, *(column for column in every if column.key not in dropped)), left_out)
 
 
@@ -106,13 +107,13 @@ def _has_value(comparison: Comparison, key: str) -> bool:
     return any(arm.estimates.get(key) for arm in comparison.arms)
 
 
-def _names(comparison: Comparison, *, is_narrow: bool) -> Iterator[PrintedColumn]:
-    """Yield the column of names: whole, then broken into lines, then into short lines if `is_narrow`."""
+def _names(comparison: Comparison, *, may_be_short: bool) -> Iterator[PrintedColumn]:
+    """Yield the column of names: whole, then broken into lines, then into short lines if `may_be_short`."""
     heading = "alpha" if all(arm.is_named_by_alpha for arm in comparison.arms) else "arm"
     whole = tuple(table_names(comparison).values())
     align: Literal["left", "right"] = "right" if heading == "alpha" else "left"
     yield PrintedColumn("arm", ("", heading), tuple(map(Text, whole)), align)
-    for widest in (WIDEST_PART_OF_NAME, NARROW_PART_OF_NAME)[: 2 if is_narrow else 1]:
+    for widest in (WIDEST_PART_OF_NAME, NARROW_PART_OF_NAME)[: 2 if may_be_short else 1]:
         broken = tuple(Text(broken_name(name, widest)) for name in whole)
         yield PrintedColumn("arm", ("", heading), broken, align)
 

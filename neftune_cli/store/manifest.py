@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, StrictInt
 
 from neftune_cli.records import SCHEMA_VERSION, Record
 
-_AND = " and "
+_AND, _NOTHING = " and ", "nothing"
 """Separator of the sources of a cost in the file."""
 
 
@@ -122,7 +122,7 @@ class Cost(ManifestPart):
             "trials": {**self.trials, **later.trials},
             "seconds": self.seconds + later.seconds,
             "peak_memory": max((one for one in (self.peak_memory, later.peak_memory) if one), default=None),
-            "source": joined_sources((self.source, later.source)),
+            "source": joined_sources((*self.sources, *later.sources)),
             "tokens": {**self.tokens, **later.tokens},
             "lowest_seconds": _sum(self.lowest_seconds, later.lowest_seconds, self.seconds, later.seconds),
             "highest_seconds": _sum(self.highest_seconds, later.highest_seconds, self.seconds, later.seconds),
@@ -220,8 +220,8 @@ def manifest_of(text: str) -> Manifest | None:
 
 
 def joined_sources(sources: Iterable[str]) -> str:
-    """Return the sources of a cost as one text, without duplicates; empty without a source."""
-    return _AND.join(dict.fromkeys(sources))
+    """Return the single sources of a cost as one text, without duplicates; `nothing` without a source."""
+    return _AND.join(dict.fromkeys(one for one in sources if one != _NOTHING)) or _NOTHING
 
 
 def _sum(one: float | None, other: float | None, instead_of_one: float, instead_of_other: float) -> float | None:

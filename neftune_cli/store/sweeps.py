@@ -164,11 +164,11 @@ class SweepFolder:
         These are the excluded trials: they are not retried. The key in the file is `settled`.
         """
 
-        def with_notes(manifest: Manifest) -> Manifest:
+        def with_excluded(manifest: Manifest) -> Manifest:
             new = {seeds: tuple(sorted(failed)) for seeds in looks if seeds not in manifest.settled}
             return manifest.model_copy(update={"settled": {**manifest.settled, **new}}) if new else manifest
 
-        self.update_manifest(with_notes)
+        self.update_manifest(with_excluded)
 
     def update_manifest(self, change: Callable[[Manifest], Manifest]) -> Manifest:
         """Replace the manifest by what `change` makes of it, and return the new one.

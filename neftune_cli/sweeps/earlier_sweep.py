@@ -70,13 +70,16 @@ def notes_on_earlier_sweep(folder: SweepFolder, merged_spec: SweepSpec, requeste
     yield from _kept_baseline(folder, merged_spec, requested)
 
 
-def check_restores(folder: SweepFolder, spec: SweepSpec, trials: tuple[Trial, ...]) -> None:
-    """Refuse a sweep for a folder whose `sweep.yaml` is missing, if it does not plan what the folder has.
+def check_covers_folder(folder: SweepFolder, spec: SweepSpec, trials: tuple[Trial, ...]) -> None:
+    """Refuse a sweep for a folder without `sweep.yaml` if the folder has trials or looks that are not part of it.
 
     Args:
         folder: the results folder, which has no `sweep.yaml`.
         spec: the requested sweep.
         trials: its trials.
+
+    Raises:
+        UsageError: the folder has other trials that have started, or other looks.
     """
     planned, looks = {trial.id for trial in trials}, spec.analysis.looks or range(len(spec.seeds) + 1)
     others = [
@@ -96,7 +99,11 @@ def check_restores(folder: SweepFolder, spec: SweepSpec, trials: tuple[Trial, ..
 
 
 def check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
-    """Refuse a trial if the folder has a record of the same arm and seed with another identity, or trains one now."""
+    """Refuse a trial if the folder has a record of the same arm and seed with another identity.
+
+    Raises:
+        UsageError: there is one.
+    """
     planned = {(trial.arm, trial.seed): trial for trial in trials}
     for record in folder.records():
         trial = planned.get((record.arm, record.seed))
@@ -104,6 +111,14 @@ def check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
             changed = " and ".join(_changed_parts(record.identity, trial.identity))
             what = f"{folder.path}: the finished trial {trial.label} differs from its plan in {changed}."
             raise UsageError(Problem(what, "Use --output with another folder, or restore what has changed."))
+
+
+def check_running_trials(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
+    """Refuse a trial if another command runs one of the same arm and seed with another identity.
+
+    Raises:
+        UsageError: there is one.
+    """
     ids = {trial.id for trial in trials}
     labels = {folder_label(trial.arm, trial.seed): trial.label for trial in trials}
     for one in folder.trials():

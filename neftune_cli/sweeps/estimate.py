@@ -197,7 +197,7 @@ def combined_estimate(
         seconds=makespan(left, workers),
         peak_memory=max(peaks, default=None),
         workers=workers,
-        source=joined_sources(one.source for one in expected.values()) or "nothing",
+        source=joined_sources(one.source for one in expected.values()),
         tokens={trial: one.tokens for trial, one in expected.items()},
         lowest_seconds=makespan(map(truediv, left, factors), workers) if is_range else None,
         highest_seconds=makespan(map(mul, left, factors), workers) if is_range else None,

@@ -24,9 +24,10 @@ from neftune_cli.formatting import counted, listed
 from neftune_cli.metrics import HELD_OUT_LOSS, HELD_OUT_RESPONSES, METRICS, PROBE_RESPONSES, Margin, names_function
 from neftune_cli.store import LABEL_LENGTH, SweepFolder, TrialFolder, folder_label
 from neftune_cli.sweeps.earlier_sweep import (
+    check_covers_folder,
     check_extends,
     check_records,
-    check_restores,
+    check_running_trials,
     existing_spec,
     merged,
     notes_on_earlier_sweep,
@@ -94,8 +95,9 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     trials = tuple(_trials(merged_spec, found, found.model, found.data))
     _check_distinct(trials, [arm.name for arm in stored.arms] if stored else ())
     check_records(folder, trials)
+    check_running_trials(folder, trials)
     if folder.has_lost_spec():
-        check_restores(folder, merged_spec, trials)
+        check_covers_folder(folder, merged_spec, trials)
     notes = (
         *found.notes,
         *notes_on_earlier_sweep(folder, merged_spec, requested),

@@ -206,7 +206,7 @@ def _halt_reason(halted: Failure | None, need: int) -> str:
 
 @dataclass(frozen=True)
 class _StartedWorkers:
-    """The workers of a sweep, and the notes for the user."""
+    """The workers of a sweep, the notes for the user, and the manifest with both."""
 
     allocation: WorkerAllocation
     """The workers, of which there may be fewer than allocated."""

@@ -18,6 +18,8 @@ from neftune_cli.errors import Problem, Problems, UsageError
 if TYPE_CHECKING:  # `neftune export --help` imports this module, and must not import pydantic
     from neftune_cli.store.manifest import Manifest
 
+FINAL_PREFIX = "final/"
+"""Beginning of the names of results, which distinguishes them from curves."""
 WANDB_OFFLINE = "wandb-offline"
 """Name of the tracker that writes the runs of Weights & Biases into files instead of to its server."""
 Parameters = Mapping[str, str | int | float]
@@ -127,7 +129,7 @@ def circumstances(manifest: "Manifest") -> Parameters:
 
 def final(scores: Mapping[str, float]) -> dict[str, float]:
     """Return the results of a trial under the names that they have beside its curves: `final/NAME`."""
-    return {f"final/{name}": value for name, value in scores.items()}
+    return {f"{FINAL_PREFIX}{name}": value for name, value in scores.items()}
 
 
 def finite_values(values: Mapping[str, Any]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.trackers import TrackedRun, final
+from neftune_cli.trackers import FINAL_PREFIX, TrackedRun, final
 
 
 class TensorBoardFiles:
@@ -19,10 +19,15 @@ class TensorBoardFiles:
         (self._folder / group).mkdir(parents=True, exist_ok=True)
 
     def write(self, group: str, run: TrackedRun) -> bool:
-        """Write a run into its own folder. Return False if its event files have the results, which are written last."""
+        """Write a run into its own folder. Return False if it is there already.
+
+        That is so if an event file has its results, which are written last, or if it has no results and there is an
+        event file.
+        """
         target = _run_folder(self._folder, group, run)
         files = target.glob("events.out.tfevents.*")
-        if any(not run.scores or _FINAL in file.read_bytes() for file in files):
+        # event files have the names of values as plain text
+        if any(not run.scores or FINAL_PREFIX.encode() in file.read_bytes() for file in files):
             return False
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -61,9 +66,6 @@ class LiveEvents:
 
 
 make, open_run = TensorBoardFiles, LiveEvents
-
-_FINAL = next(iter(final({"": 0.0}))).encode()
-"""Beginning of the names of results. Event files have names as plain text."""
 
 
 def _scalars(values: Any) -> Any:

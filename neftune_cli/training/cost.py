@@ -93,6 +93,6 @@ def recipe_key(train: TrainSpec) -> str:
 
 _COST_FREE = frozenset(
     "adam_beta1 adam_beta2 adam_epsilon label_smoothing_factor lr_scheduler_kwargs lr_scheduler_type max_grad_norm "
-    "warmup_ratio warmup_steps weight_decay".split()
+    "warmup_steps weight_decay".split()
 )
 """SFTConfig fields that change the numbers of a step but not its duration. All other fields may change it."""

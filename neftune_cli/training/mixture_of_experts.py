@@ -29,7 +29,7 @@ def has_router_loss(config: PreTrainedConfig) -> bool:
 
 
 def router_loss_problems(model: PreTrainedModel, name: str, recipes: Iterable[TrainSpec]) -> Iterator[Problem]:
-    """Yield a problem if a recipe has a load-balancing loss, and the model does not return its router's logits."""
+    """Yield a problem if a recipe sets the weight of the load-balancing loss, and the model cannot compute it."""
     if hasattr(model.config.get_text_config(), "output_router_logits"):
         return
     if any(recipe.sft.get("router_aux_loss_coef") for recipe in recipes):

@@ -100,14 +100,15 @@ def _long_rope_notes(
     from neftune_cli.models.language_model import short_factor_length
 
     limit = short_factor_length(loaded.model)
-    prompted = [one for part in measured for one in part.examples]
-    lengths = [len(one.input_ids) for one in (*train.examples, *prompted)]
-    longest = max(*lengths, *(one.prompt_length + max_new_tokens for one in prompted))
+    evaluated = [one for part in measured for one in part.examples]
+    lengths = [len(one.input_ids) for one in (*train.examples, *evaluated)]
+    longest = max(*lengths, *(one.prompt_length + max_new_tokens for one in evaluated))
     if limit is not None and min(lengths) <= limit < longest:
         yield (
             f"If an example of a batch has more than {limit} tokens, the model uses other position factors (LongRoPE) "
             f"for the whole batch. The longest example or response can have {longest} tokens, so losses and responses "
-            f"depend on the batch. For lengths up to {limit}, use smaller {MAX_LENGTH_OPTION} and --max-new-tokens."
+            f"depend on the batch. To keep every length at {limit} tokens or fewer, lower {MAX_LENGTH_OPTION} and "
+            "--max-new-tokens."
         )
 
 

@@ -75,7 +75,7 @@ def check_recipe(train: TrainSpec) -> None:
 
 
 def _rejection(train: TrainSpec) -> Problem | None:
-    """Return the reason why SFTConfig rejects the values of a recipe; None if it accepts them."""
+    """Return the problem of a recipe that SFTConfig, the data loader or the optimizer rejects; None without one."""
     try:
         with warnings.catch_warnings(action="ignore"):
             config = sft_config(train, seed=0, device=device_kind(), work=Path("unused"))
@@ -84,7 +84,7 @@ def _rejection(train: TrainSpec) -> Problem | None:
                 _try_optimizer(config)
     except Exception as error:  # SFTConfig, and packages that its fields require, raise errors of many types
         given = ", ".join(f"{name}={value}" for name, value in train.sft.items())
-        what = f"SFTConfig rejects {given}: {error}"
+        what = f"the trainer rejects {given}: {error}"
         return Problem(what, "Change or remove the field.", ("train", next(iter(train.sft))))
     return None
 

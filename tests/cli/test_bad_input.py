@@ -57,7 +57,7 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
         ),
         (
             ("--set", "lr_scheduler_type=sideways"),
-            "Error: --set lr_scheduler_type: SFTConfig rejects lr_scheduler_type=sideways: "
+            "Error: --set lr_scheduler_type: the trainer rejects lr_scheduler_type=sideways: "
             "sideways is not a valid SchedulerType, ",
         ),
         (

@@ -58,7 +58,7 @@ def test_closed_streams_get_objects_with_their_numbers() -> None:
     [("latin-1", "\N{MINUS SIGN}"), ("ascii", "\N{MINUS SIGN}"), ("utf-8", "\N{MINUS SIGN}"), ("latin-1:replace", "?")],
 )
 def test_characters_that_the_encoding_of_stdout_lacks_are_printed(encoding: str, printed: str) -> None:
-    program = "from neftune_cli.cli import _print_any_text; _print_any_text(); print(chr(0x2212))"
+    program = "from neftune_cli.cli import _encode_stdout_as_utf8; _encode_stdout_as_utf8(); print(chr(0x2212))"
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=False)
 

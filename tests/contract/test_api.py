@@ -194,7 +194,7 @@ def test_a_sweep_without_finished_trials_is_named_in_a_warning(result: SweepResu
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
-    with pytest.raises((UsageError, NothingToCompareError)):
+    with pytest.raises(NothingToCompareError, match="There is no sweep in"):
         compare(tmp_path)
 
 

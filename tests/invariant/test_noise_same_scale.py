@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neftune_cli.noise import token_half_widths
+from neftune_cli.noise.lengths import token_half_widths
 
 # Without a mask, a last example of one token is treated as padding, so the last example has two or more tokens.
 examples = st.builds(lambda first, last: [*first, last], st.lists(st.integers(1, 12), max_size=4), st.integers(2, 12))

@@ -388,22 +388,28 @@ def test_runs_with_equal_values_are_noted_unless_a_sweep_trained_them(is_sweep: 
 
 
 @pytest.mark.parametrize(
-    ("weights", "clusters", "note"),
+    ("weights", "clusters", "note", "is_unknown"),
     [
-        ([1.0] * 40, 40, None),
-        ([6.0, 8, 8, 8, 10, 18, 18, 24], 8, None),  # the usual differences in length
-        ([6.0, 30], 2, "the 2 held-out examples count as only 1.4 of equal weight"),
+        ([1.0] * 40, 40, None, False),
+        ([6.0, 8, 8, 8, 10, 18, 18, 24], 8, None, False),  # the usual differences in length
+        ([6.0, 30], 2, "the 2 held-out examples count as only 1.4 of equal weight", True),
         (
             [60.0, 40, 30, 20, 10, 10, 5, 5, 5, 5, 5, 5],
             12,
             "the 12 held-out examples count as only 5.8 of equal weight",
+            False,
         ),
-        ([1.0] * 60, 3, None),
-        ([*[20.0] * 20, *[1.0] * 80], 25, "the 25 clusters of held-out examples count as only 7.1 of equal weight"),
-        ([1e6, *[1.0] * 39], 40, "the 40 held-out examples count as only 1.0 of equal weight"),
+        ([1.0] * 60, 3, None, False),
+        (
+            [*[20.0] * 20, *[1.0] * 80],
+            25,
+            "the 25 clusters of held-out examples count as only 7.1 of equal weight",
+            False,
+        ),
+        ([1e6, *[1.0] * 39], 40, "the 40 held-out examples count as only 1.0 of equal weight", True),
     ],
 )
-def test_few_items_in_effect_are_noted(weights: list[float], clusters: int, note: str | None) -> None:
+def test_few_items_in_effect_are_noted(weights: list[float], clusters: int, note: str | None, is_unknown: bool) -> None:
     draws, size = np.random.default_rng(0), len(weights) // clusters
     labels = [f"cluster {number // size}" for number in range(len(weights))]
 
@@ -416,7 +422,6 @@ def test_few_items_in_effect_are_noted(weights: list[float], clusters: int, note
     compared = compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS))
 
     reason = "because a few of them weigh much more than the others."
-    is_unknown = bool(note) and "only 1" in (note or "")
     end = "With fewer than 1.5 there is no interval and no verdict." if is_unknown else "This makes the intervals wide."
     assert compared.notes == ((f"Held-out loss: {note}, {reason} {end}",) if note else ())
     assessment = compared.assessment("two", "eval_loss")

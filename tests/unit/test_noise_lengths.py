@@ -11,7 +11,7 @@ from transformers import DataCollatorWithFlattening
 
 from neftune_cli.config.values import check_alpha
 from neftune_cli.errors import UsageError
-from neftune_cli.noise import token_half_widths
+from neftune_cli.noise.lengths import token_half_widths
 
 ONE = 3.0  # an example of one token
 TWO = 3 / math.sqrt(2)

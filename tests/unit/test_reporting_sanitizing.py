@@ -25,7 +25,7 @@ def test_terminal_text_has_no_escape_sequences() -> None:
 
 
 @given(ANY_TEXT)
-def test_plot_text_is_valid_in_xml(text: str) -> None:
+def test_printable_text_is_valid_in_xml(text: str) -> None:
     element = ElementTree.Element("text")
     element.text = printable_text(text)
 

@@ -194,6 +194,21 @@ def test_an_estimate_with_a_range_is_joined_and_delayed() -> None:
     assert certain.after(10.0).highest_seconds is None
 
 
+@pytest.mark.parametrize(
+    ("first", "later", "both"),
+    [
+        ("calibration and earlier trials", "calibration", "calibration and earlier trials"),
+        ("calibration", "earlier trials and calibration", "calibration and earlier trials"),
+        ("nothing", "calibration", "calibration"),
+        ("calibration", "nothing", "calibration"),
+        ("nothing", "nothing", "nothing"),
+    ],
+)
+def test_a_joined_estimate_names_each_source_once(first: str, later: str, both: str) -> None:
+    joined = cost_estimate({"a": 5.0}, 5.0, source=first).joined(cost_estimate({"b": 4.0}, 4.0, source=later))
+    assert joined.source == both
+
+
 def test_the_manifest_joins_estimates_of_successive_commands(tmp_path: Path) -> None:
     trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
     first, later = (

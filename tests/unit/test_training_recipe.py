@@ -80,7 +80,7 @@ def test_only_the_rejected_field_of_several_is_reported() -> None:
     with pytest.raises(UsageError) as caught:
         check_recipe(TrainSpec(**RECIPE, sft={"weight_decay": 0.1, "lr_scheduler_type": "sideways"}))
     (problem,) = caught.value.problems
-    assert problem.what.startswith("SFTConfig rejects lr_scheduler_type=sideways: ")
+    assert problem.what.startswith("the trainer rejects lr_scheduler_type=sideways: ")
     assert problem.field == ("train", "lr_scheduler_type")
 
 

@@ -26,8 +26,8 @@ INTRODUCTION = (
     "Lines that begin with “To fill in” name facts that neftune does not know."
 )
 SEEDS_TITLE = "Values by seed"
-MOST_COLUMNS = 10
-"""Arms in one table of a page at most."""
+MOST_ARMS_IN_TABLE = 10
+"""Arms in one table of a page, at most. The table also has a column for the seed."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class SeedTable:
 
     @property
     def parts(self) -> list["SeedTable"]:
-        """Return tables of at most `MOST_COLUMNS` arms, about equally many in each, which fit the width of a page."""
-        count = max(1, math.ceil(len(self.arms) / MOST_COLUMNS))
+        """Return tables of at most `MOST_ARMS_IN_TABLE` arms, about equally many in each, which fit a page's width."""
+        count = max(1, math.ceil(len(self.arms) / MOST_ARMS_IN_TABLE))
         bounds = [len(self.arms) * part // count for part in range(count + 1)]
         return [
             SeedTable(

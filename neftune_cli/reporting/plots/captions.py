@@ -91,7 +91,7 @@ def short_name(name: str, most: int, head: float = 0.5) -> str:
 
 
 def _shortened(name: str, most: int, head: float) -> tuple[str, bool]:
-    """Return the short name, and whether a cut through a number was moved to its end."""
+    """Return the short name, and whether the cut fell inside a number."""
     printable = printable_text(name)
     if cell_len(printable) <= most:
         return printable, False
@@ -122,7 +122,7 @@ def short_names(names: Iterable[str], most: int) -> dict[str, str]:
         for whole in (every, _without_common_ends(every))
         for head in _HEAD_SHARES
     ]
-    cuts.sort(key=lambda short: any(is_moved for _, is_moved in short))
+    cuts.sort(key=lambda short: any(is_in_number for _, is_in_number in short))
     for short in cuts:
         if len({cut for cut, _ in short}) == len(every):
             return {name: cut for name, (cut, _) in zip(every, short, strict=True)}

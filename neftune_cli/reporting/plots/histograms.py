@@ -104,7 +104,7 @@ def loss_histograms(trials: Sequence[Measurements], comparison: Comparison) -> P
         return None
     shown = {arm: styles[arm] for arm in arms if any(arm in one.by_arm for one in panels)}
     height = _TOP + len(shown) * _ROW + _BOTTOM
-    text = _loss_text(comparison, panels, [arm for arm in arms if _has_gaps(trials, arm)])
+    text = _loss_text(comparison, panels, [arm for arm in arms if _has_losses_not_finite(trials, arm)])
     return render_plot(text, height, lambda figure: _draw_losses(figure, panels, shown, comparison.baseline))
 
 
@@ -161,7 +161,7 @@ def _loss_panel(trials: Sequence[Measurements], arms: Sequence[str], loss: str, 
     return LossPanel(title, by_arm, common_bins(list(by_arm.values()), rice_bins(examples)))
 
 
-def _has_gaps(trials: Iterable[Measurements], arm: str) -> bool:
+def _has_losses_not_finite(trials: Iterable[Measurements], arm: str) -> bool:
     """Return whether an arm has losses that are not finite."""
     items = [trial.items for trial in trials if trial.arm == arm]
     return not all(np.isfinite(one[loss].values).all() for one in items for loss in HISTOGRAM_TITLES if loss in one)

@@ -160,7 +160,8 @@ def _text(panels: Panels, left_out: Sequence[str]) -> PlotText:
 
 
 def _ends(curves_by_arm: Mapping[str, LossCurve]) -> str:
-    # a line of windows ends half a window before the last epoch
+    # The last point of averaged losses is half a window before the end, so a line that ends within the last window is
+    # complete.
     late = max(found.end for found in curves_by_arm.values()) * (1 - 1 / WINDOWS)
     return ", ".join(
         f"{found.mean[-1]:.4g}{_epoch(found, late)} ({short_name(arm, LONGEST_NAME)})"

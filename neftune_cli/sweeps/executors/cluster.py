@@ -51,7 +51,10 @@ class SubmittedTask(Protocol):
     def result(self) -> WorkerMessage | None:
         """Return the answer, or None while the task waits or runs. A lost task is answered by the event "died".
 
-        It returns at once, and may be called any number of times.
+        Its `reason` completes the sentence "The worker ...". Optional: `machine_lost`, `out_of_memory`,
+        `log_end` (last lines of the log) and `log` (path of the log).
+
+        The call returns at once, and may be repeated any number of times.
         """
         ...
 

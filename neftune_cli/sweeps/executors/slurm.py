@@ -144,7 +144,8 @@ class SlurmCluster:
         folder.mkdir(parents=True, exist_ok=True)
         executor = self._executor(folder, f"neftune-{sweep.name if sweep else tasks[0].name}")
         requests = [SlurmRequest(task.request, task.threads, str(folder)) for task in tasks]
-        # Not `map_array`: submitit calls `checkpoint` only of the function itself, which must be the request.
+        # submitit calls `checkpoint` of the submitted function only, so the request itself must be that function.
+        # `map_array` would submit one function for all requests.
         with _submission_errors(), _package_found_by_jobs(), executor.batch():
             jobs = [executor.submit(request) for request in requests]
         if sweep:

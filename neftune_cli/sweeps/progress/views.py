@@ -97,7 +97,8 @@ class SweepStatus:
     directory: str = ""
     """Working directory of that command."""
     problems: tuple[Problem, ...] = ()
-    """Reasons why the manifest cannot be used, each with its fix. The trials are then those that have a folder."""
+    """Reasons why `manifest.json` or `sweep.yaml` cannot be used, each with its fix. Without a manifest, the trials are
+    those that have a folder."""
 
     def of(self, *states: ObservedState) -> list[TrialView]:
         """Return the trials in any of these states."""
