@@ -187,7 +187,7 @@ def clustered_mean(
 def weighted_degrees(seed_share: float, seed_degrees: float, item_degrees: float) -> float:
     """Return the harmonic mean of both degrees of freedom, weighted by the shares of the squared standard error.
 
-    Satterthwaite (1946) weights by squared shares. In simulations this results in up to 6.7% false positives at the 5%
+    Satterthwaite (1946) weights by squared shares. In simulations this results in up to 6.6% false positives at the 5%
     level, and the harmonic mean in up to 6.0% (docs/statistics.md).
     """
     parts = ((seed_share, seed_degrees), (1 - seed_share, item_degrees))
