@@ -168,7 +168,6 @@ def sweep(
     Raises:
         UsageError: every problem of the options, the model, the data and the folder.
         KeyboardInterrupt: the sweep was interrupted; finished steps are kept.
-
     """
     arguments = _arguments(options)
     fields, run = (values_for(one, sweep_command, arguments) for one in (Destination.SPEC, Destination.RUN))
@@ -205,7 +204,6 @@ def compare(
     Raises:
         UsageError: a folder, the baseline, the metric or a margin does not exist, or the confidence is not valid.
         NothingToCompareError: no trained trial has finished.
-
     """
     from neftune_cli.analysis.comparison import compare_all
     from neftune_cli.analysis.options import ComparisonOptions, check_confidence, parse_margins
@@ -296,7 +294,6 @@ def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         UsageError: an option does not exist.
-
     """
     parameters = inspect.signature(sweep_command).parameters
     known = options_of(sweep_command).keys() - _NOT_FOR_PROGRAMS - {"output", "pause_at"}
@@ -323,7 +320,6 @@ def _as_typed(name: str, value: Any) -> Any:
 
     Raises:
         UsageError: a choice does not exist.
-
     """
     declared = _declared_type(name)
     if get_origin(declared) is list:

@@ -119,7 +119,6 @@ def did_you_mean(name: str, known: Iterable[str], *, compared: Callable[[str], s
         known: names to suggest, of which at most three are suggested, the closest first.
         compared: returns the part of a name that is compared, for example a path without its folder.
         quoted: whether the names are printed in quotes.
-
     """
     from difflib import SequenceMatcher  # late, so that `neftune --help` starts fast
 

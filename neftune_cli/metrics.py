@@ -257,7 +257,6 @@ class MetricRegistry(Registry[Metric]):
 
         Raises:
             UsageError: the key is registered already or cannot be used, or nothing computes the metric.
-
         """
         key = declaration.key
         if not key.isidentifier() or key.startswith(PROBE_PREFIX) or key in RESERVED_KEYS:
@@ -278,7 +277,6 @@ def register_metric(metric: Metric) -> Metric:
 
     Raises:
         UsageError: the key is registered already or cannot be used, or nothing computes the metric.
-
     """
     return REGISTERED_METRICS.register(metric)
 

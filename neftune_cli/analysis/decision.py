@@ -212,7 +212,6 @@ def arms_to_train(comparison: Comparison, *, retry_failed: bool) -> frozenset[st
     Args:
         comparison: the comparison at the taken looks.
         retry_failed: whether failed trials are run again, other than the excluded ones.
-
     """
     plan, undecided = comparison.declared, arms_with_further_seeds(comparison)
     without = {*_arms_without_test(comparison)}

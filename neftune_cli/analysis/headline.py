@@ -79,7 +79,6 @@ def compatible_range(assessed: Mapping[str, Assessment], metric: Metric, baselin
         assessed: assessments of the arms.
         metric: the metric.
         baseline: mean of the baseline. If it is not finite, the range does not end at a bound.
-
     """
     intervals = [one.interval for one in assessed.values() if math.isfinite(one.interval.low)]
     if not intervals:

@@ -91,7 +91,6 @@ def parse_margins(texts: Sequence[str], known: Sequence[str] | None) -> Mapping[
 
     Raises:
         UsageError: every text with a wrong form, a size that is not positive and finite, or an unknown metric.
-
     """
     margins: dict[str, Margin] = {}
     problems = []

@@ -26,7 +26,6 @@ def dry_run(request: SweepRequest, *, hourly_rate: float | None, quiet: bool, as
 
     Raises:
         UsageError: every problem of the options, the model, the data and the folder.
-
     """
     begin = time.monotonic()
     with prepared_sweep(request, quiet=quiet, remembered=remembered_inspection) as sweep:

@@ -35,7 +35,6 @@ def run_and_report(request: SweepRequest, *, quiet: bool, as_json: bool) -> Prep
         UsageError: every problem of the options, the model, the data and the folder.
         typer.Exit: with code 1, a trial failed, or the sweep cannot continue.
         KeyboardInterrupt: the user or the system interrupted the sweep.
-
     """
     with prepared_sweep(request, quiet=quiet) as sweep:
         # imported before the run, because an upgrade may replace the files
@@ -72,7 +71,6 @@ def _finish(sweep: PreparedSweep, outcome: "SweepOutcome") -> None:
     Raises:
         KeyboardInterrupt: the sweep was interrupted.
         typer.Exit: a trial failed, or the sweep could not continue.
-
     """
     if outcome.failed:
         say_line(_failure_report(sweep, outcome))
@@ -90,7 +88,6 @@ def _disk_errors_reported(folder: Path) -> Iterator[None]:
 
     Raises:
         NeftuneError: the disk is full, or the folder is missing or read-only.
-
     """
     try:
         yield

@@ -31,7 +31,6 @@ def print_page(command: TyperCommand | TyperGroup, ctx: Any, panels: dict[str, l
         command: command or group.
         ctx: its context.
         panels: rows by title.
-
     """
     for parameter in command.get_params(ctx):
         if row := help_row(parameter, ctx):
@@ -157,7 +156,6 @@ def panel(title: str, rows: Sequence[_Row], first: int, width: int) -> Iterator[
         rows: texts of the two columns. Options in them are highlighted.
         first: width of the first column in characters.
         width: width of the frame in characters.
-
     """
     first = max(1, min(first, width - 6 - _LEAST_MEANING))
     second = max(1, width - 6 - first)

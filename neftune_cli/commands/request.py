@@ -99,7 +99,6 @@ def checked_request(
 
     Raises:
         UsageError: a run setting has a problem, or there are problems of other options.
-
     """
     found = problems or Problems()
     settings = found.attempt(partial(sweep_settings, run))
@@ -126,7 +125,6 @@ def prepared_sweep(
 
     Raises:
         UsageError: the problems of `plan_sweep`; or only one trial is allowed, and the folder has another.
-
     """
     with Interrupts() as interrupts, _executor(request.settings) as executor:
         settings = request.settings
@@ -172,7 +170,6 @@ def plan_sweep(
 
     Raises:
         UsageError: all problems at once. An option or field that has a problem is left out to check the others.
-
     """
     problems = Problems()
     resolved = _resolve(request.file, request.fields, problems)
@@ -235,7 +232,6 @@ def read_spec(file: Path | None, fields: Mapping[str, Any], problems: Problems) 
         file: experiment in YAML, or None.
         fields: given option values by spec field, for example "train.epochs".
         problems: receives the problems; if there is no spec, those of model and data as well.
-
     """
     resolved = _resolve(file, fields, problems)
     return resolved.spec if resolved else None

@@ -38,7 +38,6 @@ class Option(OptionInfo):
 
     Raises:
         TypeError: a destination in the spec without a field, or a field without that destination.
-
     """
 
     def __init__(
@@ -102,7 +101,6 @@ def options_of(command: Callable[..., None]) -> dict[str, Option]:
 
     Raises:
         TypeError: a parameter is not declared as an option or argument.
-
     """
     found = {}
     for name, hint in get_type_hints(command, include_extras=True).items():
@@ -132,7 +130,6 @@ def values_for(destination: Destination, command: Callable[..., None], values: M
 
     Returns:
         for `Destination.SPEC`, given values by field; for others, all values by parameter name.
-
     """
     options = {name: option for name, option in options_of(command).items() if option.to is destination}
     if destination is Destination.SPEC:

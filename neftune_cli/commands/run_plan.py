@@ -37,7 +37,6 @@ def run_plan(
         UsageError: the folder is not writable, a tracker cannot be used, or the declared function does not score a
             response.
         KeyboardInterrupt: the user interrupted a second time.
-
     """
     from neftune_cli.sweeps.runner import run_sweep
 
@@ -67,7 +66,6 @@ def _run_looks(
         sweep: the whole plan, with its executor.
         observe: returns the observer of one look.
         say: receives a line on each look.
-
     """
     from neftune_cli.sweeps.runner import run_sweep
 
@@ -126,7 +124,6 @@ def after_taken_looks(plan: Plan, folder: SweepFolder, *, retry_failed: bool) ->
         plan: the whole plan.
         folder: its results folder.
         retry_failed: whether failed trials are run again.
-
     """
     from neftune_cli.analysis.decision import arms_to_train
 
@@ -223,7 +220,6 @@ def score_declared_metric(spec: SweepSpec, folder: SweepFolder) -> None:
 
     Raises:
         UsageError: the function cannot be called, or does not return a number.
-
     """
     if not names_function(spec.analysis.metric):
         return

@@ -49,7 +49,6 @@ def arms_of(
         options: options that define arms.
         problems: receives the problems of `arms` and `grid`. The fields that have one are left out.
         prefix: returns the start of a message about a field of the experiment.
-
     """
     listed, grid = _listed(written, prefix, problems), _as_grid(written.get("grid"), prefix, problems)
     defaults = {**written, **options}
@@ -78,7 +77,6 @@ def section_of(values: Mapping[str, Any], name: str, prefix: str = "") -> dict[s
 
     Raises:
         UsageError: the section is not a mapping.
-
     """
     if (section := values.get(name)) is None:
         return {}

@@ -27,7 +27,6 @@ def check_choice(name: str, value: str, literal: Any) -> None:
 
     Raises:
         UsageError: it is not. The message lists the values.
-
     """
     if value not in get_args(literal):
         raise UsageError(Problem(f"{name} {value!r} is unknown.", f"Use one of: {', '.join(get_args(literal))}."))

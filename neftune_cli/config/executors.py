@@ -56,7 +56,6 @@ def register_executor(executor: ExecutorDeclaration) -> ExecutorDeclaration:
 
     Raises:
         UsageError: the name is already registered.
-
     """
     return EXECUTORS.register(executor)
 
@@ -70,7 +69,6 @@ def make_executor(name: str, settings: Mapping[str, Any] | None = None) -> "Exec
 
     Raises:
         UsageError: the name is unknown, or the executor's library is not installed. The message lists the known names.
-
     """
     declared = EXECUTORS[name]
     if missing := list(missing_library(name)):

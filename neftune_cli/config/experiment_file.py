@@ -27,7 +27,6 @@ class ExperimentFile:
 
         Args:
             location: names of the field and of those that contain it, and indices of list items.
-
         """
         if self.path is None:
             return ""
@@ -41,7 +40,6 @@ def read_experiment(path: Path | None) -> ExperimentFile:
 
     Raises:
         UsageError: the file cannot be read or is not a YAML mapping, or a field appears twice or is not named by text.
-
     """
     if path is None:
         return ExperimentFile()

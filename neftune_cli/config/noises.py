@@ -54,7 +54,6 @@ def register_noise(distribution: NoiseDistribution) -> NoiseDistribution:
 
     Raises:
         UsageError: the name is already registered.
-
     """
     return DISTRIBUTIONS.register(distribution)
 
@@ -64,7 +63,6 @@ def register_schedule(schedule: NoiseSchedule) -> NoiseSchedule:
 
     Raises:
         UsageError: the name is already registered.
-
     """
     return SCHEDULES.register(schedule)
 

@@ -45,7 +45,6 @@ class Registry(Mapping[str, D], Generic[D]):
         group: name of the entry point group, for example "neftune.noises".
         declares: type of the declarations.
         name_of: returns the name of a declaration.
-
     """
 
     def __init__(self, kind: str, group: str, declares: type[D], name_of: Callable[[D], str]) -> None:
@@ -61,7 +60,6 @@ class Registry(Mapping[str, D], Generic[D]):
 
         Raises:
             UsageError: its name is already registered.
-
         """
         self._declared = self._with(declaration)
         return declaration
@@ -71,7 +69,6 @@ class Registry(Mapping[str, D], Generic[D]):
 
         Raises:
             UsageError: the name is unknown. The message lists the known names.
-
         """
         if name not in self:
             names = tuple(self._declared)
@@ -104,7 +101,6 @@ class Registry(Mapping[str, D], Generic[D]):
 
         Raises:
             ValueError: the name is unknown. The message states the allowed names.
-
         """
         if name not in self:
             raise ValueError(f"must be {alternatives(self)}")

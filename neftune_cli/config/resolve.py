@@ -105,7 +105,6 @@ def load_spec(text: str) -> SweepSpec:
 
     Raises:
         ValueError: the text is not such a spec.
-
     """
     values = _fields(text)
     return SweepSpec.model_validate({name: value for name, value in values.items() if name != VERSION_FIELD})
@@ -167,7 +166,6 @@ def _set_looks(values: dict[str, Any], options: Mapping[str, Any], problems: Pro
 
     Returns:
         the looks, which may be none; None if the options for them have a problem.
-
     """
     of_looks = Problems()
     looks = _planned_looks(options, values["analysis"].get("looks"), of_looks)
@@ -189,7 +187,6 @@ def _planned_looks(options: Mapping[str, Any], written: Any, problems: Problems)
         options: given options; those of `LOOK_OPTIONS` are read.
         written: `analysis.looks` of the experiment.
         problems: receives the problems of the options.
-
     """
     given, largest = options.get("looks"), options.get("max_seeds")
     wanted, in_file = options.get("until_decided"), list(written) if isinstance(written, list | tuple) else []
@@ -216,7 +213,6 @@ def _seeds_of_looks(looks: Sequence[int], seeds: Any, options: Mapping[str, Any]
         options: given options. Seeds of an option that do not fit are a problem. So are those of an experiment beside
             its own looks; options that plan looks replace them.
         problems: receives the problem of an option.
-
     """
     of_experiment = seeds is not None and "seeds" not in options and not any(options.get(name) for name in LOOK_OPTIONS)
     if not _are_looks(looks) or of_experiment:
@@ -247,7 +243,6 @@ def _primary_arm(wanted: str, arms: Sequence[Mapping[str, Any]], problems: Probl
         wanted: name or alpha.
         arms: arms with their names, the baseline first.
         problems: receives the problem.
-
     """
     alphas = {arm["name"]: arm.get("alpha") for arm in arms[1:] if not arm.get("control")}
     matches = arms_named(wanted, alphas)

@@ -155,7 +155,6 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
     Raises:
         UsageError: one problem for each invalid argument.
         TypeError: an argument is not a run setting, so its value would be ignored.
-
     """
     unread = dict(arguments)
     problems = Problems()
@@ -230,7 +229,6 @@ def _executor_settings(executor: str, unread: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         UsageError: one problem for each option without effect or with an invalid value, and for a missing library.
-
     """
     names = dict.fromkeys(name for one in EXECUTORS for name in EXECUTORS[one].settings)  # several may read one option
     values = {name: unread.pop(name, None) for name in names}
@@ -259,7 +257,6 @@ def parse_workers(text: str) -> int | None:
 
     Raises:
         UsageError: the text is neither a number nor `auto`.
-
     """
     if text == "auto":
         return None

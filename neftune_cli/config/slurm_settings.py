@@ -64,7 +64,6 @@ def parse_slurm(texts: Sequence[str]) -> dict[str, SlurmValue]:
 
     Raises:
         UsageError: a problem for each text that is not valid, or the time limit is too short for any training.
-
     """
     problems = Problems()
     pairs = [problems.attempt(partial(_pair, text)) for text in texts]

@@ -56,7 +56,6 @@ def check_alpha(alpha: float) -> float:
 
     Raises:
         UsageError: it is negative, larger than `LARGEST_ALPHA`, infinite or not a number.
-
     """
     if not is_alpha(alpha):
         what = f"alpha {alpha_requirement(alpha)}; {alpha!r} was given."
@@ -69,7 +68,6 @@ def check_seed(seed: int | None) -> None:
 
     Raises:
         UsageError: it is not a whole number from 0 to LARGEST_SEED.
-
     """
     is_valid = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= LARGEST_SEED
     if seed is not None and not is_valid:
@@ -90,7 +88,6 @@ def parse_size(alpha: str | None, snr: str | None) -> tuple[str, float]:
 
     Raises:
         UsageError: both are given, the value is not valid, or there are several values.
-
     """
     if alpha is not None and snr is not None:
         raise UsageError(Problem("--alpha and --snr cannot be combined.", "Use one of them."))
@@ -110,7 +107,6 @@ def parse_alphas(text: str, option: str = "--alphas") -> list[float]:
 
     Raises:
         UsageError: every alpha that is not a number, negative, larger than `LARGEST_ALPHA`, not finite or repeated.
-
     """
     parts = [part.strip() for part in text.split(",")]
     problems = list(_alpha_problems(parts, option))
@@ -142,7 +138,6 @@ def parse_noises(text: str) -> list[str]:
 
     Raises:
         UsageError: every distribution that is unknown or repeated.
-
     """
     names = [part.strip() for part in text.split(",")]
     problems = [
@@ -164,7 +159,6 @@ def parse_tasks(text: str) -> list[str]:
 
     Raises:
         UsageError: a task is empty or repeated.
-
     """
     tasks = [part.strip() for part in text.split(",")]
     if not all(tasks):
@@ -180,7 +174,6 @@ def parse_snr(text: str) -> list[float]:
 
     Raises:
         UsageError: every ratio that is not a number, below 1, not finite or repeated.
-
     """
     ratios: list[float] = []
     problems = []
@@ -210,7 +203,6 @@ def parse_seeds(text: str) -> list[int]:
 
     Raises:
         UsageError: the text is neither, the number is 0 or larger than `MOST_SEEDS`, or a seed is repeated.
-
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts[:1] + [part for part in parts[1:] if part]):
@@ -237,7 +229,6 @@ def parse_looks(text: str) -> list[int]:
 
     Raises:
         UsageError: a part is not a number.
-
     """
     parts = [part.strip() for part in text.split(",")]
     if wrong := [part for part in parts if not (part.isascii() and part.isdecimal())]:
@@ -252,7 +243,6 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 
     Raises:
         UsageError: every pair without `=`, with an empty or repeated name, or with a value that is not valid YAML.
-
     """
     settings: dict[str, Any] = {}
     problems = []
@@ -289,7 +279,6 @@ def parse_columns(text: str) -> dict[str, str]:
 
     Raises:
         UsageError: every pair without `=`, and every meaning that is repeated.
-
     """
     columns: dict[str, str] = {}
     problems = []

@@ -57,15 +57,12 @@ class Columns(Protocol):
     @property
     def names(self) -> Sequence[str]:
         """Return the names of the columns."""
-        ...
 
     def value(self, column: str, index: int) -> object:
         """Return a value. Raises `RowError` if it cannot be converted."""
-        ...
 
     def is_filled(self, column: str, index: int) -> bool:
         """Return whether a value is not blank and not `EMPTY_JSON`, without a conversion of the column."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,6 @@ def generate_responses(
 
     Raises:
         TrialError: a prompt is empty, or fills the model's context.
-
     """
     if not examples:
         return []
@@ -118,7 +117,6 @@ def scored_responses(
 
     Raises:
         TrialError: a prompt fills the model's context.
-
     """
     examples = with_prompt(examples)
     responses = generate_responses(

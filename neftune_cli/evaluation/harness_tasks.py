@@ -72,7 +72,6 @@ class TaskLoader:
 
         Raises:
             UsageError: the package is not installed, a task is unknown, or one cannot be loaded or run.
-
         """
         with harness_randomness(), warnings_hidden():  # imports, and even reading a task's name, draw random numbers
             _check_installed()

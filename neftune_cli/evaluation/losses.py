@@ -43,7 +43,6 @@ def example_losses(
 
     Raises:
         TrialError: an example has no token that carries loss, so its mean is undefined.
-
     """
     require_loss_tokens(examples)
     losses = [math.nan] * len(examples)
@@ -66,7 +65,6 @@ def mean_loss(losses: Sequence[float], tokens: Sequence[int]) -> float:
 
     Raises:
         TrialError: there are no tokens.
-
     """
     if not sum(tokens):
         raise TrialError("The split has no examples, so its loss is undefined. Add at least one example to the split.")

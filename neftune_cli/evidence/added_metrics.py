@@ -24,7 +24,6 @@ def with_item_metric(evidence: Evidence, metric: Metric, values: ItemScores, sou
         metric: the added metric.
         values: its value for each response.
         source: where the values come from, for the note on missing ones.
-
     """
     measured = [values[one.trial_id] for one in evidence.trials if values.get(one.trial_id)]
     shared = set.intersection(*map(set, measured)) if measured else set()

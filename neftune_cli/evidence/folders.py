@@ -29,7 +29,6 @@ def check_folders(paths: Sequence[Path]) -> None:
 
     Raises:
         UsageError: one problem for each path that does not exist or is a file.
-
     """
     state = {True: "is a file, not a folder", False: "does not exist"}
     if wrong := [path for path in paths if not path.is_dir()]:
@@ -42,7 +41,6 @@ def sweeps_in(paths: Sequence[Path]) -> list[SweepFolder]:
     Raises:
         UsageError: a path is not a folder, or a sweep lacks its `sweep.yaml`.
         NothingToCompareError: there is none.
-
     """
     check_folders(paths)
     problems = Problems()
@@ -71,7 +69,6 @@ def check_spec(folder: SweepFolder, records: Sequence[TrialRecord]) -> None:
 
     Raises:
         UsageError: `sweep.yaml` is missing, damaged, or does not fit.
-
     """
     spec = folder.spec()
     if spec is None and folder.has_lost_spec():
@@ -142,7 +139,6 @@ def nothing_found(paths: Sequence[Path], others: str = "") -> NothingToCompareEr
     Args:
         paths: folders.
         others: other kinds of results that were searched for, after a comma.
-
     """
     where = ", ".join(map(str, paths))
     return NothingToCompareError(f"There is no sweep in {where}{others}.\n  {_fix(*paths)}")

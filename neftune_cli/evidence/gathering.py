@@ -39,7 +39,6 @@ def gather(
         UsageError: a path is not a folder, a file is invalid, the function fails, or `cluster_by` is not a field of
             inspect's logs.
         NothingToCompareError: there are neither sweeps nor runs of other tools.
-
     """
     found = _found(paths, cluster_by, scored_again=metric)
     problems = Problems()

@@ -43,7 +43,6 @@ def inspect_evidence(*roots: Path, cluster_by: str | None = None) -> list[Eviden
     Raises:
         UsageError: a file is not valid, no log is complete, the arm or seed of a run is unknown, or no sample has the
             field `cluster_by`.
-
     """
     problems = Problems()
     logs = {root: problems.attempt(partial(find_logs, root)) or [] for root in roots}

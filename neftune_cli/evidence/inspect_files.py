@@ -74,7 +74,6 @@ def find_logs(root: Path) -> list[InspectLog]:
 
     Raises:
         UsageError: files are damaged, or samples occur twice in an epoch.
-
     """
     problems = Problems()
     paths = [folder.path / name for folder in folders_below(root) for name in sorted(folder.files)]

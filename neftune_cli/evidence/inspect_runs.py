@@ -86,7 +86,6 @@ def runs_of(logs: Sequence[InspectLog], with_arguments: Collection[str], cluster
 
     Raises:
         UsageError: the arm of a model in a folder with several models is unknown.
-
     """
     by_folder: dict[Path, dict[str, list[InspectLog]]] = {}
     for log in sorted(logs, key=lambda log: log.order):

@@ -26,7 +26,6 @@ def check_kinds(values: Any, kinds: Mapping[str, type]) -> None:
 
     Raises:
         ValueError: parts are of another kind.
-
     """
     faults: dict[str, str] = {}
     for path, kind in kinds.items():

@@ -107,7 +107,6 @@ def with_judgments(evidence: Sequence[Evidence], path: Path) -> list[Evidence]:
 
     Raises:
         UsageError: the file cannot be read, a line is not valid, or it names an unknown example, arm or seed.
-
     """
     sweep = only_sweep(evidence, "--judge-results")
     responses = stored_responses(sweep)

@@ -31,7 +31,6 @@ def with_task_scores(evidence: Evidence) -> Evidence:
 
     Raises:
         UsageError: a file of a trial is not valid.
-
     """
     ids = {one.trial_id for one in evidence.trials}
     folders = trial_folders(evidence)
@@ -99,7 +98,6 @@ def lm_eval_evidence(*roots: Path) -> list[Evidence]:
 
     Raises:
         UsageError: a file is not valid, or the arm or seed of a run is unknown.
-
     """
     problems = Problems()
     found = {root: problems.attempt(partial(runs_below, root)) or [] for root in roots}

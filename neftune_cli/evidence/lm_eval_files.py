@@ -131,7 +131,6 @@ def find_results(root: Path) -> list[Results]:
 
     Raises:
         UsageError: a results file is not valid.
-
     """
     return [
         results
@@ -215,7 +214,6 @@ def read_samples(results: Results, task: str) -> list[Sample] | None:
 
     Raises:
         UsageError: a line is not valid, or a document occurs twice with the same filter.
-
     """
     path = results.samples_path(task)
     if not _is_file(path):
@@ -237,7 +235,6 @@ def read_in_memory(scores: Path, documents: Path) -> tuple[Results, dict[str, li
 
     Raises:
         UsageError: a file is not valid.
-
     """
     values = _read_results(scores, is_required=True)
     results = Results(scores, "", values or {})

@@ -94,7 +94,6 @@ def runs_below(root: Path) -> list[EvaluatedRun]:
 
     Raises:
         UsageError: a file is not valid.
-
     """
     by_folder: dict[Path, list[Results]] = {}
     for results in find_results(root):
@@ -110,7 +109,6 @@ def run_of_trial(folder: TrialFolder) -> EvaluatedRun | None:
 
     Raises:
         UsageError: a file is not valid.
-
     """
     paths = folder.task_files()
     if not paths:

@@ -212,7 +212,6 @@ def check_duplicates(path: Path, documents: Sequence[str], document: str) -> Non
 
     Raises:
         UsageError: documents occur several times.
-
     """
     double = [one for one, times in Counter(documents).items() if times > 1]
     if double:

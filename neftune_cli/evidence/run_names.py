@@ -100,7 +100,6 @@ def name_runs(groups: Sequence[Sequence[Path]], root: Path) -> dict[Path, RunNam
     Raises:
         UsageError: the arm or seed of a run is unknown, two runs of a group have the same arm and seed, an arm has
             several alphas, or a run file is invalid.
-
     """
     problems = Problems()
     read = {run: problems.attempt(partial(_read_name, run, root)) for group in groups for run in group}
@@ -222,7 +221,6 @@ def read_names(run: Path, root: Path) -> FolderNames:
 
     Raises:
         UsageError: a folder name has two different alphas or two different seeds.
-
     """
     inside = [part for name in folders_inside(run, root) for part in name.split("__")]
     parts = [*full_path(root).name.split("__"), *inside][::-1]

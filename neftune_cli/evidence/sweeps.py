@@ -60,7 +60,6 @@ def sweep_evidence(folders: Sequence[SweepFolder], *, scored_again: str | None =
 
     Raises:
         UsageError: a file is damaged, a `sweep.yaml` does not fit its trials, or two folders differ in a trial.
-
     """
     groups: dict[tuple[str, bool], list[_SweepTrial]] = {}
     problems = Problems()
@@ -312,7 +311,6 @@ def _unique_trials(group: Sequence[_SweepTrial]) -> Iterator[tuple[Measurements,
 
     Raises:
         UsageError: two folders have different results of the same trial.
-
     """
     seen: dict[str, _SweepTrial] = {}
     for trial in group:

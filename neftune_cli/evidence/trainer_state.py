@@ -167,7 +167,6 @@ def trainer_evidence(*roots: Path) -> list[Evidence]:
 
     Raises:
         UsageError: a state is not valid or has no loss, or the arm or seed of a run is unknown.
-
     """
     folders = {root: find_trainer_runs(root) for root in roots}
     problems = Problems()

@@ -47,7 +47,6 @@ def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
 
     Raises:
         UsageError: a file of the trial is damaged.
-
     """
     losses = _by_split_and_epoch(folder.example_losses())
     generations = folder.generations()
@@ -123,7 +122,6 @@ def only_sweep(evidence: Sequence[Evidence], option: str) -> Evidence:
 
     Raises:
         UsageError: there is no sweep with responses, or there are several.
-
     """
     sweeps = [one for one in evidence if one.origin.is_sweep and one.trials]
     if len(sweeps) == 1:

@@ -50,7 +50,6 @@ def metric_scores(folder: SweepFolder, reference: str) -> MetricScores:
 
     Raises:
         UsageError: the function cannot be imported or called, or does not return a number.
-
     """
     with _option_named():
         user_metric = _user_metric(reference)
@@ -66,7 +65,6 @@ def with_user_metric(evidence: Sequence[Evidence], reference: str) -> list[Evide
 
     Raises:
         UsageError: the function cannot be imported or called, or does not return a number.
-
     """
     sweep = only_sweep(evidence, f"--metric {reference}")
     with _option_named():

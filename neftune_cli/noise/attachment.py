@@ -64,7 +64,6 @@ def attach_noise(
             `noise_scale` or `target` is unknown; the model has no input embeddings; or the model already has noise. In
             a forward: the lengths are unknown, the target needs labels, the embeddings were not called through this
             model, or the backward pass repeats the forward.
-
     """
     check_alpha(alpha)
     check_choice("noise scale", noise_scale, NoiseScale)

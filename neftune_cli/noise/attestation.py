@@ -183,7 +183,6 @@ class OutputTap:
     Args:
         module: returns one tensor.
         report: receives, after each call, the module's output and the output of its hooks, both without gradient.
-
     """
 
     def __init__(self, module: nn.Module, report: Callable[[Tensor, Tensor], None]) -> None:

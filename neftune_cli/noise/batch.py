@@ -68,7 +68,6 @@ class Batch:
         Raises:
             UsageError: the arguments do not determine the example lengths, or the target needs labels and there are
                 none.
-
         """
         batch, length, dim = embeddings.shape
         half_widths = token_half_widths(
@@ -96,7 +95,6 @@ class Batch:
 
         Raises:
             UsageError: the noise scale depends on the padding, and the arguments do not determine it.
-
         """
         readable = isinstance(self.attention_mask, Tensor) and self.attention_mask.ndim == 2
         if noise_scale == "hf" and self.attention_mask is not None and not readable:

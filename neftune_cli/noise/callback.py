@@ -64,7 +64,6 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         UsageError: alpha is not a number from 0 to 1e6, `seed` is not a whole number from 0 to 2**32 - 1, or a name is
             unknown. When training begins: see `attach_noise`. At a step: the callback was added after the training
             began, or another training with the same callback ended meanwhile.
-
     """
 
     def __init__(

@@ -38,7 +38,6 @@ class NoiseStream:
 
     Raises:
         UsageError: `noise` is unknown, or its draws do not have mean 0 and variance 1/3.
-
     """
 
     draws: int
@@ -57,7 +56,6 @@ class NoiseStream:
 
         Raises:
             UsageError: the backward pass is running, so that a forward is computed again and would get other noise.
-
         """
         if torch._C._current_graph_task_id() != -1:
             raise UsageError(_COMPUTED_AGAIN)
@@ -98,7 +96,6 @@ def unit_noise(noise: str, shape: Sequence[int], generator: Generator) -> Tensor
 
     Raises:
         UsageError: `noise` is unknown, or its draws do not have mean 0 and variance 1/3.
-
     """
     return _draw_function(DISTRIBUTIONS[noise])(tuple(shape), generator)
 

@@ -34,7 +34,6 @@ class NEFTuneEmbedding(nn.Module):
     Raises:
         UsageError: `embedding` is not an embedding or already has noise, alpha is not a number from 0 to 1e6, `seed` is
             not a whole number from 0 to 2**32 - 1, or `noise` is unknown.
-
     """
 
     embedding: nn.Embedding
@@ -66,7 +65,6 @@ class NEFTuneEmbedding(nn.Module):
         Raises:
             UsageError: the mask and the ids have different shapes, or the noise would be drawn again in the backward
                 pass.
-
         """
         embeddings: Tensor = self.embedding(input_ids)
         if not self.training or self.alpha == 0:

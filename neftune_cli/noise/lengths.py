@@ -66,7 +66,6 @@ def token_half_widths(
 
     Raises:
         UsageError: alpha is not a number from 0 to 1e6, the shapes disagree, or nothing delimits the examples.
-
     """
     check_alpha(alpha)
     check_choice("noise scale", noise_scale, NoiseScale)

@@ -35,7 +35,6 @@ class Placement:
 
         Raises:
             UsageError: the model has no input embeddings.
-
         """
         embedding = input_embedding(model)
         multiplier = embedding_multiplier(model, embedding)
@@ -47,7 +46,6 @@ def input_embedding(model: nn.Module) -> nn.Module:
 
     Raises:
         UsageError: the model has none.
-
     """
     try:
         embedding = _owner_of_input_embedding(model).get_input_embeddings()

@@ -206,7 +206,6 @@ def with_alphas(
 
     Raises:
         UsageError: an arm has both a ratio and an alpha, or uses the noise scale `hf`, or two arms get the same alpha.
-
     """
     if not any(arm.snr for arm in spec.arms):
         return ResolvedAlphas(spec)

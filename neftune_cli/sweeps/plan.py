@@ -117,7 +117,6 @@ def at_look(plan: Plan, seeds: int, arms: Collection[str], before: Plan | None =
         seeds: number of seeds.
         arms: names of the other arms.
         before: the plan up to the look before; None at the first look.
-
     """
     first, used = plan.spec.seeds[:seeds], {plan.spec.arms[0].name, *arms}
     looked_at = frozenset(trial.id for trial in before.trials) if before else frozenset()
@@ -193,7 +192,6 @@ def missing_in_words(trials: Sequence[_HasSeed], missing: Sequence[_HasSeed]) ->
     Args:
         trials: all trials of a plan. The base model has no seed, and is not counted.
         missing: those to run.
-
     """
     total, count = (sum(one.seed is not None for one in some) for some in (trials, missing))
     share = counted(total, "trial") if count == total else f"{count} of {counted(total, 'trial')}"

@@ -225,7 +225,6 @@ def disk_need(sizes: LoadedSizes, *, workers: int, models: int) -> int:
         sizes: properties of the model.
         workers: number of parallel trials, each with two checkpoints and a third one being written.
         models: number of kept models.
-
     """
     checkpoint = 3 * FLOAT_BYTES * sizes.trainable  # the weights and the two moments of Adam
     return workers * (KEPT_CHECKPOINTS + 1) * checkpoint + models * sizes.weight_bytes
@@ -239,7 +238,6 @@ def memory_need(sizes: LoadedSizes, *, batch_size: int, max_length: int, at_once
         batch_size: examples of a batch, before gradient accumulation.
         max_length: maximum length of an example in tokens; a packed row has this length.
         at_once: tokens of a micro-batch; 0 if a batch is computed whole.
-
     """
     longest = min(max_length, sizes.longest)
     tokens = min(batch_size * longest, max(at_once, longest) if at_once else math.inf)

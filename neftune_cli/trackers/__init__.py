@@ -54,7 +54,6 @@ class Tracker(Protocol):
             UsageError: the user is not logged in.
             OSError: the target cannot be written or reached.
         """
-        ...
 
     def write(self, group: str, run: TrackedRun) -> bool:
         """Write a run of a group, which is a sweep. Return whether it was new.
@@ -62,7 +61,6 @@ class Tracker(Protocol):
         Raises:
             OSError: the target cannot be written or reached.
         """
-        ...
 
 
 def make_tracker(name: str, folder: Path, option: str) -> Tracker:

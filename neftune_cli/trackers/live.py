@@ -34,11 +34,9 @@ class OpenRun(Protocol):
 
     def finish(self, scores: Mapping[str, float]) -> None:
         """Write the results of the trial, and mark the run as finished."""
-        ...
 
     def close(self) -> None:
         """Close the run, which a resumed trial continues if it is not finished."""
-        ...
 
 
 class _Guarded:

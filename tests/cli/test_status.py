@@ -292,7 +292,6 @@ class _Watch:
     Args:
         folder: results folder.
         waiting: seconds to wait for a trial to start.
-
     """
 
     def __init__(self, folder: Path, *, waiting: float = 15.0) -> None:

@@ -140,7 +140,6 @@ class Executor(Protocol):
         Raises:
             NeftuneError: no worker can be started.
         """
-        ...
 
     def prepare(self, trials: Sequence[TrialSpec]) -> LoadedSizes:
         """Load the model and the data of these trials, and return their sizes.
@@ -149,7 +148,6 @@ class Executor(Protocol):
             UsageError: the data do not fit the model, or the model cannot be loaded.
             NeftuneError: no worker can be started, or the worker died.
         """
-        ...
 
     def calibrate(self, trial: TrialSpec, seconds: float) -> list[Calibration]:
         """Measure the cost of a trial with this recipe on all started workers at once, one result per worker.
@@ -161,7 +159,6 @@ class Executor(Protocol):
             UsageError: the data do not fit the model.
             NeftuneError: a worker cannot be started, or it died.
         """
-        ...
 
     def start(self, workers: int, threads: int, gpus: int) -> None:
         """Provide exactly this many workers, and return without waiting until they are ready.
@@ -182,11 +179,9 @@ class Executor(Protocol):
             NeftuneError: the system cannot start a process. A worker that dies before it is ready raises nothing here:
                 it is replaced, and after repeated deaths `calibrate` and `wait` raise this error.
         """
-        ...
 
     def capacity(self) -> int:
         """Return the number of jobs that can be submitted now."""
-        ...
 
     def submit(self, job: Job, folder: SweepFolder) -> None:
         """Give a job to a free worker. The trial's files go into the sweep's folder.
@@ -194,7 +189,6 @@ class Executor(Protocol):
         Raises:
             RuntimeError: no worker is free.
         """
-        ...
 
     def wait(self, seconds: float) -> list[Event]:
         """Return the events since the last call: at once if there are any, otherwise after at most `seconds`.
@@ -202,12 +196,9 @@ class Executor(Protocol):
         Raises:
             NeftuneError: workers cannot be started any more.
         """
-        ...
 
     def interrupt(self) -> None:
         """Make `wait` return soon. A signal handler may call this."""
-        ...
 
     def stop(self) -> None:
         """Ask all running trials to write a checkpoint and end. No job may be submitted afterwards."""
-        ...

@@ -56,7 +56,6 @@ class SubmittedTask(Protocol):
 
         The call returns at once, and may be repeated any number of times.
         """
-        ...
 
 
 SomeTask = TypeVar("SomeTask", bound=SubmittedTask)
@@ -68,17 +67,14 @@ class Cluster(Protocol[SomeTask]):
     @property
     def poll_seconds(self) -> float:
         """Return the interval between two checks of the running tasks."""
-        ...
 
     @property
     def node_key(self) -> Mapping[str, Any] | None:
         """Return what identifies the kind of node, so that facts about it are remembered; None if they are not."""
-        ...
 
     @property
     def queues(self) -> bool:
         """Return whether the scheduler has a queue for all trials, and limits those in parallel itself."""
-        ...
 
     def slots(self) -> ClusterSlots:
         """Connect to the cluster. Return the number of tasks in parallel, and the threads of each.
@@ -86,11 +82,9 @@ class Cluster(Protocol[SomeTask]):
         Raises:
             UsageError: there is no cluster, or no node has the resources of a task.
         """
-        ...
 
     def limit(self, workers: int) -> None:
         """Set the number of tasks in parallel, if the scheduler limits it."""
-        ...
 
     def submit(self, tasks: Sequence[ClusterTask]) -> Sequence[SomeTask]:
         """Submit tasks, and return them as submitted, in the same order. A task that runs already may be adopted.
@@ -98,18 +92,15 @@ class Cluster(Protocol[SomeTask]):
         Raises:
             UsageError: the scheduler refuses the tasks.
         """
-        ...
 
     def cancel(self, tasks: Sequence[SomeTask], *, at_once: bool) -> None:
         """End tasks: after their trials have written checkpoints, or at once. Tasks that have ended stay as they are.
 
         If one task cannot be cancelled, the others still are.
         """
-        ...
 
     def close(self) -> None:
         """End the connection."""
-        ...
 
 
 @dataclass

@@ -21,23 +21,18 @@ class Observer(Protocol):
 
     def sweep_started(self, trials: Sequence[Trial], missing: Sequence[Trial], notes: Sequence[str]) -> None:
         """Report all trials of the plan, the ones that will run now, and notes for the user."""
-        ...
 
     def trial_started(self, trial: Trial) -> None:
         """Report the start of a trial."""
-        ...
 
     def trial_ended(self, end: Finished) -> None:
         """Report the end of a trial that runs no more: with its record or its failure."""
-        ...
 
     def note(self, text: str) -> None:
         """Report an event, as one sentence for the user."""
-        ...
 
     def stopping(self) -> None:
         """Report that the running trials were asked to stop."""
-        ...
 
 
 class NullObserver:
