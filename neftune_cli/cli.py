@@ -215,7 +215,7 @@ def _open_closed_streams() -> None:
 
 
 def _encode_stdout_as_utf8() -> None:
-    """Let stdout write UTF-8 unless its encoding is a UTF one: others lack characters.
+    """Let stdout write UTF-8 if its encoding is another one that lacks characters of the output.
 
     For example, Latin-1 lacks the minus sign of numbers. An error handler that the user chose is kept, as after
     `PYTHONIOENCODING=latin-1:replace`.

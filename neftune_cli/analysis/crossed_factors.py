@@ -221,8 +221,6 @@ def _of_two_factors(
     ratio = by_seed / residual if residual > 0 else math.nan
     if few_differ:
         by_seed = max(by_seed, residual)
-    # Without an effect of seeds, their mean square is about `residual`. A smaller one is chance and must not lower the
-    # share of the seeds.
     of_items = max(0.0, by_cluster - residual)
     return CrossedMean(
         mean,
@@ -231,6 +229,8 @@ def _of_two_factors(
         seeds=seeds,
         clusters=clusters,
         seed_degrees=seeds - 1,
+        # Without an effect of seeds, their mean square is about `residual`. A smaller one is chance and must not lower
+        # the share of the seeds.
         seed_share=_share(max(by_seed, residual), of_items),
         seed_ratio=ratio,
         residual_variance=residual / clusters,

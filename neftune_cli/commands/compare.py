@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neftune_cli.commands.output import OutputFile, say_line
-from neftune_cli.errors import ExitCode, NothingToCompareError, Problem, Problems
+from neftune_cli.errors import DISK_FULL, FREE_SPACE, ExitCode, NothingToCompareError, Problem, Problems
 from neftune_cli.reporting.output_formats import FORMATS_BY_SUFFIX, OutputFormat, ScreenOptions, document
 
 if TYPE_CHECKING:
@@ -155,8 +155,9 @@ def _write_reports(compared: Sequence["ComparedEvidence"]) -> _Reports:
         try:
             write_reports(folder, [one for one in compared if one.evidence.origin.folders == (path,)])
         except OSError as error:
-            line = f"Cannot write summary.md, report.html and plots to {folder.path}: {error.strerror}."
-            reports.lines.append(line)
+            fix = FREE_SPACE if error.errno in DISK_FULL else "Use --format html --output FILE to write one elsewhere."
+            what = f"Cannot write summary.md, report.html and plots to {folder.path}: {error.strerror or error}."
+            reports.lines.append(f"{what} {fix}")
             reports.has_failed |= error.errno not in _READ_ONLY
         else:
             reports.lines.append(f"Wrote summary.md, report.html and plots/ to {folder.path}")

@@ -69,8 +69,8 @@ def identifying_fields(spec: Spec) -> dict[str, Any]:
 def changed_fields(spec: SweepSpec, arm: ArmSpec | None, identity: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Yield the name of each field in which a sweep differs from the identity of one of its trials, and both values.
 
-    Fields of model and data are not compared, because the identity has their fingerprints instead; nor are parts that
-    the identity lacks, and values that the sweep leaves to the data.
+    Fields of model and data are not compared, because the identity has their fingerprints instead; nor are the repeat
+    of an arm, parts that the identity lacks, and values that the sweep leaves to the data.
 
     Args:
         spec: the sweep.
@@ -81,7 +81,7 @@ def changed_fields(spec: SweepSpec, arm: ArmSpec | None, identity: Mapping[str, 
         recipe = spec.recipe_of(arm)
         yield from _changed("train.{}", recipe, identity.get("train", {}), exclude={"precision"})
         yield from _changed_precision(recipe, identity.get("environment", {}))
-        if arm.snr is None and "noise" in identity:  # without noise, an identity has no field of it
+        if arm.snr is None and "noise" in identity:  # the identity of an arm without noise has null here
             noise, recorded = spec.noise_of(arm), identity["noise"] or {"alpha": 0.0}
             details = set() if noise.alpha and recorded.get("alpha") else set(NOISE_DETAILS)
             yield from _changed(f"{{}} of the arm {arm.name}", noise, recorded, exclude=details)

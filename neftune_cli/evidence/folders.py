@@ -83,7 +83,7 @@ def check_spec(folder: SweepFolder, records: Sequence[TrialRecord]) -> None:
         if record.arm in arms and changed.get(trial) != []:
             fields = changed_fields(spec, arms[record.arm], record.identity)
             changed[trial] = [
-                f"{name} is {_shown(now)} there and {_shown(one)} in the trials" for name, now, one in fields
+                f"{name} is {_shown(now)} in the file and {_shown(one)} in the trials" for name, now, one in fields
             ]
     if found := list(dict.fromkeys(chain.from_iterable(changed.values()))):
         what = f"{folder.path / SWEEP_FILE} does not fit the finished trials: {listed_at_most(found, 4, '; ')}."

@@ -66,7 +66,7 @@ def sentence_without_command(comparison: Comparison) -> str:
         # seeds that are added because of this result would raise the rate of false positives (docs/statistics.md)
         return (
             "the last planned look was taken, so this sweep gets no more seeds; report what is open as not decided, "
-            "or test new seeds alone, in another sweep"
+            "or test new seeds alone, in another sweep (--seeds, --output)"
         )
     return ""
 

@@ -11,8 +11,10 @@ from pydantic import ConfigDict, Field, StrictInt
 
 from neftune_cli.records import SCHEMA_VERSION, Record
 
-_AND, _NOTHING = " and ", "nothing"
+_AND = " and "
 """Separator of the sources of a cost in the file."""
+_NOTHING = "nothing"
+"""Source of a cost without a measurement."""
 
 
 class ManifestPart(Record):

@@ -413,7 +413,7 @@ def test_output_receives_the_text_of_stdout_and_replaces_an_earlier_comparison(r
         assert (tmp_path / "out").read_text(encoding="utf-8") == earlier[following]
 
 
-def test_a_folder_that_is_not_writable_is_compared_without_a_report(results_to_draw: Path) -> None:
+def test_a_report_that_cannot_be_written_is_a_failure_after_the_comparison(results_to_draw: Path) -> None:
     (results_to_draw / "bios" / "plots").write_text("a file")
 
     result = _compare(results_to_draw)
@@ -421,19 +421,31 @@ def test_a_folder_that_is_not_writable_is_compared_without_a_report(results_to_d
     assert result.exit_code == 1
     assert result.stdout.startswith("bios  tiny on bios")
     assert "report.html" not in result.stdout
-    assert result.stderr == f"Cannot write summary.md, report.html and plots to {results_to_draw}/bios: File exists.\n"
+    assert result.stderr == (
+        f"Cannot write summary.md, report.html and plots to {results_to_draw}/bios: File exists. "
+        "Use --format html --output FILE to write one elsewhere.\n"
+    )
 
 
-@pytest.mark.parametrize(("error", "code"), [(errno.EROFS, 0), (errno.EACCES, 0), (errno.ENOSPC, 1)])
-def test_a_read_only_folder_is_no_failure(
-    results_to_draw: Path, monkeypatch: pytest.MonkeyPatch, error: int, code: int
+@pytest.mark.parametrize(
+    ("error", "code", "fix"),
+    [
+        (errno.EROFS, 0, "Use --format html --output FILE to write one elsewhere."),
+        (errno.EACCES, 0, "Use --format html --output FILE to write one elsewhere."),
+        (errno.ENOSPC, 1, "Free disk space, and run the same command again."),
+    ],
+)
+def test_only_a_read_only_folder_is_no_failure(
+    results_to_draw: Path, monkeypatch: pytest.MonkeyPatch, error: int, code: int, fix: str
 ) -> None:
     def fail(*_arguments: object) -> None:
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr("neftune_cli.reporting.reports.write_reports", fail)
 
-    assert _compare(results_to_draw).exit_code == code
+    result = _compare(results_to_draw)
+
+    assert (result.exit_code, result.stderr.rstrip().endswith(f": {os.strerror(error)}. {fix}")) == (code, True)
 
 
 def test_a_full_disk_has_the_advice_to_free_space(results: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_spec_that_does_not_fit_the_trials_is_a_problem_beside_the_status(
     result = _status(folder.path)
     assert result.stdout.startswith("edited  7 of 7 done\n")
     assert isinstance(result.exception, UsageError)
-    assert "train.epochs is 4.0 there and 3.0 in the trials. Restore these values." in str(result.exception)
+    assert "train.epochs is 4.0 in the file and 3.0 in the trials. Restore these values." in str(result.exception)
 
 
 def test_a_sweep_without_trials_has_the_command_that_runs_them(tmp_path: Path) -> None:

@@ -152,11 +152,15 @@ def test_an_undeclared_trial_in_a_sweep_is_separate(tmp_path: Path, hand_made_re
 @pytest.mark.parametrize(
     ("written", "edited", "named"),
     [
-        ("batch_size: 16", "batch_size: 8", "train.batch_size is 8 there and 16 in the trials"),
-        ("sft: {}", "sft: {weight_decay: 0.1}", "train.weight_decay is 0.1 there and not set in the trials"),
-        ("alpha: 5.0", "alpha: 7.0", "alpha of the arm alpha=5 is 7.0 there and 5.0 in the trials"),
-        ("alpha: 5.0", "alpha: 0.0", "alpha of the arm alpha=5 is 0.0 there and 5.0 in the trials"),
-        ("curve_examples: null", "curve_examples: 9", "evaluation.curve_examples is 9 there and not set in the trials"),
+        ("batch_size: 16", "batch_size: 8", "train.batch_size is 8 in the file and 16 in the trials"),
+        ("sft: {}", "sft: {weight_decay: 0.1}", "train.weight_decay is 0.1 in the file and not set in the trials"),
+        ("alpha: 5.0", "alpha: 7.0", "alpha of the arm alpha=5 is 7.0 in the file and 5.0 in the trials"),
+        ("alpha: 5.0", "alpha: 0.0", "alpha of the arm alpha=5 is 0.0 in the file and 5.0 in the trials"),
+        (
+            "curve_examples: null",
+            "curve_examples: 9",
+            "evaluation.curve_examples is 9 in the file and not set in the trials",
+        ),
     ],
 )
 def test_a_spec_that_does_not_fit_the_trials_is_refused_with_both_values(

@@ -239,7 +239,7 @@ def test_no_command_is_offered_after_the_last_look() -> None:
     assert "twice the margin" not in text
     assert " ".join(text.partition("\nNext     ")[2].split()).startswith(
         "the last planned look was taken, so this sweep gets no more seeds; report what is open as not decided, or "
-        "test new seeds alone, in another sweep Details"
+        "test new seeds alone, in another sweep (--seeds, --output) Details"
     )
     departure = Departure("other metric", "Results of ROUGE-L are exploratory.")
     departed = replace(_four_arms(), plan=plan, outlooks={}, departures=(departure,))
