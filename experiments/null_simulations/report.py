@@ -163,7 +163,7 @@ def verdicts_table(rates: Iterable[VerdictErrorRates]) -> str:
 
 def optional_stopping_table(rates: Iterable[OptionalStoppingRates]) -> str:
     """Return false positives of one arm with seeds added by hand and with planned looks, in percent."""
-    by_hand, looks = (", ".join(map(str, seeds)) for seeds in (BY_HAND, DEFAULT_LOOKS))
+    by_hand, looks = _seeds(BY_HAND), _seeds(DEFAULT_LOOKS)
     head = (
         "scenario",
         f"{BY_HAND[0]} seeds",

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neftune_cli.analysis.clusters import indices_by_first_item
+from neftune_cli.analysis.clusters import Indices, indices_by_first_item
 from neftune_cli.analysis.crossed_factors import (
     MIN_INFORMATIVE_CLUSTERS,
     ROUNDING,
@@ -84,16 +84,17 @@ def paired_comparison(
     """
     first, second = _values(baseline, treated, confidence)
     weighted = _weights(weights, first.shape)
+    cluster = indices_by_first_item(clusters, first.shape[1])
     if not (has_weight := weighted.any(axis=0)).all():
-        clusters = indices_by_first_item(clusters, first.shape[1])[has_weight].tolist()
+        cluster = indices_by_first_item(cluster[has_weight].tolist(), int(has_weight.sum()))
         first, second, weighted = (one[:, has_weight] for one in (first, second, weighted))
     difference = second - first
     scale = float(np.abs([first, second]).max())
     with np.errstate(over="ignore", invalid="ignore"):  # without a finite square, the standard error is unknown
-        table, of_clusters = cluster_table(difference, weighted, clusters), _cluster_sums(weighted, clusters)
+        table, of_clusters = _linearized(difference, weighted, cluster), _cluster_sums(weighted, cluster)
         about_method = len(table) >= MIN_SEEDS
         if about_method:
-            differ = _clusters_that_differ(np.abs(difference) > ROUNDING * scale, clusters)
+            differ = _clusters_that_differ(np.abs(difference) > ROUNDING * scale, cluster)
             few_differ = differ < MIN_INFORMATIVE_CLUSTERS
             mean = crossed_mean(table, weights=of_clusters, few_differ=few_differ, scale=scale)
         else:
@@ -124,22 +125,29 @@ def cluster_table(
     clusters with the same variance, if no cluster has a large part of the weight (Cochran 1977, section 6.3). Clusters
     are in the order of their first items.
     """
+    return _linearized(values, weights, indices_by_first_item(clusters, values.shape[1]))
+
+
+def _linearized(
+    values: Floats,  # (seeds, items)
+    weights: Floats,  # (seeds, items)
+    cluster: Indices,  # (items,)
+) -> Floats:
     total = weights.sum(axis=1, keepdims=True)
     means: Floats = (weights * values).sum(axis=1, keepdims=True) / total
-    sums = _cluster_sums(weights * (values - means) / total, clusters)
+    sums = _cluster_sums(weights * (values - means) / total, cluster)
     table: Floats = means + sums.shape[1] * sums
     return table
 
 
 def _cluster_sums(
     values: Floats,  # (seeds, items)
-    clusters: Sequence[object] | None,
+    cluster: Indices,  # (items,)
 ) -> Floats:
     """Return the sum of the values of each cluster, (seeds, clusters).
 
     Unlike `clusters.cluster_sums`, it adds in the order of the items. The last digits of the sums can differ.
     """
-    cluster = indices_by_first_item(clusters, values.shape[1])
     count = int(cluster.max()) + 1
     sums: Floats = np.stack([np.bincount(cluster, weights=row, minlength=count) for row in values])
     return sums
@@ -147,10 +155,10 @@ def _cluster_sums(
 
 def _clusters_that_differ(
     differs: NDArray[np.bool_],  # (seeds, items)
-    clusters: Sequence[object] | None,
+    cluster: Indices,  # (items,)
 ) -> int:
     # counted before the linearization, which gives nonzero values to clusters without a difference
-    return len(np.unique(indices_by_first_item(clusters, differs.shape[1])[differs.any(axis=0)]))
+    return len(np.unique(cluster[differs.any(axis=0)]))
 
 
 def _values(baseline: ArrayLike, treated: ArrayLike, confidence: float) -> tuple[Floats, Floats]:

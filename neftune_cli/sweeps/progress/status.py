@@ -54,7 +54,6 @@ class StatusReader:
     def _read(self) -> SweepStatus:
         found = Problems()
         manifest = found.attempt(self._folder.whole_manifest) or Manifest()
-        found.attempt(self._folder.spec)  # for its problems only: the status does not need the spec
         folders = self._trial_folders()
         named = starmap(_planned_by_name, folders.items())
         planned = manifest.plan or sorted(named, key=lambda one: one.seed is not None)
