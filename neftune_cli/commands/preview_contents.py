@@ -11,7 +11,7 @@ from neftune_cli.config.field_problems import unused_field_problems
 from neftune_cli.config.spec import ArmSpec, SweepSpec, TrainSpec, TrialSpec
 from neftune_cli.data.bad_rows import place_sort_key
 from neftune_cli.data.examples import TokenizedExample
-from neftune_cli.errors import Problems, UsageError
+from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.reporting.preview import SHOWN_TOKENS, ExampleView, Part, Preview, TokenView
 
 if TYPE_CHECKING:
@@ -46,28 +46,24 @@ def make_preview(
 
 def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Preview:
     from neftune_cli.data.loading import load_data
-    from neftune_cli.data.tokenization import tokenize
-    from neftune_cli.models.loading import load_model
-    from neftune_cli.models.quantization import recipe_problems
     from neftune_cli.models.sources import find_model
     from neftune_cli.sweeps.inspection import data_facts, resolved_evaluation
     from neftune_cli.sweeps.plan import check_targets
-    from neftune_cli.training.hardware import device_kind
-    from neftune_cli.training.prepared_data import prepare_data
-    from neftune_cli.training.sft_trainer import check_recipe
 
     source = problems.attempt(lambda: find_model(spec.model))
     data = problems.attempt(lambda: load_data(spec))
-    for recipe in _recipes(spec):
-        problems.attempt(partial(check_recipe, recipe))
-    problems.add(unused_field_problems(spec))
+    problems.add(_recipe_problems(spec))
     if data is not None:
         problems.attempt(partial(check_targets, spec, data_facts(data)))
-    if spec.load_in_4bit:
-        problems.add(recipe_problems(recipe.lora_rank for recipe in _recipes(spec)))
     problems.raise_any()
     assert source is not None
     assert data is not None
+
+    from neftune_cli.data.tokenization import tokenize  # imports torch, which takes seconds, so after the checks
+    from neftune_cli.models.loading import load_model
+    from neftune_cli.training.hardware import device_kind
+    from neftune_cli.training.prepared_data import prepare_data
+
     loaded = load_model(source)
     _check_trainable(loaded, spec)
     arm = ArmSpec(alpha=alpha)
@@ -92,6 +88,22 @@ def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Pr
 
 def _recipes(spec: SweepSpec) -> list[TrainSpec]:
     return [spec.recipe_of(arm) for arm in spec.arms]
+
+
+def _recipe_problems(spec: SweepSpec) -> Iterator[Problem]:
+    """Yield the problems of all recipes. Torch is imported only if a recipe has fields whose check needs it."""
+    yield from unused_field_problems(spec)
+    if any(recipe.sft for recipe in _recipes(spec)):
+        from neftune_cli.training.sft_trainer import check_recipe
+
+        found = Problems()
+        for recipe in _recipes(spec):
+            found.attempt(partial(check_recipe, recipe))
+        yield from found.found
+    if spec.load_in_4bit:
+        from neftune_cli.models.quantization import recipe_problems
+
+        yield from recipe_problems(recipe.lora_rank for recipe in _recipes(spec))
 
 
 def _machine_notes(spec: SweepSpec) -> Iterator[str]:

@@ -70,6 +70,16 @@ def test_the_first_line_is_printed_before_slow_imports(arguments: str, tmp_path:
     assert "neftune_cli.sweeps.executors.local" in imported
 
 
+def test_a_preview_reports_bad_data_before_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text('{"question": "?"}\n')
+    command = [sys.executable, "-c", AT_EXIT, "preview", "--dataset", "data.jsonl"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
+    *message, imported = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert message[0].startswith("Error: The columns of data.jsonl match no supported layout")
+    assert set(imported.split()) & HEAVY == set()
+
+
 def test_the_first_line_of_a_sweep_precedes_the_problems_that_a_worker_finds(neftune: Neftune, tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text('{"question": "?"}\n')
     arguments = ("sweep", "--dataset", "data.jsonl")
