@@ -53,6 +53,12 @@ Details = Mapping[str, Any]
 """One error of a `ValidationError`."""
 
 
+def place_of(details: Details) -> Location:
+    """Return the location of a field that has an error. Pydantic places the order of looks at their section."""
+    location: Location = details["loc"]
+    return (*location, "looks") if details["type"] == "looks_order" else location
+
+
 @dataclass(frozen=True)
 class Origin:
     """Origin of the values of a sweep: an experiment file and options."""
@@ -66,11 +72,9 @@ class Origin:
 
     def problem(self, details: Details) -> Problem:
         """Return an error of pydantic as a problem with its fix."""
-        location: Location = tuple(part for part in details["loc"] if part != "sft")
+        location = tuple(part for part in place_of(details) if part != "sft")
         is_option = self._is_option(location)
         prefix = "" if is_option else self.file.prefix(*location)
-        if details["type"] == "looks_order" and not is_option:  # pydantic places it at the section
-            prefix = self.file.prefix("analysis", "looks")
         if details["type"] == "extra_forbidden":
             return Problem(f"{prefix}{self._unknown_field(location)}.", _closest_field(location))
         if fix := _FIXES.get(details["type"]):

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from neftune_cli.config.arm_names import arms_named
 from neftune_cli.config.arms import ARM_OPTIONS, Prefix, arms_of, section_of
 from neftune_cli.config.experiment_file import VERSION_FIELD, NumberDumper, read_experiment
-from neftune_cli.config.field_problems import TRAINING_FIELDS, Details, Origin, independent
+from neftune_cli.config.field_problems import TRAINING_FIELDS, Details, Origin, independent, place_of
 from neftune_cli.config.spec import BUNDLED_MODEL, DEFAULT_LOOKS, DEFAULT_MODEL, DEFAULT_SEEDS, MIN_SEEDS, SweepSpec
 from neftune_cli.config.values import MOST_SEEDS, are_increasing
 from neftune_cli.errors import Location, Problem, Problems, alternatives
@@ -309,7 +309,7 @@ def _spec_of_valid_fields(values: Mapping[str, Any], origin: Origin, problems: P
     spec, errors = _validated(values)
     problems.add(map(origin.problem, errors))
     while errors:
-        smaller = reduce(_without, map(_place, errors), values)
+        smaller = reduce(_without, map(place_of, errors), values)
         if smaller == values:
             return None
         values = smaller
@@ -334,12 +334,6 @@ def _recipe(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the default recipe of the model in some values of a sweep."""
     lora = bool(values.get("train", {}).get("lora_rank"))
     return default_recipe(str(values.get("model", DEFAULT_MODEL)), lora=lora)
-
-
-def _place(details: Details) -> tuple[str | int, ...]:
-    """Return the location of a field that has a problem. Pydantic places the order of looks at their section."""
-    location: tuple[str | int, ...] = details["loc"]
-    return (*location, "looks") if details["type"] == "looks_order" else location
 
 
 def _without(values: Any, location: Sequence[str | int]) -> Any:

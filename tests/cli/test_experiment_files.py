@@ -177,4 +177,7 @@ def test_looks_in_a_wrong_order_hide_no_other_problem_of_the_analysis(neftune: N
 
     assert result.code == 2
     assert result.err.count("Error: ") == 3
-    assert all(word in result.err for word in ("looks must increase", "'lots' is not a margin", "'eval_los'"))
+    assert all(
+        word in result.err
+        for word in ("x.yaml, line 1: analysis.looks must increase", "'lots' is not a margin", "'eval_los'")
+    )

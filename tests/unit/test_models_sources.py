@@ -165,6 +165,8 @@ def test_damaged_configuration(tmp_path: Path) -> None:
 
 def test_file_that_is_not_a_model(tmp_path: Path) -> None:
     path = written(tmp_path, FILES) / "model.safetensors"
+    data = written(tmp_path / "data", {"mine.jsonl": ""}) / "mine.jsonl"
+    assert error_message(data).endswith("Use the directory that has its config.json.")
     assert error_message(path) == f"'{path}' is a file, but a model is a directory or a .gguf file. " + (
         f"Use the directory: --model {tmp_path}"
     )
