@@ -266,7 +266,7 @@ class _PreallocatedLayer(DynamicLayer):
         """
         super().__init__()  # type: ignore[no-untyped-call]
         first = parts[0][1]
-        self.dtype, self.device, self.is_initialized = first.dtype, first.device, True
+        self.dtype, self.device, self.is_initialized = first.keys.dtype, first.keys.device, True
         self.stored = tuple(
             each.new_zeros((rows, each.shape[1], columns, each.shape[3])) for each in (first.keys, first.values)
         )
