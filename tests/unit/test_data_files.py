@@ -166,6 +166,9 @@ def test_csv_with_spaces_before_quotes(tmp_path: Path) -> None:
     path = written(tmp_path / "mine.csv", 'prompt, completion\n"Say ""a, b""", "a, b"\nq, "say ""c"""\nr, d\n')
     expected = [('Say "a, b"', "a, b"), ("q", 'say "c"'), ("r", "d")]
     assert [tuple(row.values()) for row in values_of(path)] == expected
+    assert select(InputSpec(dataset=str(path))).notes == (
+        f"{path}: spaces before values are removed, because there are spaces before quotes.",
+    )
 
 
 @pytest.mark.parametrize("cell", [' "a" is a letter', '"x, ""a"" y"', '"\n ""a"" y"', '"a, "', " b"])
@@ -225,6 +228,30 @@ def test_parquet_written_by_pandas(tmp_path: Path) -> None:
 def test_arrow_files(tmp_path: Path, open_writer: Callable[..., Any]) -> None:
     table = pyarrow.Table.from_pylist(ROWS)
     with open_writer(tmp_path / "mine.arrow", table.schema) as writer:
+        writer.write_table(table)
+    assert values_of(tmp_path / "mine.arrow") == ROWS
+
+
+def test_all_streams_of_an_arrow_file_are_read(tmp_path: Path) -> None:
+    streams = []
+    for row in ROWS:
+        sink = pyarrow.BufferOutputStream()
+        table = pyarrow.Table.from_pylist([row])
+        table = table.set_column(0, "prompt", table["prompt"].dictionary_encode())  # each stream has its own dictionary
+        with ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        streams.append(sink.getvalue().to_pybytes())
+    path = tmp_path / "mine.arrow"
+    path.write_bytes(b"".join(streams))
+    assert values_of(path) == ROWS
+    assert places_of(path) == ["row 1", "row 2"]
+
+
+@pytest.mark.parametrize("is_legacy", [False, True])
+def test_streams_of_any_version_of_arrow_are_read(tmp_path: Path, is_legacy: bool) -> None:
+    options = ipc.IpcWriteOptions(use_legacy_format=is_legacy)
+    table = pyarrow.Table.from_pylist(ROWS)
+    with ipc.new_stream(tmp_path / "mine.arrow", table.schema, options=options) as writer:
         writer.write_table(table)
     assert values_of(tmp_path / "mine.arrow") == ROWS
 
