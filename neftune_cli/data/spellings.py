@@ -25,6 +25,8 @@ MASK_KEYS = ("mask", "masked", "loss_mask", "train_detail", "training_detail")
 """Keys of turns, and names of columns, that give the loss of parts. They are refused."""
 TOOL_CALL_KEYS = ("tool_calls", "function_call")
 TOOL_TURN_KEYS = ("name", "tool_call_id")
+FUNCTION_KEYS = ("functions", "tools", "function_calls")
+"""Keys of turns with definitions and calls of functions in forms that are not read. They are refused."""
 MEDIA = {"image": "images are not read", "audio": "audio is not read", "video": "videos are not read"}
 """Names of columns, of keys of a turn and of parts of a turn that are not read, each with a clause for messages."""
 
@@ -43,7 +45,18 @@ OTHER_LAYOUT_NAMES = {
 """Names that other programs have for layouts."""
 
 
-TURN_KEYS = {*(*ROLE_KEYS, *CONTENT_KEYS, *REASONING_KEYS, *WEIGHT_KEYS, *MASK_KEYS, *TOOL_CALL_KEYS, *TOOL_TURN_KEYS)}
+TURN_KEYS = {
+    *(
+        *ROLE_KEYS,
+        *CONTENT_KEYS,
+        *REASONING_KEYS,
+        *WEIGHT_KEYS,
+        *MASK_KEYS,
+        *TOOL_CALL_KEYS,
+        *FUNCTION_KEYS,
+        *TOOL_TURN_KEYS,
+    )
+}
 
 
 def known_key(key: Any) -> Any:

@@ -8,10 +8,20 @@ from typing import cast
 from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.examples import Message
 from neftune_cli.data.json_text import DuplicateKeyError, duplicate_key_in_column, parse_cell, start_of
-from neftune_cli.data.rows import RowValues, checked_text, column_in_words, described, is_blank, text_of, value_in
+from neftune_cli.data.rows import (
+    RowValues,
+    checked_text,
+    column_in_words,
+    described,
+    has_content,
+    is_blank,
+    text_of,
+    value_in,
+)
 from neftune_cli.data.spellings import (
     ASSISTANT,
     CONTENT_KEYS,
+    FUNCTION_KEYS,
     MASK_KEYS,
     MEDIA,
     REASONING_KEYS,
@@ -118,6 +128,7 @@ def _turn(turn: object, place: str) -> tuple[Message, tuple[Remark, ...]]:
         raise RowError(f"{place} is {described(turn)}, not an object.", WRITE_TURN)
     keys = _known_keys(turn, place)
     _refuse_media(keys, place)
+    _refuse_functions(keys, place)
     role = _role(keys, place)
     message = Message(role=role, content="")
     if role == ASSISTANT:
@@ -127,8 +138,8 @@ def _turn(turn: object, place: str) -> tuple[Message, tuple[Remark, ...]]:
     content = None if _is_tool_call(keys) else _first(keys, CONTENT_KEYS)
     if content is not None or not (role in ("system", "tool") or "tool_calls" in message):
         _refuse_other_text(content, keys, role, place)
-        message["content"] = _content(content, place)
-    return message, tuple(_remarks(keys, role))
+        message["content"] = _content(content, role, place)
+    return message, (*_remarks(keys, role), *_part_remarks(content, role))
 
 
 def _known_keys(turn: Mapping[str, object], place: str) -> dict[str, object]:
@@ -149,9 +160,9 @@ def _known_keys(turn: Mapping[str, object], place: str) -> dict[str, object]:
 
 
 def _refuse_other_text(content: object, keys: Mapping[str, object], role: str, place: str) -> None:
-    """Raise RowError for a turn whose only text is in a key that is not read, such as `refusal`."""
-    others = [key for key in _unread(keys, role) if isinstance(keys[key], str)] if content is None else []
-    if others:
+    """Raise RowError for a turn whose only text is in a key that is not read, such as `refusal` or `parts`."""
+    others = [key for key in _unread(keys, role) if isinstance(keys[key], str | list | dict)]
+    if content is None and others:
         what = f"{place} has no text: its key '{start_of(str(others[0]))}' is not read."
         raise RowError(what, f"Write the text under the key '{CONTENT_KEYS[0]}', or remove the row.")
 
@@ -164,6 +175,13 @@ def _refuse_media(keys: Mapping[str, object], place: str) -> None:
     for key in keys:
         if clause := media_clause(key):
             raise RowError(f"{place} has the key '{key}': {clause}.", "Remove the row.")
+
+
+def _refuse_functions(keys: Mapping[str, object], place: str) -> None:
+    """Refuse definitions and calls of functions under keys that are not read: without them a turn is not complete."""
+    if key := next((key for key in FUNCTION_KEYS if has_content(keys.get(key))), ""):
+        what = f"{place} has the key '{key}', which changes the meaning of the conversation and is not read."
+        raise RowError(what, "Write definitions in a column 'tools' and calls under the key 'tool_calls'.")
 
 
 def media_clause(name: str) -> str:
@@ -182,15 +200,17 @@ def _role(keys: Mapping[str, object], place: str) -> str:
     raise RowError(f"{place} has the unknown role {role!r}.", f"Use one of {', '.join(ROLE_OF)}.")
 
 
-def _content(content: object, place: str) -> str:
+def _content(content: object, role: str, place: str) -> str:
     if isinstance(content, list | tuple):
-        content = "".join(_part(part, place) for part in content)
+        content = "".join(_part(part, role, place) for part in content)
     return text_of(content, place)
 
 
-def _part(part: object, place: str) -> str:
+def _part(part: object, role: str, place: str) -> str:
     if isinstance(part, str):
         return part
+    if isinstance(part, Mapping):
+        _check_keys_of_part(_known_keys(part, place), role, f"{place}: a part")
     kind = (part.get("type") or "text") if isinstance(part, Mapping) else None
     text = part.get("text") if isinstance(part, Mapping) else None
     if kind in ("text", "input_text", "output_text"):
@@ -201,6 +221,17 @@ def _part(part: object, place: str) -> str:
         name = str(kind).removeprefix("input_").removesuffix("_url")
         what = media_clause(name) or f"a part has the type {kind!r}, which is not text"
     raise RowError(f"{place}: {what}.", 'Remove the row, or write the part as {"type": "text", "text": "..."}.')
+
+
+def _check_keys_of_part(keys: Mapping[str, object], role: str, place: str) -> None:
+    """Refuse a part with media or, in an assistant turn, without loss: a turn is learned as a whole."""
+    _refuse_media(keys, place)
+    if role != ASSISTANT:
+        return
+    _refuse_masks(keys, place)
+    if not _has_weight(keys, place):
+        what = f"{place} has the weight 0, but a turn is learned as a whole."
+        raise RowError(what, 'Write "weight": 0 in the turn, or remove the part.')
 
 
 def _is_tool_call(keys: Mapping[str, object]) -> bool:
@@ -246,6 +277,16 @@ def _tool_turn(keys: Mapping[str, object], place: str) -> Message:
     message = Message(role="tool", content="")
     message.update(cast(Message, found))
     return message
+
+
+def _part_remarks(content: object, role: str) -> Iterator[Remark]:
+    """Yield a remark for each key of the parts of a turn that is not read."""
+    for part in content if isinstance(content, list | tuple) else ():
+        keys = _known_keys(part, "") if isinstance(part, Mapping) else {}
+        for key in keys:
+            is_weight = key in WEIGHT_KEYS and (role == ASSISTANT or keys[key] in (0, False))
+            if key not in ("type", "text") and not is_weight:
+                yield Remark(f"Key '{start_of(str(key))}' of the parts of {role} turns is not read")
 
 
 def _remarks(keys: Mapping[str, object], role: str) -> Iterator[Remark]:
