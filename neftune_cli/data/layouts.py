@@ -223,7 +223,7 @@ def _has_turns(row: RowValues, column: str) -> bool:
 
 def _turns_of_text(row: RowValues, column: str) -> Turns:
     """Return the turns of a column that can also have a text, with a remark if they are JSON text."""
-    turns = turns_in(row, column)
+    turns = turns_in(row, column, _place(row, column))
     remark = Remark(f"JSON text in {column_in_words(row, column)} is read as turns of a conversation")
     return replace(turns, remarks=(*turns.remarks, remark)) if isinstance(row.get(column), str) else turns
 

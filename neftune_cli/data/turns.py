@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.examples import Message
@@ -41,11 +41,12 @@ WRITE_TURNS = 'Write [{"role": "user", "content": "..."}, ...].'
 WEIGHTS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
 """Weights by their text in lower case."""
 _QUOTE = "['\"]"
-_STARTS_AS_TURNS = re.compile(
-    rf"\s*\[\s*\{{[^}}]*{_QUOTE}(?:{'|'.join(ROLE_KEYS)}){_QUOTE}\s*:\s*{_QUOTE}(?:{'|'.join(ROLE_OF)}){_QUOTE}",
-    re.IGNORECASE,
-)
-"""Start of a list whose first object has a known role."""
+_KNOWN_ROLE = rf"{_QUOTE}(?:{'|'.join(ROLE_KEYS)}){_QUOTE}\s*:\s*{_QUOTE}(?:{'|'.join(ROLE_OF)}){_QUOTE}"
+_ROLE = re.compile(_KNOWN_ROLE, re.IGNORECASE)
+_OBJECT_IN_LIST = re.compile(r"\s*\[\s*\{")
+_ROLE_BEFORE_BRACE = re.compile(rf"[^}}]*{_KNOWN_ROLE}", re.IGNORECASE)
+_TEXT_OR_BRACE = re.compile(r"""("|')(?:(?!\1)[^\\]|\\.)*+(?:\1|\\?\Z)|[{}]""", re.DOTALL)
+"""A text in quotes, up to the end if its quote is not closed, or a brace outside of texts."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,20 @@ class Turns:
         return ", ".join(turn["role"] for turn in self.messages) or "none"
 
 
-def turns_in(row: RowValues, column: str) -> Turns:
+def turns_in(row: RowValues, column: str, place: str = "") -> Turns:
     """Return the turns in a column, a list or its JSON text, without empty system turns.
+
+    Args:
+        row: the row.
+        column: the column.
+        place: name of the column in messages; `column '...'` by default.
 
     Raises:
         RowError: the value is not a list of turns, or a turn has an unknown role, no text, parts that are not text, or
             a key that occurs twice.
     """
-    place, value = column_in_words(row, column), value_in(row, column)
-    turns = list_in_text(value, place) if isinstance(value, str) else value
+    name, value = column_in_words(row, column), value_in(row, column)
+    turns, place = list_in_text(value, name) if isinstance(value, str) else value, place or name
     if not isinstance(turns, list | tuple):
         raise RowError(f"{place} contains {described(value)}, not a list of turns.", WRITE_TURNS)
     read = [_turn(turn, f"{place}, turn {number}") for number, turn in enumerate(turns, start=1)]
@@ -105,10 +111,32 @@ def is_text_of_turns(text: str, place: str) -> bool:
         RowError: the text starts as such a list and cannot be read, as lists that numpy writes, without commas.
     """
     found = _list_in(text, may_repeat=True)
-    if found is None and _STARTS_AS_TURNS.match(text):
+    if found is None and _starts_as_turns(text):
         what = f"{place} starts as a list of turns, but is neither JSON nor a list as Python writes it."
         raise RowError(what, "Write the list as JSON, or use --raw to read it as text.")
-    return is_conversation(found or [])
+    return is_conversation(found or []) and any(map(_is_turn, found or []))
+
+
+def _is_turn(item: Any) -> bool:
+    """Return whether an object with a key for a role is a turn, and not another object such as {"from": "Paris"}."""
+    keys = {known_key(key): value for key, value in item.items()}
+    roles = (str(keys[key]).strip().lower() for key in ROLE_KEYS if key in keys)
+    return any(key in keys for key in CONTENT_KEYS) or any(role in ROLE_OF for role in roles)
+
+
+def _starts_as_turns(text: str) -> bool:
+    """Return whether a text is the start of a list whose first object has a known role. The time is linear."""
+    start = _OBJECT_IN_LIST.match(text)
+    if start is None:
+        return False
+    if _ROLE_BEFORE_BRACE.match(text, start.end()):  # also if the quotes in a text are not escaped
+        return True
+    depth = 1
+    for found in _TEXT_OR_BRACE.finditer(text, start.end()):
+        depth += {"{": 1, "}": -1}.get(found[0], 0)
+        if depth == 0 or (depth == 1 and _ROLE.match(text, found.start())):
+            return depth == 1
+    return False
 
 
 def _list_in(text: str, *, may_repeat: bool = False) -> list[object] | None:

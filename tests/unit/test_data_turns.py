@@ -377,6 +377,51 @@ def test_text_that_is_json_but_no_list_of_turns_is_text() -> None:
         assert example.completion == text
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[{'content': 'Write {x} code', 'role': 'user'}\n {'content': 'b', 'role': 'assistant'}]",
+        '[{"content": "Write f() { return \\"}\\" }", "role": "user"}, {"content": "cut he',
+        '[{"content": [{"type": "text", "text": "}"}], "from": "human"},',
+        '[{"content": "Say "hi", it\'s me", "role": "user"}]',
+    ],
+)
+def test_turns_that_cannot_be_read_are_not_trained_as_text(text: str) -> None:
+    for row in ({"prompt": text, "completion": "x"}, {"prompt": "x", "completion": text}):
+        with pytest.raises(UsageError, match="starts as a list of turns, but is neither JSON nor a list as Python"):
+            reading_of(row)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"from": "Paris", "to": "Rome"}]',
+        '[{"name": "Bob", "role": "engineer"}, {"name": "Eve", "role": null}]',
+        '[{"a": "{"}, {"role": "user"}',
+        "[{x} for x in y] # {'role': 'user'}",
+        '[{"a": "role", "b": "user"}',
+    ],
+)
+def test_text_with_other_objects_is_text(text: str) -> None:
+    (example,) = reading_of({"instruction": "List them.", "output": text}).examples
+    assert example.completion == text
+
+
+def test_dialogues_with_unknown_roles_are_not_trained_as_text() -> None:
+    for text in ('[{"speaker": "Ann", "text": "Hi."}]', '[{"role": "user"}, {"role": "Ann"}]'):
+        with pytest.raises(UsageError, match=r"column 'output' \(JSON text, read as turns\), turn "):
+            reading_of({"instruction": "Write a dialogue.", "output": text})
+
+
+@pytest.mark.parametrize(
+    "end", ['"' + '\\"' * 500_000, "\"'" * 500_000, '"}' + '"role"' * 200_000, '"role"' + " " * 10**6]
+)
+def test_the_search_for_roles_takes_linear_time(end: str) -> None:
+    """The square of these lengths would take hours."""
+    (example,) = reading_of({"prompt": "x", "completion": "[{" + end}).examples
+    assert example.completion == "[{" + end
+
+
 @pytest.mark.parametrize("key", ["1", "[]", "{}", "(1, 2)"])
 def test_lists_of_python_with_keys_that_are_not_text_are_refused(key: str) -> None:
     calling = f"{{'role': 'assistant', 'tool_calls': [{{'name': 'f', 'arguments': {{'city': 'Oslo', {key}: 2}}}}]}}"
