@@ -33,6 +33,8 @@ MEDIA = {"image": "images are not read", "audio": "audio is not read", "video": 
 SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
 INPUT_COLUMNS = ("input", "context")
 """Columns with the system turn and with the input of an instruction. Layouts that do not read them refuse them."""
+QUESTION_COLUMNS = ("question", "query")
+"""Columns that are the prompt of a layout without instruction, and the input of one with it."""
 
 BARE_LIST = "list of turns"
 """Column of a row of a JSON file that is a list of turns itself, without an object around it."""
