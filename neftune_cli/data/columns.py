@@ -137,23 +137,24 @@ def _recognized(table: Table, candidates: Sequence[ColumnSet], layout: str | Non
 
 
 def _fitting(present: Sequence[str], candidates: Sequence[ColumnSet]) -> Iterator[tuple[ColumnSet, dict[str, str]]]:
-    """Yield the column sets whose required columns are present: first by exact names, then by names in any case."""
-    for find in (_exact, _in_any_case):
-        for column_set in candidates:
+    """Yield the column sets whose required columns are present, in any case. Exact names of a set go first."""
+    plain = {name.strip().lower() for name in present}
+    for column_set in candidates:
+        if not all(plain.intersection(column_set.names_of(column)) for column in column_set.required):
+            continue
+        for find in (_exact, _in_any_case):
             names = _resolved(column_set, present, find)
             if set(column_set.required) <= set(names):
                 yield column_set, _resolved(column_set, present, _in_any_case, names)
+                break
 
 
 def _other_layouts(present: Sequence[str], candidates: Sequence[ColumnSet]) -> tuple[ChosenColumns, ...]:
     """Return the layouts other than plain text that fit, each with the first column set that does."""
-    resolved = (
-        (column_set, _resolved(column_set, present, _exact)) for column_set in candidates if column_set.has_completion
-    )
-    fitting = [
-        ChosenColumns(column_set, names) for column_set, names in resolved if set(column_set.required) <= set(names)
-    ]
-    return tuple({one.column_set.layout: one for one in reversed(fitting)}.values())[::-1]
+    found: dict[str, ChosenColumns] = {}
+    for column_set, names in _fitting(present, [one for one in candidates if one.has_completion]):
+        found.setdefault(column_set.layout, ChosenColumns(column_set, names))
+    return tuple(found.values())
 
 
 def _resolved(

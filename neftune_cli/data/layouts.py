@@ -24,7 +24,7 @@ from neftune_cli.data.rows import (
     text_in,
     text_of,
 )
-from neftune_cli.data.spellings import ASSISTANT, BARE_LIST, INPUT_COLUMNS, SYSTEM_COLUMNS
+from neftune_cli.data.spellings import ASSISTANT, BARE_LIST, INPUT_COLUMNS, QUESTION_COLUMNS, SYSTEM_COLUMNS
 from neftune_cli.data.tool_calls import tools_in
 from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, media_clause, turns_in
 from neftune_cli.data.unread import check_unread, unread_notes
@@ -183,7 +183,7 @@ def _prompt(row: RowValues, column: str) -> Turns:
     paragraphs, remarks = [text_in(row, column)], []
     if not is_blank(row.get("input")):
         paragraphs.append(text_in(row, "input"))
-        if column != "instruction" or name_in_data(row, "input").strip().lower() in _QUESTIONS:
+        if column != "instruction" or name_in_data(row, "input").strip().lower() in QUESTION_COLUMNS:
             remarks.append(
                 Remark(f"{capitalized(column_in_words(row, 'input'))} is the second paragraph of the prompt")
             )
@@ -223,7 +223,7 @@ def _has_turns(row: RowValues, column: str) -> bool:
 
 def _turns_of_text(row: RowValues, column: str) -> Turns:
     """Return the turns of a column that can also have a text, with a remark if they are JSON text."""
-    turns = turns_in(row, column)
+    turns = turns_in(row, column, _place(row, column))
     remark = Remark(f"JSON text in {column_in_words(row, column)} is read as turns of a conversation")
     return replace(turns, remarks=(*turns.remarks, remark)) if isinstance(row.get(column), str) else turns
 
@@ -263,8 +263,6 @@ def _question_and_answer(pair: object, place: str, number: int) -> tuple[Message
 
 _WRITE_PAIRS = 'Write [["question", "answer"], ...].'
 _SYSTEM = {"system": SYSTEM_COLUMNS}
-_QUESTIONS = ("question", "query")
-"""Columns that are the prompt of a layout without instruction, and the input of one with it."""
 _PARTS_OF_PROMPTS = ("choices", "options", "documents", "passage")
 """Columns with the possible answers of multiple-choice data, and with texts that a question is about."""
 _PAIR_OPTIONS = ("input", "system", "history", "tools")
@@ -276,9 +274,9 @@ def _alpaca(*outputs: str) -> ColumnSet:
         required=("instruction", "output"),
         read=_pair("instruction", "output"),
         optional=_PAIR_OPTIONS,
-        names={"output": outputs, "input": (*INPUT_COLUMNS, *_QUESTIONS), **_SYSTEM},
+        names={"output": outputs, "input": (*INPUT_COLUMNS, *QUESTION_COLUMNS), **_SYSTEM},
         read_raw=_raw_pair("instruction", "output"),
-        meaningful=(*_QUESTIONS, *_PARTS_OF_PROMPTS),
+        meaningful=(*QUESTION_COLUMNS, *_PARTS_OF_PROMPTS),
     )
 
 

@@ -25,12 +25,16 @@ MASK_KEYS = ("mask", "masked", "loss_mask", "train_detail", "training_detail")
 """Keys of turns, and names of columns, that give the loss of parts. They are refused."""
 TOOL_CALL_KEYS = ("tool_calls", "function_call")
 TOOL_TURN_KEYS = ("name", "tool_call_id")
+FUNCTION_KEYS = ("functions", "tools", "function_calls")
+"""Keys of turns with definitions and calls of functions in forms that are not read. They are refused."""
 MEDIA = {"image": "images are not read", "audio": "audio is not read", "video": "videos are not read"}
 """Names of columns, of keys of a turn and of parts of a turn that are not read, each with a clause for messages."""
 
 SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
 INPUT_COLUMNS = ("input", "context")
 """Columns with the system turn and with the input of an instruction. Layouts that do not read them refuse them."""
+QUESTION_COLUMNS = ("question", "query")
+"""Columns that are the prompt of a layout without instruction, and the input of one with it."""
 
 BARE_LIST = "list of turns"
 """Column of a row of a JSON file that is a list of turns itself, without an object around it."""
@@ -43,7 +47,18 @@ OTHER_LAYOUT_NAMES = {
 """Names that other programs have for layouts."""
 
 
-TURN_KEYS = {*(*ROLE_KEYS, *CONTENT_KEYS, *REASONING_KEYS, *WEIGHT_KEYS, *MASK_KEYS, *TOOL_CALL_KEYS, *TOOL_TURN_KEYS)}
+TURN_KEYS = {
+    *(
+        *ROLE_KEYS,
+        *CONTENT_KEYS,
+        *REASONING_KEYS,
+        *WEIGHT_KEYS,
+        *MASK_KEYS,
+        *TOOL_CALL_KEYS,
+        *FUNCTION_KEYS,
+        *TOOL_TURN_KEYS,
+    )
+}
 
 
 def known_key(key: Any) -> Any:

@@ -232,6 +232,8 @@ def test_layout_of_text_names_the_columns_of_another_layout() -> None:
     (_, note) = reading_of({"text": "a", "dialog": [], "query": "b", "output": "c", "dialogue": CHAT}).notes
     assert note.count("To train on the column") == 2
     assert "To train on the column 'dialogue' instead, use --format messages or --columns messages=dialogue." in note
+    (_, note) = reading_of({"text": "a", "Question": "b", "ANSWER": "c"}).notes
+    assert note.endswith("use --format prompt-completion or --columns prompt=Question,completion=ANSWER.")
 
 
 def test_two_system_prompts_are_an_unusable_row() -> None:
@@ -253,6 +255,11 @@ def test_two_system_prompts_are_an_unusable_row() -> None:
         ({"prompt": "a", "response": "b", "text": None}, "prompt-completion", "b"),
         ({"Question": "a", "ANSWER ": "b"}, "prompt-completion", "b"),
         ({"Prompt": "a", "question": "b", "answer": "c"}, "prompt-completion", "c"),
+        ({"Instruction": "a", "Response": "b", "text": "c"}, "alpaca", "b"),
+        ({"Prompt": "a", " Completion": "b", "text": "c"}, "prompt-completion", "b"),
+        ({"Messages": CHAT, "text": "c"}, "messages", ANSWER),
+        ({"Messages": CHAT, "question": "a", "answer": "b"}, "messages", ANSWER),
+        ({"Output": "a", "OUTPUT": "b", "messages": CHAT}, "messages", ANSWER),
     ],
 )
 def test_first_layout_that_fits_is_read(row: Mapping[str, Any], layout: str, completion: str) -> None:

@@ -72,6 +72,43 @@ def test_preference_data_are_recognized(row: Mapping[str, Any], columns: str) ->
     assert [message["content"] for message in example.turns] == [QUESTION, ANSWER]
 
 
+OPTIONAL = {"input": "Oslo", "system": "Be kind.", "history": [["a", "b"]], "tools": [{"name": "f"}]}
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"instruction": QUESTION, "input": "Oslo"}, "prompt=instruction,completion=chosen,input=input"),
+        ({"instruction": QUESTION, "question": "Oslo"}, "prompt=instruction,completion=chosen,input=question"),
+        ({"prompt": QUESTION, "Context": "Oslo"}, "prompt=prompt,completion=chosen,input=Context"),
+        ({"question": QUESTION, "System_Prompt": "Be kind."}, "prompt=question,completion=chosen,system=System_Prompt"),
+        ({"input": QUESTION, "system": "Be kind."}, "prompt=input,completion=chosen,system=system"),
+        (
+            {"prompt": QUESTION, **OPTIONAL},
+            "prompt=prompt,completion=chosen,system=system,history=history,tools=tools,input=input",
+        ),
+        ({"prompt": QUESTION, "system": " ", "history": "[]", "tools": "[]"}, "prompt=prompt,completion=chosen"),
+    ],
+)
+def test_the_advised_columns_are_those_that_the_same_data_have_without_preferences(
+    row: dict[str, Any], columns: str
+) -> None:
+    assert f"Use --columns {columns} to train on" in refusal_of({**row, "chosen": ANSWER, "rejected": "?"})
+    named = dict(pair.split("=") for pair in columns.split(","))
+    answers = {"completion": ANSWER, "chosen": ANSWER, "rejected": "?"}
+    assert read_one({**row, **answers}, columns=named) == read_one({**row, "completion": ANSWER})
+
+
+def test_the_advised_columns_of_whole_conversations_have_their_system_prompt_and_tools() -> None:
+    more = {"system": "Be kind.", "tools": [{"name": "f"}]}
+    row = {"prompt": QUESTION, "chosen": CHOSEN, "rejected": REJECTED, **more, "history": [["a", "b"]]}
+    assert "Use --columns messages=chosen,system=system,tools=tools to train on" in refusal_of(row)
+    columns = {"messages": "chosen", "system": "system", "tools": "tools"}
+    assert read_one(row, columns=columns) == read_one({"messages": CHOSEN, **more})
+    turns = {"prompt": CHOSEN[:1], "input": "Oslo", "chosen": ANSWER, "rejected": "?"}
+    assert "Use --columns prompt=prompt,completion=chosen to train on" in refusal_of(turns)
+
+
 def test_preference_data_that_columns_cannot_name() -> None:
     row = {"input": {"messages": CHOSEN[:1]}, "preferred_output": CHOSEN[1:], "non_preferred_output": REJECTED[1:]}
     message = refusal_of(row)

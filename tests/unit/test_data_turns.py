@@ -99,6 +99,13 @@ def test_text_parts_are_joined_in_a_file_with_parts_in_one_row_only() -> None:
         ({"role": "user", "content": "a", "images": ["a.png"]}, "has the key 'images': images are not read"),
         ({"role": "user", "content": [{"type": "tool_use"}]}, "a part has the type 'tool_use', which is not text"),
         ({"role": "user", "content": [4]}, "a part has the type None"),
+        ({"role": "user", "content": [{"text": "a", "image": "a.png"}]}, "a part has the key 'image': images are not"),
+        ({"role": "assistant", "content": [{"text": "a", "train": False}]}, "a part has the weight 0, but a turn is"),
+        ({"role": "assistant", "content": [{"text": "a", "weight": 0.5}]}, "a part has the weight 0.5: weights other"),
+        ({"role": "assistant", "content": [{"text": "a", "train_detail": [1]}]}, "a part has the key 'train_detail'"),
+        ({"role": "system", "content": "a", "functions": "[{}]"}, "has the key 'functions', which changes the meaning"),
+        ({"role": "assistant", "content": "a", "function_calls": "f(x=1)"}, "has the key 'function_calls', which"),
+        ({"role": "model", "parts": [{"text": "a"}]}, "has no text: its key 'parts' is not read"),
         ({"role": "user", "content": [{"type": "text", "text": None}]}, "turn 1: the text of a part is null."),
         ({"role": "user", "content": []}, "turn 1 is empty"),
         ({"role": "narrator", "content": "a"}, "turn 1 has the unknown role 'narrator'"),
@@ -164,10 +171,30 @@ def test_tool_call_without_text_is_a_turn_of_the_prompt() -> None:
         {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": '{"city": "Oslo"}'}},
         {"from": "function_call", "value": '{"name": "weather", "arguments": {"city": "Oslo"}}'},
         {"from": "tool_call", "value": '{"name": "weather", "arguments": {"city": "Oslo", "day": null}}'},
+        {"from": "function_call", "value": '{"name": "weather", "args": {"city": "Oslo"}}'},
+        {"role": "assistant", "tool_calls": [{"type": "tool_call", "name": "weather", "args": {"city": "Oslo"}}]},
+        {"role": "assistant", "tool_calls": [{"type": "tool_use", "name": "weather", "input": {"city": "Oslo"}}]},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "weather"}, "arguments": {"city": "Oslo"}}]},
+        {"role": "assistant", "tool_calls": [{**CALL, "args": '{"city": "Oslo"}'}]},
     ],
 )
 def test_spellings_of_a_tool_call_give_the_same_turn(turn: dict[str, Any]) -> None:
     assert read_one(USER, turn).final_turn == {"role": "assistant", "content": "", "tool_calls": [CALL]}
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        ({"name": "f", "kwargs": {"x": 1}}, "a tool call has an object under the key 'kwargs', which is not read"),
+        ({"name": "f", "kwargs": '{"x": 1}'}, "a tool call has an object under the key 'kwargs', which is not read"),
+        ({"function": {"name": "f"}, "kwargs": {"x": 1}}, "an object under the key 'kwargs', which is not read"),
+        ({"name": "f", "arguments": {}, "parameters": {"x": 1}}, "under the keys 'arguments' and 'parameters'"),
+        ({**CALL, "args": {"city": "Bonn"}}, "different arguments under the keys 'arguments' and 'args'"),
+    ],
+)
+def test_arguments_that_would_be_left_out_are_refused(call: dict[str, Any], what: str) -> None:
+    with pytest.raises(UsageError, match=what):
+        read_one(USER, {"role": "assistant", "tool_calls": [call]})
 
 
 def test_a_tool_call_of_nulls_is_none() -> None:
@@ -274,6 +301,19 @@ def test_keys_that_are_not_read_are_named_once_with_their_rows() -> None:
     assert notes_of({**USER, "weight": 0}, {**ANSWER, "weight": 1}) == []
 
 
+def test_keys_of_parts_that_are_not_read_are_named() -> None:
+    asked = {"type": "text", "text": USER["content"], "weight": 0, "cache_control": {"type": "ephemeral"}}
+    answered = {"type": "output_text", "text": ANSWER["content"], "weight": 1, "annotations": [], "id": "p1"}
+    turns = ({**USER, "content": [asked, {"text": " ", "id": "p0"}]}, {**ANSWER, "content": [answered]})
+    assert notes_of(*turns) == [
+        "Key 'cache_control' of the parts of user turns is not read: 1 row.",
+        "Key 'id' of the parts of user turns is not read: 1 row.",
+        "Key 'id' of the parts of assistant turns is not read: 1 row.",
+    ]
+    functions = {**USER, "functions": None, "function_calls": ""}
+    assert read_one(functions, ANSWER) == PLAIN
+
+
 def test_last_turns_without_an_answer_are_named() -> None:
     assert notes_of(USER, ANSWER, {"role": "user", "content": "Thanks."}) == [
         "Turns after the last assistant turn to learn are not read: 1 row."
@@ -335,6 +375,51 @@ def test_text_that_is_json_but_no_list_of_turns_is_text() -> None:
     for text in ('[{"a": 1, "a": 2}]', "[{'a': 1, 'a': 2}]", "[]", '[{"name": "x"}]'):
         (example,) = reading_of({"prompt": "Write JSON.", "completion": text}).examples
         assert example.completion == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[{'content': 'Write {x} code', 'role': 'user'}\n {'content': 'b', 'role': 'assistant'}]",
+        '[{"content": "Write f() { return \\"}\\" }", "role": "user"}, {"content": "cut he',
+        '[{"content": [{"type": "text", "text": "}"}], "from": "human"},',
+        '[{"content": "Say "hi", it\'s me", "role": "user"}]',
+    ],
+)
+def test_turns_that_cannot_be_read_are_not_trained_as_text(text: str) -> None:
+    for row in ({"prompt": text, "completion": "x"}, {"prompt": "x", "completion": text}):
+        with pytest.raises(UsageError, match="starts as a list of turns, but is neither JSON nor a list as Python"):
+            reading_of(row)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"from": "Paris", "to": "Rome"}]',
+        '[{"name": "Bob", "role": "engineer"}, {"name": "Eve", "role": null}]',
+        '[{"a": "{"}, {"role": "user"}',
+        "[{x} for x in y] # {'role': 'user'}",
+        '[{"a": "role", "b": "user"}',
+    ],
+)
+def test_text_with_other_objects_is_text(text: str) -> None:
+    (example,) = reading_of({"instruction": "List them.", "output": text}).examples
+    assert example.completion == text
+
+
+def test_dialogues_with_unknown_roles_are_not_trained_as_text() -> None:
+    for text in ('[{"speaker": "Ann", "text": "Hi."}]', '[{"role": "user"}, {"role": "Ann"}]'):
+        with pytest.raises(UsageError, match=r"column 'output' \(JSON text, read as turns\), turn "):
+            reading_of({"instruction": "Write a dialogue.", "output": text})
+
+
+@pytest.mark.parametrize(
+    "end", ['"' + '\\"' * 500_000, "\"'" * 500_000, '"}' + '"role"' * 200_000, '"role"' + " " * 10**6]
+)
+def test_the_search_for_roles_takes_linear_time(end: str) -> None:
+    """The square of these lengths would take hours."""
+    (example,) = reading_of({"prompt": "x", "completion": "[{" + end}).examples
+    assert example.completion == "[{" + end
 
 
 @pytest.mark.parametrize("key", ["1", "[]", "{}", "(1, 2)"])
