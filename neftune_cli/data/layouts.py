@@ -26,7 +26,7 @@ from neftune_cli.data.rows import (
 )
 from neftune_cli.data.spellings import ASSISTANT, BARE_LIST, INPUT_COLUMNS, QUESTION_COLUMNS, SYSTEM_COLUMNS
 from neftune_cli.data.tool_calls import tools_in
-from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, media_clause, turns_in
+from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, listed_turns, media_clause, turns_in
 from neftune_cli.data.unread import check_unread, unread_notes
 from neftune_cli.formatting import capitalized, counted
 
@@ -214,11 +214,11 @@ def _refuse_repeated(row: RowValues, prompt: str, completion: str, asked: Turns,
 
 
 def _has_turns(row: RowValues, column: str) -> bool:
-    """Return whether a column has a list of turns, or the text of one, and not another text."""
+    """Return whether a column has turns, or the text of turns, and not another text."""
     value = row.get(column)
     if isinstance(value, str):
         return is_text_of_turns(value, column_in_words(row, column))
-    return isinstance(value, list | tuple)
+    return isinstance(listed_turns(value), list | tuple)
 
 
 def _turns_of_text(row: RowValues, column: str) -> Turns:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.rows import RowValues, Table, is_blank
-from neftune_cli.data.spellings import INPUT_COLUMNS, QUESTION_COLUMNS, ROLE_KEYS, ROLE_OF, SYSTEM_COLUMNS, known_key
-from neftune_cli.data.turns import list_in_text
+from neftune_cli.data.spellings import INPUT_COLUMNS, QUESTION_COLUMNS, SYSTEM_COLUMNS
+from neftune_cli.data.turns import list_in_text, listed_turns, role_of
 from neftune_cli.errors import Problem
 from neftune_cli.formatting import counted
 
@@ -35,15 +35,20 @@ GOOD = ("true", "1", "1.0", "yes", "good", "desirable", "accepted", "chosen", "p
 BAD = ("false", "0", "0.0", "no", "bad", "undesirable", "rejected")
 
 
-def preference_problem(table: Table) -> Problem | None:
-    """Return the problem of a table that has preferred and rejected answers; None for other tables."""
+def preference_problem(table: Table, prompts: Sequence[str] = PROMPTS) -> Problem | None:
+    """Return the problem of a table that has preferred and rejected answers; None for other tables.
+
+    Args:
+        table: the rows.
+        prompts: names that the column of the prompt can have, in lower case, in order of preference.
+    """
     names = {column.strip().lower(): column for column in table.columns if table.filled(column)}
     preferred, rejected = next((pair for pair in PAIRS if set(pair) <= set(names)), ("", ""))
     if not preferred:
         return None
     columns = f"columns {names[preferred]}, {names[rejected]}"
     what = f"{table.source} has preference data ({columns}), but training needs one completion per prompt."
-    option = _columns_to_read(table, names, names[preferred])
+    option = _columns_to_read(table, names, names[preferred], prompts)
     if not option:
         return Problem(what, 'Write the preferred answers as {"messages": [...]}.')
     return Problem(what, f"Use --columns {shlex.quote(option)} to train on the preferred answers.")
@@ -74,22 +79,23 @@ def _judgment(row: RowValues, column: str) -> str:
     return "" if is_blank(value) else str(value).strip().lower()
 
 
-def _columns_to_read(table: Table, names: Mapping[str, str], preferred: str) -> str:
+def _columns_to_read(table: Table, names: Mapping[str, str], preferred: str, prompts: Sequence[str]) -> str:
     """Return the value of `--columns` for the preferred answers; empty if they are in an unknown form.
 
     Args:
         table: the rows.
         names: columns with values, by their name in lower case.
         preferred: column of the preferred answers.
+        prompts: names that the column of the prompt can have.
     """
     answer = _first(table, preferred)
     others = {"system": SYSTEM_COLUMNS, "history": ("history",), "tools": ("tools",)}
-    if isinstance(answer, list) and any(_is_user(turn) for turn in answer):
+    if isinstance(answer, list) and any(role_of(turn) == "user" for turn in answer):
         del others["history"]
         return _as_option({"messages": preferred}, others, names)
     if not isinstance(answer, str | list):
         return ""
-    for prompt in (one for one in PROMPTS if one in names):
+    for prompt in (one for one in prompts if one in names):
         asked = _first(table, names[prompt])
         if isinstance(asked, str):
             questions = QUESTION_COLUMNS if prompt == "instruction" else ()
@@ -109,11 +115,6 @@ def _first(table: Table, column: str) -> object:
     """Return the first value of a column, a list also if it is a list as JSON text."""
     try:
         value = next((row.value[column] for row in table.rows if not is_blank(row.value.get(column))), None)
-        return (list_in_text(value, column) or value) if isinstance(value, str) else value
+        return (list_in_text(value, column) or value) if isinstance(value, str) else listed_turns(value)
     except RowError:
         return None
-
-
-def _is_user(turn: object) -> bool:
-    roles = [value for key, value in turn.items() if known_key(key) in ROLE_KEYS] if isinstance(turn, dict) else []
-    return any(ROLE_OF.get(str(role).strip().lower()) == "user" for role in roles)

@@ -20,8 +20,11 @@ ROLE_OF = {name: role for role, names in ROLES.items() for name in names}
 ROLE_KEYS = ("role", "from", "speaker")
 CONTENT_KEYS = ("content", "value", "text")
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
-WEIGHT_KEYS = ("weight", "train", "training", "loss")
-MASK_KEYS = ("mask", "masked", "loss_mask", "train_detail", "training_detail")
+WEIGHT_KEYS = ("weight", "train", "training", "loss", "trainable", "learn", "loss_weight")
+MASK_KEYS = (
+    *("mask", "masked", "loss_mask", "completion_mask", "assistant_mask", "assistant_masks"),
+    *("train_detail", "training_detail"),
+)
 """Keys of turns, and names of columns, that give the loss of parts. They are refused."""
 TOOL_CALL_KEYS = ("tool_calls", "function_call")
 TOOL_TURN_KEYS = ("name", "tool_call_id")
@@ -59,6 +62,9 @@ TURN_KEYS = {
         *TOOL_TURN_KEYS,
     )
 }
+
+ANSWER_COLUMNS = ("completion", "response", "answer", "output")
+"""Names of columns with the answer to learn."""
 
 
 def known_key(key: Any) -> Any:

@@ -30,6 +30,7 @@ from neftune_cli.data.spellings import (
     TOOL_CALL_KEYS,
     TOOL_CALL_ROLES,
     TOOL_TURN_KEYS,
+    TURN_KEYS,
     WEIGHT_KEYS,
     is_conversation,
     known_key,
@@ -84,7 +85,7 @@ def turns_in(row: RowValues, column: str, place: str = "") -> Turns:
             a key that occurs twice.
     """
     name, value = column_in_words(row, column), value_in(row, column)
-    turns, place = list_in_text(value, name) if isinstance(value, str) else value, place or name
+    turns, place = list_in_text(value, name) if isinstance(value, str) else listed_turns(value), place or name
     if not isinstance(turns, list | tuple):
         raise RowError(f"{place} contains {described(value)}, not a list of turns.", WRITE_TURNS)
     read = [_turn(turn, f"{place}, turn {number}") for number, turn in enumerate(turns, start=1)]
@@ -93,10 +94,10 @@ def turns_in(row: RowValues, column: str, place: str = "") -> Turns:
 
 
 def list_in_text(text: str, place: str) -> list[object] | None:
-    """Return the list that a text contains as JSON, or as Python writes it; None if there is none.
+    """Return the list, or the turn as a list, that a text contains as JSON or as Python writes it; None for others.
 
     Raises:
-        RowError: an object in the list has the same key twice.
+        RowError: an object in the text has the same key twice.
     """
     try:
         return _list_in(text)
@@ -105,7 +106,7 @@ def list_in_text(text: str, place: str) -> list[object] | None:
 
 
 def is_text_of_turns(text: str, place: str) -> bool:
-    """Return whether a text is a list of turns, as JSON or as Python writes it. Keys may occur twice in a turn.
+    """Return whether a text is a list of turns or one turn, as JSON or as Python writes it. Keys may occur twice.
 
     Raises:
         RowError: the text starts as such a list and cannot be read, as lists that numpy writes, without commas.
@@ -140,7 +141,8 @@ def _starts_as_turns(text: str) -> bool:
 
 
 def _list_in(text: str, *, may_repeat: bool = False) -> list[object] | None:
-    if not text.lstrip().startswith("["):
+    is_object = text.lstrip().startswith("{") and bool(_ROLE.search(text))
+    if not (is_object or text.lstrip().startswith("[")):
         return None
     try:
         found = parse_cell(text, may_repeat=may_repeat)
@@ -148,7 +150,26 @@ def _list_in(text: str, *, may_repeat: bool = False) -> list[object] | None:
         raise
     except ValueError:
         return None
+    found = listed_turns(found)
     return found if isinstance(found, list) else None
+
+
+def listed_turns(value: Any) -> Any:
+    """Return one turn, or an object with `messages` and no other key, as a list of turns; other values unchanged."""
+    if not isinstance(value, Mapping):
+        return value
+    keys = {known_key(key): item for key, item in value.items() if not is_blank(item)}
+    if set(keys) in ({"messages"}, {"conversations"}):
+        (turns,) = keys.values()
+        return turns if isinstance(turns, list | tuple) and is_conversation(list(turns)) else value
+    has_text = any(key in keys for key in (*CONTENT_KEYS, *TOOL_CALL_KEYS))
+    return [value] if has_text and set(keys) <= TURN_KEYS and role_of(value) else value
+
+
+def role_of(turn: Any) -> str:
+    """Return the role of a turn that chat templates know; empty if there is none."""
+    keys = {known_key(key): item for key, item in turn.items()} if isinstance(turn, Mapping) else {}
+    return ROLE_OF.get(str(_first(keys, ROLE_KEYS)).strip().lower(), "")
 
 
 def _turn(turn: object, place: str) -> tuple[Message, tuple[Remark, ...]]:

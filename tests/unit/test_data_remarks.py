@@ -103,3 +103,43 @@ def test_turn_with_its_text_in_a_key_that_is_not_read() -> None:
     assert reading_of({"messages": [CHAT[0], both]}).notes[1:] == (
         "Key 'refusal' of assistant turns is not read: 1 row.",
     )
+
+
+JOIN = (
+    'Join the rows of each conversation, in the order of its turns, to one row {"messages": [{"role": "user", '
+    '"content": "..."}, ...]} of a .jsonl file.'
+)
+
+
+@pytest.mark.parametrize(
+    ("columns", "what"),
+    [
+        (
+            ("conversation_id", "role", "text"),
+            "mine.jsonl: column 'role' has values in 2 rows that this layout cannot use.",
+        ),
+        (
+            ("Chat ID", "sender", "message"),
+            "The columns of mine.jsonl match no supported layout: Chat ID, sender, message.",
+        ),
+    ],
+)
+def test_turns_in_rows_are_refused_without_an_option_that_trains_on_each(columns: tuple[str, ...], what: str) -> None:
+    rows = [dict(zip(columns, values, strict=True)) for values in (("1", "customer", "Hi"), ("1", "agent", "Hello"))]
+    chat, role, text = columns
+    names = f"(conversation: '{chat}', role: '{role}', text: '{text}')"
+    assert refusal_of(*rows) == f"{what} Each row seems to be one turn of a conversation {names}. {JOIN}"
+
+
+@pytest.mark.parametrize("roles", [("user", "assistant"), ("human", "GPT")])
+def test_turns_in_rows_are_recognized_by_their_roles(roles: tuple[str, str]) -> None:
+    for role, text in (("speaker", "text"), ("role", "content"), ("from", "value")):
+        message = refusal_of(*({"turn": number, role: name, text: QUESTION} for number, name in enumerate(roles)))
+        assert message.endswith(
+            f"Each row seems to be one turn of a conversation (role: '{role}', text: '{text}'). {JOIN}"
+        )
+
+
+def test_texts_with_an_author_are_texts() -> None:
+    rows = [{"thread_id": 1, "author": name, "text": f"{name} writes."} for name in ("Ann", "Bob")]
+    assert [example.completion for example in reading_of(*rows).examples] == ["Ann writes.", "Bob writes."]

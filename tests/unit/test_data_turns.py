@@ -275,7 +275,13 @@ def test_reasoning_is_kept_apart(key: str) -> None:
     assert example.id != PLAIN.id
 
 
-@pytest.mark.parametrize("without_loss", [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"loss": False}])
+@pytest.mark.parametrize(
+    "without_loss",
+    [
+        *({"weight": 0}, {"weight": 0.0}, {"train": False}, {"loss": False}),
+        *({"trainable": False}, {"learn": False}, {"loss_weight": 0}),
+    ],
+)
 def test_last_assistant_turn_with_weight_is_the_completion(without_loss: dict[str, Any]) -> None:
     first = {"role": "assistant", "content": "Wrong.", **without_loss}
     assert read_one(USER, first, USER, ANSWER).prompt[1] == {"role": "assistant", "content": "Wrong.", "weight": 0}
@@ -341,9 +347,12 @@ def test_turns_of_every_spelling_are_turns_in_every_form(role_key: str) -> None:
         {"prompt": turns[:1], "completion": turns[1:]},
         {"prompt": json.dumps(turns[:1]), "completion": json.dumps(turns[1:])},
         {"prompt": str(turns[:1]), "completion": str(turns[1:])},
+        {"prompt": turns[0], "completion": turns[1]},
+        {"prompt": json.dumps(turns[0]), "completion": str(turns[1])},
+        {"prompt": {"messages": turns[:1]}, "completion": json.dumps({"conversations": turns[1:]})},
         cast(dict[str, Any], object_of_line(json.dumps(turns), "")),
     ]
-    assert [reading_of(row).examples[0].id for row in forms] == [PLAIN.id] * 4
+    assert [reading_of(row).examples[0].id for row in forms] == [PLAIN.id] * len(forms)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +381,13 @@ def test_keys_that_occur_twice_in_json_text_are_named(row: dict[str, Any], what:
 
 
 def test_text_that_is_json_but_no_list_of_turns_is_text() -> None:
-    for text in ('[{"a": 1, "a": 2}]', "[{'a': 1, 'a': 2}]", "[]", '[{"name": "x"}]'):
+    texts = [
+        *('[{"a": 1, "a": 2}]', "[{'a': 1, 'a': 2}]", "[]", '[{"name": "x"}]', "{}", '{"role": "assistant"}'),
+        *('{"name": "Bob", "role": "model"}', '{"role": "engineer", "text": "x"}', '{"messages": "role"}'),
+        json.dumps({"model": "gpt", "messages": [USER]}),
+        json.dumps({**ANSWER, "score": 3}),
+    ]
+    for text in texts:
         (example,) = reading_of({"prompt": "Write JSON.", "completion": text}).examples
         assert example.completion == text
 
@@ -455,7 +470,7 @@ def test_weights_can_be_text(zero: object) -> None:
         read_one(USER, {**ANSWER, "weight": "half"})
 
 
-@pytest.mark.parametrize("key", ["mask", "loss_mask", "train_detail"])
+@pytest.mark.parametrize("key", ["mask", "loss_mask", "train_detail", "completion_mask", "assistant_masks"])
 def test_keys_that_mask_parts_of_the_loss_are_refused(key: str) -> None:
     with pytest.raises(UsageError, match=f"has the key '{key}', which changes the loss of the turn and is not read"):
         read_one(USER, {**ANSWER, key: True})
