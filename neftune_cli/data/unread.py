@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.columns import ChosenColumns
 from neftune_cli.data.preferences import LABELS, bad_completions
-from neftune_cli.data.rows import RowValues, Table, is_blank
+from neftune_cli.data.rows import RowValues, Table, has_content
 from neftune_cli.data.spellings import INPUT_COLUMNS, SYSTEM_COLUMNS
 from neftune_cli.data.turns import media_clause
 from neftune_cli.errors import Problem, UsageError
@@ -106,7 +106,7 @@ def _weights(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Probl
 def _is_one(row: RowValues, column: str) -> bool:
     try:
         value = row.get(column)
-        return is_blank(value) or float(str(value)) == 1
+        return not has_content(value) or float(str(value)) == 1
     except (ValueError, RowError):
         return False
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pyarrow import ipc, parquet
 
 from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.csv_files import MISSING_CELLS
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.rows import Located, RowValues
 from neftune_cli.data.selection import select
@@ -446,6 +447,55 @@ def test_columns_without_values_are_blank_in_every_form() -> None:
 
 
 # Several files, folders and the hub.
+
+
+MISSING = ["NaN", "nan", "NA", "N/A", "None", "null", "NULL", "<NA>", "#N/A", "n/a", "-nan", "1.#QNAN"]
+PRESENT = ["none", "Null", "na", "NAN", " NaN", "-", "[]", "{}", "inf"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_cells_of_optional_columns_are_missing_where_pandas_reads_them_so(suffix: str) -> None:
+    full = [
+        {"instruction": f"{cell}?", "input": cell, "system": "Be kind.", "output": "a"} for cell in [*MISSING, *PRESENT]
+    ]
+    written(Path(f"mine{suffix}"), as_csv(full, "," if suffix == ".csv" else "\t"))
+    read = pandas.read_csv(f"mine{suffix}", sep=None, engine="python")
+    read.to_json("mine.jsonl", orient="records", lines=True)
+    assert read["input"].isna().tolist() == [cell in MISSING for cell in [*MISSING, *PRESENT]]
+    of_cells, of_pandas = (load_data(InputSpec(dataset=name)) for name in (f"mine{suffix}", "mine.jsonl"))
+    assert of_cells.fingerprint == of_pandas.fingerprint
+    assert "Column 'input' has the cell 'NaN', which counts as missing: 1 row." in of_cells.notes
+
+
+def test_missing_cells_are_those_of_the_installed_pandas() -> None:
+    from pandas._libs.parsers import STR_NA_VALUES
+
+    assert STR_NA_VALUES - {""} == MISSING_CELLS
+
+
+def test_missing_cells_of_every_optional_column_and_of_columns_that_are_not_read() -> None:
+    optional = ["input", "system", "history", "tools"]
+    rows: list[Row] = [{"instruction": f"{number}?", "output": f"{number}!"} for number in range(9)]
+    written(Path("mine.jsonl"), json_lines(rows))
+    full = [{**row, **dict.fromkeys([*optional, "image", "label", "weight"], "None")} for row in rows]
+    written(Path("mine.csv"), as_csv([{**full[0], "label": "True"}, *full[1:]], ","))
+    data = load_data(InputSpec(dataset="mine.csv"))
+    assert data.fingerprint == load_data(InputSpec(dataset="mine.jsonl")).fingerprint
+    counted = [f"Column '{column}' has the cell 'None', which counts as missing: 9 rows." for column in optional]
+    assert [note for note in data.notes if "missing" in note] == counted
+
+
+def test_a_prompt_or_completion_is_text_whatever_pandas_reads() -> None:
+    rows: list[Row] = [{"prompt": f"{number}?", "completion": "None"} for number in range(9)]
+    written(Path("mine.csv"), as_csv([{"prompt": "NA", "completion": "Sodium"}, *rows], ","))
+    written(Path("mine.jsonl"), json_lines([{"prompt": "NA", "completion": "Sodium"}, *rows]))
+    data, lines = (load_data(InputSpec(dataset=name)) for name in ("mine.csv", "mine.jsonl"))
+    assert data.fingerprint == lines.fingerprint
+    assert {type(example.completion) for example in data.train} == {str}
+    assert [note for note in data.notes if "missing" in note] == [
+        "Column 'prompt' has the cell 'NA', which is text here, and missing for pandas and TRL: 1 row.",
+        "Column 'completion' has the cell 'None', which is text here, and missing for pandas and TRL: 9 rows.",
+    ]
 
 
 @pytest.mark.parametrize("name", ["one.jsonl,two.csv", "one.jsonl, two.csv", "[ot]*.[jc]s*", "./one.jsonl,tw*"])

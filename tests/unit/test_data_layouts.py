@@ -389,6 +389,12 @@ def test_unusable_history(history: object, what: str) -> None:
     assert what in refusal_of({"instruction": "a", "output": "b", "history": history})
 
 
+@pytest.mark.parametrize("history", [None, [], "", "[]", " null ", "[ ]"])
+def test_history_without_pairs_is_none(history: object) -> None:
+    row = {"instruction": QUESTION, "output": ANSWER}
+    assert read_one({**row, "history": history}) == read_one(row)
+
+
 def test_input_beside_turns_is_an_unusable_row() -> None:
     row = {"prompt": [turn("user", "a")], "input": "b", "completion": "c"}
     assert "column 'input' cannot be added to the turns in column 'prompt'." in refusal_of(row)
