@@ -610,6 +610,85 @@ def test_clone_of_a_hub_data_set() -> None:
         load_data(InputSpec(dataset="set"))
 
 
+def prompts(name: str, count: int = 4) -> str:
+    return json_lines([{"prompt": f"{name}{number}?", "completion": "x"} for number in range(count)])
+
+
+@pytest.mark.parametrize("dataset", ["set", "set/**/*.jsonl", "set/**", "**/s[e]t/**/*.jsonl"])
+def test_folders_that_are_links_are_read_once(dataset: str) -> None:
+    for name in ("set/a", "set/real/b", "other/deep/c", "outside"):
+        written(Path(f"{name}.jsonl"), prompts(name))
+    for link, target in (("latest", "real"), ("more", "../other"), ("self", "."), ("up", "..")):
+        Path("set", link).symlink_to(target)
+    Path("other/back").symlink_to("../set")
+    Path("set/.hidden").symlink_to("..")
+    read = {row.file for row in rows_of(dataset)}
+    assert read == {"set/a.jsonl", "set/real/b.jsonl", "set/more/deep/c.jsonl"}
+
+
+def test_a_folder_of_links_has_the_splits_of_their_names() -> None:
+    for name in ("one", "two"):
+        written(Path(f"{name}/x.jsonl"), prompts(name))
+    Path("set").mkdir()
+    Path("set/train").symlink_to("../one")
+    Path("set/test").symlink_to("../two")
+    assert {row.file for row in rows_of("set")} == {"set/train/x.jsonl"}
+    assert {row.file for row in rows_of("set", split="test")} == {"set/test/x.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("data_files", "message"),
+    [
+        ("[a.jsonl, b.txt]", "set/b.txt: files with the suffix '.txt' are not supported."),
+        ("b.txt", "set/b.txt: files with the suffix '.txt' are not supported."),
+        ("'*.txt'", "set/README.md names only files of other formats: *.txt. Pass the names of .json"),
+        ("[a.jsonl, gone.jsonl]", "set/README.md names files that the folder does not have: gone.jsonl."),
+    ],
+)
+def test_files_of_other_formats_that_a_card_names_are_refused(data_files: str, message: str) -> None:
+    written(Path("set/README.md"), f"---\nconfigs:\n- config_name: default\n  data_files: {data_files}\n---\n")
+    for name in ("a.jsonl", "b.txt"):
+        written(Path("set", name), prompts(name))
+    with pytest.raises(UsageError) as error:
+        load_data(InputSpec(dataset="set"))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("card", ["", "---\nconfigs:\n- config_name: default\n  data_files: 'a.*'\n---\n"])
+def test_files_of_other_formats_in_a_folder_are_named(card: str) -> None:
+    written(Path("set/README.md"), card)
+    written(Path("set/a.jsonl"), prompts("a", 9))
+    others = ["a.TXT", "a.jsonl.lz4", "b.tar.gz", "c.txt.gz", "d.gz", "e.pq", "f.jsonlines", "g.feather"]
+    for name in [*others, "NOTES", "plot.png"]:
+        written(Path("set", name), prompts(name))
+    named = ", ".join(f"set/{name}" for name in others[:5])
+    note = f"Files of set that are not read, because of their format: {named} and 3 more."
+    assert note in load_data(InputSpec(dataset="set")).notes
+
+
+@pytest.mark.parametrize(
+    "dataset", ["set", "set/train*", "set/train-00000-of-00003.jsonl,set/train-00002-of-00003.jsonl"]
+)
+def test_missing_files_of_several_that_belong_together_are_named(dataset: str) -> None:
+    for number in (0, 2):
+        written(Path(f"set/train-{number:05}-of-00003.jsonl"), prompts(str(number), 9))
+    note = "Some of the files that belong together are missing: set/train-*-of-00003.jsonl (2 of 3)."
+    assert note in load_data(InputSpec(dataset=dataset)).notes
+    written(Path("set/train-00001-of-00003.jsonl"), prompts("1", 9))
+    assert "missing" not in "".join(load_data(InputSpec(dataset="set")).notes)
+
+
+@pytest.mark.parametrize("setting", ["skiprows: 3", "column_names: [prompt, completion]", "field: rows"])
+def test_cards_with_settings_that_change_the_rows_are_refused(setting: str) -> None:
+    card = "---\nconfigs:\n- config_name: default\n  data_files: a.jsonl\n  {}\n---\n"
+    written(Path("set/a.jsonl"), prompts("a", 9))
+    written(Path("set/README.md"), card.format(setting))
+    with pytest.raises(UsageError, match=rf"set/README\.md has the setting {setting.partition(':')[0]}, which is not"):
+        load_data(InputSpec(dataset="set"))
+    written(Path("set/README.md"), card.format("sep: ';'"))
+    assert len(rows_of("set")) == 9
+
+
 def test_folders_written_by_save_to_disk() -> None:
     from datasets import Dataset, DatasetDict
 
