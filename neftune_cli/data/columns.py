@@ -14,8 +14,10 @@ from neftune_cli.data.preferences import preference_problem
 from neftune_cli.data.rows import RowValues, Table, is_filled
 from neftune_cli.data.spellings import BARE_LIST, OTHER_LAYOUT_NAMES
 from neftune_cli.errors import Problem, UsageError, alternatives, suggestion
-from neftune_cli.formatting import quoted
+from neftune_cli.formatting import listed_at_most, quoted
 
+MOST_NAMES = 30
+"""Largest number of columns that a message lists."""
 RowReader = Callable[[RowValues], Example | Conversation]
 """Converts a row, whose columns have the names of the column set, to an example."""
 
@@ -218,7 +220,8 @@ def _checked_names(table: Table, candidates: Sequence[ColumnSet], named: Mapping
     problems += [
         Problem(
             f"--columns {meaning}={named[meaning]}: {table.source} has no column '{named[meaning]}'.",
-            f"{suggestion(named[meaning], table.columns)}Use one of its columns: {', '.join(table.columns)}.",
+            f"{suggestion(named[meaning], table.columns)}Use one of its columns: "
+            f"{listed_at_most(table.columns, MOST_NAMES)}.",
         )
         for meaning, name in names.items()
         if name is None
@@ -252,7 +255,7 @@ def _raw(chosen: ChosenColumns) -> ChosenColumns:
 
 def _missing_columns(table: Table, candidates: Sequence[ColumnSet], layout: str | None) -> Problem:
     match = f"do not match the layout {layout}" if layout else "match no supported layout"
-    what = f"The columns of {table.source} {match}: {', '.join(table.columns) or 'none'}."
+    what = f"The columns of {table.source} {match}: {listed_at_most(table.columns, MOST_NAMES) or 'none'}."
     example = ",".join(f"{column}=COLUMN" for column in candidates[0].required) if layout else _EXAMPLE
     rename = f"rename them to one of these sets: {_sets_in_words(candidates)}."
     is_csv = bool(table.rows) and split_suffix(table.rows[0].file)[0] in CSV_DELIMITERS

@@ -305,6 +305,23 @@ def test_damaged_json_of_the_datasets_library_is_a_bad_row(text: str, what: str)
         load_data(InputSpec(dataset="mine.parquet"))
 
 
+def test_dictionaries_inside_lists_of_several_row_groups_are_read() -> None:
+    role = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+    turns = [[{"content": f"{number}?", "role": "user"}, {"content": "x", "role": "assistant"}] for number in range(10)]
+    kind = pyarrow.list_(pyarrow.struct([("content", pyarrow.string()), ("role", role)]), 2)
+    parquet.write_table(pyarrow.table({"messages": pyarrow.array(turns, kind)}), "mine.parquet", row_group_size=3)
+    assert [row["messages"] for row in values_of("mine.parquet")] == turns
+
+
+def test_a_message_lists_some_of_many_columns() -> None:
+    document = {f"q_{number}": {"instruction": "a", "output": "b"} for number in range(5000)}
+    written(Path("mine.json"), json.dumps(document))
+    with pytest.raises(UsageError) as error:
+        load_data(InputSpec(dataset="mine.json"))
+    assert "match no supported layout: q_0, q_1, q_2," in str(error.value)
+    assert "q_29 and 4970 more." in str(error.value)
+
+
 # The same rows in every form have the same fingerprint.
 
 NO_CHARACTER = "\u0a00"  # the sign of damage in UTF-16
