@@ -88,7 +88,18 @@ class ChosenColumns:
     @property
     def as_option(self) -> str:
         """Return the `--columns` option that names these columns."""
-        return "--columns " + shlex.quote(",".join(f"{column}={name}" for column, name in self.names.items()))
+        return _as_option(self.names)
+
+    def as_option_with(self, second: str) -> str:
+        """Return the option that also reads a second column of prompts. An `instruction` is the first paragraph."""
+        asked, learned, *_ = (self.names[column] for column in self.column_set.required)
+        first, second = (second, asked) if second.strip().lower() == "instruction" else (asked, second)
+        others = {column: name for column, name in self.names.items() if column in self.column_set.optional}
+        return _as_option({"prompt": first, "input": second, "completion": learned, **others})
+
+
+def _as_option(names: Mapping[str, str]) -> str:
+    return "--columns " + shlex.quote(",".join(f"{column}={name}" for column, name in names.items()))
 
 
 def choose(table: Table, sets: Sequence[ColumnSet], inputs: InputSpec) -> ChosenColumns:

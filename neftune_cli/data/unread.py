@@ -1,12 +1,12 @@
 """Columns that a layout does not read: notes on them, and errors for those that change what is trained."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.columns import ChosenColumns
 from neftune_cli.data.preferences import LABELS, bad_completions
-from neftune_cli.data.rows import RowValues, Table, has_content
-from neftune_cli.data.spellings import INPUT_COLUMNS, SYSTEM_COLUMNS
+from neftune_cli.data.rows import RowValues, Table, has_content, is_filled
+from neftune_cli.data.spellings import INPUT_COLUMNS, PROMPT_COLUMNS, SYSTEM_COLUMNS
 from neftune_cli.data.turns import media_clause
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.formatting import counted
@@ -77,6 +77,9 @@ def _problems(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Prob
         problem = bad_completions(table, column, chosen.as_option)
         yield from (problem,) if problem else ()
         return
+    if name in PROMPT_COLUMNS and name not in chosen.column_set.meaningful:
+        yield from _other_prompt(table, column, chosen)
+        return
     clause = media_clause(name)
     if not (clause or name in (*MEANINGFUL, *chosen.column_set.meaningful)) or not (rows := table.filled(column)):
         return
@@ -87,6 +90,39 @@ def _problems(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Prob
 
 
 _CHANGES_MEANING = "Ignoring them would change the meaning of these examples."
+
+
+def _other_prompt(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Problem]:
+    """Yield the problem of a second column of prompts, unless most of its rows repeat the text that is read."""
+    meaning = next((one for one in ("prompt", "instruction") if one in chosen.names), "")
+    if not (meaning and chosen.column_set.has_completion):
+        return
+    read = [chosen.names[one] for one in (meaning, "input") if one in chosen.names]
+    filled = [row.value for row in table.rows if is_filled(row.value, column)]
+    others = [row for row in filled if not any(_is_repeated(row, column, name) for name in read)]
+    if 2 * len(others) > len(filled):
+        what = f"{table.source}: column '{column}' has another text than column '{read[0]}' in "
+        what += f"{counted(len(others), 'row')}, and only one of the two is read. {_CHANGES_MEANING}"
+        both = f"{chosen.as_option_with(column)} to read both, or " if len(read) == 1 and not chosen.is_raw else ""
+        yield Problem(what, f"Use {both}{chosen.as_option} to leave it out.")
+
+
+def _is_repeated(row: RowValues, one: str, other: str) -> bool:
+    """Return whether the text of one column contains that of the other, as a prompt in a rendered form does."""
+    try:
+        first, second = (" ".join(" ".join(_texts(row.get(name))).lower().split()) for name in (one, other))
+    except RowError:
+        return True
+    return first in second or second in first
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield the texts in a value, also in turns."""
+    if isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
+    elif value is not None:
+        yield str(value)
 
 
 def _layouts(chosen: ChosenColumns) -> str:
