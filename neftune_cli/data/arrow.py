@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from neftune_cli.data.bad_rows import RowError
@@ -44,7 +44,17 @@ def read_parquet(source: str, content: bytes) -> dict[str, Rows]:
         names, number = file.schema_arrow.names, file.metadata.num_rows
     except _errors() as error:
         raise UsageError(_damaged(source, "Parquet", error)) from error
-    return {UNNAMED: _rows(source, names, number, lambda name: file.read(columns=[name]).column(name))}
+    return {UNNAMED: _rows(source, names, number, partial(_parquet_column, file))}
+
+
+def _parquet_column(file: Any, name: str) -> "pyarrow.ChunkedArray":
+    import pyarrow
+
+    try:
+        return file.read(columns=[name]).column(name)
+    except pyarrow.ArrowNotImplementedError:  # dictionaries inside lists, in several row groups
+        groups = (file.read_row_group(number, columns=[name]) for number in range(file.num_row_groups))
+        return pyarrow.concat_tables(groups).column(name)
 
 
 def read_arrow(source: str, content: bytes) -> dict[str, Rows]:

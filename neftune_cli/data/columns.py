@@ -16,8 +16,10 @@ from neftune_cli.data.preferences import preference_problem
 from neftune_cli.data.rows import RowValues, Table, is_filled
 from neftune_cli.data.spellings import BARE_LIST, CONTENT_KEYS, OTHER_LAYOUT_NAMES, ROLE_KEYS, ROLE_OF
 from neftune_cli.errors import Problem, UsageError, alternatives, suggestion
-from neftune_cli.formatting import quoted
+from neftune_cli.formatting import listed_at_most, quoted
 
+MOST_NAMES = 30
+"""Largest number of columns that a message lists."""
 RowReader = Callable[[RowValues], Example | Conversation]
 """Converts a row, whose columns have the names of the column set, to an example."""
 
@@ -88,7 +90,18 @@ class ChosenColumns:
     @property
     def as_option(self) -> str:
         """Return the `--columns` option that names these columns."""
-        return "--columns " + shlex.quote(",".join(f"{column}={name}" for column, name in self.names.items()))
+        return _as_option(self.names)
+
+    def as_option_with(self, second: str) -> str:
+        """Return the option that also reads a second column of prompts. An `instruction` is the first paragraph."""
+        asked, learned, *_ = (self.names[column] for column in self.column_set.required)
+        first, second = (second, asked) if second.strip().lower() == "instruction" else (asked, second)
+        others = {column: name for column, name in self.names.items() if column in self.column_set.optional}
+        return _as_option({"prompt": first, "input": second, "completion": learned, **others})
+
+
+def _as_option(names: Mapping[str, str]) -> str:
+    return "--columns " + shlex.quote(",".join(f"{column}={name}" for column, name in names.items()))
 
 
 def choose(table: Table, sets: Sequence[ColumnSet], inputs: InputSpec) -> ChosenColumns:
@@ -220,7 +233,8 @@ def _checked_names(table: Table, candidates: Sequence[ColumnSet], named: Mapping
     problems += [
         Problem(
             f"--columns {meaning}={named[meaning]}: {table.source} has no column '{named[meaning]}'.",
-            f"{suggestion(named[meaning], table.columns)}Use one of its columns: {', '.join(table.columns)}.",
+            f"{suggestion(named[meaning], table.columns)}Use one of its columns: "
+            f"{listed_at_most(table.columns, MOST_NAMES)}.",
         )
         for meaning, name in names.items()
         if name is None
@@ -254,7 +268,7 @@ def _raw(chosen: ChosenColumns) -> ChosenColumns:
 
 def _missing_columns(table: Table, candidates: Sequence[ColumnSet], layout: str | None) -> Problem:
     match = f"do not match the layout {layout}" if layout else "match no supported layout"
-    what = f"The columns of {table.source} {match}: {', '.join(table.columns) or 'none'}."
+    what = f"The columns of {table.source} {match}: {listed_at_most(table.columns, MOST_NAMES) or 'none'}."
     if turns := turns_in_rows(table):
         return Problem(f"{what} {turns}", JOIN_TURNS)
     example = ",".join(f"{column}=COLUMN" for column in candidates[0].required) if layout else _EXAMPLE

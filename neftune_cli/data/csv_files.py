@@ -8,13 +8,18 @@ from dataclasses import dataclass
 
 from neftune_cli.data.bad_rows import BadRow, RowError, problems_of
 from neftune_cli.data.encoding import Text, file_text
-from neftune_cli.data.rows import Located, Rows, RowValues, check_names, sift, sizes_in_words, under_names
+from neftune_cli.data.rows import Located, MissingCell, Rows, RowValues, check_names, sift, sizes_in_words, under_names
 from neftune_cli.data.split_names import UNNAMED
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.file_formats import csv_cells_of_any_size
 
 CSV_DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
 """Suffixes of files whose first line has the column names, each with its delimiters in order of preference."""
+MISSING_CELLS = {
+    *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+    *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+}
+"""Texts that `pandas.read_csv` reads as missing values by default, and thereby datasets and TRL."""
 QUOTE_FIX = 'Put text in double quotes and write "" for a quote inside it, or use the data as .jsonl.'
 CELLS_FIX = "Put text with commas or line breaks in double quotes."
 SEVERAL_LINES = "the number of values differs from the number of columns, in rows over several lines"
@@ -139,4 +144,5 @@ def _named(header: Sequence[str], record: _CsvRecord, text: Text) -> RowValues:
     if record.lines > 1 and len(values) != len(header):
         what = f"{sizes_in_words(header, values)}: the row takes {record.lines:,} lines, because of a double quote."
         raise RowError(what, QUOTE_FIX, SEVERAL_LINES)
-    return under_names(header, values, CELLS_FIX)
+    cells = [MissingCell(value) if value in MISSING_CELLS else value for value in values]
+    return under_names(header, cells, CELLS_FIX)

@@ -13,11 +13,14 @@ from neftune_cli.data.columns import ChosenColumns, ColumnSet, RowReader, choose
 from neftune_cli.data.conversations import Conversation, conversation, example_of, prompted
 from neftune_cli.data.examples import Example, Message, content_id
 from neftune_cli.data.rows import (
+    EMPTY_JSON,
+    MissingCell,
     NamedRow,
     RowValues,
     Table,
     column_in_words,
     described,
+    has_content,
     is_blank,
     name_in_data,
     sift,
@@ -78,12 +81,28 @@ def example(prompt: Sequence[Message], completion: str) -> Example:
 
 
 def _read(row: RowValues, chosen: ChosenColumns) -> tuple[Example, tuple[Remark, ...]]:
+    missing = _missing_cells(row, chosen)
+    left_out = missing.keys() & set(chosen.column_set.optional)
+    names = {column: name for column, name in chosen.names.items() if column not in left_out}
     try:
-        found = chosen.column_set.read(NamedRow(row, chosen.names))
+        found = chosen.column_set.read(NamedRow(row, names))
     except RowError as error:
         raise _of_another_layout(row, chosen) or error from error
     read, remarks = (example_of(found), found.remarks) if isinstance(found, Conversation) else (found, ())
-    return read, (*remarks, *marker_remarks(read))
+    return read, (*remarks, *missing.values(), *marker_remarks(read))
+
+
+def _missing_cells(row: RowValues, chosen: ChosenColumns) -> dict[str, Remark]:
+    """Return a remark for each column of which a CSV file has a cell such as `NaN`, missing only if it is optional."""
+    if not isinstance(row, dict):  # rows of other formats have no such cells, and are not to be converted here
+        return {}
+    remarks = {}
+    for column, name in chosen.names.items():
+        cell, is_optional = row.get(name), column in chosen.column_set.optional
+        if isinstance(cell, MissingCell) and not (column in _JSON_COLUMNS and cell in EMPTY_JSON):
+            meaning = "counts as missing" if is_optional else "is text here, and missing for pandas and TRL"
+            remarks[column] = Remark(f"Column '{name}' has the cell '{cell}', which {meaning}")
+    return remarks
 
 
 def _of_another_layout(row: RowValues, chosen: ChosenColumns) -> RowError | None:
@@ -241,7 +260,7 @@ def _history(row: RowValues) -> Turns:
     """Return the turns of earlier questions and answers: a list of pairs or of turns, or its JSON text."""
     value, place = row.get("history"), column_in_words(row, "history")
     pairs = list_in_text(value, place) if isinstance(value, str) else value
-    if is_blank(value) or pairs == []:
+    if not has_content(value) or pairs == []:
         return Turns(())
     if not isinstance(pairs, list | tuple):
         raise RowError(f"{place} contains {described(value)}, not a list of pairs.", _WRITE_PAIRS)
@@ -265,6 +284,8 @@ _WRITE_PAIRS = 'Write [["question", "answer"], ...].'
 _SYSTEM = {"system": SYSTEM_COLUMNS}
 _PARTS_OF_PROMPTS = ("choices", "options", "documents", "passage")
 """Columns with the possible answers of multiple-choice data, and with texts that a question is about."""
+_JSON_COLUMNS = ("history", "tools")
+"""Columns in which the JSON text `null` is read as nothing in every format."""
 _PAIR_OPTIONS = ("input", "system", "history", "tools")
 
 

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from neftune_cli.data.bad_rows import RowError
-from neftune_cli.data.rows import RowValues, Table, is_blank
+from neftune_cli.data.rows import RowValues, Table, has_content, is_blank
 from neftune_cli.data.spellings import INPUT_COLUMNS, QUESTION_COLUMNS, SYSTEM_COLUMNS
 from neftune_cli.data.turns import list_in_text, listed_turns, role_of
 from neftune_cli.errors import Problem
@@ -76,7 +76,7 @@ def _judgment(row: RowValues, column: str) -> str:
         value = row.get(column)
     except RowError:
         return "?"
-    return "" if is_blank(value) else str(value).strip().lower()
+    return str(value).strip().lower() if has_content(value) else ""
 
 
 def _columns_to_read(table: Table, names: Mapping[str, str], preferred: str, prompts: Sequence[str]) -> str:

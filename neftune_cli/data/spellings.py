@@ -38,6 +38,8 @@ INPUT_COLUMNS = ("input", "context")
 """Columns with the system turn and with the input of an instruction. Layouts that do not read them refuse them."""
 QUESTION_COLUMNS = ("question", "query")
 """Columns that are the prompt of a layout without instruction, and the input of one with it."""
+PROMPT_COLUMNS = ("prompt", "instruction", *QUESTION_COLUMNS)
+"""Columns with what is asked. If two of them have different texts, both are needed."""
 
 BARE_LIST = "list of turns"
 """Column of a row of a JSON file that is a list of turns itself, without an object around it."""
