@@ -89,7 +89,8 @@ def _read(row: RowValues, chosen: ChosenColumns) -> tuple[Example, tuple[Remark,
     except RowError as error:
         raise _of_another_layout(row, chosen) or error from error
     read, remarks = (example_of(found), found.remarks) if isinstance(found, Conversation) else (found, ())
-    return read, (*remarks, *missing.values(), *marker_remarks(read))
+    is_named = any(remark.fix == _USE_RAW for remark in remarks)
+    return read, (*remarks, *missing.values(), *marker_remarks(read), *(() if is_named else rendered_turns(read)))
 
 
 def _missing_cells(row: RowValues, chosen: ChosenColumns) -> dict[str, Remark]:
@@ -134,7 +135,7 @@ def _remark_notes(remarks: Iterable[Sequence[Remark]]) -> tuple[str, ...]:
 
 _CHAT = re.compile(
     r"<\|(?:im_start|im_end|user|assistant|system|end|start_header_id|begin_of_text|eot_id|endoftext)\|>"
-    r"|<\uff5c(?:User|Assistant)\uff5c>|\[/?INST\]|<start_of_turn>|### (?:Instruction|Response):"
+    r"|<\uff5c(?:User|Assistant)\uff5c>|\[/?INST\]|<start_of_turn>|### (?:Instruction|Response|Human|Assistant):"
 )
 _MEDIA = re.compile(r"<(image|audio|video)>|<\|(image|audio|video)(?:_pad)?\|>")
 _RENDERED = "Prompts contain chat markers such as '{}', and the template adds its own"
@@ -145,6 +146,13 @@ def rendered_prompt(prompt: str) -> Iterator[Remark]:
     """Yield a remark if a prompt that the template renders contains chat markers already."""
     if marker := _CHAT.search(prompt):
         yield Remark(_RENDERED.format(marker.group()), _USE_RAW)
+
+
+def rendered_turns(example: Example) -> Iterator[Remark]:
+    """Yield a remark if a user turn contains chat markers, as a conversation in one text does."""
+    texts = (turn["content"] for turn in example.prompt if turn["role"] == "user")
+    if marker := next((found for text in texts if (found := _CHAT.search(text))), None):
+        yield Remark(f"User turns contain chat markers such as '{marker.group()}', and the template adds its own")
 
 
 def marker_remarks(example: Example) -> Iterator[Remark]:

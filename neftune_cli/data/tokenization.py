@@ -1,5 +1,6 @@
 """Tokenize examples: render the chat template, tokenize, mark the tokens with loss, and cut to the maximum length."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 MAX_LENGTH_OPTION = "--max-length"
 """Name of the maximum length of training, which is also that of evaluation by default."""
 START_CHARACTERS = 60
+END_OF_TURN = re.compile(
+    r"(?:</s>|<\|(?:im_end|eot_id|eom_id|end|endoftext|end_of_text|return)\|>|<end_of_turn>|<turn\|>|<eos>"
+    r"|<\uff5cend\u2581of\u2581sentence\uff5c>)\s*\Z"
+)
+"""End tokens of common models at the end of a text."""
 ArgumentT = TypeVar("ArgumentT")
 ResultT = TypeVar("ResultT")
 
@@ -201,6 +207,7 @@ class _Tokenization:
         return None
 
     def _text_of(self, example: Example) -> _ExampleText:
+        self._note_other_end(example.completion)
         if not example.prompt:
             # Special tokens as in pretraining: models pretrained with a begin-of-sequence token expect it here.
             bos = self._tokenizer.bos_token
@@ -273,6 +280,13 @@ class _Tokenization:
         final: Message | None = {**example.final_turn, "content": completion} if example.final_turn else None
         return replace(example, completion=completion, final_turn=final)
 
+    def _note_other_end(self, completion: str) -> None:
+        """Count a completion that ends with the end token of another model, which is ordinary text here."""
+        found = END_OF_TURN.search(completion, max(0, len(completion) - START_CHARACTERS))
+        end = found[0].strip() if found else ""
+        if end and not (self._special and self._special.fullmatch(end)) and end != self._tokenizer.eos_token:
+            self._notes.other_ends[end] += 1
+
     def _checked(self, tokenized: TokenizedExample) -> TokenizedExample:
         bos = self._tokenizer.bos_token_id
         if bos is not None and tokenized.example.prompt and tokenized.input_ids[:2] == (bos, bos):
@@ -318,6 +332,8 @@ class _RenderingCounts:
     """These tokens."""
     ended: int = 0
     """Completions that ended with the end-of-sequence token in the data."""
+    other_ends: Counter[str] = field(default_factory=Counter)
+    """Numbers of completions that end with an end token of another model, by token."""
     opened: int = 0
     """Completions without the reasoning block that the generation prompt opens."""
     opening: str = ""
@@ -336,6 +352,11 @@ class _RenderingCounts:
             )
         if self.ended:
             yield f"Removed '{eos}' from the end of {counted(self.ended, 'completion')}: the chat template adds it."
+        for end, number in self.other_ends.items():
+            yield (
+                f"{counted(number, 'completion')} with '{end}' at the end, an end token of other models, which is "
+                f"learned as text. Remove it from the data: '{eos}' is added."
+            )
         if self.opened:
             yield (
                 f"The chat template's generation prompt opens '{self.opening}', and the reasoning is missing in "

@@ -206,7 +206,7 @@ def test_rendered_prompts_are_named() -> None:
         "Prompts contain chat markers such as '<|im_start|>', and the template adds its own: 2 rows. Use --raw if the "
         "prompts are rendered already.",
     )
-    for text in ("<|user|>\nHi", "[INST] Hi [/INST]", "<start_of_turn>user", "### Instruction:\nHi"):
+    for text in ("<|user|>\nHi", "[INST] Hi [/INST]", "<start_of_turn>user", "### Instruction:\nHi", "### Human: Hi"):
         assert "--raw" in reading_of({**plain, "prompt": text}).notes[1]
     assert reading_of(plain).notes[1:] == ()
 

@@ -74,6 +74,15 @@ def test_chat_markers_in_plain_text_are_named() -> None:
     )
 
 
+@pytest.mark.parametrize("marker", ["<|user|>", "[INST]", "### Human:", "<start_of_turn>"])
+def test_chat_markers_in_user_turns_are_named(marker: str) -> None:
+    asked = [turn("user", f"{marker} {QUESTION}")]
+    expected = f"User turns contain chat markers such as '{marker}', and the template adds its own: 2 rows."
+    for row in ({"messages": [*asked, *CHAT[1:]]}, {"prompt": asked, "completion": ANSWER}):
+        assert reading_of(row, row, {**row, next(iter(row)): CHAT[:2]}).notes[1:] == (expected,)
+    assert reading_of({"messages": [*CHAT[:1], turn("assistant", marker)]}).notes[1:] == ()
+
+
 def test_rows_that_are_single_turns_are_refused() -> None:
     rows = [{"role": "prompter", "text": QUESTION}, {"role": "assistant", "text": ANSWER}]
     assert "column 'role' has values in 2 rows that this layout cannot use." in refusal_of(*rows)
