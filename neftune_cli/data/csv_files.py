@@ -38,7 +38,8 @@ def read_csv(source: str, content: bytes, *, delimiters: str) -> dict[str, Rows]
     text = file_text(source, content)
     rest, delimiter = _delimiter(text.value, delimiters)
     lines_before = text.value.count("\n", 0, len(text.value) - len(rest))
-    records, bad_rows = _records(source, rest, delimiter, lines_before)
+    spaces = _has_spaces_before_quotes(rest, delimiter)
+    records, bad_rows = _records(source, rest, delimiter, lines_before, skip_spaces=spaces)
     if not records:
         return {UNNAMED: Rows((), bad_rows)}
     header = _header(records[0], text)
@@ -46,7 +47,8 @@ def read_csv(source: str, content: bytes, *, delimiters: str) -> dict[str, Rows]
     bad_rows += more
     if any(row.cause == SEVERAL_LINES for row in bad_rows):  # other rows can be inside, so that nothing may be dropped
         raise UsageError(*problems_of(bad_rows))
-    return {UNNAMED: Rows(found, bad_rows)}
+    note = f"Spaces after the delimiters of {source} are removed, because quoted cells follow such spaces."
+    return {UNNAMED: Rows(found, bad_rows, (note,) if spaces else ())}
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,9 @@ def _has_spaces_before_quotes(text: str, delimiter: str) -> bool:
 
 
 def _records(
-    source: str, text: str, delimiter: str, lines_before: int
+    source: str, text: str, delimiter: str, lines_before: int, *, skip_spaces: bool
 ) -> tuple[list[Located[_CsvRecord]], tuple[BadRow, ...]]:
-    spaces = _has_spaces_before_quotes(text, delimiter)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=spaces)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=skip_spaces)
     records: list[Located[_CsvRecord]] = []
     bad_rows: list[BadRow] = []
     with csv_cells_of_any_size():

@@ -134,7 +134,8 @@ def _remark_notes(remarks: Iterable[Sequence[Remark]]) -> tuple[str, ...]:
 
 _CHAT = re.compile(
     r"<\|(?:im_start|im_end|user|assistant|system|end|start_header_id|begin_of_text|eot_id|endoftext)\|>"
-    r"|<\uff5c(?:User|Assistant)\uff5c>|\[/?INST\]|<start_of_turn>|### (?:Instruction|Response):"
+    r"|<\uff5c(?:User|Assistant)\uff5c>|\[/?INST\]|<start_of_turn>"
+    r"|### (?:Instruction|Response|Human|Assistant):|</s>\s*\Z"
 )
 _MEDIA = re.compile(r"<(image|audio|video)>|<\|(image|audio|video)(?:_pad)?\|>")
 _RENDERED = "Prompts contain chat markers such as '{}', and the template adds its own"
@@ -145,6 +146,12 @@ def rendered_prompt(prompt: str) -> Iterator[Remark]:
     """Yield a remark if a prompt that the template renders contains chat markers already."""
     if marker := _CHAT.search(prompt):
         yield Remark(_RENDERED.format(marker.group()), _USE_RAW)
+
+
+def _chat_markers(kind: str, texts: Iterable[str]) -> Iterator[Remark]:
+    """Yield a remark if texts that the template renders contain chat markers, also the end token of another model."""
+    if marker := next((found for text in texts if (found := _CHAT.search(text))), None):
+        yield Remark(f"{kind} contain chat markers such as '{marker.group().strip()}', and the template adds its own")
 
 
 def marker_remarks(example: Example) -> Iterator[Remark]:
@@ -161,7 +168,8 @@ def _pair(prompt: str, completion: str) -> RowReader:
     """Return the conversion of a row with a prompt and a completion, each a text or a list of turns."""
 
     def read(row: RowValues) -> Conversation:
-        asked, answered = _prompt(row, prompt), _completion(row, completion)
+        asked = _prompt(row, prompt)
+        answered = _completion(row, completion, asked)
         _refuse_repeated(row, prompt, completion, asked, answered)
         history = _history(row)
         before = Turns((*history.messages, *asked.messages), (*history.remarks, *asked.remarks))
@@ -184,7 +192,8 @@ def _raw_pair(prompt: str, completion: str) -> RowReader:
 
 def _turns(row: RowValues) -> Conversation:
     place = column_in_words(row, "messages")
-    return conversation(turns_in(row, "messages"), place, system=_system(row), tools=tools_in(row, "tools"))
+    turns = _with_marker_remarks(turns_in(row, "messages"))
+    return conversation(turns, place, system=_system(row), tools=tools_in(row, "tools"))
 
 
 def _text(row: RowValues) -> Example:
@@ -210,7 +219,7 @@ def _prompt(row: RowValues, column: str) -> Turns:
     return Turns((Message(role="user", content=prompt),), (*remarks, *rendered_prompt(prompt)))
 
 
-def _completion(row: RowValues, column: str) -> Turns:
+def _completion(row: RowValues, column: str, asked: Turns) -> Turns:
     value = row.get(column)
     if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
         texts = counted(len(value), "text")
@@ -218,7 +227,10 @@ def _completion(row: RowValues, column: str) -> Turns:
         raise RowError(what, "Write one text, for example the preferred answer.")
     if _has_turns(row, column):
         return _turns_of_text(row, column)
-    return Turns((Message(role=ASSISTANT, content=text_in(row, column)),))
+    text = text_in(row, column)
+    is_named = any(_CHAT.search(turn["content"]) for turn in asked.messages)
+    markers = () if is_named else tuple(_chat_markers("Completions", [text]))
+    return Turns((Message(role=ASSISTANT, content=text),), markers)
 
 
 def _refuse_repeated(row: RowValues, prompt: str, completion: str, asked: Turns, answered: Turns) -> None:
@@ -242,9 +254,14 @@ def _has_turns(row: RowValues, column: str) -> bool:
 
 def _turns_of_text(row: RowValues, column: str) -> Turns:
     """Return the turns of a column that can also have a text, with a remark if they are JSON text."""
-    turns = turns_in(row, column, _place(row, column))
+    turns = _with_marker_remarks(turns_in(row, column, _place(row, column)))
     remark = Remark(f"JSON text in {column_in_words(row, column)} is read as turns of a conversation")
     return replace(turns, remarks=(*turns.remarks, remark)) if isinstance(row.get(column), str) else turns
+
+
+def _with_marker_remarks(turns: Turns) -> Turns:
+    markers = _chat_markers("Turns", (turn["content"] for turn in turns.messages))
+    return replace(turns, remarks=(*turns.remarks, *markers))
 
 
 def _place(row: RowValues, column: str) -> str:

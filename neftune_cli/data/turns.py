@@ -30,6 +30,7 @@ from neftune_cli.data.spellings import (
     TOOL_CALL_KEYS,
     TOOL_CALL_ROLES,
     TOOL_TURN_KEYS,
+    TURN_KEYS,
     WEIGHT_KEYS,
     is_conversation,
     known_key,
@@ -108,13 +109,30 @@ def is_text_of_turns(text: str, place: str) -> bool:
     """Return whether a text is a list of turns, as JSON or as Python writes it. Keys may occur twice in a turn.
 
     Raises:
-        RowError: the text starts as such a list and cannot be read, as lists that numpy writes, without commas.
+        RowError: the text starts as such a list and cannot be read, as lists that numpy writes, without commas. Or it
+            is one turn, or an object around a list of turns.
     """
+    if _is_object_of_turns(text):
+        what = f"{place} has an object of turns as JSON text, not a list of turns."
+        raise RowError(what, "Write the list of turns as JSON, or use --raw to read it as text.")
     found = _list_in(text, may_repeat=True)
     if found is None and _starts_as_turns(text):
         what = f"{place} starts as a list of turns, but is neither JSON nor a list as Python writes it."
         raise RowError(what, "Write the list as JSON, or use --raw to read it as text.")
     return is_conversation(found or []) and any(map(_is_turn, found or []))
+
+
+def _is_object_of_turns(text: str) -> bool:
+    """Return whether a text is one turn, or an object such as {"messages": [...]}, as JSON or as Python writes it."""
+    if not (text.lstrip().startswith("{") and _ROLE.search(text)):
+        return False
+    try:
+        found = parse_cell(text, may_repeat=True)
+    except ValueError:
+        return False
+    turns = next(iter(found.values())) if len(found) == 1 else [found]
+    are_turns = isinstance(turns, list) and is_conversation(turns) and all(map(_is_turn, turns))
+    return are_turns and all(known_key(key) in TURN_KEYS for turn in turns for key in turn)
 
 
 def _is_turn(item: Any) -> bool:

@@ -6,7 +6,7 @@ from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.columns import ChosenColumns
 from neftune_cli.data.preferences import LABELS, bad_completions
 from neftune_cli.data.rows import RowValues, Table, has_content, is_filled
-from neftune_cli.data.spellings import INPUT_COLUMNS, PROMPT_COLUMNS, SYSTEM_COLUMNS
+from neftune_cli.data.spellings import INPUT_COLUMNS, MASK_KEYS, PROMPT_COLUMNS, SYSTEM_COLUMNS
 from neftune_cli.data.turns import media_clause
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.formatting import counted
@@ -19,7 +19,9 @@ MEANINGFUL = (
     "tools",
     "functions",
     "chat_template_kwargs",
-    "loss_mask",
+    *MASK_KEYS,
+    "completion_mask",
+    "assistant_masks",
 )
 """Columns that change what is trained in every layout. They are read or refused, and never ignored silently."""
 

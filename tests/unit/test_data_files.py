@@ -169,6 +169,13 @@ def test_csv_with_spaces_before_quotes(tmp_path: Path) -> None:
     assert [tuple(row.values()) for row in values_of(path)] == expected
 
 
+def test_spaces_that_are_removed_are_named() -> None:
+    rows = [f'q{number}, "a, {number}"\n' for number in range(9)]
+    written(Path("mine.csv"), "prompt,completion\n" + "".join([*rows, "q, yes\n"]))
+    note = "Spaces after the delimiters of mine.csv are removed, because quoted cells follow such spaces."
+    assert note in load_data(InputSpec(dataset="mine.csv")).notes
+
+
 @pytest.mark.parametrize("cell", [' "a" is a letter', '"x, ""a"" y"', '"\n ""a"" y"', '"a, "', " b"])
 def test_other_spaces_in_csv_remain(tmp_path: Path, cell: str) -> None:
     text = f"prompt,completion\nq, 1\nr,{cell}\n"

@@ -74,6 +74,19 @@ def test_chat_markers_in_plain_text_are_named() -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["Hi.</s>", "Hi.<|eot_id|>\n", "[INST] Hi [/INST]", "### Human: Hi"])
+def test_chat_markers_in_turns_and_completions_are_named(text: str) -> None:
+    added = "and the template adds its own: 1 row."
+    marked = [turn("user", QUESTION), turn("assistant", text)]
+    rows = {"Turns": {"messages": marked}, "Completions": {**PAIR, "completion": text}}
+    for kind, row in {**rows, "Turns ": {"prompt": [turn("user", text)], "completion": ANSWER}}.items():
+        (note,) = reading_of(row).notes[1:]
+        assert note.startswith(f"{kind.strip()} contain chat markers such as '")
+        assert note.endswith(added)
+    assert reading_of({**PAIR, "completion": "<s>old</s> new"}, rows["Completions"], raw=True).notes[1:] == ()
+    assert reading_of({**PAIR, "completion": "<s>old</s> new"}).notes[1:] == ()
+
+
 def test_rows_that_are_single_turns_are_refused() -> None:
     rows = [{"role": "prompter", "text": QUESTION}, {"role": "assistant", "text": ANSWER}]
     assert "column 'role' has values in 2 rows that this layout cannot use." in refusal_of(*rows)
