@@ -78,12 +78,13 @@ def test_chat_markers_in_plain_text_are_named() -> None:
 def test_chat_markers_in_turns_and_completions_are_named(text: str) -> None:
     added = "and the template adds its own: 1 row."
     marked = [turn("user", QUESTION), turn("assistant", text)]
-    rows = {"Turns": {"messages": marked}, "Completions": {**PAIR, "completion": text}}
-    for kind, row in {**rows, "Turns ": {"prompt": [turn("user", text)], "completion": ANSWER}}.items():
+    completion: dict[str, Any] = {**PAIR, "completion": text}
+    in_prompt: dict[str, Any] = {"prompt": [turn("user", text)], "completion": ANSWER}
+    for kind, row in (("Turns", {"messages": marked}), ("Completions", completion), ("Turns", in_prompt)):
         (note,) = reading_of(row).notes[1:]
-        assert note.startswith(f"{kind.strip()} contain chat markers such as '")
+        assert note.startswith(f"{kind} contain chat markers such as '")
         assert note.endswith(added)
-    assert reading_of({**PAIR, "completion": "<s>old</s> new"}, rows["Completions"], raw=True).notes[1:] == ()
+    assert reading_of({**PAIR, "completion": "<s>old</s> new"}, completion, raw=True).notes[1:] == ()
     assert reading_of({**PAIR, "completion": "<s>old</s> new"}).notes[1:] == ()
 
 
