@@ -51,8 +51,8 @@ def read_csv(source: str, content: bytes, *, delimiters: str) -> dict[str, Rows]
     # Other rows can be inside a row over several lines, and rows after names in another order have that order, too.
     if any(row.cause in (SEVERAL_LINES, OTHER_ORDER) for row in bad_rows):
         raise UsageError(*problems_of(bad_rows))
-    notes = (f"{source}: spaces before values are removed, because there are spaces before quotes.",) if spaces else ()
-    return {UNNAMED: Rows(found, bad_rows, notes)}
+    note = f"Spaces after the delimiters of {source} are removed, because quoted cells follow such spaces."
+    return {UNNAMED: Rows(found, bad_rows, (note,) if spaces else ())}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,14 @@ from neftune_cli.data.rows import (
     text_in,
     text_of,
 )
-from neftune_cli.data.spellings import ASSISTANT, BARE_LIST, INPUT_COLUMNS, QUESTION_COLUMNS, SYSTEM_COLUMNS
+from neftune_cli.data.spellings import (
+    ASSISTANT,
+    BARE_LIST,
+    END_OF_TURN,
+    INPUT_COLUMNS,
+    QUESTION_COLUMNS,
+    SYSTEM_COLUMNS,
+)
 from neftune_cli.data.tool_calls import tools_in
 from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, listed_turns, media_clause, turns_in
 from neftune_cli.data.unread import check_unread, unread_notes
@@ -149,10 +156,10 @@ def rendered_prompt(prompt: str) -> Iterator[Remark]:
 
 
 def rendered_turns(example: Example) -> Iterator[Remark]:
-    """Yield a remark if a user turn contains chat markers, as a conversation in one text does."""
-    texts = (turn["content"] for turn in example.prompt if turn["role"] == "user")
+    """Yield a remark if turns contain chat markers. An end token at the end of an answer is not one of them."""
+    texts = (END_OF_TURN.sub("", turn["content"]) for turn in example.turns)
     if marker := next((found for text in texts if (found := _CHAT.search(text))), None):
-        yield Remark(f"User turns contain chat markers such as '{marker.group()}', and the template adds its own")
+        yield Remark(f"Turns contain chat markers such as '{marker.group()}', and the template adds its own")
 
 
 def marker_remarks(example: Example) -> Iterator[Remark]:

@@ -1,5 +1,6 @@
 """Names in data sets, in all spellings that are read: roles and keys of turns, media, and layouts."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,7 +65,11 @@ TURN_KEYS = {
         *TOOL_TURN_KEYS,
     )
 }
-
+END_OF_TURN = re.compile(
+    r"(?:</s>|<\|(?:im_end|eot_id|eom_id|end|endoftext|end_of_text|return)\|>|<end_of_turn>|<turn\|>|<eos>"
+    r"|<\uff5cend\u2581of\u2581sentence\uff5c>)\s*\Z"
+)
+"""End tokens of common models at the end of a text."""
 ANSWER_COLUMNS = ("completion", "response", "answer", "output")
 """Names of columns with the answer to learn."""
 

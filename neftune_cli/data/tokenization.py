@@ -1,6 +1,5 @@
 """Tokenize examples: render the chat template, tokenize, mark the tokens with loss, and cut to the maximum length."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from neftune_cli.data.bad_rows import NO_BAD_ROWS, TOO_DEEP, BadRow, BadRowCount
 from neftune_cli.data.chat_template import Span
 from neftune_cli.data.examples import Example, Message, TokenizedExample, TokenizedExamples
 from neftune_cli.data.rendering import ChatRenderer, Rendered
+from neftune_cli.data.spellings import ASSISTANT, END_OF_TURN
 from neftune_cli.data.token_ids import TokenIds, special_tokens, within
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.formatting import counted
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 MAX_LENGTH_OPTION = "--max-length"
 """Name of the maximum length of training, which is also that of evaluation by default."""
 START_CHARACTERS = 60
-END_OF_TURN = re.compile(
-    r"(?:</s>|<\|(?:im_end|eot_id|eom_id|end|endoftext|end_of_text|return)\|>|<end_of_turn>|<turn\|>|<eos>"
-    r"|<\uff5cend\u2581of\u2581sentence\uff5c>)\s*\Z"
-)
-"""End tokens of common models at the end of a text."""
 ArgumentT = TypeVar("ArgumentT")
 ResultT = TypeVar("ResultT")
 
@@ -207,7 +202,7 @@ class _Tokenization:
         return None
 
     def _text_of(self, example: Example) -> _ExampleText:
-        self._note_other_end(example.completion)
+        self._note_other_ends(example)
         if not example.prompt:
             # Special tokens as in pretraining: models pretrained with a begin-of-sequence token expect it here.
             bos = self._tokenizer.bos_token
@@ -280,12 +275,12 @@ class _Tokenization:
         final: Message | None = {**example.final_turn, "content": completion} if example.final_turn else None
         return replace(example, completion=completion, final_turn=final)
 
-    def _note_other_end(self, completion: str) -> None:
-        """Count a completion that ends with the end token of another model, which is ordinary text here."""
-        found = END_OF_TURN.search(completion, max(0, len(completion) - START_CHARACTERS))
-        end = found[0].strip() if found else ""
-        if end and not (self._special and self._special.fullmatch(end)) and end != self._tokenizer.eos_token:
-            self._notes.other_ends[end] += 1
+    def _note_other_ends(self, example: Example) -> None:
+        """Count an example with an answer that ends with the end token of another model, which is text here."""
+        answers = [turn["content"] for turn in example.turns if turn["role"] == ASSISTANT]
+        ends = {found[0].strip() for text in (*answers, example.completion) if (found := END_OF_TURN.search(text))}
+        others = (end for end in sorted(ends) if not (self._special and self._special.fullmatch(end)))
+        self._notes.other_ends.update(end for end in others if end != self._tokenizer.eos_token)
 
     def _checked(self, tokenized: TokenizedExample) -> TokenizedExample:
         bos = self._tokenizer.bos_token_id
@@ -333,7 +328,7 @@ class _RenderingCounts:
     ended: int = 0
     """Completions that ended with the end-of-sequence token in the data."""
     other_ends: Counter[str] = field(default_factory=Counter)
-    """Numbers of completions that end with an end token of another model, by token."""
+    """Numbers of examples with an answer that ends with an end token of another model, by token."""
     opened: int = 0
     """Completions without the reasoning block that the generation prompt opens."""
     opening: str = ""
@@ -354,8 +349,8 @@ class _RenderingCounts:
             yield f"Removed '{eos}' from the end of {counted(self.ended, 'completion')}: the chat template adds it."
         for end, number in self.other_ends.items():
             yield (
-                f"{counted(number, 'completion')} with '{end}' at the end, an end token of other models, which is "
-                f"learned as text. Remove it from the data: '{eos}' is added."
+                f"'{end}' at the end of answers in {counted(number, 'example')} is read as text, since it is an end "
+                f"token of other models. Remove it from the data: '{eos}' is added."
             )
         if self.opened:
             yield (

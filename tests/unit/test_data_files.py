@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +168,13 @@ def test_csv_with_spaces_before_quotes(tmp_path: Path) -> None:
     path = written(tmp_path / "mine.csv", 'prompt, completion\n"Say ""a, b""", "a, b"\nq, "say ""c"""\nr, d\n')
     expected = [('Say "a, b"', "a, b"), ("q", 'say "c"'), ("r", "d")]
     assert [tuple(row.values()) for row in values_of(path)] == expected
-    assert select(InputSpec(dataset=str(path))).notes == (
-        f"{path}: spaces before values are removed, because there are spaces before quotes.",
-    )
+
+
+def test_spaces_that_are_removed_are_named() -> None:
+    rows = [f'q{number}, "a, {number}"\n' for number in range(9)]
+    written(Path("mine.csv"), "prompt,completion\n" + "".join([*rows, "q, yes\n"]))
+    note = "Spaces after the delimiters of mine.csv are removed, because quoted cells follow such spaces."
+    assert note in load_data(InputSpec(dataset="mine.csv")).notes
 
 
 @pytest.mark.parametrize("cell", [' "a" is a letter', '"x, ""a"" y"', '"\n ""a"" y"', '"a, "', " b"])
@@ -512,9 +517,8 @@ def test_cells_of_optional_columns_are_missing_where_pandas_reads_them_so(suffix
 
 
 def test_missing_cells_are_those_of_the_installed_pandas() -> None:
-    from pandas._libs.parsers import STR_NA_VALUES
-
-    assert STR_NA_VALUES - {""} == MISSING_CELLS
+    of_pandas = import_module("pandas._libs.parsers").STR_NA_VALUES
+    assert of_pandas - {""} == MISSING_CELLS
 
 
 def test_missing_cells_of_every_optional_column_and_of_columns_that_are_not_read() -> None:

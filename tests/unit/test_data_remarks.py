@@ -75,12 +75,21 @@ def test_chat_markers_in_plain_text_are_named() -> None:
 
 
 @pytest.mark.parametrize("marker", ["<|user|>", "[INST]", "### Human:", "<start_of_turn>"])
-def test_chat_markers_in_user_turns_are_named(marker: str) -> None:
-    asked = [turn("user", f"{marker} {QUESTION}")]
-    expected = f"User turns contain chat markers such as '{marker}', and the template adds its own: 2 rows."
-    for row in ({"messages": [*asked, *CHAT[1:]]}, {"prompt": asked, "completion": ANSWER}):
-        assert reading_of(row, row, {**row, next(iter(row)): CHAT[:2]}).notes[1:] == (expected,)
-    assert reading_of({"messages": [*CHAT[:1], turn("assistant", marker)]}).notes[1:] == ()
+def test_chat_markers_in_turns_are_named(marker: str) -> None:
+    asked, answered = [turn("user", f"{marker} {QUESTION}")], turn("assistant", f"Write {marker}.")
+    expected = f"Turns contain chat markers such as '{marker}', and the template adds its own: 2 rows."
+    rows: list[dict[str, Any]] = [
+        {"messages": [*asked, *CHAT[1:]]},
+        {"messages": [*CHAT[:1], answered]},
+        {"prompt": asked, "completion": ANSWER},
+        {"prompt": QUESTION, "completion": answered["content"]},
+    ]
+    for row in rows:
+        assert reading_of(row, row, {name: CHAT if name == "messages" else "a" for name in row}).notes[1:] == (
+            expected,
+        )
+    assert reading_of(rows[3], raw=True).notes[1:] == ()
+    assert reading_of({"messages": [*CHAT[:1], turn("assistant", f"{ANSWER}</s>")]}).notes[1:] == ()
 
 
 def test_rows_that_are_single_turns_are_refused() -> None:

@@ -110,12 +110,13 @@ def test_an_end_token_in_the_data_is_learned_once() -> None:
 def test_an_end_token_of_another_model_is_named(end: str) -> None:
     completions = (f"42{end}", f"43{end}", f"Write {end} here.", "42")
     examples = [example_of(completion, ("user", "Q")) for completion in completions]
+    examples.append(example_of("44", ("user", "Q"), ("assistant", f"43{end}"), ("user", "Q")))
     tokenizer = tokenizer_with(TURNS)
     result = tokenize(examples, tokenizer, max_length=64)
     assert texts_of(result.examples[0], tokenizer)[1] == f"42{end}<end>"
     assert result.notes == (
-        f"2 completions with '{end.strip()}' at the end, an end token of other models, which is learned as text. "
-        "Remove it from the data: '<end>' is added.",
+        f"'{end.strip()}' at the end of answers in 3 examples is read as text, since it is an end token of other "
+        "models. Remove it from the data: '<end>' is added.",
     )
 
 

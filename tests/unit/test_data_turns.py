@@ -422,6 +422,13 @@ def test_text_with_other_objects_is_text(text: str) -> None:
     assert example.completion == text
 
 
+@pytest.mark.parametrize("value", [{"age": 4, "role": "user", "text": "x"}, {"users": [{"role": "user", "id": 4}]}])
+def test_other_objects_are_text(value: dict[str, Any]) -> None:
+    for text in (json.dumps(value), json.dumps(value)[:-1]):
+        (example,) = reading_of({"prompt": "Write it.", "completion": text}).examples
+        assert example.completion == text
+
+
 def test_dialogues_with_unknown_roles_are_not_trained_as_text() -> None:
     for text in ('[{"speaker": "Ann", "text": "Hi."}]', '[{"role": "user"}, {"role": "Ann"}]'):
         with pytest.raises(UsageError, match=r"column 'output' \(JSON text, read as turns\), turn "):
