@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from neftune_cli.data.bad_rows import RowError
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 WRITE_AGAIN = "Write it again, or use the data as .jsonl or .csv."
 PARQUET_MAGIC = b"PAR1"
+ARROW_MAGIC = b"ARROW1"
+CONTINUATION = b"\xff\xff\xff\xff"
+"""First bytes of each message of a stream."""
+END_OF_STREAM = CONTINUATION + b"\0\0\0\0"
+"""Last bytes of a stream: a message of length 0. Source: Arrow's format, *IPC Streaming Format*."""
 MOST_CHARACTERS = 120
 """Largest number of characters of an error of pyarrow in a message."""
 LoadColumn = Callable[[str], "pyarrow.ChunkedArray"]
@@ -26,35 +31,85 @@ def read_parquet(source: str, content: bytes) -> dict[str, Rows]:
     """Return the rows of a Parquet file.
 
     Raises:
-        UsageError: the file is damaged, or a column name occurs twice.
+        UsageError: the file is damaged, or several files joined, or a column name occurs twice.
     """
     from pyarrow import parquet
 
     if not content.startswith(PARQUET_MAGIC) or not content.endswith(PARQUET_MAGIC):
         part = "is truncated" if content.startswith(PARQUET_MAGIC) else "is not a valid Parquet file"
         raise UsageError(Problem(f"{source} {part}.", WRITE_AGAIN))
+    _check_single(source, "Parquet", content, PARQUET_MAGIC, lambda part: parquet.ParquetFile(io.BytesIO(part)))
     try:
         file = parquet.ParquetFile(io.BytesIO(content))
         names, number = file.schema_arrow.names, file.metadata.num_rows
     except _errors() as error:
         raise UsageError(_damaged(source, "Parquet", error)) from error
-    return {UNNAMED: _rows(source, names, number, lambda name: file.read(columns=[name]).column(name))}
+    return {UNNAMED: _rows(source, names, number, partial(_parquet_column, file))}
+
+
+def _parquet_column(file: Any, name: str) -> "pyarrow.ChunkedArray":
+    import pyarrow
+
+    try:
+        return file.read(columns=[name]).column(name)
+    except pyarrow.ArrowNotImplementedError:  # dictionaries inside lists, in several row groups
+        groups = (file.read_row_group(number, columns=[name]) for number in range(file.num_row_groups))
+        return pyarrow.concat_tables(groups).column(name)
 
 
 def read_arrow(source: str, content: bytes) -> dict[str, Rows]:
-    """Return the rows of an Arrow file or stream.
+    """Return the rows of an Arrow file, or of one or several streams.
 
     Raises:
-        UsageError: the file is damaged, or a column name occurs twice.
+        UsageError: the file is damaged, cut off, or several files joined, or a column name occurs twice.
     """
     from pyarrow import ipc
 
-    open_file = ipc.open_file if content.startswith(b"ARROW1") else ipc.open_stream
+    if content.startswith(ARROW_MAGIC):
+        _check_single(source, "Arrow", content, ARROW_MAGIC, ipc.open_file)
     try:
-        table = open_file(content).read_all()
+        is_file = content.startswith(ARROW_MAGIC)
+        table = ipc.open_file(content).read_all() if is_file else _all_streams(source, content)
     except _errors() as error:
         raise UsageError(_damaged(source, "Arrow", error)) from error
     return {UNNAMED: rows_of_arrow(source, table)}
+
+
+def _all_streams(source: str, content: bytes) -> "pyarrow.Table":
+    """Return the rows of all streams in a file, which can follow one another.
+
+    Raises:
+        UsageError: a stream has no end marker.
+        pyarrow.ArrowException: a stream is damaged, or has other columns than the first.
+    """
+    import pyarrow
+    from pyarrow import ipc
+
+    reader, tables = pyarrow.BufferReader(content), []
+    while (start := reader.tell()) < len(content):
+        tables.append(ipc.open_stream(reader).read_all())
+        mark = END_OF_STREAM if content.startswith(CONTINUATION, start) else END_OF_STREAM[4:]  # Arrow before 0.15
+        if not content.endswith(mark, start, reader.tell()):
+            what = f"{source} has no end marker of Arrow, so its last rows may be missing."
+            raise UsageError(Problem(what, WRITE_AGAIN))
+    return pyarrow.concat_tables(tables)
+
+
+def _check_single(source: str, kind: str, content: bytes, magic: bytes, open_file: Callable[[bytes], object]) -> None:
+    """Check that the content is not two files one after the other, of which only one would be read.
+
+    Raises:
+        UsageError: the first part of the content is a file itself.
+    """
+    end = content.find(magic + magic) + len(magic)
+    if end < len(magic):
+        return
+    try:
+        open_file(content[:end])
+    except _errors():  # a value with the same bytes
+        return
+    what = f"{source} has several {kind} files one after the other, of which only one can be read."
+    raise UsageError(Problem(what, "Pass the files themselves, separated by commas."))
 
 
 def rows_of_arrow(source: str, table: "pyarrow.Table", file: str | None = None) -> Rows:

@@ -1,21 +1,25 @@
 """Column sets of layouts, and the choice of the set that fits a table."""
 
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from neftune_cli.config.choices import TEXT
 from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.conversations import Conversation
 from neftune_cli.data.csv_files import CSV_DELIMITERS
 from neftune_cli.data.examples import Example
 from neftune_cli.data.files import split_suffix
 from neftune_cli.data.preferences import preference_problem
 from neftune_cli.data.rows import RowValues, Table, is_filled
-from neftune_cli.data.spellings import BARE_LIST, OTHER_LAYOUT_NAMES
+from neftune_cli.data.spellings import BARE_LIST, CONTENT_KEYS, OTHER_LAYOUT_NAMES, ROLE_KEYS, ROLE_OF
 from neftune_cli.errors import Problem, UsageError, alternatives, suggestion
-from neftune_cli.formatting import quoted
+from neftune_cli.formatting import listed_at_most, quoted
 
+MOST_NAMES = 30
+"""Largest number of columns that a message lists."""
 RowReader = Callable[[RowValues], Example | Conversation]
 """Converts a row, whose columns have the names of the column set, to an example."""
 
@@ -86,7 +90,18 @@ class ChosenColumns:
     @property
     def as_option(self) -> str:
         """Return the `--columns` option that names these columns."""
-        return "--columns " + shlex.quote(",".join(f"{column}={name}" for column, name in self.names.items()))
+        return _as_option(self.names)
+
+    def as_option_with(self, second: str) -> str:
+        """Return the option that also reads a second column of prompts. An `instruction` is the first paragraph."""
+        asked, learned, *_ = (self.names[column] for column in self.column_set.required)
+        first, second = (second, asked) if second.strip().lower() == "instruction" else (asked, second)
+        others = {column: name for column, name in self.names.items() if column in self.column_set.optional}
+        return _as_option({"prompt": first, "input": second, "completion": learned, **others})
+
+
+def _as_option(names: Mapping[str, str]) -> str:
+    return "--columns " + shlex.quote(",".join(f"{column}={name}" for column, name in names.items()))
 
 
 def choose(table: Table, sets: Sequence[ColumnSet], inputs: InputSpec) -> ChosenColumns:
@@ -137,23 +152,24 @@ def _recognized(table: Table, candidates: Sequence[ColumnSet], layout: str | Non
 
 
 def _fitting(present: Sequence[str], candidates: Sequence[ColumnSet]) -> Iterator[tuple[ColumnSet, dict[str, str]]]:
-    """Yield the column sets whose required columns are present: first by exact names, then by names in any case."""
-    for find in (_exact, _in_any_case):
-        for column_set in candidates:
+    """Yield the column sets whose required columns are present, in any case. Exact names of a set go first."""
+    plain = {name.strip().lower() for name in present}
+    for column_set in candidates:
+        if not all(plain.intersection(column_set.names_of(column)) for column in column_set.required):
+            continue
+        for find in (_exact, _in_any_case):
             names = _resolved(column_set, present, find)
             if set(column_set.required) <= set(names):
                 yield column_set, _resolved(column_set, present, _in_any_case, names)
+                break
 
 
 def _other_layouts(present: Sequence[str], candidates: Sequence[ColumnSet]) -> tuple[ChosenColumns, ...]:
     """Return the layouts other than plain text that fit, each with the first column set that does."""
-    resolved = (
-        (column_set, _resolved(column_set, present, _exact)) for column_set in candidates if column_set.has_completion
-    )
-    fitting = [
-        ChosenColumns(column_set, names) for column_set, names in resolved if set(column_set.required) <= set(names)
-    ]
-    return tuple({one.column_set.layout: one for one in reversed(fitting)}.values())[::-1]
+    found: dict[str, ChosenColumns] = {}
+    for column_set, names in _fitting(present, [one for one in candidates if one.has_completion]):
+        found.setdefault(column_set.layout, ChosenColumns(column_set, names))
+    return tuple(found.values())
 
 
 def _resolved(
@@ -217,7 +233,8 @@ def _checked_names(table: Table, candidates: Sequence[ColumnSet], named: Mapping
     problems += [
         Problem(
             f"--columns {meaning}={named[meaning]}: {table.source} has no column '{named[meaning]}'.",
-            f"{suggestion(named[meaning], table.columns)}Use one of its columns: {', '.join(table.columns)}.",
+            f"{suggestion(named[meaning], table.columns)}Use one of its columns: "
+            f"{listed_at_most(table.columns, MOST_NAMES)}.",
         )
         for meaning, name in names.items()
         if name is None
@@ -251,12 +268,50 @@ def _raw(chosen: ChosenColumns) -> ChosenColumns:
 
 def _missing_columns(table: Table, candidates: Sequence[ColumnSet], layout: str | None) -> Problem:
     match = f"do not match the layout {layout}" if layout else "match no supported layout"
-    what = f"The columns of {table.source} {match}: {', '.join(table.columns) or 'none'}."
+    what = f"The columns of {table.source} {match}: {listed_at_most(table.columns, MOST_NAMES) or 'none'}."
+    if turns := turns_in_rows(table):
+        return Problem(f"{what} {turns}", JOIN_TURNS)
     example = ",".join(f"{column}=COLUMN" for column in candidates[0].required) if layout else _EXAMPLE
     rename = f"rename them to one of these sets: {_sets_in_words(candidates)}."
     is_csv = bool(table.rows) and split_suffix(table.rows[0].file)[0] in CSV_DELIMITERS
     name = f"{_HEADER}Otherwise name the columns" if is_csv and layout is None else "Name them"
     return Problem(what, f"{name}, for example --columns {example}, or {rename}")
+
+
+def turns_in_rows(table: Table, *, has_known_roles: bool = False) -> str:
+    """Return a sentence if the rows of a table seem to be turns, as exports of chats have them; otherwise nothing.
+
+    Args:
+        table: the rows.
+        has_known_roles: whether the roles must be known ones; otherwise a column of conversations is enough.
+    """
+    filled = {column.strip().lower(): column for column in table.columns if table.filled(column)}
+    role, text = (next((filled[name] for name in names if name in filled), "") for names in (ROLE_COLUMNS, _TEXTS))
+    if not role or not text:
+        return ""
+    chat = next((column for name, column in filled.items() if _CONVERSATION_ID.fullmatch(name)), "")
+    if (has_known_roles or not chat) and not all(_is_role(row.value, role) for row in table.rows):
+        return ""
+    columns = {"conversation": chat, "role": role, "text": text}
+    listed = ", ".join(f"{meaning}: '{column}'" for meaning, column in columns.items() if column)
+    return f"Each row seems to be one turn of a conversation ({listed})."
+
+
+def _is_role(row: RowValues, column: str) -> bool:
+    try:
+        return str(row.get(column)).strip().lower() in ROLE_OF
+    except RowError:
+        return False
+
+
+ROLE_COLUMNS = (*ROLE_KEYS, "sender", "author")
+"""Columns with the role of a turn, in data with one turn in each row."""
+_TEXTS = (*CONTENT_KEYS, "message", "utterance")
+_CONVERSATION_ID = re.compile(r"(?:conversation|conv|dialog|dialogue|chat|thread|session|ticket)[ _-]?(?:id|number)?")
+JOIN_TURNS = (
+    "Join the rows of each conversation, in the order of its turns, to one row "
+    '{"messages": [{"role": "user", "content": "..."}, ...]} of a .jsonl file.'
+)
 
 
 def _sets_in_words(candidates: Sequence[ColumnSet]) -> str:

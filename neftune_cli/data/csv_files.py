@@ -8,16 +8,23 @@ from dataclasses import dataclass
 
 from neftune_cli.data.bad_rows import BadRow, RowError, problems_of
 from neftune_cli.data.encoding import Text, file_text
-from neftune_cli.data.rows import Located, Rows, RowValues, check_names, sift, sizes_in_words, under_names
+from neftune_cli.data.rows import Located, MissingCell, Rows, RowValues, check_names, sift, sizes_in_words, under_names
 from neftune_cli.data.split_names import UNNAMED
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.file_formats import csv_cells_of_any_size
 
 CSV_DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
 """Suffixes of files whose first line has the column names, each with its delimiters in order of preference."""
+MISSING_CELLS = {
+    *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+    *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+}
+"""Texts that `pandas.read_csv` reads as missing values by default, and thereby datasets and TRL."""
 QUOTE_FIX = 'Put text in double quotes and write "" for a quote inside it, or use the data as .jsonl.'
 CELLS_FIX = "Put text with commas or line breaks in double quotes."
 SEVERAL_LINES = "the number of values differs from the number of columns, in rows over several lines"
+OTHER_ORDER = "the row has the column names in another order"
+_JOINED = ", as in a second file that was joined to the first"
 _QUOTED = re.compile(r'"[^"]*"')
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 
@@ -28,20 +35,24 @@ def read_csv(source: str, content: bytes, *, delimiters: str) -> dict[str, Rows]
     The delimiter is the one that occurs most often in that line; of several, the first of `delimiters`.
 
     Raises:
-        UsageError: the file is not text, a quoted cell never ends, or a column name occurs twice.
+        UsageError: the file is not text, a quoted cell never ends, a column name occurs twice, or a row has the column
+            names in another order.
     """
     text = file_text(source, content)
     rest, delimiter = _delimiter(text.value, delimiters)
     lines_before = text.value.count("\n", 0, len(text.value) - len(rest))
-    records, bad_rows = _records(source, rest, delimiter, lines_before)
+    spaces = _has_spaces_before_quotes(rest, delimiter)
+    records, bad_rows = _records(source, rest, delimiter, lines_before, skip_spaces=spaces)
     if not records:
         return {UNNAMED: Rows((), bad_rows)}
     header = _header(records[0], text)
     found, more = sift(records[1:], lambda record: _named(header, record, text))
     bad_rows += more
-    if any(row.cause == SEVERAL_LINES for row in bad_rows):  # other rows can be inside, so that nothing may be dropped
+    # Other rows can be inside a row over several lines, and rows after names in another order have that order, too.
+    if any(row.cause in (SEVERAL_LINES, OTHER_ORDER) for row in bad_rows):
         raise UsageError(*problems_of(bad_rows))
-    return {UNNAMED: Rows(found, bad_rows)}
+    note = f"Spaces after the delimiters of {source} are removed, because quoted cells follow such spaces."
+    return {UNNAMED: Rows(found, bad_rows, (note,) if spaces else ())}
 
 
 @dataclass(frozen=True)
@@ -71,10 +82,9 @@ def _has_spaces_before_quotes(text: str, delimiter: str) -> bool:
 
 
 def _records(
-    source: str, text: str, delimiter: str, lines_before: int
+    source: str, text: str, delimiter: str, lines_before: int, *, skip_spaces: bool
 ) -> tuple[list[Located[_CsvRecord]], tuple[BadRow, ...]]:
-    spaces = _has_spaces_before_quotes(text, delimiter)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=spaces)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=skip_spaces)
     records: list[Located[_CsvRecord]] = []
     bad_rows: list[BadRow] = []
     with csv_cells_of_any_size():
@@ -103,17 +113,36 @@ def _header(record: Located[_CsvRecord], text: Text) -> list[str]:
         text.check("".join(record.value.values))
     except RowError as error:
         raise UsageError(Problem(f"{record.position}: {error.what}", error.fix)) from error
-    names = [
-        name.strip().strip("\ufeff") or f"column {number}" for number, name in enumerate(record.value.values, start=1)
-    ]
+    names = _names(record.value.values)
     check_names(record.position, names)
     return names
+
+
+def _names(values: Sequence[str]) -> list[str]:
+    return [name.strip().strip("\ufeff") or f"column {number}" for number, name in enumerate(values, start=1)]
+
+
+def _refuse_names(header: Sequence[str], values: Sequence[str]) -> None:
+    """Refuse a row with the column names. The value of a single column can be its name.
+
+    Raises:
+        RowError: the row has the column names, as in files that were joined.
+    """
+    found = [name.strip('"').casefold() for name in _names(values)]  # quotes after a byte order mark remain in the cell
+    names = [name.casefold() for name in header]
+    if sorted(found) != sorted(names) or (len(names) == 1 and not values[0].startswith("\ufeff")):
+        return
+    if found == names:
+        raise RowError(f"the row has the column names{_JOINED}.", "Remove the line.")
+    raise RowError(f"{OTHER_ORDER}{_JOINED}.", "Use the files themselves, separated by commas.", OTHER_ORDER)
 
 
 def _named(header: Sequence[str], record: _CsvRecord, text: Text) -> RowValues:
     values = record.values
     text.check("".join(values))
+    _refuse_names(header, values)
     if record.lines > 1 and len(values) != len(header):
         what = f"{sizes_in_words(header, values)}: the row takes {record.lines:,} lines, because of a double quote."
         raise RowError(what, QUOTE_FIX, SEVERAL_LINES)
-    return under_names(header, values, CELLS_FIX)
+    cells = [MissingCell(value) if value in MISSING_CELLS else value for value in values]
+    return under_names(header, cells, CELLS_FIX)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 SAVE_AGAIN = "Save it again with save_to_disk of the datasets library."
+ROW_SETTINGS = ("column_names", "names", "header", "usecols", "skiprows", "skipfooter", "nrows", "field")
+"""Settings of a card for the reader of the datasets library that change the rows or the names of the columns."""
 
 
 class HubSplits(NamedTuple):
@@ -71,7 +73,7 @@ def card_patterns(folder: Path, card: Path) -> Mapping[str, list[str]]:
     """Return the patterns of data files by split that the card of a data set names; nothing if it names none.
 
     Raises:
-        UsageError: the card is not valid, or it has several configurations and no default.
+        UsageError: the card is not valid, has several configurations and no default, or has settings that are not read.
     """
     from datasets.data_files import sanitize_patterns
     from datasets.utils.metadata import MetadataConfigs
@@ -89,6 +91,9 @@ def card_patterns(folder: Path, card: Path) -> Mapping[str, list[str]]:
     if configs and not chosen:
         what = f"The data set in {folder} has several configurations: {', '.join(configs)}."
         raise UsageError(Problem(what, f"Use the files of one of them, for example '{folder}/FOLDER/*.parquet'."))
+    if settings := [setting for setting in ROW_SETTINGS if config.get(setting)]:
+        what = f"{card} has the setting {', '.join(settings)}, which is not read and changes the rows."
+        raise UsageError(Problem(what, "Pass the names of data files to read them without it."))
     within = str(config.get("data_dir") or "").strip("/")
     prefix = f"{within}/" if within not in ("", ".") else ""
     return {split: [f"{prefix}{pattern}".removeprefix("./") for pattern in found] for split, found in patterns.items()}

@@ -13,20 +13,30 @@ from neftune_cli.data.columns import ChosenColumns, ColumnSet, RowReader, choose
 from neftune_cli.data.conversations import Conversation, conversation, example_of, prompted
 from neftune_cli.data.examples import Example, Message, content_id
 from neftune_cli.data.rows import (
+    EMPTY_JSON,
+    MissingCell,
     NamedRow,
     RowValues,
     Table,
     column_in_words,
     described,
+    has_content,
     is_blank,
     name_in_data,
     sift,
     text_in,
     text_of,
 )
-from neftune_cli.data.spellings import ASSISTANT, BARE_LIST, INPUT_COLUMNS, SYSTEM_COLUMNS
+from neftune_cli.data.spellings import (
+    ASSISTANT,
+    BARE_LIST,
+    END_OF_TURN,
+    INPUT_COLUMNS,
+    QUESTION_COLUMNS,
+    SYSTEM_COLUMNS,
+)
 from neftune_cli.data.tool_calls import tools_in
-from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, media_clause, turns_in
+from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, listed_turns, media_clause, turns_in
 from neftune_cli.data.unread import check_unread, unread_notes
 from neftune_cli.formatting import capitalized, counted
 
@@ -78,12 +88,29 @@ def example(prompt: Sequence[Message], completion: str) -> Example:
 
 
 def _read(row: RowValues, chosen: ChosenColumns) -> tuple[Example, tuple[Remark, ...]]:
+    missing = _missing_cells(row, chosen)
+    left_out = missing.keys() & set(chosen.column_set.optional)
+    names = {column: name for column, name in chosen.names.items() if column not in left_out}
     try:
-        found = chosen.column_set.read(NamedRow(row, chosen.names))
+        found = chosen.column_set.read(NamedRow(row, names))
     except RowError as error:
         raise _of_another_layout(row, chosen) or error from error
     read, remarks = (example_of(found), found.remarks) if isinstance(found, Conversation) else (found, ())
-    return read, (*remarks, *marker_remarks(read))
+    is_named = any(remark.fix == _USE_RAW for remark in remarks)
+    return read, (*remarks, *missing.values(), *marker_remarks(read), *(() if is_named else rendered_turns(read)))
+
+
+def _missing_cells(row: RowValues, chosen: ChosenColumns) -> dict[str, Remark]:
+    """Return a remark for each column of which a CSV file has a cell such as `NaN`, missing only if it is optional."""
+    if not isinstance(row, dict):  # rows of other formats have no such cells, and are not to be converted here
+        return {}
+    remarks = {}
+    for column, name in chosen.names.items():
+        cell, is_optional = row.get(name), column in chosen.column_set.optional
+        if isinstance(cell, MissingCell) and not (column in _JSON_COLUMNS and cell in EMPTY_JSON):
+            meaning = "counts as missing" if is_optional else "is text here, and missing for pandas and TRL"
+            remarks[column] = Remark(f"Column '{name}' has the cell '{cell}', which {meaning}")
+    return remarks
 
 
 def _of_another_layout(row: RowValues, chosen: ChosenColumns) -> RowError | None:
@@ -115,7 +142,7 @@ def _remark_notes(remarks: Iterable[Sequence[Remark]]) -> tuple[str, ...]:
 
 _CHAT = re.compile(
     r"<\|(?:im_start|im_end|user|assistant|system|end|start_header_id|begin_of_text|eot_id|endoftext)\|>"
-    r"|<\uff5c(?:User|Assistant)\uff5c>|\[/?INST\]|<start_of_turn>|### (?:Instruction|Response):"
+    r"|<\uff5c(?:User|Assistant)\uff5c>|\[/?INST\]|<start_of_turn>|### (?:Instruction|Response|Human|Assistant):"
 )
 _MEDIA = re.compile(r"<(image|audio|video)>|<\|(image|audio|video)(?:_pad)?\|>")
 _RENDERED = "Prompts contain chat markers such as '{}', and the template adds its own"
@@ -126,6 +153,13 @@ def rendered_prompt(prompt: str) -> Iterator[Remark]:
     """Yield a remark if a prompt that the template renders contains chat markers already."""
     if marker := _CHAT.search(prompt):
         yield Remark(_RENDERED.format(marker.group()), _USE_RAW)
+
+
+def rendered_turns(example: Example) -> Iterator[Remark]:
+    """Yield a remark if turns contain chat markers. An end token at the end of an answer is not one of them."""
+    texts = (END_OF_TURN.sub("", turn["content"]) for turn in example.turns)
+    if marker := next((found for text in texts if (found := _CHAT.search(text))), None):
+        yield Remark(f"Turns contain chat markers such as '{marker.group()}', and the template adds its own")
 
 
 def marker_remarks(example: Example) -> Iterator[Remark]:
@@ -183,7 +217,7 @@ def _prompt(row: RowValues, column: str) -> Turns:
     paragraphs, remarks = [text_in(row, column)], []
     if not is_blank(row.get("input")):
         paragraphs.append(text_in(row, "input"))
-        if column != "instruction" or name_in_data(row, "input").strip().lower() in _QUESTIONS:
+        if column != "instruction" or name_in_data(row, "input").strip().lower() in QUESTION_COLUMNS:
             remarks.append(
                 Remark(f"{capitalized(column_in_words(row, 'input'))} is the second paragraph of the prompt")
             )
@@ -214,16 +248,16 @@ def _refuse_repeated(row: RowValues, prompt: str, completion: str, asked: Turns,
 
 
 def _has_turns(row: RowValues, column: str) -> bool:
-    """Return whether a column has a list of turns, or the text of one, and not another text."""
+    """Return whether a column has turns, or the text of turns, and not another text."""
     value = row.get(column)
     if isinstance(value, str):
         return is_text_of_turns(value, column_in_words(row, column))
-    return isinstance(value, list | tuple)
+    return isinstance(listed_turns(value), list | tuple)
 
 
 def _turns_of_text(row: RowValues, column: str) -> Turns:
     """Return the turns of a column that can also have a text, with a remark if they are JSON text."""
-    turns = turns_in(row, column)
+    turns = turns_in(row, column, _place(row, column))
     remark = Remark(f"JSON text in {column_in_words(row, column)} is read as turns of a conversation")
     return replace(turns, remarks=(*turns.remarks, remark)) if isinstance(row.get(column), str) else turns
 
@@ -241,7 +275,7 @@ def _history(row: RowValues) -> Turns:
     """Return the turns of earlier questions and answers: a list of pairs or of turns, or its JSON text."""
     value, place = row.get("history"), column_in_words(row, "history")
     pairs = list_in_text(value, place) if isinstance(value, str) else value
-    if is_blank(value) or pairs == []:
+    if not has_content(value) or pairs == []:
         return Turns(())
     if not isinstance(pairs, list | tuple):
         raise RowError(f"{place} contains {described(value)}, not a list of pairs.", _WRITE_PAIRS)
@@ -263,10 +297,10 @@ def _question_and_answer(pair: object, place: str, number: int) -> tuple[Message
 
 _WRITE_PAIRS = 'Write [["question", "answer"], ...].'
 _SYSTEM = {"system": SYSTEM_COLUMNS}
-_QUESTIONS = ("question", "query")
-"""Columns that are the prompt of a layout without instruction, and the input of one with it."""
 _PARTS_OF_PROMPTS = ("choices", "options", "documents", "passage")
 """Columns with the possible answers of multiple-choice data, and with texts that a question is about."""
+_JSON_COLUMNS = ("history", "tools")
+"""Columns in which the JSON text `null` is read as nothing in every format."""
 _PAIR_OPTIONS = ("input", "system", "history", "tools")
 
 
@@ -276,9 +310,9 @@ def _alpaca(*outputs: str) -> ColumnSet:
         required=("instruction", "output"),
         read=_pair("instruction", "output"),
         optional=_PAIR_OPTIONS,
-        names={"output": outputs, "input": (*INPUT_COLUMNS, *_QUESTIONS), **_SYSTEM},
+        names={"output": outputs, "input": (*INPUT_COLUMNS, *QUESTION_COLUMNS), **_SYSTEM},
         read_raw=_raw_pair("instruction", "output"),
-        meaningful=(*_QUESTIONS, *_PARTS_OF_PROMPTS),
+        meaningful=(*QUESTION_COLUMNS, *_PARTS_OF_PROMPTS),
     )
 
 

@@ -1,12 +1,12 @@
 """Preference data: pairs of a preferred and a rejected answer, and labels that say whether a completion is good."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 
 from neftune_cli.data.bad_rows import RowError
-from neftune_cli.data.rows import RowValues, Table, is_blank
-from neftune_cli.data.spellings import ROLE_KEYS, ROLE_OF, known_key
-from neftune_cli.data.turns import list_in_text
+from neftune_cli.data.rows import RowValues, Table, has_content, is_blank
+from neftune_cli.data.spellings import INPUT_COLUMNS, QUESTION_COLUMNS, SYSTEM_COLUMNS
+from neftune_cli.data.turns import list_in_text, listed_turns, role_of
 from neftune_cli.errors import Problem
 from neftune_cli.formatting import counted
 
@@ -16,7 +16,7 @@ PAIRS = (
     ("preferred_output", "non_preferred_output"),
 )
 """Columns of preferred and of rejected answers."""
-PROMPTS = ("prompt", "question", "instruction", "query", "input")
+PROMPTS = ("prompt", "instruction", "question", "query", "input")
 LABELS = (
     "label",
     "kto_tag",
@@ -35,15 +35,20 @@ GOOD = ("true", "1", "1.0", "yes", "good", "desirable", "accepted", "chosen", "p
 BAD = ("false", "0", "0.0", "no", "bad", "undesirable", "rejected")
 
 
-def preference_problem(table: Table) -> Problem | None:
-    """Return the problem of a table that has preferred and rejected answers; None for other tables."""
+def preference_problem(table: Table, prompts: Sequence[str] = PROMPTS) -> Problem | None:
+    """Return the problem of a table that has preferred and rejected answers; None for other tables.
+
+    Args:
+        table: the rows.
+        prompts: names that the column of the prompt can have, in lower case, in order of preference.
+    """
     names = {column.strip().lower(): column for column in table.columns if table.filled(column)}
     preferred, rejected = next((pair for pair in PAIRS if set(pair) <= set(names)), ("", ""))
     if not preferred:
         return None
     columns = f"columns {names[preferred]}, {names[rejected]}"
     what = f"{table.source} has preference data ({columns}), but training needs one completion per prompt."
-    option = _columns_to_read(table, names[preferred], [names[prompt] for prompt in PROMPTS if prompt in names])
+    option = _columns_to_read(table, names, names[preferred], prompts)
     if not option:
         return Problem(what, 'Write the preferred answers as {"messages": [...]}.')
     return Problem(what, f"Use --columns {shlex.quote(option)} to train on the preferred answers.")
@@ -71,30 +76,45 @@ def _judgment(row: RowValues, column: str) -> str:
         value = row.get(column)
     except RowError:
         return "?"
-    return "" if is_blank(value) else str(value).strip().lower()
+    return str(value).strip().lower() if has_content(value) else ""
 
 
-def _columns_to_read(table: Table, preferred: str, prompts: Iterable[str]) -> str:
-    """Return the value of `--columns` for the preferred answers; empty if they are in an unknown form."""
+def _columns_to_read(table: Table, names: Mapping[str, str], preferred: str, prompts: Sequence[str]) -> str:
+    """Return the value of `--columns` for the preferred answers; empty if they are in an unknown form.
+
+    Args:
+        table: the rows.
+        names: columns with values, by their name in lower case.
+        preferred: column of the preferred answers.
+        prompts: names that the column of the prompt can have.
+    """
     answer = _first(table, preferred)
-    if isinstance(answer, list) and any(_is_user(turn) for turn in answer):
-        return f"messages={preferred}"
+    others = {"system": SYSTEM_COLUMNS, "history": ("history",), "tools": ("tools",)}
+    if isinstance(answer, list) and any(role_of(turn) == "user" for turn in answer):
+        del others["history"]
+        return _as_option({"messages": preferred}, others, names)
     if not isinstance(answer, str | list):
         return ""
-    if prompt := next((one for one in prompts if isinstance(_first(table, one), str | list)), ""):
-        return f"prompt={prompt},completion={preferred}"
+    for prompt in (one for one in prompts if one in names):
+        asked = _first(table, names[prompt])
+        if isinstance(asked, str):
+            questions = QUESTION_COLUMNS if prompt == "instruction" else ()
+            others["input"] = tuple(one for one in (*INPUT_COLUMNS, *questions) if one != prompt)
+        if isinstance(asked, str | list):
+            return _as_option({"prompt": names[prompt], "completion": preferred}, others, names)
     return f"text={preferred}" if isinstance(answer, str) else ""
+
+
+def _as_option(read: Mapping[str, str], others: Mapping[str, Sequence[str]], names: Mapping[str, str]) -> str:
+    """Return the columns to read, and the first column with values for each other meaning."""
+    found = {meaning: next((names[one] for one in columns if one in names), "") for meaning, columns in others.items()}
+    return ",".join(f"{meaning}={name}" for meaning, name in {**read, **found}.items() if name)
 
 
 def _first(table: Table, column: str) -> object:
     """Return the first value of a column, a list also if it is a list as JSON text."""
     try:
         value = next((row.value[column] for row in table.rows if not is_blank(row.value.get(column))), None)
-        return (list_in_text(value, column) or value) if isinstance(value, str) else value
+        return (list_in_text(value, column) or value) if isinstance(value, str) else listed_turns(value)
     except RowError:
         return None
-
-
-def _is_user(turn: object) -> bool:
-    roles = [value for key, value in turn.items() if known_key(key) in ROLE_KEYS] if isinstance(turn, dict) else []
-    return any(ROLE_OF.get(str(role).strip().lower()) == "user" for role in roles)

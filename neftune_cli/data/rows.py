@@ -46,6 +46,12 @@ class WrittenNumber(float):
         return number
 
 
+class MissingCell(str):
+    """The text of a CSV cell that pandas and datasets read as a missing value, such as `NaN`."""
+
+    __slots__ = ()
+
+
 RowValues = Mapping[str, object]
 """The values of one row by column name."""
 LocatedRow = Located[RowValues]
@@ -119,8 +125,9 @@ def is_filled(row: RowValues, column: str) -> bool:
 
 
 def has_content(value: object) -> bool:
-    """Return whether a value is not blank and not an empty list or object as JSON text."""
-    return not is_blank(value) and not (isinstance(value, str) and value.strip() in EMPTY_JSON)
+    """Return whether a value is not blank, not a missing cell, and not an empty list or object as JSON text."""
+    is_empty = isinstance(value, MissingCell) or (isinstance(value, str) and value.strip() in EMPTY_JSON)
+    return not is_empty and not is_blank(value)
 
 
 @dataclass(frozen=True)
@@ -300,7 +307,7 @@ def checked_text(value: object, place: str) -> str:
     if not _is_encodable(value):
         what = f"{place} contains a lone surrogate, which is not valid Unicode."
         raise RowError(what, "Delete that character, or remove the row.")
-    return value
+    return str(value)  # also of a missing cell
 
 
 def _is_encodable(text: str) -> bool:

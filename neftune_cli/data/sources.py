@@ -2,8 +2,9 @@
 
 import glob
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +18,17 @@ from neftune_cli.errors import Problem, Problems, UsageError, suggestion
 from neftune_cli.formatting import listed_at_most
 from neftune_cli.store import is_sweep
 
-OTHER_FILE_SUFFIXES = (".txt", ".xls", ".xlsx", ".yaml", ".yml", ".zip", ".xz", ".bz2", ".tar", ".tgz", ".7z", ".pkl")
+OTHER_FILE_SUFFIXES = (
+    *(".txt", ".xls", ".xlsx", ".ods", ".yaml", ".yml", ".xml", ".tab", ".psv", ".jsonlines", ".json5"),
+    *(".zip", ".xz", ".bz2", ".lz4", ".tar", ".tgz", ".7z", ".rar"),
+    *(".pkl", ".pickle", ".pq", ".feather", ".orc", ".avro", ".db", ".sqlite"),
+)
 """Unsupported suffixes. A name with one of them is a file name, not a hub id."""
 DESCRIPTIONS = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "package.json")
 """Names of files in the folders of data sets that have no rows."""
 CARD = "README.md"
+_SHARD = re.compile(r"(.*-)\d+-of-(\d+)(.*)", re.DOTALL)
+"""Name of one of several files that belong together: `train-00000-of-00003.parquet`."""
 USE = f"Use {BUNDLED_DATASET}, a {FILE_SUFFIXES_IN_WORDS} file, a folder with such files, or a hub id."
 
 
@@ -104,9 +111,9 @@ def _open_files(name: str) -> Source:
     paths = list({_absolute(path): path for path in reversed(matches)}.values())[::-1]
     notes = _repeated(matches)
     if len(paths) == 1:
-        return _with_notes(_single_file(name, paths[0]), notes)
+        return _with_notes(_single_file(name, paths[0]), (*notes, *_missing_shards(paths)))
     base = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
-    return _with_notes(_by_name(name, paths, base), (*notes, *_partitions(paths, base)))
+    return _with_notes(_by_name(name, paths, base), (*notes, *_partitions(paths, base), *_missing_shards(paths)))
 
 
 def _repeated(paths: Sequence[Path]) -> tuple[str, ...]:
@@ -159,9 +166,46 @@ def _files_in(folder: Path, pattern: str) -> list[Path]:
         what = f"The pattern '{root / pattern}' has ** inside a name."
         raise UsageError(Problem(what, f"Use '{root.joinpath(*map(_separated, names))}'. ** must be alone in a name."))
     try:
-        return sorted(path for path in folder.glob(pattern) if path.is_file())
+        return sorted({path for path in _paths(folder, names) if path.is_file()})
     except (NotImplementedError, ValueError):  # an absolute or empty pattern matches no file in the folder
         return []
+
+
+def _paths(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """Yield the paths that match the parts of a pattern. `**` is each folder of `_folders`."""
+    if "**" not in names:
+        yield from folder.glob(str(Path(*names))) if names else ()
+        return
+    position = names.index("**")
+    starts = folder.glob(str(Path(*names[:position]))) if position else (folder,)
+    for below in (below for start in starts for below in _folders(start)):
+        yield from _paths(below, names[position + 1 :] or ("*",))
+
+
+def _folders(start: Path) -> list[Path]:
+    """Return a folder and the folders in it, each once, also those that symbolic links name.
+
+    Links to the folders around it are loops. They and hidden links are not followed.
+    """
+    found: dict[str, Path] = {}
+    links = [start]
+    while links:
+        walked = [(Path(root), names) for link in links for root, names in _walked(link, start, found)]
+        below = (folder / name for folder, names in walked for name in names if not _is_hidden_name(name))
+        links = sorted(path for path in below if path.is_symlink())
+    return list(found.values())
+
+
+def _walked(link: Path, start: Path, found: dict[str, Path]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the folders that are not in `found`, each with the names of the folders in it, and add them to it."""
+    real_start = start.resolve()
+    for root, names, _ in os.walk(link):
+        real = os.path.realpath(root)
+        if real in found or (found and real_start.is_relative_to(real)):
+            names.clear()
+            continue
+        found[real] = Path(root)
+        yield root, names
 
 
 def _separated(name: str) -> str:
@@ -220,13 +264,17 @@ def _open_folder(name: str, folder: Path) -> Source:
         from neftune_cli.data.hub import card_patterns
 
         if patterns := card_patterns(folder, card):
-            return _with_notes(_by_patterns(name, folder, files, patterns), _partitions(files, folder))
+            return _with_notes(_by_patterns(name, folder, files, patterns), _folder_notes(files, folder))
     if not files:
         fix = f"Use a folder with {FILE_SUFFIXES_IN_WORDS} files, or one written by save_to_disk."
         raise UsageError(Problem(f"The folder {folder} has no data files.", fix))
     _check_formats(folder, files)
     source = _single_file(name, files[0]) if len(files) == 1 else _by_name(name, files, folder)
-    return _with_notes(source, (*_partitions(files, folder), *_other_files(folder)))
+    return _with_notes(source, _folder_notes(files, folder))
+
+
+def _folder_notes(files: Sequence[Path], folder: Path) -> tuple[str, ...]:
+    return (*_partitions(files, folder), *_missing_shards(files), *_other_files(folder))
 
 
 def _partitions(paths: Sequence[Path], base: Path) -> tuple[str, ...]:
@@ -239,10 +287,23 @@ def _partitions(paths: Sequence[Path], base: Path) -> tuple[str, ...]:
 
 def _other_files(folder: Path) -> tuple[str, ...]:
     """Return a note on the files of a folder that can have rows, but are in an unsupported format."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in OTHER_FILE_SUFFIXES)
-    names = [str(path) for path in sorted(found) if path.is_file() and not _is_hidden(path, folder)]
+    names = [str(path) for path in _visible_files(folder) if _is_other_file(path)]
     note = f"Files of {folder} that are not read, because of their format: {listed_at_most(names, 5)}."
     return (note,) if names else ()
+
+
+def _is_other_file(path: Path) -> bool:
+    suffix, compression = split_suffix(path.name)
+    return suffix in OTHER_FILE_SUFFIXES or bool(compression and not suffix)
+
+
+def _missing_shards(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Return a note on files such as `train-00000-of-00003.parquet` of which others are missing."""
+    numbered = (_SHARD.fullmatch(str(path)) for path in paths)
+    found = Counter((f"{match[1]}*-of-{match[2]}{match[3]}", int(match[2])) for match in numbered if match)
+    missing = [f"{name} ({number} of {total:,})" for (name, total), number in found.items() if number < total]
+    note = f"Some of the files that belong together are missing: {listed_at_most(missing, 5)}."
+    return (note,) if missing else ()
 
 
 def _is_saved(folder: Path) -> bool:
@@ -251,16 +312,21 @@ def _is_saved(folder: Path) -> bool:
 
 
 def _data_files(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if is_data_file(path) and path.name not in DESCRIPTIONS and not _is_hidden(path, folder) and path.is_file()
-    )
+    return [path for path in _visible_files(folder) if is_data_file(path) and path.name not in DESCRIPTIONS]
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    files = (path for below in _folders(folder) for path in below.iterdir())
+    return sorted(path for path in files if not _is_hidden(path, folder) and path.is_file())
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:
     is_cache = path.name.startswith("cache-") and path.suffix == ".arrow"  # written by the datasets library
-    return is_cache or any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
+    return is_cache or any(map(_is_hidden_name, path.relative_to(folder).parts))
+
+
+def _is_hidden_name(name: str) -> bool:
+    return name.startswith((".", "__"))
 
 
 def _check_formats(folder: Path, files: Sequence[Path]) -> None:
@@ -279,19 +345,23 @@ def _listed(files: Sequence[Path]) -> str:
 
 def _by_patterns(name: str, folder: Path, files: Sequence[Path], patterns: Mapping[str, Sequence[str]]) -> Source:
     """Return the splits whose files the card of a data set names."""
-    splits = {split: _matching(folder, found) for split, found in patterns.items()}
-    if missing := [patterns[split] for split, paths in splits.items() if not paths]:
-        what = f"{folder / CARD} names files that the folder does not have: {', '.join(missing[0])}."
+    if missing := [pattern for found in patterns.values() for pattern in found if not _files_in(folder, pattern)]:
+        what = f"{folder / CARD} names files that the folder does not have: {', '.join(missing)}."
         raise UsageError(Problem(what, "Download the whole data set, or pass the names of data files."))
+    splits = {split: _matching(folder, found) for split, found in patterns.items()}
+    if others := [pattern for split, paths in splits.items() if not paths for pattern in patterns[split]]:
+        what = f"{folder / CARD} names only files of other formats: {', '.join(others)}."
+        raise UsageError(Problem(what, f"Pass the names of {FILE_SUFFIXES_IN_WORDS} files."))
     used = {path for paths in splits.values() for path in paths}
-    others = [path for path in files if path not in used]
-    notes = (f"Files that {folder / CARD} does not name, and that are not read: {_listed(others)}.",) if others else ()
+    unused = [path for path in files if path not in used]
+    notes = (f"Files that {folder / CARD} does not name, and that are not read: {_listed(unused)}.",) if unused else ()
     return Source(name, _readers(splits), notes)
 
 
 def _matching(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    found = (path for pattern in patterns for path in _files_in(folder, pattern))
-    return list(dict.fromkeys(path for path in found if is_data_file(path)))
+    """Return the data files that match, and files of other formats with exactly that name, which are then refused."""
+    found = ((path, pattern) for pattern in patterns for path in _files_in(folder, pattern))
+    return list(dict.fromkeys(path for path, pattern in found if is_data_file(path) or path == folder / pattern))
 
 
 def _looks_like_path(name: str) -> bool:

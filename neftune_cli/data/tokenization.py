@@ -11,6 +11,7 @@ from neftune_cli.data.bad_rows import NO_BAD_ROWS, TOO_DEEP, BadRow, BadRowCount
 from neftune_cli.data.chat_template import Span
 from neftune_cli.data.examples import Example, Message, TokenizedExample, TokenizedExamples
 from neftune_cli.data.rendering import ChatRenderer, Rendered
+from neftune_cli.data.spellings import ASSISTANT, END_OF_TURN
 from neftune_cli.data.token_ids import TokenIds, special_tokens, within
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.formatting import counted
@@ -201,6 +202,7 @@ class _Tokenization:
         return None
 
     def _text_of(self, example: Example) -> _ExampleText:
+        self._note_other_ends(example)
         if not example.prompt:
             # Special tokens as in pretraining: models pretrained with a begin-of-sequence token expect it here.
             bos = self._tokenizer.bos_token
@@ -273,6 +275,13 @@ class _Tokenization:
         final: Message | None = {**example.final_turn, "content": completion} if example.final_turn else None
         return replace(example, completion=completion, final_turn=final)
 
+    def _note_other_ends(self, example: Example) -> None:
+        """Count an example with an answer that ends with the end token of another model, which is text here."""
+        answers = [turn["content"] for turn in example.turns if turn["role"] == ASSISTANT]
+        ends = {found[0].strip() for text in (*answers, example.completion) if (found := END_OF_TURN.search(text))}
+        others = (end for end in sorted(ends) if not (self._special and self._special.fullmatch(end)))
+        self._notes.other_ends.update(end for end in others if end != self._tokenizer.eos_token)
+
     def _checked(self, tokenized: TokenizedExample) -> TokenizedExample:
         bos = self._tokenizer.bos_token_id
         if bos is not None and tokenized.example.prompt and tokenized.input_ids[:2] == (bos, bos):
@@ -318,6 +327,8 @@ class _RenderingCounts:
     """These tokens."""
     ended: int = 0
     """Completions that ended with the end-of-sequence token in the data."""
+    other_ends: Counter[str] = field(default_factory=Counter)
+    """Numbers of examples with an answer that ends with an end token of another model, by token."""
     opened: int = 0
     """Completions without the reasoning block that the generation prompt opens."""
     opening: str = ""
@@ -336,6 +347,11 @@ class _RenderingCounts:
             )
         if self.ended:
             yield f"Removed '{eos}' from the end of {counted(self.ended, 'completion')}: the chat template adds it."
+        for end, number in self.other_ends.items():
+            yield (
+                f"'{end}' at the end of answers in {counted(number, 'example')} is read as text, since it is an end "
+                f"token of other models. Remove it from the data: '{eos}' is added."
+            )
         if self.opened:
             yield (
                 f"The chat template's generation prompt opens '{self.opening}', and the reasoning is missing in "

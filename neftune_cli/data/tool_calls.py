@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neftune_cli.data.bad_rows import RowError
-from neftune_cli.data.json_text import DuplicateKeyError, duplicate_key_in_column, parse_cell
+from neftune_cli.data.json_text import DuplicateKeyError, duplicate_key_in_column, parse_cell, start_of
 from neftune_cli.data.rows import RowValues, checked_text, column_in_words, described, is_blank
 
-_ARGUMENT_KEYS = ("arguments", "parameters")
+_ARGUMENT_KEYS = ("arguments", "parameters", "args", "input")
+"""Keys of the arguments of a call: those of OpenAI, of Llama, of LangChain and Gemini, and of Anthropic."""
+_OTHER_TYPES = ("tool_call", "tool_use")
+"""Values of `type` of LangChain and Anthropic that mean `function`."""
 _WRITE_TOOLS = 'Write [{"type": "function", "function": {"name": "...", "parameters": {...}}}, ...].'
 _CALL_FORM = '{"type": "function", "function": {"name": "...", "arguments": {...}}}'
 KEY_ORDER = (
@@ -97,13 +100,41 @@ def _call(call: object, place: str) -> dict[str, Any]:
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(call, dict) or not isinstance(function, dict) or not isinstance(name, str) or not name.strip():
         raise RowError(f"{place}: a tool call has no function name.", f"Write it as {_CALL_FORM}.")
-    given = function.get("arguments", function.get("parameters"))
-    arguments = _arguments(given, f"{place}: the arguments of '{name}'")
-    outer = ("id", "type") if function is call else tuple(key for key in call if key != "function")
+    arguments = _arguments_of(call, function, place)
+    outer = (
+        ("id", "type") if function is call else tuple(key for key in call if key not in ("function", *_ARGUMENT_KEYS))
+    )
     inner = {key: value for key, value in function.items() if key not in (*_ARGUMENT_KEYS, *outer)}
-    checked = {"type": "function", **_chosen(call, outer), "function": {**inner, "arguments": arguments}}
+    others = _chosen(call, outer)
+    _refuse_other_objects({**others, **inner}, place)
+    if others.get("type") in _OTHER_TYPES:
+        del others["type"]
+    checked = {"type": "function", **others, "function": {**inner, "arguments": arguments}}
     _json_text(checked, place)
     return checked
+
+
+def _arguments_of(call: Mapping[str, Any], function: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Return the arguments, which can also be beside the key `function`.
+
+    Raises:
+        RowError: they are not an object, or two keys have different arguments.
+    """
+    of_function = f"{place}: the arguments of '{function['name']}'"
+    sides = (function,) if function is call else (function, call)
+    found = [(key, _arguments(side[key], of_function)) for side in sides for key in _ARGUMENT_KEYS if key in side]
+    if different := [key for key, arguments in found if arguments != found[0][1]]:
+        what = f"{place}: a tool call has different arguments under the keys '{found[0][0]}' and '{different[0]}'."
+        raise RowError(what, "Remove one of them.")
+    return found[0][1] if found else {}
+
+
+def _refuse_other_objects(keys: Mapping[str, Any], place: str) -> None:
+    """Refuse a call with an object, or its JSON text, under another key: templates would leave it out."""
+    for key, value in keys.items():
+        if (isinstance(value, dict) and value) or (isinstance(value, str) and value.lstrip().startswith("{")):
+            what = f"{place}: a tool call has an object under the key '{start_of(key)}', which is not read."
+            raise RowError(what, "Write the arguments under the key 'arguments', or remove the key.")
 
 
 def _chosen(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

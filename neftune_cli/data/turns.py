@@ -3,15 +3,25 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.examples import Message
 from neftune_cli.data.json_text import DuplicateKeyError, duplicate_key_in_column, parse_cell, start_of
-from neftune_cli.data.rows import RowValues, checked_text, column_in_words, described, is_blank, text_of, value_in
+from neftune_cli.data.rows import (
+    RowValues,
+    checked_text,
+    column_in_words,
+    described,
+    has_content,
+    is_blank,
+    text_of,
+    value_in,
+)
 from neftune_cli.data.spellings import (
     ASSISTANT,
     CONTENT_KEYS,
+    FUNCTION_KEYS,
     MASK_KEYS,
     MEDIA,
     REASONING_KEYS,
@@ -20,6 +30,7 @@ from neftune_cli.data.spellings import (
     TOOL_CALL_KEYS,
     TOOL_CALL_ROLES,
     TOOL_TURN_KEYS,
+    TURN_KEYS,
     WEIGHT_KEYS,
     is_conversation,
     known_key,
@@ -31,11 +42,12 @@ WRITE_TURNS = 'Write [{"role": "user", "content": "..."}, ...].'
 WEIGHTS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
 """Weights by their text in lower case."""
 _QUOTE = "['\"]"
-_STARTS_AS_TURNS = re.compile(
-    rf"\s*\[\s*\{{[^}}]*{_QUOTE}(?:{'|'.join(ROLE_KEYS)}){_QUOTE}\s*:\s*{_QUOTE}(?:{'|'.join(ROLE_OF)}){_QUOTE}",
-    re.IGNORECASE,
-)
-"""Start of a list whose first object has a known role."""
+_KNOWN_ROLE = rf"{_QUOTE}(?:{'|'.join(ROLE_KEYS)}){_QUOTE}\s*:\s*{_QUOTE}(?:{'|'.join(ROLE_OF)}){_QUOTE}"
+_ROLE = re.compile(_KNOWN_ROLE, re.IGNORECASE)
+_OBJECT_IN_LIST = re.compile(r"\s*\[\s*\{")
+_ROLE_BEFORE_BRACE = re.compile(rf"[^}}]*{_KNOWN_ROLE}", re.IGNORECASE)
+_TEXT_OR_BRACE = re.compile(r"""("|')(?:(?!\1)[^\\]|\\.)*+(?:\1|\\?\Z)|[{}]""", re.DOTALL)
+"""A text in quotes, up to the end if its quote is not closed, or a brace outside of texts."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +72,20 @@ class Turns:
         return ", ".join(turn["role"] for turn in self.messages) or "none"
 
 
-def turns_in(row: RowValues, column: str) -> Turns:
+def turns_in(row: RowValues, column: str, place: str = "") -> Turns:
     """Return the turns in a column, a list or its JSON text, without empty system turns.
+
+    Args:
+        row: the row.
+        column: the column.
+        place: name of the column in messages; `column '...'` by default.
 
     Raises:
         RowError: the value is not a list of turns, or a turn has an unknown role, no text, parts that are not text, or
             a key that occurs twice.
     """
-    place, value = column_in_words(row, column), value_in(row, column)
-    turns = list_in_text(value, place) if isinstance(value, str) else value
+    name, value = column_in_words(row, column), value_in(row, column)
+    turns, place = list_in_text(value, name) if isinstance(value, str) else listed_turns(value), place or name
     if not isinstance(turns, list | tuple):
         raise RowError(f"{place} contains {described(value)}, not a list of turns.", WRITE_TURNS)
     read = [_turn(turn, f"{place}, turn {number}") for number, turn in enumerate(turns, start=1)]
@@ -77,10 +94,10 @@ def turns_in(row: RowValues, column: str) -> Turns:
 
 
 def list_in_text(text: str, place: str) -> list[object] | None:
-    """Return the list that a text contains as JSON, or as Python writes it; None if there is none.
+    """Return the list, or the turn as a list, that a text contains as JSON or as Python writes it; None for others.
 
     Raises:
-        RowError: an object in the list has the same key twice.
+        RowError: an object in the text has the same key twice.
     """
     try:
         return _list_in(text)
@@ -89,20 +106,43 @@ def list_in_text(text: str, place: str) -> list[object] | None:
 
 
 def is_text_of_turns(text: str, place: str) -> bool:
-    """Return whether a text is a list of turns, as JSON or as Python writes it. Keys may occur twice in a turn.
+    """Return whether a text is a list of turns or one turn, as JSON or as Python writes it. Keys may occur twice.
 
     Raises:
         RowError: the text starts as such a list and cannot be read, as lists that numpy writes, without commas.
     """
     found = _list_in(text, may_repeat=True)
-    if found is None and _STARTS_AS_TURNS.match(text):
+    if found is None and _starts_as_turns(text):
         what = f"{place} starts as a list of turns, but is neither JSON nor a list as Python writes it."
         raise RowError(what, "Write the list as JSON, or use --raw to read it as text.")
-    return is_conversation(found or [])
+    return is_conversation(found or []) and any(map(_is_turn, found or []))
+
+
+def _is_turn(item: Any) -> bool:
+    """Return whether an object with a key for a role is a turn, and not another object such as {"from": "Paris"}."""
+    keys = {known_key(key): value for key, value in item.items()}
+    roles = (str(keys[key]).strip().lower() for key in ROLE_KEYS if key in keys)
+    return any(key in keys for key in CONTENT_KEYS) or any(role in ROLE_OF for role in roles)
+
+
+def _starts_as_turns(text: str) -> bool:
+    """Return whether a text is the start of a list whose first object has a known role. The time is linear."""
+    start = _OBJECT_IN_LIST.match(text)
+    if start is None:
+        return False
+    if _ROLE_BEFORE_BRACE.match(text, start.end()):  # also if the quotes in a text are not escaped
+        return True
+    depth = 1
+    for found in _TEXT_OR_BRACE.finditer(text, start.end()):
+        depth += {"{": 1, "}": -1}.get(found[0], 0)
+        if depth == 0 or (depth == 1 and _ROLE.match(text, found.start())):
+            return depth == 1
+    return False
 
 
 def _list_in(text: str, *, may_repeat: bool = False) -> list[object] | None:
-    if not text.lstrip().startswith("["):
+    is_object = text.lstrip().startswith("{") and bool(_ROLE.search(text))
+    if not (is_object or text.lstrip().startswith("[")):
         return None
     try:
         found = parse_cell(text, may_repeat=may_repeat)
@@ -110,7 +150,26 @@ def _list_in(text: str, *, may_repeat: bool = False) -> list[object] | None:
         raise
     except ValueError:
         return None
+    found = listed_turns(found)
     return found if isinstance(found, list) else None
+
+
+def listed_turns(value: Any) -> Any:
+    """Return one turn, or an object with `messages` and no other key, as a list of turns; other values unchanged."""
+    if not isinstance(value, Mapping):
+        return value
+    keys = {known_key(key): item for key, item in value.items() if not is_blank(item)}
+    if set(keys) in ({"messages"}, {"conversations"}):
+        (turns,) = keys.values()
+        return turns if isinstance(turns, list | tuple) and is_conversation(list(turns)) else value
+    has_text = any(key in keys for key in (*CONTENT_KEYS, *TOOL_CALL_KEYS))
+    return [value] if has_text and set(keys) <= TURN_KEYS and role_of(value) else value
+
+
+def role_of(turn: Any) -> str:
+    """Return the role of a turn that chat templates know; empty if there is none."""
+    keys = {known_key(key): item for key, item in turn.items()} if isinstance(turn, Mapping) else {}
+    return ROLE_OF.get(str(_first(keys, ROLE_KEYS)).strip().lower(), "")
 
 
 def _turn(turn: object, place: str) -> tuple[Message, tuple[Remark, ...]]:
@@ -118,6 +177,7 @@ def _turn(turn: object, place: str) -> tuple[Message, tuple[Remark, ...]]:
         raise RowError(f"{place} is {described(turn)}, not an object.", WRITE_TURN)
     keys = _known_keys(turn, place)
     _refuse_media(keys, place)
+    _refuse_functions(keys, place)
     role = _role(keys, place)
     message = Message(role=role, content="")
     if role == ASSISTANT:
@@ -127,8 +187,8 @@ def _turn(turn: object, place: str) -> tuple[Message, tuple[Remark, ...]]:
     content = None if _is_tool_call(keys) else _first(keys, CONTENT_KEYS)
     if content is not None or not (role in ("system", "tool") or "tool_calls" in message):
         _refuse_other_text(content, keys, role, place)
-        message["content"] = _content(content, place)
-    return message, tuple(_remarks(keys, role))
+        message["content"] = _content(content, role, place)
+    return message, (*_remarks(keys, role), *_part_remarks(content, role))
 
 
 def _known_keys(turn: Mapping[str, object], place: str) -> dict[str, object]:
@@ -149,9 +209,9 @@ def _known_keys(turn: Mapping[str, object], place: str) -> dict[str, object]:
 
 
 def _refuse_other_text(content: object, keys: Mapping[str, object], role: str, place: str) -> None:
-    """Raise RowError for a turn whose only text is in a key that is not read, such as `refusal`."""
-    others = [key for key in _unread(keys, role) if isinstance(keys[key], str)] if content is None else []
-    if others:
+    """Raise RowError for a turn whose only text is in a key that is not read, such as `refusal` or `parts`."""
+    others = [key for key in _unread(keys, role) if isinstance(keys[key], str | list | dict)]
+    if content is None and others:
         what = f"{place} has no text: its key '{start_of(str(others[0]))}' is not read."
         raise RowError(what, f"Write the text under the key '{CONTENT_KEYS[0]}', or remove the row.")
 
@@ -164,6 +224,13 @@ def _refuse_media(keys: Mapping[str, object], place: str) -> None:
     for key in keys:
         if clause := media_clause(key):
             raise RowError(f"{place} has the key '{key}': {clause}.", "Remove the row.")
+
+
+def _refuse_functions(keys: Mapping[str, object], place: str) -> None:
+    """Refuse definitions and calls of functions under keys that are not read: without them a turn is not complete."""
+    if key := next((key for key in FUNCTION_KEYS if has_content(keys.get(key))), ""):
+        what = f"{place} has the key '{key}', which changes the meaning of the conversation and is not read."
+        raise RowError(what, "Write definitions in a column 'tools' and calls under the key 'tool_calls'.")
 
 
 def media_clause(name: str) -> str:
@@ -182,15 +249,17 @@ def _role(keys: Mapping[str, object], place: str) -> str:
     raise RowError(f"{place} has the unknown role {role!r}.", f"Use one of {', '.join(ROLE_OF)}.")
 
 
-def _content(content: object, place: str) -> str:
+def _content(content: object, role: str, place: str) -> str:
     if isinstance(content, list | tuple):
-        content = "".join(_part(part, place) for part in content)
+        content = "".join(_part(part, role, place) for part in content)
     return text_of(content, place)
 
 
-def _part(part: object, place: str) -> str:
+def _part(part: object, role: str, place: str) -> str:
     if isinstance(part, str):
         return part
+    if isinstance(part, Mapping):
+        _check_keys_of_part(_known_keys(part, place), role, f"{place}: a part")
     kind = (part.get("type") or "text") if isinstance(part, Mapping) else None
     text = part.get("text") if isinstance(part, Mapping) else None
     if kind in ("text", "input_text", "output_text"):
@@ -201,6 +270,17 @@ def _part(part: object, place: str) -> str:
         name = str(kind).removeprefix("input_").removesuffix("_url")
         what = media_clause(name) or f"a part has the type {kind!r}, which is not text"
     raise RowError(f"{place}: {what}.", 'Remove the row, or write the part as {"type": "text", "text": "..."}.')
+
+
+def _check_keys_of_part(keys: Mapping[str, object], role: str, place: str) -> None:
+    """Refuse a part with media or, in an assistant turn, without loss: a turn is learned as a whole."""
+    _refuse_media(keys, place)
+    if role != ASSISTANT:
+        return
+    _refuse_masks(keys, place)
+    if not _has_weight(keys, place):
+        what = f"{place} has the weight 0, but a turn is learned as a whole."
+        raise RowError(what, 'Write "weight": 0 in the turn, or remove the part.')
 
 
 def _is_tool_call(keys: Mapping[str, object]) -> bool:
@@ -246,6 +326,16 @@ def _tool_turn(keys: Mapping[str, object], place: str) -> Message:
     message = Message(role="tool", content="")
     message.update(cast(Message, found))
     return message
+
+
+def _part_remarks(content: object, role: str) -> Iterator[Remark]:
+    """Yield a remark for each key of the parts of a turn that is not read."""
+    for part in content if isinstance(content, list | tuple) else ():
+        keys = _known_keys(part, "") if isinstance(part, Mapping) else {}
+        for key in keys:
+            is_weight = key in WEIGHT_KEYS and (role == ASSISTANT or keys[key] in (0, False))
+            if key not in ("type", "text") and not is_weight:
+                yield Remark(f"Key '{start_of(str(key))}' of the parts of {role} turns is not read")
 
 
 def _remarks(keys: Mapping[str, object], role: str) -> Iterator[Remark]:

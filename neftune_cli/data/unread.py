@@ -1,13 +1,15 @@
 """Columns that a layout does not read: notes on them, and errors for those that change what is trained."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
+from neftune_cli.config.choices import MESSAGES
 from neftune_cli.data.bad_rows import RowError
-from neftune_cli.data.columns import ChosenColumns
-from neftune_cli.data.preferences import LABELS, bad_completions
-from neftune_cli.data.rows import RowValues, Table, is_blank
-from neftune_cli.data.spellings import INPUT_COLUMNS, SYSTEM_COLUMNS
-from neftune_cli.data.turns import media_clause
+from neftune_cli.data.columns import JOIN_TURNS, ROLE_COLUMNS, ChosenColumns, turns_in_rows
+from neftune_cli.data.preferences import LABELS, PAIRS, bad_completions, preference_problem
+from neftune_cli.data.rows import RowValues, Table, has_content, is_filled
+from neftune_cli.data.spellings import ANSWER_COLUMNS, INPUT_COLUMNS, MASK_KEYS, PROMPT_COLUMNS, SYSTEM_COLUMNS
+from neftune_cli.data.turns import list_in_text, media_clause, role_of
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.formatting import counted
 
@@ -19,7 +21,7 @@ MEANINGFUL = (
     "tools",
     "functions",
     "chat_template_kwargs",
-    "loss_mask",
+    *MASK_KEYS,
 )
 """Columns that change what is trained in every layout. They are read or refused, and never ignored silently."""
 
@@ -35,6 +37,7 @@ def check_unread(table: Table, chosen: ChosenColumns) -> None:
     if chosen.are_named:
         return
     problems = [problem for column in _unread(table, chosen) for problem in _problems(table, column, chosen)]
+    problems += _answers(table, chosen)
     if problems:
         raise UsageError(*problems)
 
@@ -77,16 +80,92 @@ def _problems(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Prob
         problem = bad_completions(table, column, chosen.as_option)
         yield from (problem,) if problem else ()
         return
+    if name in PROMPT_COLUMNS and name not in chosen.column_set.meaningful:
+        yield from _other_prompt(table, column, chosen)
+        return
     clause = media_clause(name)
-    if not (clause or name in (*MEANINGFUL, *chosen.column_set.meaningful)) or not (rows := table.filled(column)):
+    is_meaningful = bool(clause) or name in (*MEANINGFUL, *chosen.column_set.meaningful)
+    is_role = name in ROLE_COLUMNS and not chosen.column_set.has_completion
+    turns = turns_in_rows(table, has_known_roles=not is_meaningful) if is_role else ""
+    if not (is_meaningful or turns) or not (rows := table.filled(column)):
         return
     values = f"{table.source}: column '{column}' has values in {counted(rows, 'row')}"
     unused = f"that {'--raw' if chosen.is_raw else 'this layout'} cannot use"
+    if turns:
+        yield Problem(f"{values} {unused}. {turns}", JOIN_TURNS)
+        return
     what = f"{values}, and {clause}." if clause else f"{values} {unused}. {_CHANGES_MEANING}"
     yield Problem(what, f"{_layouts(chosen)}Use {chosen.as_option} to leave it out, or remove the column.")
 
 
 _CHANGES_MEANING = "Ignoring them would change the meaning of these examples."
+
+
+def _answers(table: Table, chosen: ChosenColumns) -> Iterator[Problem]:
+    """Yield the problem of conversations that end with a question whose answer is in another column."""
+    if chosen.column_set.layout != MESSAGES:
+        return
+    turns = chosen.names["messages"]
+    for column in _unread(table, chosen):
+        if _plain(column) not in (PAIRS[0][0], *ANSWER_COLUMNS):
+            continue
+        answered = [row for row in table.rows if is_filled(row.value, column)]
+        rows = sum(_ends_with_question(row.value, turns) for row in answered)
+        if rows <= len(answered) / 2:  # the conversations have answers, and the column has more about them
+            continue
+        if problem := preference_problem(table, (_plain(turns),)):
+            yield problem
+            return
+        names = {"prompt": turns, "completion": column, **chosen.names}
+        del names["messages"]
+        option = replace(chosen, names=names).as_option
+        what = f"{table.source}: column '{turns}' ends with a question in {counted(rows, 'row')} that have an answer in"
+        fix = f"Use {option} to train on it, or {chosen.as_option} to leave it out."
+        yield Problem(f"{what} the column '{column}', which this layout does not read.", fix)
+        return
+
+
+def _ends_with_question(row: RowValues, column: str) -> bool:
+    """Return whether the last turn of a conversation is one that the assistant has to answer."""
+    try:
+        value = row.get(column)
+        turns = list_in_text(value, column) if isinstance(value, str) else value
+    except RowError:
+        return False
+    return isinstance(turns, list | tuple) and bool(turns) and role_of(turns[-1]) in ("user", "tool")
+
+
+def _other_prompt(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Problem]:
+    """Yield the problem of a second column of prompts, unless most of its rows repeat the text that is read."""
+    meaning = next((one for one in ("prompt", "instruction") if one in chosen.names), "")
+    if not (meaning and chosen.column_set.has_completion):
+        return
+    read = [chosen.names[one] for one in (meaning, "input") if one in chosen.names]
+    filled = [row.value for row in table.rows if is_filled(row.value, column)]
+    others = [row for row in filled if not any(_is_repeated(row, column, name) for name in read)]
+    if 2 * len(others) > len(filled):
+        what = f"{table.source}: column '{column}' has another text than column '{read[0]}' in "
+        what += f"{counted(len(others), 'row')}, and only one of the two is read. {_CHANGES_MEANING}"
+        both = f"{chosen.as_option_with(column)} to read both, or " if len(read) == 1 and not chosen.is_raw else ""
+        yield Problem(what, f"Use {both}{chosen.as_option} to leave it out.")
+
+
+def _is_repeated(row: RowValues, one: str, other: str) -> bool:
+    """Return whether the text of one column contains that of the other, as a prompt in a rendered form does."""
+    try:
+        first, second = (" ".join(" ".join(_texts(row.get(name))).lower().split()) for name in (one, other))
+    except RowError:
+        return True
+    return first in second or second in first
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield the texts in a value, also in turns."""
+    if isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
+    elif value is not None:
+        yield str(value)
 
 
 def _layouts(chosen: ChosenColumns) -> str:
@@ -106,7 +185,7 @@ def _weights(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Probl
 def _is_one(row: RowValues, column: str) -> bool:
     try:
         value = row.get(column)
-        return is_blank(value) or float(str(value)) == 1
+        return not has_content(value) or float(str(value)) == 1
     except (ValueError, RowError):
         return False
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.loading import load_data
 from tests.cli.data_messages import PAIR, message_of
 
 
@@ -205,3 +207,85 @@ def test_arrow_file_with_values_outside_its_buffers() -> None:
     damaged = offsets[:8] + (2**31 - 1).to_bytes(4, "little") + offsets[12:]
     Path("mine.arrow").write_bytes(content.replace(offsets, damaged))
     assert message_of("mine.arrow").startswith("mine.arrow: column 'prompt' is damaged (")
+
+
+def test_arrow_streams_without_their_end() -> None:
+    import pyarrow
+    from pyarrow import ipc
+
+    table = pyarrow.table({"prompt": [str(number) * 9 for number in range(20)], "completion": ["x"] * 20})
+    with ipc.new_stream("whole.arrow", table.schema) as writer:
+        writer.write_table(table, max_chunksize=10)
+    content = Path("whole.arrow").read_bytes()
+    Path("mine.arrow").write_bytes(content[:-8])
+    assert message_of("mine.arrow") == (
+        "mine.arrow has no end marker of Arrow, so its last rows may be missing. "
+        "Write it again, or use the data as .jsonl or .csv."
+    )
+    Path("mine.arrow").write_bytes(content + b"more")
+    assert message_of("mine.arrow").startswith("mine.arrow is damaged or not a valid Arrow file (")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("mine.arrow", "Arrow"), ("mine.parquet", "Parquet")])
+def test_files_one_after_the_other(name: str, kind: str) -> None:
+    import pyarrow
+    from pyarrow import ipc, parquet
+
+    for text in ("q", "r"):
+        table = pyarrow.table({"prompt": [f"{text}{number}" for number in range(20)], "completion": ["x"] * 20})
+        if kind == "Arrow":
+            with ipc.new_file(name, table.schema) as writer:
+                writer.write_table(table)
+        else:
+            parquet.write_table(table, name)
+        with Path("all").open("ab") as joined:
+            joined.write(Path(name).read_bytes())
+    Path("all").replace(name)
+    assert message_of(name) == (
+        f"{name} has several {kind} files one after the other, of which only one can be read. "
+        "Pass the files themselves, separated by commas."
+    )
+
+
+def test_a_value_with_the_marks_of_two_files_is_text() -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    table = pyarrow.table({"prompt": [f"PAR1PAR1 {number}" for number in range(20)], "completion": ["x"] * 20})
+    parquet.write_table(table, "mine.parquet", compression="none")
+    assert b"PAR1PAR1" in Path("mine.parquet").read_bytes()
+    assert len(load_data(InputSpec(dataset="mine.parquet")).train) == 16
+
+
+@pytest.mark.parametrize("second", ["prompt,completion", '\ufeff"prompt","completion"', "Prompt, Completion"])
+def test_column_names_of_joined_csv_files_are_no_example(second: str) -> None:
+    rows = [f"q{number},a{number}" for number in range(20)]
+    Path("mine.csv").write_text("\n".join(["prompt,completion", *rows[:10], second, *rows[10:]]), encoding="utf-8")
+    assert message_of("mine.csv") == (
+        "mine.csv, line 12: the row has the column names, as in a second file that was joined to the first. "
+        "Remove the line. --skip-bad-rows leaves out bad rows."
+    )
+    data = load_data(InputSpec(dataset="mine.csv", skip_bad_rows=True))
+    assert {example.completion for example in (*data.train, *data.held_out)} == {f"a{number}" for number in range(20)}
+
+
+def test_joined_csv_files_with_another_order_of_columns() -> None:
+    Path("mine.csv").write_text("prompt,completion\nq,a\ncompletion,prompt\nb,r\n")
+    assert message_of("mine.csv", skip_bad_rows=True) == (
+        "mine.csv, line 3: the row has the column names in another order, as in a second file that was joined to the "
+        "first. Use the files themselves, separated by commas."
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "row"),
+    [(["text"], ["text"]), (["prompt", "completion"], ["prompt", "prompt"]), (["text", "id"], ["text", "3"])],
+)
+def test_column_names_in_a_row_with_other_values_are_text(columns: list[str], row: list[str]) -> None:
+    lines = [columns, *([f"x{number}"] * len(columns) for number in range(20)), row]
+    Path("mine.csv").write_text("".join(",".join(line) + "\n" for line in lines))
+    data = load_data(InputSpec(dataset="mine.csv"))
+    assert row[0] in {
+        example.raw_prompt or example.turns[0]["content"] if example.has_prompt else example.completion
+        for example in (*data.train, *data.held_out)
+    }

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from pyarrow import ipc, parquet
 
 from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.csv_files import MISSING_CELLS
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.rows import Located, RowValues
 from neftune_cli.data.selection import select
@@ -168,6 +170,13 @@ def test_csv_with_spaces_before_quotes(tmp_path: Path) -> None:
     assert [tuple(row.values()) for row in values_of(path)] == expected
 
 
+def test_spaces_that_are_removed_are_named() -> None:
+    rows = [f'q{number}, "a, {number}"\n' for number in range(9)]
+    written(Path("mine.csv"), "prompt,completion\n" + "".join([*rows, "q, yes\n"]))
+    note = "Spaces after the delimiters of mine.csv are removed, because quoted cells follow such spaces."
+    assert note in load_data(InputSpec(dataset="mine.csv")).notes
+
+
 @pytest.mark.parametrize("cell", [' "a" is a letter', '"x, ""a"" y"', '"\n ""a"" y"', '"a, "', " b"])
 def test_other_spaces_in_csv_remain(tmp_path: Path, cell: str) -> None:
     text = f"prompt,completion\nq, 1\nr,{cell}\n"
@@ -225,6 +234,30 @@ def test_parquet_written_by_pandas(tmp_path: Path) -> None:
 def test_arrow_files(tmp_path: Path, open_writer: Callable[..., Any]) -> None:
     table = pyarrow.Table.from_pylist(ROWS)
     with open_writer(tmp_path / "mine.arrow", table.schema) as writer:
+        writer.write_table(table)
+    assert values_of(tmp_path / "mine.arrow") == ROWS
+
+
+def test_all_streams_of_an_arrow_file_are_read(tmp_path: Path) -> None:
+    streams = []
+    for row in ROWS:
+        sink = pyarrow.BufferOutputStream()
+        table = pyarrow.Table.from_pylist([row])
+        table = table.set_column(0, "prompt", table["prompt"].dictionary_encode())  # each stream has its own dictionary
+        with ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        streams.append(sink.getvalue().to_pybytes())
+    path = tmp_path / "mine.arrow"
+    path.write_bytes(b"".join(streams))
+    assert values_of(path) == ROWS
+    assert places_of(path) == ["row 1", "row 2"]
+
+
+@pytest.mark.parametrize("is_legacy", [False, True])
+def test_streams_of_any_version_of_arrow_are_read(tmp_path: Path, is_legacy: bool) -> None:
+    options = ipc.IpcWriteOptions(use_legacy_format=is_legacy)
+    table = pyarrow.Table.from_pylist(ROWS)
+    with ipc.new_stream(tmp_path / "mine.arrow", table.schema, options=options) as writer:
         writer.write_table(table)
     assert values_of(tmp_path / "mine.arrow") == ROWS
 
@@ -302,6 +335,23 @@ def test_damaged_json_of_the_datasets_library_is_a_bad_row(text: str, what: str)
     parquet.write_table(pyarrow.table({"prompt": ["a", "b"], "completion": values}), "mine.parquet")
     with pytest.raises(UsageError, match=rf"mine\.parquet, row 2: .*{what}"):
         load_data(InputSpec(dataset="mine.parquet"))
+
+
+def test_dictionaries_inside_lists_of_several_row_groups_are_read() -> None:
+    role = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+    turns = [[{"content": f"{number}?", "role": "user"}, {"content": "x", "role": "assistant"}] for number in range(10)]
+    kind = pyarrow.list_(pyarrow.struct([("content", pyarrow.string()), ("role", role)]), 2)
+    parquet.write_table(pyarrow.table({"messages": pyarrow.array(turns, kind)}), "mine.parquet", row_group_size=3)
+    assert [row["messages"] for row in values_of("mine.parquet")] == turns
+
+
+def test_a_message_lists_some_of_many_columns() -> None:
+    document = {f"q_{number}": {"instruction": "a", "output": "b"} for number in range(5000)}
+    written(Path("mine.json"), json.dumps(document))
+    with pytest.raises(UsageError) as error:
+        load_data(InputSpec(dataset="mine.json"))
+    assert "match no supported layout: q_0, q_1, q_2," in str(error.value)
+    assert "q_29 and 4970 more." in str(error.value)
 
 
 # The same rows in every form have the same fingerprint.
@@ -448,6 +498,54 @@ def test_columns_without_values_are_blank_in_every_form() -> None:
 # Several files, folders and the hub.
 
 
+MISSING = ["NaN", "nan", "NA", "N/A", "None", "null", "NULL", "<NA>", "#N/A", "n/a", "-nan", "1.#QNAN"]
+PRESENT = ["none", "Null", "na", "NAN", " NaN", "-", "[]", "{}", "inf"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_cells_of_optional_columns_are_missing_where_pandas_reads_them_so(suffix: str) -> None:
+    full = [
+        {"instruction": f"{cell}?", "input": cell, "system": "Be kind.", "output": "a"} for cell in [*MISSING, *PRESENT]
+    ]
+    written(Path(f"mine{suffix}"), as_csv(full, "," if suffix == ".csv" else "\t"))
+    read = pandas.read_csv(f"mine{suffix}", sep=None, engine="python")
+    read.to_json("mine.jsonl", orient="records", lines=True)
+    assert read["input"].isna().tolist() == [cell in MISSING for cell in [*MISSING, *PRESENT]]
+    of_cells, of_pandas = (load_data(InputSpec(dataset=name)) for name in (f"mine{suffix}", "mine.jsonl"))
+    assert of_cells.fingerprint == of_pandas.fingerprint
+    assert "Column 'input' has the cell 'NaN', which counts as missing: 1 row." in of_cells.notes
+
+
+def test_missing_cells_are_those_of_the_installed_pandas() -> None:
+    of_pandas = import_module("pandas._libs.parsers").STR_NA_VALUES
+    assert of_pandas - {""} == MISSING_CELLS
+
+
+def test_missing_cells_of_every_optional_column_and_of_columns_that_are_not_read() -> None:
+    optional = ["input", "system", "history", "tools"]
+    rows: list[Row] = [{"instruction": f"{number}?", "output": f"{number}!"} for number in range(9)]
+    written(Path("mine.jsonl"), json_lines(rows))
+    full = [{**row, **dict.fromkeys([*optional, "image", "label", "weight"], "None")} for row in rows]
+    written(Path("mine.csv"), as_csv([{**full[0], "label": "True"}, *full[1:]], ","))
+    data = load_data(InputSpec(dataset="mine.csv"))
+    assert data.fingerprint == load_data(InputSpec(dataset="mine.jsonl")).fingerprint
+    counted = [f"Column '{column}' has the cell 'None', which counts as missing: 9 rows." for column in optional]
+    assert [note for note in data.notes if "missing" in note] == counted
+
+
+def test_a_prompt_or_completion_is_text_whatever_pandas_reads() -> None:
+    rows: list[Row] = [{"prompt": f"{number}?", "completion": "None"} for number in range(9)]
+    written(Path("mine.csv"), as_csv([{"prompt": "NA", "completion": "Sodium"}, *rows], ","))
+    written(Path("mine.jsonl"), json_lines([{"prompt": "NA", "completion": "Sodium"}, *rows]))
+    data, lines = (load_data(InputSpec(dataset=name)) for name in ("mine.csv", "mine.jsonl"))
+    assert data.fingerprint == lines.fingerprint
+    assert {type(example.completion) for example in data.train} == {str}
+    assert [note for note in data.notes if "missing" in note] == [
+        "Column 'prompt' has the cell 'NA', which is text here, and missing for pandas and TRL: 1 row.",
+        "Column 'completion' has the cell 'None', which is text here, and missing for pandas and TRL: 9 rows.",
+    ]
+
+
 @pytest.mark.parametrize("name", ["one.jsonl,two.csv", "one.jsonl, two.csv", "[ot]*.[jc]s*", "./one.jsonl,tw*"])
 def test_several_files(name: str) -> None:
     written(Path("one.jsonl"), json_lines(ROWS[:1]))
@@ -558,6 +656,85 @@ def test_clone_of_a_hub_data_set() -> None:
     written(Path("set/README.md"), CARD.replace("  default: true\n", ""))
     with pytest.raises(UsageError, match="has several configurations: main, other"):
         load_data(InputSpec(dataset="set"))
+
+
+def prompts(name: str, count: int = 4) -> str:
+    return json_lines([{"prompt": f"{name}{number}?", "completion": "x"} for number in range(count)])
+
+
+@pytest.mark.parametrize("dataset", ["set", "set/**/*.jsonl", "set/**", "**/s[e]t/**/*.jsonl"])
+def test_folders_that_are_links_are_read_once(dataset: str) -> None:
+    for name in ("set/a", "set/real/b", "other/deep/c", "outside"):
+        written(Path(f"{name}.jsonl"), prompts(name))
+    for link, target in (("latest", "real"), ("more", "../other"), ("self", "."), ("up", "..")):
+        Path("set", link).symlink_to(target)
+    Path("other/back").symlink_to("../set")
+    Path("set/.hidden").symlink_to("..")
+    read = {row.file for row in rows_of(dataset)}
+    assert read == {"set/a.jsonl", "set/real/b.jsonl", "set/more/deep/c.jsonl"}
+
+
+def test_a_folder_of_links_has_the_splits_of_their_names() -> None:
+    for name in ("one", "two"):
+        written(Path(f"{name}/x.jsonl"), prompts(name))
+    Path("set").mkdir()
+    Path("set/train").symlink_to("../one")
+    Path("set/test").symlink_to("../two")
+    assert {row.file for row in rows_of("set")} == {"set/train/x.jsonl"}
+    assert {row.file for row in rows_of("set", split="test")} == {"set/test/x.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("data_files", "message"),
+    [
+        ("[a.jsonl, b.txt]", "set/b.txt: files with the suffix '.txt' are not supported."),
+        ("b.txt", "set/b.txt: files with the suffix '.txt' are not supported."),
+        ("'*.txt'", "set/README.md names only files of other formats: *.txt. Pass the names of .json"),
+        ("[a.jsonl, gone.jsonl]", "set/README.md names files that the folder does not have: gone.jsonl."),
+    ],
+)
+def test_files_of_other_formats_that_a_card_names_are_refused(data_files: str, message: str) -> None:
+    written(Path("set/README.md"), f"---\nconfigs:\n- config_name: default\n  data_files: {data_files}\n---\n")
+    for name in ("a.jsonl", "b.txt"):
+        written(Path("set", name), prompts(name))
+    with pytest.raises(UsageError) as error:
+        load_data(InputSpec(dataset="set"))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("card", ["", "---\nconfigs:\n- config_name: default\n  data_files: 'a.*'\n---\n"])
+def test_files_of_other_formats_in_a_folder_are_named(card: str) -> None:
+    written(Path("set/README.md"), card)
+    written(Path("set/a.jsonl"), prompts("a", 9))
+    others = ["a.TXT", "a.jsonl.lz4", "b.tar.gz", "c.txt.gz", "d.gz", "e.pq", "f.jsonlines", "g.feather"]
+    for name in [*others, "NOTES", "plot.png"]:
+        written(Path("set", name), prompts(name))
+    named = ", ".join(f"set/{name}" for name in others[:5])
+    note = f"Files of set that are not read, because of their format: {named} and 3 more."
+    assert note in load_data(InputSpec(dataset="set")).notes
+
+
+@pytest.mark.parametrize(
+    "dataset", ["set", "set/train*", "set/train-00000-of-00003.jsonl,set/train-00002-of-00003.jsonl"]
+)
+def test_missing_files_of_several_that_belong_together_are_named(dataset: str) -> None:
+    for number in (0, 2):
+        written(Path(f"set/train-{number:05}-of-00003.jsonl"), prompts(str(number), 9))
+    note = "Some of the files that belong together are missing: set/train-*-of-00003.jsonl (2 of 3)."
+    assert note in load_data(InputSpec(dataset=dataset)).notes
+    written(Path("set/train-00001-of-00003.jsonl"), prompts("1", 9))
+    assert "missing" not in "".join(load_data(InputSpec(dataset="set")).notes)
+
+
+@pytest.mark.parametrize("setting", ["skiprows: 3", "column_names: [prompt, completion]", "field: rows"])
+def test_cards_with_settings_that_change_the_rows_are_refused(setting: str) -> None:
+    card = "---\nconfigs:\n- config_name: default\n  data_files: a.jsonl\n  {}\n---\n"
+    written(Path("set/a.jsonl"), prompts("a", 9))
+    written(Path("set/README.md"), card.format(setting))
+    with pytest.raises(UsageError, match=rf"set/README\.md has the setting {setting.partition(':')[0]}, which is not"):
+        load_data(InputSpec(dataset="set"))
+    written(Path("set/README.md"), card.format("sep: ';'"))
+    assert len(rows_of("set")) == 9
 
 
 def test_folders_written_by_save_to_disk() -> None:

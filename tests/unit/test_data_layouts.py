@@ -135,6 +135,47 @@ def test_question_beside_an_instruction_and_an_input_is_refused(inputs: dict[str
     assert "--columns instruction=instruction,output=answer" in message
 
 
+@pytest.mark.parametrize(
+    ("row", "option"),
+    [
+        ({"instruction": "Answer.", "prompt": QUESTION, "response": ANSWER}, "prompt=instruction,input=prompt"),
+        ({"Instruction": "Answer.", "prompt": QUESTION, "completion": ANSWER}, "prompt=Instruction,input=prompt"),
+        ({"prompt": "Answer.", "query": QUESTION, "response": ANSWER}, "prompt=prompt,input=query"),
+        ({"question": "Answer.", "Query": QUESTION, "answer": ANSWER}, "prompt=question,input=Query"),
+    ],
+)
+def test_a_second_prompt_is_refused_with_the_columns_that_read_both(row: dict[str, str], option: str) -> None:
+    answer = next(name for name in ("response", "completion", "answer") if name in row)
+    row |= {"system": "Be kind."}
+    message = refusal_of(row)
+    assert " has another text than column " in message
+    assert "in 1 row, and only one of the two is read." in message
+    assert f"Use --columns {option},completion={answer},system=system to read both, or --columns " in message
+    both = read_one(row, columns=dict(pair.split("=") for pair in f"{option},completion={answer}".split(",")))
+    assert both.prompt == (turn("user", f"Answer.\n\n{QUESTION}"),)
+    left_out = message.rpartition("--columns ")[2].removesuffix(" to leave it out.")
+    assert read_one(row, columns=dict(pair.split("=") for pair in left_out.split(","))).completion == ANSWER
+    assert "to read both" not in refusal_of({**row, "context": "12 h"})
+    assert "to read both" not in refusal_of({"prompt": "Answer.", "query": QUESTION, "response": ANSWER}, raw=True)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": QUESTION, "output": ANSWER, "prompt": f"### Instruction:\n{QUESTION}\n### Response:\n{ANSWER}"},
+        {"instruction": "Translate", "input": QUESTION, "output": ANSWER, "prompt": f"{QUESTION.upper()} Translate."},
+        {"prompt": [turn("user", f"Think.\n{QUESTION}")], "question": QUESTION, "completion": ANSWER},
+        {"prompt": f"Think.\n {QUESTION} ", "question": QUESTION, "answer": ANSWER},
+        {"prompt": QUESTION, "completion": ANSWER, "instruction": None},
+        {"messages": [turn("user", QUESTION), turn("assistant", ANSWER)], "prompt": "other"},
+        {"text": ANSWER, "prompt": "other", "question": QUESTION},
+    ],
+)
+def test_a_second_prompt_that_repeats_the_first_is_named_only(row: dict[str, Any]) -> None:
+    notes = reading_of(row).notes[1:]
+    assert len(notes) == (row.get("instruction", "") is not None)
+
+
 @pytest.mark.parametrize("column", ["choices", "Options", "documents", "passage"])
 @pytest.mark.parametrize("names", [("question", "answer"), ("instruction", "output")])
 def test_multiple_choice_data_are_not_trained_on_without_the_choices(column: str, names: tuple[str, str]) -> None:
@@ -165,7 +206,7 @@ def test_rendered_prompts_are_named() -> None:
         "Prompts contain chat markers such as '<|im_start|>', and the template adds its own: 2 rows. Use --raw if the "
         "prompts are rendered already.",
     )
-    for text in ("<|user|>\nHi", "[INST] Hi [/INST]", "<start_of_turn>user", "### Instruction:\nHi"):
+    for text in ("<|user|>\nHi", "[INST] Hi [/INST]", "<start_of_turn>user", "### Instruction:\nHi", "### Human: Hi"):
         assert "--raw" in reading_of({**plain, "prompt": text}).notes[1]
     assert reading_of(plain).notes[1:] == ()
 
@@ -196,7 +237,11 @@ def test_columns_that_are_not_read_are_named_with_their_rows() -> None:
         ({"messages": [], " Context": "b"}, "column ' Context' has values"),
         ({"prompt": "a", "completion": "b", "input": "c", "context": "d"}, "column 'context' has values"),
         ({"prompt": "a", "completion": "b", "audio": {"path": "a.wav"}}, "audio is not read"),
+        ({"prompt": "a", "completion": "b", "completion_mask": [0, 1]}, "column 'completion_mask' has values"),
+        ({"text": "a", "mask": [0, 1]}, "column 'mask' has values"),
         ({"prompt": "a", "completion": "b", "weight": 0.5}, "line 1: column 'weight' has a weight other than 1 (1 row"),
+        ({"prompt": "a", "completion": "b", "completion_mask": [0, 1]}, "column 'completion_mask' has values in 1 row"),
+        ({"text": "a", "Mask": "1"}, "column 'Mask' has values in 1 row"),
         ({"text": "a", "question": "b", "answer": "c", "context": "d"}, "Use --format prompt-completion if that fits."),
     ],
 )
@@ -232,6 +277,8 @@ def test_layout_of_text_names_the_columns_of_another_layout() -> None:
     (_, note) = reading_of({"text": "a", "dialog": [], "query": "b", "output": "c", "dialogue": CHAT}).notes
     assert note.count("To train on the column") == 2
     assert "To train on the column 'dialogue' instead, use --format messages or --columns messages=dialogue." in note
+    (_, note) = reading_of({"text": "a", "Question": "b", "ANSWER": "c"}).notes
+    assert note.endswith("use --format prompt-completion or --columns prompt=Question,completion=ANSWER.")
 
 
 def test_two_system_prompts_are_an_unusable_row() -> None:
@@ -246,13 +293,18 @@ def test_two_system_prompts_are_an_unusable_row() -> None:
     ("row", "layout", "completion"),
     [
         ({"instruction": "a", "output": "b", "response": "c", "text": "d"}, "alpaca", "b"),
-        ({"instruction": "a", "response": "b", "prompt": "c", "completion": "d"}, "alpaca", "b"),
-        ({"instruction": "a", "prompt": "c", "completion": "d"}, "prompt-completion", "d"),
+        ({"instruction": "a", "response": "b", "prompt": "Q: a", "completion": "d"}, "alpaca", "b"),
+        ({"instruction": "a", "prompt": "Q: a", "completion": "d"}, "prompt-completion", "d"),
         ({"prompt": "a", "completion": "b", "messages": "c"}, "prompt-completion", "b"),
         ({"text": "a", "question": "b", "answer": "c"}, "text", "a"),
         ({"prompt": "a", "response": "b", "text": None}, "prompt-completion", "b"),
         ({"Question": "a", "ANSWER ": "b"}, "prompt-completion", "b"),
-        ({"Prompt": "a", "question": "b", "answer": "c"}, "prompt-completion", "c"),
+        ({"Prompt": "Q: b", "question": "b", "answer": "c"}, "prompt-completion", "c"),
+        ({"Instruction": "a", "Response": "b", "text": "c"}, "alpaca", "b"),
+        ({"Prompt": "a", " Completion": "b", "text": "c"}, "prompt-completion", "b"),
+        ({"Messages": CHAT, "text": "c"}, "messages", ANSWER),
+        ({"Messages": CHAT, "question": "a", "answer": "b"}, "messages", ANSWER),
+        ({"Output": "a", "OUTPUT": "b", "messages": CHAT}, "messages", ANSWER),
     ],
 )
 def test_first_layout_that_fits_is_read(row: Mapping[str, Any], layout: str, completion: str) -> None:
@@ -380,6 +432,12 @@ def test_several_completion_turns() -> None:
 )
 def test_unusable_history(history: object, what: str) -> None:
     assert what in refusal_of({"instruction": "a", "output": "b", "history": history})
+
+
+@pytest.mark.parametrize("history", [None, [], "", "[]", " null ", "[ ]"])
+def test_history_without_pairs_is_none(history: object) -> None:
+    row = {"instruction": QUESTION, "output": ANSWER}
+    assert read_one({**row, "history": history}) == read_one(row)
 
 
 def test_input_beside_turns_is_an_unusable_row() -> None:

@@ -61,6 +61,11 @@ REJECTED = [turn("user", QUESTION), turn("assistant", "?")]
         ({"Question": QUESTION, "Chosen": ANSWER, "Rejected": "?"}, "prompt=Question,completion=Chosen"),
         ({"prompt": CHOSEN[:1], "chosen": CHOSEN[1:], "rejected": REJECTED[1:]}, "prompt=prompt,completion=chosen"),
         ({"prompt": QUESTION, "chosen": json.dumps(CHOSEN), "rejected": json.dumps(REJECTED)}, "messages=chosen"),
+        ({"prompt": QUESTION, "chosen": CHOSEN[1], "rejected": REJECTED[1]}, "prompt=prompt,completion=chosen"),
+        (
+            {"input": {"messages": CHOSEN[:1]}, "preferred_output": CHOSEN[1:], "non_preferred_output": REJECTED[1:]},
+            "prompt=input,completion=preferred_output",
+        ),
     ],
 )
 def test_preference_data_are_recognized(row: Mapping[str, Any], columns: str) -> None:
@@ -72,11 +77,99 @@ def test_preference_data_are_recognized(row: Mapping[str, Any], columns: str) ->
     assert [message["content"] for message in example.turns] == [QUESTION, ANSWER]
 
 
+OPTIONAL = {"input": "Oslo", "system": "Be kind.", "history": [["a", "b"]], "tools": [{"name": "f"}]}
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"instruction": QUESTION, "input": "Oslo"}, "prompt=instruction,completion=chosen,input=input"),
+        ({"instruction": QUESTION, "question": "Oslo"}, "prompt=instruction,completion=chosen,input=question"),
+        ({"prompt": QUESTION, "Context": "Oslo"}, "prompt=prompt,completion=chosen,input=Context"),
+        ({"question": QUESTION, "System_Prompt": "Be kind."}, "prompt=question,completion=chosen,system=System_Prompt"),
+        ({"input": QUESTION, "system": "Be kind."}, "prompt=input,completion=chosen,system=system"),
+        (
+            {"prompt": QUESTION, **OPTIONAL},
+            "prompt=prompt,completion=chosen,system=system,history=history,tools=tools,input=input",
+        ),
+        ({"prompt": QUESTION, "system": " ", "history": "[]", "tools": "[]"}, "prompt=prompt,completion=chosen"),
+    ],
+)
+def test_the_advised_columns_are_those_that_the_same_data_have_without_preferences(
+    row: dict[str, Any], columns: str
+) -> None:
+    assert f"Use --columns {columns} to train on" in refusal_of({**row, "chosen": ANSWER, "rejected": "?"})
+    named = dict(pair.split("=") for pair in columns.split(","))
+    answers = {"completion": ANSWER, "chosen": ANSWER, "rejected": "?"}
+    assert read_one({**row, **answers}, columns=named) == read_one({**row, "completion": ANSWER})
+
+
+def test_the_advised_columns_of_whole_conversations_have_their_system_prompt_and_tools() -> None:
+    more = {"system": "Be kind.", "tools": [{"name": "f"}]}
+    row = {"prompt": QUESTION, "chosen": CHOSEN, "rejected": REJECTED, **more, "history": [["a", "b"]]}
+    assert "Use --columns messages=chosen,system=system,tools=tools to train on" in refusal_of(row)
+    columns = {"messages": "chosen", "system": "system", "tools": "tools"}
+    assert read_one(row, columns=columns) == read_one({"messages": CHOSEN, **more})
+    turns = {"prompt": CHOSEN[:1], "input": "Oslo", "chosen": ANSWER, "rejected": "?"}
+    assert "Use --columns prompt=prompt,completion=chosen to train on" in refusal_of(turns)
+
+
 def test_preference_data_that_columns_cannot_name() -> None:
-    row = {"input": {"messages": CHOSEN[:1]}, "preferred_output": CHOSEN[1:], "non_preferred_output": REJECTED[1:]}
+    asked = {"messages": CHOSEN[:1], "parallel_tool_calls": True}
+    row = {"input": asked, "preferred_output": CHOSEN[1:], "non_preferred_output": REJECTED[1:]}
     message = refusal_of(row)
     assert "mine.jsonl has preference data (columns preferred_output, non_preferred_output)" in message
     assert 'Write the preferred answers as {"messages": [...]}.' in message
+
+
+def of_share_gpt(turns: list[dict[str, str]]) -> list[dict[str, str]]:
+    names = {"user": "human", "assistant": "gpt"}
+    return [{"from": names[one["role"]], "value": one["content"]} for one in turns]
+
+
+EARLIER = [turn("user", "Hi"), turn("assistant", "Hello")]
+
+
+@pytest.mark.parametrize("earlier", [[], EARLIER])
+@pytest.mark.parametrize("is_text", [False, True])
+def test_preference_data_beside_conversations_are_recognized(earlier: list[dict[str, str]], is_text: bool) -> None:
+    """LLaMA-Factory's form: the turns up to the question, and one turn for each of the two answers."""
+    asked, answers = of_share_gpt([*earlier, *CHOSEN[:1]]), [of_share_gpt(one[1:])[0] for one in (CHOSEN, REJECTED)]
+    row: dict[str, Any] = {"conversations": asked, "system": "Be brief.", "chosen": answers[0], "rejected": answers[1]}
+    if is_text:
+        row = {name: value if name == "system" else json.dumps(value) for name, value in row.items()}
+    option = "prompt=conversations,completion=chosen,system=system"
+    assert refusal_of(row, row) == (
+        "mine.jsonl has preference data (columns chosen, rejected), but training needs one completion per prompt. "
+        f"Use --columns {option} to train on the preferred answers."
+    )
+    example = read_one(row, columns=dict(pair.split("=") for pair in option.split(",")))
+    assert list(example.turns) == [turn("system", "Be brief."), *earlier, *CHOSEN]
+
+
+@pytest.mark.parametrize("column", ["response", "completion", "Answer", "output"])
+def test_an_answer_beside_conversations_that_end_with_a_question_is_not_left_out(column: str) -> None:
+    row = {"messages": [*EARLIER, *CHOSEN[:1]], "system": "Be brief.", column: ANSWER}
+    option = f"prompt=messages,completion={column},system=system"
+    assert refusal_of(row, row, {**row, column: None}) == (
+        f"mine.jsonl: column 'messages' ends with a question in 2 rows that have an answer in the column '{column}', "
+        f"which this layout does not read. Use --columns {option} to train on it, or --columns "
+        "messages=messages,system=system to leave it out."
+    )
+    example = read_one(row, columns=dict(pair.split("=") for pair in option.split(",")))
+    assert list(example.turns) == [turn("system", "Be brief."), *EARLIER, *CHOSEN]
+    named = {"messages": "messages", "system": "system"}
+    assert read_one(row, columns=named).turns[-1] == EARLIER[-1]
+
+
+def test_answers_beside_conversations_that_have_one_are_named_only() -> None:
+    whole = {"messages": CHOSEN, "chosen": CHOSEN, "rejected": REJECTED, "answer": "noon"}
+    unfinished = {**whole, "messages": [*EARLIER, *CHOSEN[:1]]}
+    notes = reading_of(whole, whole, unfinished).notes
+    assert notes[1] == (
+        "Columns that are not read in this layout: 'chosen' (3 rows), 'rejected' (3 rows), 'answer' (3 rows)."
+    )
+    assert notes[2] == "Turns after the last assistant turn to learn are not read: 1 row."
 
 
 def test_completion_that_repeats_the_prompt_is_an_unusable_row() -> None:

@@ -74,6 +74,24 @@ def test_chat_markers_in_plain_text_are_named() -> None:
     )
 
 
+@pytest.mark.parametrize("marker", ["<|user|>", "[INST]", "### Human:", "<start_of_turn>"])
+def test_chat_markers_in_turns_are_named(marker: str) -> None:
+    asked, answered = [turn("user", f"{marker} {QUESTION}")], turn("assistant", f"Write {marker}.")
+    expected = f"Turns contain chat markers such as '{marker}', and the template adds its own: 2 rows."
+    rows: list[dict[str, Any]] = [
+        {"messages": [*asked, *CHAT[1:]]},
+        {"messages": [*CHAT[:1], answered]},
+        {"prompt": asked, "completion": ANSWER},
+        {"prompt": QUESTION, "completion": answered["content"]},
+    ]
+    for row in rows:
+        assert reading_of(row, row, {name: CHAT if name == "messages" else "a" for name in row}).notes[1:] == (
+            expected,
+        )
+    assert reading_of(rows[3], raw=True).notes[1:] == ()
+    assert reading_of({"messages": [*CHAT[:1], turn("assistant", f"{ANSWER}</s>")]}).notes[1:] == ()
+
+
 def test_rows_that_are_single_turns_are_refused() -> None:
     rows = [{"role": "prompter", "text": QUESTION}, {"role": "assistant", "text": ANSWER}]
     assert "column 'role' has values in 2 rows that this layout cannot use." in refusal_of(*rows)
@@ -103,3 +121,43 @@ def test_turn_with_its_text_in_a_key_that_is_not_read() -> None:
     assert reading_of({"messages": [CHAT[0], both]}).notes[1:] == (
         "Key 'refusal' of assistant turns is not read: 1 row.",
     )
+
+
+JOIN = (
+    'Join the rows of each conversation, in the order of its turns, to one row {"messages": [{"role": "user", '
+    '"content": "..."}, ...]} of a .jsonl file.'
+)
+
+
+@pytest.mark.parametrize(
+    ("columns", "what"),
+    [
+        (
+            ("conversation_id", "role", "text"),
+            "mine.jsonl: column 'role' has values in 2 rows that this layout cannot use.",
+        ),
+        (
+            ("Chat ID", "sender", "message"),
+            "The columns of mine.jsonl match no supported layout: Chat ID, sender, message.",
+        ),
+    ],
+)
+def test_turns_in_rows_are_refused_without_an_option_that_trains_on_each(columns: tuple[str, ...], what: str) -> None:
+    rows = [dict(zip(columns, values, strict=True)) for values in (("1", "customer", "Hi"), ("1", "agent", "Hello"))]
+    chat, role, text = columns
+    names = f"(conversation: '{chat}', role: '{role}', text: '{text}')"
+    assert refusal_of(*rows) == f"{what} Each row seems to be one turn of a conversation {names}. {JOIN}"
+
+
+@pytest.mark.parametrize("roles", [("user", "assistant"), ("human", "GPT")])
+def test_turns_in_rows_are_recognized_by_their_roles(roles: tuple[str, str]) -> None:
+    for role, text in (("speaker", "text"), ("role", "content"), ("from", "value")):
+        message = refusal_of(*({"turn": number, role: name, text: QUESTION} for number, name in enumerate(roles)))
+        assert message.endswith(
+            f"Each row seems to be one turn of a conversation (role: '{role}', text: '{text}'). {JOIN}"
+        )
+
+
+def test_texts_with_an_author_are_texts() -> None:
+    rows = [{"thread_id": 1, "author": name, "text": f"{name} writes."} for name in ("Ann", "Bob")]
+    assert [example.completion for example in reading_of(*rows).examples] == ["Ann writes.", "Bob writes."]

@@ -106,6 +106,20 @@ def test_an_end_token_in_the_data_is_learned_once() -> None:
     assert result.notes == ("Removed '<end>' from the end of 1 completion: the chat template adds it.",)
 
 
+@pytest.mark.parametrize("end", ["</s>", "<|eot_id|>", "<end_of_turn>\n"])
+def test_an_end_token_of_another_model_is_named(end: str) -> None:
+    completions = (f"42{end}", f"43{end}", f"Write {end} here.", "42")
+    examples = [example_of(completion, ("user", "Q")) for completion in completions]
+    examples.append(example_of("44", ("user", "Q"), ("assistant", f"43{end}"), ("user", "Q")))
+    tokenizer = tokenizer_with(TURNS)
+    result = tokenize(examples, tokenizer, max_length=64)
+    assert texts_of(result.examples[0], tokenizer)[1] == f"42{end}<end>"
+    assert result.notes == (
+        f"'{end.strip()}' at the end of answers in 3 examples is read as text, since it is an end token of other "
+        "models. Remove it from the data: '<end>' is added.",
+    )
+
+
 def test_two_begin_of_sequence_tokens_are_refused() -> None:
     tokenizer = tokenizer_with(TWO_BOS)
     tokenizer.add_special_tokens({"bos_token": "<system>"})

@@ -99,6 +99,13 @@ def test_text_parts_are_joined_in_a_file_with_parts_in_one_row_only() -> None:
         ({"role": "user", "content": "a", "images": ["a.png"]}, "has the key 'images': images are not read"),
         ({"role": "user", "content": [{"type": "tool_use"}]}, "a part has the type 'tool_use', which is not text"),
         ({"role": "user", "content": [4]}, "a part has the type None"),
+        ({"role": "user", "content": [{"text": "a", "image": "a.png"}]}, "a part has the key 'image': images are not"),
+        ({"role": "assistant", "content": [{"text": "a", "train": False}]}, "a part has the weight 0, but a turn is"),
+        ({"role": "assistant", "content": [{"text": "a", "weight": 0.5}]}, "a part has the weight 0.5: weights other"),
+        ({"role": "assistant", "content": [{"text": "a", "train_detail": [1]}]}, "a part has the key 'train_detail'"),
+        ({"role": "system", "content": "a", "functions": "[{}]"}, "has the key 'functions', which changes the meaning"),
+        ({"role": "assistant", "content": "a", "function_calls": "f(x=1)"}, "has the key 'function_calls', which"),
+        ({"role": "model", "parts": [{"text": "a"}]}, "has no text: its key 'parts' is not read"),
         ({"role": "user", "content": [{"type": "text", "text": None}]}, "turn 1: the text of a part is null."),
         ({"role": "user", "content": []}, "turn 1 is empty"),
         ({"role": "narrator", "content": "a"}, "turn 1 has the unknown role 'narrator'"),
@@ -164,10 +171,30 @@ def test_tool_call_without_text_is_a_turn_of_the_prompt() -> None:
         {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": '{"city": "Oslo"}'}},
         {"from": "function_call", "value": '{"name": "weather", "arguments": {"city": "Oslo"}}'},
         {"from": "tool_call", "value": '{"name": "weather", "arguments": {"city": "Oslo", "day": null}}'},
+        {"from": "function_call", "value": '{"name": "weather", "args": {"city": "Oslo"}}'},
+        {"role": "assistant", "tool_calls": [{"type": "tool_call", "name": "weather", "args": {"city": "Oslo"}}]},
+        {"role": "assistant", "tool_calls": [{"type": "tool_use", "name": "weather", "input": {"city": "Oslo"}}]},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "weather"}, "arguments": {"city": "Oslo"}}]},
+        {"role": "assistant", "tool_calls": [{**CALL, "args": '{"city": "Oslo"}'}]},
     ],
 )
 def test_spellings_of_a_tool_call_give_the_same_turn(turn: dict[str, Any]) -> None:
     assert read_one(USER, turn).final_turn == {"role": "assistant", "content": "", "tool_calls": [CALL]}
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        ({"name": "f", "kwargs": {"x": 1}}, "a tool call has an object under the key 'kwargs', which is not read"),
+        ({"name": "f", "kwargs": '{"x": 1}'}, "a tool call has an object under the key 'kwargs', which is not read"),
+        ({"function": {"name": "f"}, "kwargs": {"x": 1}}, "an object under the key 'kwargs', which is not read"),
+        ({"name": "f", "arguments": {}, "parameters": {"x": 1}}, "under the keys 'arguments' and 'parameters'"),
+        ({**CALL, "args": {"city": "Bonn"}}, "different arguments under the keys 'arguments' and 'args'"),
+    ],
+)
+def test_arguments_that_would_be_left_out_are_refused(call: dict[str, Any], what: str) -> None:
+    with pytest.raises(UsageError, match=what):
+        read_one(USER, {"role": "assistant", "tool_calls": [call]})
 
 
 def test_a_tool_call_of_nulls_is_none() -> None:
@@ -248,7 +275,13 @@ def test_reasoning_is_kept_apart(key: str) -> None:
     assert example.id != PLAIN.id
 
 
-@pytest.mark.parametrize("without_loss", [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"loss": False}])
+@pytest.mark.parametrize(
+    "without_loss",
+    [
+        *({"weight": 0}, {"weight": 0.0}, {"train": False}, {"loss": False}),
+        *({"trainable": False}, {"learn": False}, {"loss_weight": 0}),
+    ],
+)
 def test_last_assistant_turn_with_weight_is_the_completion(without_loss: dict[str, Any]) -> None:
     first = {"role": "assistant", "content": "Wrong.", **without_loss}
     assert read_one(USER, first, USER, ANSWER).prompt[1] == {"role": "assistant", "content": "Wrong.", "weight": 0}
@@ -272,6 +305,19 @@ def test_keys_that_are_not_read_are_named_once_with_their_rows() -> None:
     assert notes_of({**USER, "\ud800\n": 1}, ANSWER) == ["Key '\ufffd' of user turns is not read: 1 row."]
     assert notes_of({**USER, "weight": 1}, ANSWER) == ["Key 'weight' of user turns is not read: 1 row."]
     assert notes_of({**USER, "weight": 0}, {**ANSWER, "weight": 1}) == []
+
+
+def test_keys_of_parts_that_are_not_read_are_named() -> None:
+    asked = {"type": "text", "text": USER["content"], "weight": 0, "cache_control": {"type": "ephemeral"}}
+    answered = {"type": "output_text", "text": ANSWER["content"], "weight": 1, "annotations": [], "id": "p1"}
+    turns = ({**USER, "content": [asked, {"text": " ", "id": "p0"}]}, {**ANSWER, "content": [answered]})
+    assert notes_of(*turns) == [
+        "Key 'cache_control' of the parts of user turns is not read: 1 row.",
+        "Key 'id' of the parts of user turns is not read: 1 row.",
+        "Key 'id' of the parts of assistant turns is not read: 1 row.",
+    ]
+    functions = {**USER, "functions": None, "function_calls": ""}
+    assert read_one(functions, ANSWER) == PLAIN
 
 
 def test_last_turns_without_an_answer_are_named() -> None:
@@ -301,9 +347,12 @@ def test_turns_of_every_spelling_are_turns_in_every_form(role_key: str) -> None:
         {"prompt": turns[:1], "completion": turns[1:]},
         {"prompt": json.dumps(turns[:1]), "completion": json.dumps(turns[1:])},
         {"prompt": str(turns[:1]), "completion": str(turns[1:])},
+        {"prompt": turns[0], "completion": turns[1]},
+        {"prompt": json.dumps(turns[0]), "completion": str(turns[1])},
+        {"prompt": {"messages": turns[:1]}, "completion": json.dumps({"conversations": turns[1:]})},
         cast(dict[str, Any], object_of_line(json.dumps(turns), "")),
     ]
-    assert [reading_of(row).examples[0].id for row in forms] == [PLAIN.id] * 4
+    assert [reading_of(row).examples[0].id for row in forms] == [PLAIN.id] * len(forms)
 
 
 @pytest.mark.parametrize(
@@ -332,9 +381,67 @@ def test_keys_that_occur_twice_in_json_text_are_named(row: dict[str, Any], what:
 
 
 def test_text_that_is_json_but_no_list_of_turns_is_text() -> None:
-    for text in ('[{"a": 1, "a": 2}]', "[{'a': 1, 'a': 2}]", "[]", '[{"name": "x"}]'):
+    texts = [
+        *('[{"a": 1, "a": 2}]', "[{'a': 1, 'a': 2}]", "[]", '[{"name": "x"}]', "{}", '{"role": "assistant"}'),
+        *('{"name": "Bob", "role": "model"}', '{"role": "engineer", "text": "x"}', '{"messages": "role"}'),
+        json.dumps({"model": "gpt", "messages": [USER]}),
+        json.dumps({**ANSWER, "score": 3}),
+    ]
+    for text in texts:
         (example,) = reading_of({"prompt": "Write JSON.", "completion": text}).examples
         assert example.completion == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[{'content': 'Write {x} code', 'role': 'user'}\n {'content': 'b', 'role': 'assistant'}]",
+        '[{"content": "Write f() { return \\"}\\" }", "role": "user"}, {"content": "cut he',
+        '[{"content": [{"type": "text", "text": "}"}], "from": "human"},',
+        '[{"content": "Say "hi", it\'s me", "role": "user"}]',
+    ],
+)
+def test_turns_that_cannot_be_read_are_not_trained_as_text(text: str) -> None:
+    for row in ({"prompt": text, "completion": "x"}, {"prompt": "x", "completion": text}):
+        with pytest.raises(UsageError, match="starts as a list of turns, but is neither JSON nor a list as Python"):
+            reading_of(row)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"from": "Paris", "to": "Rome"}]',
+        '[{"name": "Bob", "role": "engineer"}, {"name": "Eve", "role": null}]',
+        '[{"a": "{"}, {"role": "user"}',
+        "[{x} for x in y] # {'role': 'user'}",
+        '[{"a": "role", "b": "user"}',
+    ],
+)
+def test_text_with_other_objects_is_text(text: str) -> None:
+    (example,) = reading_of({"instruction": "List them.", "output": text}).examples
+    assert example.completion == text
+
+
+@pytest.mark.parametrize("value", [{"age": 4, "role": "user", "text": "x"}, {"users": [{"role": "user", "id": 4}]}])
+def test_other_objects_are_text(value: dict[str, Any]) -> None:
+    for text in (json.dumps(value), json.dumps(value)[:-1]):
+        (example,) = reading_of({"prompt": "Write it.", "completion": text}).examples
+        assert example.completion == text
+
+
+def test_dialogues_with_unknown_roles_are_not_trained_as_text() -> None:
+    for text in ('[{"speaker": "Ann", "text": "Hi."}]', '[{"role": "user"}, {"role": "Ann"}]'):
+        with pytest.raises(UsageError, match=r"column 'output' \(JSON text, read as turns\), turn "):
+            reading_of({"instruction": "Write a dialogue.", "output": text})
+
+
+@pytest.mark.parametrize(
+    "end", ['"' + '\\"' * 500_000, "\"'" * 500_000, '"}' + '"role"' * 200_000, '"role"' + " " * 10**6]
+)
+def test_the_search_for_roles_takes_linear_time(end: str) -> None:
+    """The square of these lengths would take hours."""
+    (example,) = reading_of({"prompt": "x", "completion": "[{" + end}).examples
+    assert example.completion == "[{" + end
 
 
 @pytest.mark.parametrize("key", ["1", "[]", "{}", "(1, 2)"])
@@ -370,7 +477,7 @@ def test_weights_can_be_text(zero: object) -> None:
         read_one(USER, {**ANSWER, "weight": "half"})
 
 
-@pytest.mark.parametrize("key", ["mask", "loss_mask", "train_detail"])
+@pytest.mark.parametrize("key", ["mask", "loss_mask", "train_detail", "completion_mask", "assistant_masks"])
 def test_keys_that_mask_parts_of_the_loss_are_refused(key: str) -> None:
     with pytest.raises(UsageError, match=f"has the key '{key}', which changes the loss of the turn and is not read"):
         read_one(USER, {**ANSWER, key: True})
