@@ -1,6 +1,8 @@
 """The documentation agrees with the code: named files exist, and generated pages are up to date."""
 
 import re
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import get_args
 
@@ -100,3 +102,9 @@ def test_no_module_exceeds_400_lines() -> None:
         path: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "neftune_cli").rglob("*.py")
     }
     assert not {str(path): length for path, length in lengths.items() if length > 400}
+
+
+def test_no_module_of_the_tests_hides_a_library() -> None:
+    """pytest puts the folder `tests` first on the path, so `tests/requests.py` would replace the library requests."""
+    modules = {file.stem for file in (ROOT / "tests").glob("*.py")}
+    assert modules & {*sys.stdlib_module_names, *packages_distributions(), "requests"} == set()

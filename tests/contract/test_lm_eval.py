@@ -20,7 +20,7 @@ from neftune_cli.evidence.measurements import Evidence, Measurements
 from neftune_cli.models.sources import find_model
 from neftune_cli.store import SweepFolder
 from tests.command_line import Neftune
-from tests.requests import request_for
+from tests.sweep_requests import request_for
 
 pytestmark = pytest.mark.timeout(900)  # the harness alone takes up to a minute to import
 needs_harness = pytest.mark.skipif(find_spec("lm_eval") is None, reason="needs the extra lm-eval")

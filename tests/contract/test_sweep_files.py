@@ -13,8 +13,8 @@ from neftune_cli.config.executors import INLINE
 from neftune_cli.config.run_settings import Keep, SweepSettings, TrialSettings
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
-from tests.requests import request_for
 from tests.small_model import SMALL_MODEL_FIELDS
+from tests.sweep_requests import request_for
 
 pytestmark = pytest.mark.usefixtures("small_model")
 

@@ -24,7 +24,7 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.plan import Plan, trial_folder
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from tests.finished_trials import trial_record, write_trial
-from tests.requests import request_for
+from tests.sweep_requests import request_for
 
 SWEEPS = 400
 MODEL = SeedModel(3)

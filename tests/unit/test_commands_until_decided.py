@@ -26,7 +26,7 @@ from neftune_cli.sweeps.plan import Plan, missing_trials, trial_folder
 from neftune_cli.sweeps.runner import SweepOutcome
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from tests.finished_trials import trial_record, write_failed_trial, write_trial
-from tests.requests import request_for
+from tests.sweep_requests import request_for
 
 Losses = Callable[[str, int], float]
 FIELDS = {

@@ -15,7 +15,7 @@ from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.sweeps.plan import Plan, missing_trials, steps_of, trial_folder
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from tests.finished_trials import trial_record, write_trial
-from tests.requests import request_for
+from tests.sweep_requests import request_for
 
 
 def planned(folder: Path, **options: object) -> Plan:

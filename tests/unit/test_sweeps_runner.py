@@ -25,8 +25,8 @@ from neftune_cli.training.cost import Calibration
 from neftune_cli.training.trial import Trial
 from tests.command_line import Neftune
 from tests.finished_trials import trial_record, write_trial
-from tests.requests import request_for
 from tests.scripted_executor import Act, ScriptedExecutor, fail
+from tests.sweep_requests import request_for
 
 LOOKS: dict[str, Any] = {"until_decided": True, "looks": "3,5", "analysis.margin": "0.02"}
 CUT = "3 of 16 examples were cut."

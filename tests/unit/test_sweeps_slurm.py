@@ -13,7 +13,7 @@ from neftune_cli.config.slurm_settings import SLURM_KEYS, parse_slurm
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import UsageError
 from neftune_cli.sweeps.inspection import Inspection
-from tests.requests import request_for
+from tests.sweep_requests import request_for
 
 pytest.importorskip("submitit", reason="the extra slurm is not installed")
 
