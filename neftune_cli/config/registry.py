@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -148,7 +149,8 @@ class Registry(Mapping[str, D], Generic[D]):
     def _load(self, entry_point: "EntryPoint") -> D:
         package = entry_point.dist.name if entry_point.dist else entry_point.value
         try:
-            declaration: D = entry_point.load()
+            with redirect_stdout(sys.stderr):  # stdout has nothing but results
+                declaration: D = entry_point.load()
         except (Exception, SystemExit) as error:  # a script may end the process
             raise UsageError(
                 Problem(

@@ -68,6 +68,19 @@ def test_a_declaration_of_another_type_is_refused(colors: Registry[Any]) -> None
         colors.register(3)
 
 
+def test_what_a_package_prints_when_it_is_imported_is_not_among_the_results(
+    colors: Registry[Color], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(_entry_point: EntryPoint) -> object:
+        print("loaded")
+        return BLUE
+
+    installed(monkeypatch, ("blue", f"{__name__}:BLUE"))
+    monkeypatch.setattr(EntryPoint, "load", load)
+    assert "blue" in colors
+    assert capsys.readouterr() == ("", "loaded\n")
+
+
 def test_a_package_that_ends_the_process_is_named(colors: Registry[Color], monkeypatch: pytest.MonkeyPatch) -> None:
     def end(_entry_point: EntryPoint) -> object:
         sys.exit(3)
