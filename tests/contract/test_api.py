@@ -1,5 +1,10 @@
 """`sweep` and `compare` of Python give the results of the commands."""
 
+import os
+import random
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,9 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from neftune_cli import api, compare, sweep
 from neftune_cli.api import ComparisonResult, SweepResult, _arguments
+from neftune_cli.config.executors import make_executor
 from neftune_cli.config.run_settings import Keep
 from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.metrics import Margin
@@ -36,6 +43,53 @@ def test_a_sweep_runs_its_trials_and_the_same_call_runs_nothing(result: SweepRes
     assert (result.trials_run, result.is_complete, dict(result.failed), result.halted) == (3, True, {}, "")
     again = sweep(alphas=[0, 5.0], seeds="1", output=result.folder, workers=0, progress=False, **SMALL)
     assert (again.trials_run, again.is_complete) == (0, True)
+
+
+@pytest.fixture
+def program_with_other_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run a test in a program that has changed settings of PyTorch."""
+    monkeypatch.setenv("RANK", "1")
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def process_state() -> dict[str, Any]:
+    return {
+        "dtype": torch.get_default_dtype(),
+        "gradients": torch.is_grad_enabled(),
+        "torch": torch.get_rng_state().tolist(),
+        "numpy": str(np.random.get_state()),
+        "random": random.getstate(),
+        "launcher": os.environ.get("RANK"),
+        "stdout": sys.stdout,
+    }
+
+
+@pytest.mark.usefixtures("program_with_other_settings")
+def test_a_sweep_in_this_process_neither_reads_nor_changes_the_settings_of_the_program(
+    result: SweepResult, tmp_path: Path
+) -> None:
+    before = process_state()
+    ours = sweep(alphas=[0, 5], seeds=1, output=tmp_path / "out", workers=0, progress=False, **SMALL)
+    assert process_state() == before
+    assert ours.failed == {}
+    frames = [one.compare().to_frame().drop(columns="sweep") for one in (ours, result)]
+    pd.testing.assert_frame_equal(*frames)
+
+
+def test_a_second_thread_cannot_run_trials_in_this_process(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"alphas": [5], "output": tmp_path / "out", "workers": 0, "progress": False, **SMALL}
+    with make_executor("inline"), ThreadPoolExecutor() as threads:
+        refused = threads.submit(sweep, **options).exception()
+    assert isinstance(refused, UsageError)
+    assert "Another thread of this process runs a sweep with workers=0. Use workers=1" in str(refused)
+    assert not (tmp_path / "out").exists()
+    with make_executor("inline"):  # free again
+        pass
 
 
 def test_a_sweep_that_cannot_go_on_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
