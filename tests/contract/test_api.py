@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +100,19 @@ def test_a_sweep_that_cannot_go_on_says_why(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(api, "run_plan", meet_full_disk)
     halted = sweep(alphas=[5], seeds=1, output=tmp_path / "out", workers=0, progress=False, **SMALL)
     assert (halted.halted, halted.is_complete) == ("The disk with the results folder is full.", False)
+
+
+def test_status_prints_a_command_that_resumes_the_sweep_of_a_program(
+    result: SweepResult, tmp_path: Path, neftune: Neftune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(result.folder, tmp_path / "out")
+    with monkeypatch.context() as program:
+        program.setattr(sys, "argv", ["study.py", "nograd"])
+        sweep(alphas=[0, 5], seeds=1, output=folder, workers=0, progress=False, **SMALL)
+    shutil.rmtree(next(folder.glob("trials/alpha=5,seed=0*")))
+    *_, command = neftune("status", "out").out.splitlines()
+    assert command.split() == ["neftune", "sweep", "out/sweep.yaml", "--output", "out"]
+    assert "Trials run, the base model included: 1, done before: 2" in neftune(*command.split()[1:]).err
 
 
 def test_a_folder_may_be_in_the_home_directory(result: SweepResult, monkeypatch: pytest.MonkeyPatch) -> None:
