@@ -6,7 +6,7 @@ module imports neither torch nor the libraries that compute scores.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
 from typing import Any, Literal
@@ -145,7 +145,7 @@ class Metric:
     """Whether responses to training prompts are scored as well. The key of this score has the prefix `probe_`."""
     stored: bool = True
     """For per-item scores of responses: whether `generations.jsonl` has them. Otherwise `compare` computes them."""
-    score: str | ItemScore | CorpusScore | None = None
+    score: str | ItemScore | CorpusScore | None = field(default=None, hash=False)
     """Scoring function, or `module:function` to import it at first use: an `ItemScore` if `per_item`, otherwise a
     `CorpusScore`."""
     item: str = "held-out example"
