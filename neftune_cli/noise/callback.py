@@ -80,10 +80,9 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         SCHEDULES[schedule]
         check_choice("noise scale", noise_scale, NoiseScale)
         check_choice("noise target", target, NoiseTarget)
-        check_seed(seed)
         self._options: _Options = {
             "alpha": check_alpha(alpha),
-            "seed": seed,
+            "seed": check_seed(seed),
             "noise": noise,
             "noise_scale": noise_scale,
             "schedule": schedule,

@@ -228,15 +228,28 @@ def test_a_setting_that_yaml_cannot_hold_is_refused() -> None:
 
 
 def test_arguments_of_another_type_are_refused_together() -> None:
-    wrong: Any = {"metric": len, "margins": 0.01, "confidence": "0.9"}
+    wrong: Any = {"baseline": [5], "metric": len, "margins": 0.01, "confidence": "0.9"}
     with pytest.raises(UsageError) as refused:
         compare(["one", "two"], **wrong)  # type: ignore[arg-type]
     assert [(one.what, one.fix) for one in refused.value.problems] == [
         ("results must be folders.", "Use for example compare('results/one', 'results/two')."),
+        ("baseline must be an alpha or the name of an arm.", "Use for example compare(baseline=5)."),
         ("metric must be text.", "Use for example compare(metric='rouge_l')."),
         ("margins must be a mapping.", "Use for example compare(margins={'rouge_l': 0.01})."),
         ("confidence must be a number.", "Use for example compare(confidence=0.95)."),
     ]
+
+
+def test_results_are_compared_by_identity_and_may_be_empty(result: SweepResult) -> None:
+    first, second = compare(result), compare(result)
+    assert len({first, second, first}) == 2
+    empty = ComparisonResult(first.compared[1:])
+    assert (empty.verdicts, empty.plots) == ({}, {})
+
+
+@pytest.mark.parametrize("baseline", [np.int64(5), np.float32(5), "5", "alpha=5"])
+def test_a_baseline_may_be_a_number_of_numpy_or_a_text(result: SweepResult, baseline: Any) -> None:
+    assert compare(result, baseline=baseline).compared[0].comparison.baseline == "alpha=5"
 
 
 @pytest.mark.parametrize("confidence", [np.float64(0.3), np.float32(0.3), np.int64(95)])
