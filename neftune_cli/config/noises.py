@@ -53,8 +53,8 @@ class NoiseSchedule:
             UsageError: the function fails, or the factor is not a finite number, 0 or larger.
         """
         try:
-            factor = self.factor(progress)
-            number = math.nan if isinstance(factor, str) else float(factor)
+            factor: object = self.factor(progress)
+            number = math.nan if isinstance(factor, str) else float(factor)  # type: ignore[arg-type]
         except Exception as error:
             what = f"The factor of the noise schedule {self.name!r} fails at the progress {progress:.3g}"
             raise UsageError(Problem(f"{what}: {described(error)}.", _FACTOR_FIX)) from error

@@ -125,7 +125,7 @@ def _imported(reference: str) -> Any:
     _forget_changed_modules()
     try:
         with _code_of_user():
-            found = imported(reference)
+            found: Any = imported(reference)
             _check_origin(reference, module)
             return found
     except UsageError:

@@ -153,7 +153,7 @@ def _draw_function(distribution: NoiseDistribution) -> Draw:
 
 
 def _sample(distribution: NoiseDistribution, draw: Draw, seed: int) -> Tensor:
-    sample = draw(_SAMPLE, torch.Generator().manual_seed(seed))
+    sample: object = draw(_SAMPLE, torch.Generator().manual_seed(seed))
     fix = f"Return a float32 tensor of the shape that the function receives, here {_SAMPLE}."
     if not isinstance(sample, Tensor):
         what = f"The draws of noise {distribution.name!r} are a {type(sample).__name__}, not a tensor."

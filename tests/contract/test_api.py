@@ -78,8 +78,8 @@ def test_a_sweep_in_this_process_neither_reads_nor_changes_the_settings_of_the_p
     ours = sweep(alphas=[0, 5], seeds=1, output=tmp_path / "out", workers=0, progress=False, **SMALL)
     assert process_state() == before
     assert ours.failed == {}
-    frames = [one.compare().to_frame().drop(columns="sweep") for one in (ours, result)]
-    pd.testing.assert_frame_equal(*frames)
+    first, second = (one.compare().to_frame().drop(columns="sweep") for one in (ours, result))
+    pd.testing.assert_frame_equal(first, second)
 
 
 def test_a_second_thread_cannot_run_trials_in_this_process(tmp_path: Path) -> None:
