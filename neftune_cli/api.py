@@ -169,7 +169,8 @@ def sweep(
             Lists can be Python lists; `settings` and `slurm` are mappings, or lists of texts such as "key=value".
 
     Raises:
-        UsageError: every problem of the options, the model, the data and the folder.
+        UsageError: every problem of the options, the model, the data and the folder; or another thread runs a sweep
+            with `workers=0`.
         KeyboardInterrupt: the sweep was interrupted; finished steps are kept.
     """
     arguments = _arguments(options)
