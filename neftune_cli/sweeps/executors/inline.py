@@ -128,7 +128,7 @@ def _process_of_worker() -> Iterator[None]:
         raise UsageError(Problem(what, "Use workers=1, or run one sweep after the other."))
     dtype, of_random, of_numpy = torch.get_default_dtype(), random.getstate(), np.random.get_state()
     launcher_variables = {name: os.environ.pop(name) for name in list(os.environ) if is_launcher_variable(name)}
-    gpus = range(torch.cuda.device_count())
+    gpus = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)  # reading a state initializes a GPU
     try:
         torch.set_default_dtype(torch.float32)
         with torch.random.fork_rng(gpus), torch.inference_mode(mode=False), torch.enable_grad():
