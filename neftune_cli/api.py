@@ -61,11 +61,12 @@ class SweepResult:
             return html.escape(repr(self))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ComparisonResult:
     """Comparisons of finished trials: one for each set of comparable trials.
 
     `verdicts` and `plots` are those of the first one. `ComparisonResult(result.compared[1:])` has those of the second.
+    Both are empty without a comparison.
     """
 
     compared: "Sequence[ComparedEvidence]"
@@ -89,6 +90,8 @@ class ComparisonResult:
     @property
     def verdicts(self) -> dict[str, str | None]:
         """Return the verdict of each arm of the first comparison on its primary metric; None if there is none."""
+        if not self.compared:
+            return {}
         first = self.compared[0].comparison
         found = {arm.name: first.assessment(arm.name, first.primary) for arm in first.treated}
         return {arm: one.verdict if one else None for arm, one in found.items()}
@@ -99,7 +102,7 @@ class ComparisonResult:
         from neftune_cli.reporting.plots import standalone
         from neftune_cli.reporting.reports import draw_plots
 
-        plots: Mapping[str, Plot] = draw_plots(self.compared[0])
+        plots: Mapping[str, Plot] = draw_plots(self.compared[0]) if self.compared else {}
         return {name: SvgImage(standalone(plot.svg)) for name, plot in plots.items()}
 
     def to_html(self) -> str:
@@ -166,7 +169,8 @@ def sweep(
             Lists can be Python lists; `settings` and `slurm` are mappings, or lists of texts such as "key=value".
 
     Raises:
-        UsageError: every problem of the options, the model, the data and the folder.
+        UsageError: every problem of the options, the model, the data and the folder; or another thread runs a sweep
+            with `workers=0`.
         KeyboardInterrupt: the sweep was interrupted; finished steps are kept.
     """
     arguments = _arguments(options)
@@ -210,7 +214,7 @@ def compare(
     from neftune_cli.evidence.gathering import gather, measured_metrics
     from neftune_cli.metrics import Margin
 
-    _check_arguments(results, metric, margins, confidence)
+    _check_arguments(results, baseline, metric, margins, confidence)
     check_confidence(confidence)
     paths = [one.folder if isinstance(one, SweepResult) else parse_path(one) for one in results] or [RESULTS]
     evidence = gather(paths, metric=metric, say=lambda note: warnings.warn(note, stacklevel=4))
@@ -223,7 +227,7 @@ def compare(
     return ComparisonResult(compared)
 
 
-def _check_arguments(results: Sequence[Any], metric: Any, margins: Any, confidence: Any) -> None:
+def _check_arguments(results: Sequence[Any], baseline: Any, metric: Any, margins: Any, confidence: Any) -> None:
     """Raise a `UsageError` with a problem for each argument of `compare` of a wrong type."""
     checks = (
         (
@@ -231,6 +235,12 @@ def _check_arguments(results: Sequence[Any], metric: Any, margins: Any, confiden
             "results",
             "folders",
             "'results/one', 'results/two'",
+        ),
+        (
+            baseline is None or isinstance(baseline, str | Real),
+            "baseline",
+            "an alpha or the name of an arm",
+            "baseline=5",
         ),
         (metric is None or isinstance(metric, str), "metric", "text", "metric='rouge_l'"),
         (margins is None or isinstance(margins, Mapping), "margins", "a mapping", "margins={'rouge_l': 0.01}"),

@@ -146,6 +146,14 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
+def described(error: BaseException) -> str:
+    """Return the type and the message of an error of foreign code, for example "ValueError: no rows"."""
+    try:
+        return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    except Exception:  # foreign code may fail here as well
+        return type(error).__name__
+
+
 def one_line(message: BaseException | str, characters: int = 300) -> str:
     """Return a message in one line, with an ellipsis at its end if it is too long.
 

@@ -6,13 +6,13 @@ module imports neither torch nor the libraries that compute scores.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
 from typing import Any, Literal
 
 from neftune_cli.config.registry import Registry, imported
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem
 
 LARGEST_PLAIN_NUMBER = 1e5
 """Larger numbers are written with an exponent, because a diverged perplexity would widen its column."""
@@ -145,7 +145,7 @@ class Metric:
     """Whether responses to training prompts are scored as well. The key of this score has the prefix `probe_`."""
     stored: bool = True
     """For per-item scores of responses: whether `generations.jsonl` has them. Otherwise `compare` computes them."""
-    score: str | ItemScore | CorpusScore | None = None
+    score: str | ItemScore | CorpusScore | None = field(default=None, hash=False)
     """Scoring function, or `module:function` to import it at first use: an `ItemScore` if `per_item`, otherwise a
     `CorpusScore`."""
     item: str = "held-out example"
@@ -252,20 +252,21 @@ def task_metric_key(task: str, metric: str, filter_: str, filters: int) -> str:
 class MetricRegistry(Registry[Metric]):
     """Registry of the metrics that trials measure."""
 
-    def register(self, declaration: Metric) -> Metric:
-        """Add a metric and return it.
-
-        Raises:
-            UsageError: the key is registered already or cannot be used, or nothing computes the metric.
-        """
-        key = declaration.key
-        if not key.isidentifier() or key.startswith(PROBE_PREFIX) or key in RESERVED_KEYS:
-            taken = f"without the prefix {PROBE_PREFIX}, and none of {', '.join(RESERVED_KEYS)}"
-            raise UsageError(Problem(f"A metric cannot have the key {key!r}.", f"Use an identifier {taken}."))
-        if key not in KEYS_WITHOUT_SCORE and (declaration.score is None or declaration.section != HELD_OUT_RESPONSES):
+    def problems_of(self, declaration: Metric) -> Iterator[Problem]:
+        """Yield each reason why a metric cannot be used, such as a reserved key, or that nothing computes it."""
+        yield from super().problems_of(declaration)
+        if not isinstance(declaration, Metric) or declaration.key in KEYS_WITHOUT_SCORE:
+            return
+        is_scored = isinstance(declaration.score, str) or callable(declaration.score)
+        if not is_scored or declaration.section != HELD_OUT_RESPONSES:
             fix = "Give it a scoring function and section=HELD_OUT_RESPONSES."
-            raise UsageError(Problem(f"Nothing computes the metric {key!r}.", fix))
-        return super().register(declaration)
+            yield Problem(f"Nothing computes the metric {declaration.key!r}.", fix)
+
+    def _name_problems(self, name: str) -> Iterator[Problem]:
+        is_usable = isinstance(name, str) and name.isidentifier()
+        if not is_usable or name.startswith(PROBE_PREFIX) or name in RESERVED_KEYS:
+            taken = f"without the prefix {PROBE_PREFIX}, and none of {', '.join(RESERVED_KEYS)}"
+            yield Problem(f"A metric cannot have the key {name!r}.", f"Use an identifier {taken}.")
 
 
 REGISTERED_METRICS = MetricRegistry("metric", "neftune.metrics", Metric, lambda metric: metric.key)

@@ -1,8 +1,8 @@
 """Paired comparison of two arms: a difference with interval and p-value, for crossed seeds and items."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,7 +52,7 @@ def paired_comparison(
     treated: ArrayLike,  # (seeds, items)
     *,
     confidence: float = 0.95,
-    clusters: Sequence[object] | None = None,
+    clusters: Iterable[object] | None = None,
     weights: ArrayLike | None = None,
 ) -> PairedComparison:
     """Compare two arms that share their seeds (rows) and items (columns).
@@ -79,12 +79,14 @@ def paired_comparison(
             Items whose weights are all zero are left out.
 
     Raises:
-        ValueError: the shapes differ, a value is not finite, a weight is negative, the weights of a seed have no
-            positive and finite sum, or `confidence` is not between 0 and 1.
+        ValueError: the shapes differ, a value is not finite or masked, a weight is negative, the weights of a seed have
+            no positive and finite sum, `confidence` is not between 0 and 1, or the labels of tables of pandas differ,
+            also if they are the same in another order.
     """
+    _check_labels(baseline, treated=treated, weights=weights, clusters=clusters)
     first, second = _values(baseline, treated, confidence)
     weighted = _weights(weights, first.shape)
-    cluster = indices_by_first_item(clusters, first.shape[1])
+    cluster = indices_by_first_item(None if clusters is None else _cluster_labels(clusters), first.shape[1])
     if not (has_weight := weighted.any(axis=0)).all():
         cluster = indices_by_first_item(cluster[has_weight].tolist(), int(has_weight.sum()))
         first, second, weighted = (one[:, has_weight] for one in (first, second, weighted))
@@ -164,7 +166,7 @@ def _clusters_that_differ(
 def _values(baseline: ArrayLike, treated: ArrayLike, confidence: float) -> tuple[Floats, Floats]:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
-    first, second = np.asarray(baseline, dtype=np.float64), np.asarray(treated, dtype=np.float64)
+    first, second = _unmasked(baseline), _unmasked(treated)
     if first.ndim != 2 or first.shape != second.shape or not first.size:
         raise ValueError(f"baseline {first.shape} and treated {second.shape} do not have the same shape (seeds, items)")
     if not np.isfinite(second - first).all():
@@ -173,7 +175,7 @@ def _values(baseline: ArrayLike, treated: ArrayLike, confidence: float) -> tuple
 
 
 def _weights(weights: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
-    weighted = np.broadcast_to(np.asarray(1.0 if weights is None else weights, dtype=np.float64), shape)
+    weighted = np.broadcast_to(_unmasked(1.0 if weights is None else weights), shape)
     with np.errstate(over="ignore"):
         total = weighted.sum(axis=1)
     if not np.isfinite(total).all():
@@ -181,3 +183,44 @@ def _weights(weights: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
     if (weighted < 0).any() or not (total > 0).all():
         raise ValueError("a weight is negative, or all weights of a seed are zero")
     return weighted
+
+
+def _unmasked(values: ArrayLike) -> Floats:
+    """Return the values of an array, or of a sequence of arrays.
+
+    Raises:
+        ValueError: a value is masked.
+    """
+    masked = np.ma.array(values, dtype=np.float64)
+    if np.ma.is_masked(masked):
+        raise ValueError("a value is masked")
+    return np.asarray(masked)
+
+
+def _cluster_labels(clusters: Iterable[object]) -> list[object]:
+    """Return the labels of an array, a tensor, a table column or any other iterable.
+
+    Raises:
+        ValueError: a label is masked, or not hashable, such as a list.
+    """
+    if np.ma.is_masked(clusters):
+        raise ValueError("a cluster label is masked")
+    labels = [one.item() if hasattr(one, "item") else one for one in clusters]  # scalars of PyTorch hash by identity
+    try:
+        hash(tuple(labels))
+    except TypeError as error:
+        raise ValueError(f"a cluster label is not a number or a text: {error}") from error
+    return labels
+
+
+def _check_labels(baseline: Any, **others: Any) -> None:
+    """Raise a `ValueError` if tables of pandas have other labels than the baseline, because positions are compared."""
+    if not hasattr(baseline, "iloc") or baseline.ndim != 2:
+        return
+    for name, other in others.items():
+        if hasattr(other, "iloc"):
+            rows = other.index if other.ndim == 2 else baseline.index
+            columns = other.columns if other.ndim == 2 else other.index
+            if not (rows.equals(baseline.index) and columns.equals(baseline.columns)):
+                fix = "use the same labels in the same order, or arrays, whose positions are compared"
+                raise ValueError(f"{name} and baseline have different labels of seeds or items; {fix}")

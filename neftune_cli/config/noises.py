@@ -5,10 +5,11 @@ This module does not import torch, so that the command line, the specs and the a
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from neftune_cli.config.registry import Registry
+from neftune_cli.errors import Problem, UsageError, described
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -22,14 +23,15 @@ class NoiseDistribution:
     """Distribution of one noise coordinate before it is scaled by alpha.
 
     Every distribution has mean 0 and variance 1/3, the variance of U[-1, 1], so that alpha has the same meaning for all
-    of them. `neftune_cli.noise.draws` checks this on a sample when a distribution is first used.
+    of them. `neftune_cli.noise.draws` checks this on a sample when a distribution is first used, and that the generator
+    alone determines the draws.
     """
 
     name: str
     """Value of `--noise`."""
     description: str
     """One line for help texts and docs."""
-    draw: str | Draw
+    draw: str | Draw = field(hash=False)
     """The draw function, or `module:function` to import it at first use."""
 
 
@@ -43,6 +45,26 @@ class NoiseSchedule:
     """One line for help texts and docs."""
     factor: Callable[[float], float]
     """Return the factor on alpha, 0 or larger, at a progress of 0 (first step) to 1 (end of training)."""
+
+    def factor_at(self, progress: float) -> float:
+        """Return the factor at a progress from 0 to 1.
+
+        Raises:
+            UsageError: the function fails, or the factor is not a finite number, 0 or larger.
+        """
+        try:
+            factor: object = self.factor(progress)
+            number = math.nan if isinstance(factor, str) else float(factor)  # type: ignore[arg-type]
+        except Exception as error:
+            what = f"The factor of the noise schedule {self.name!r} fails at the progress {progress:.3g}"
+            raise UsageError(Problem(f"{what}: {described(error)}.", _FACTOR_FIX)) from error
+        if not (math.isfinite(number) and number >= 0):
+            what = f"The factor of the noise schedule {self.name!r} is {factor!r} at the progress {progress:.3g}."
+            raise UsageError(Problem(what, _FACTOR_FIX))
+        return number
+
+
+_FACTOR_FIX = "Correct the function: it returns a finite number, 0 or larger, for every progress from 0 to 1."
 
 
 DISTRIBUTIONS = Registry("noise distribution", "neftune.noises", NoiseDistribution, lambda noise: noise.name)

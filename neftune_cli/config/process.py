@@ -30,6 +30,13 @@ def typed_command(*more: str) -> tuple[str, ...]:
     return (*start, *sys.argv[1:], *more)
 
 
+def own_command() -> tuple[str, ...]:
+    """Return `typed_command`, empty if the process is another program or a notebook, which calls `sweep()`."""
+    program = Path(sys.argv[0])
+    is_module = (program.parent.name, program.name) == ("neftune_cli", "__main__.py")
+    return typed_command() if is_module or program.name in ("neftune", "neftune.exe") else ()
+
+
 def command_again(*more: str) -> str:
     """Return `typed_command` as one line for a shell."""
     return shlex.join(typed_command(*more))

@@ -1,20 +1,26 @@
 """Registry of named declarations, open to other packages through entry points."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from neftune_cli.errors import Problem, UsageError, alternatives
+from neftune_cli.errors import Problem, UsageError, alternatives, described
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 
 D = TypeVar("D")
+
+_NAME = re.compile(r"\w[\w.+-]*")
+"""Form of a name: it is a value of an option, and may be one of several with commas between them."""
 
 
 def imported(reference: str | D) -> D:
@@ -59,10 +65,24 @@ class Registry(Mapping[str, D], Generic[D]):
         """Add a declaration and return it.
 
         Raises:
-            UsageError: its name is already registered.
+            UsageError: it cannot be used, or its name is already registered.
         """
+        if problems := list(self.problems_of(declaration)):
+            raise UsageError(*problems)
         self._declared = self._with(declaration)
         return declaration
+
+    def problems_of(self, declaration: D) -> Iterator[Problem]:
+        """Yield each reason why a declaration cannot be used, whether it is registered here or by an entry point."""
+        if not isinstance(declaration, self._declares):
+            name = self._declares.__name__
+            yield Problem(f"The {self.kind} {declaration!r} is not a {name}.", f"Use a {name}.")
+            return
+        yield from self._name_problems(self._name_of(declaration))
+
+    def _name_problems(self, name: str) -> Iterator[Problem]:
+        if not (isinstance(name, str) and _NAME.fullmatch(name)):
+            yield Problem(f"A {self.kind} cannot have the name {name!r}.", "Use letters, digits, _, ., + and -.")
 
     def __getitem__(self, name: str) -> D:
         """Return the declaration of a name.
@@ -129,22 +149,19 @@ class Registry(Mapping[str, D], Generic[D]):
     def _load(self, entry_point: "EntryPoint") -> D:
         package = entry_point.dist.name if entry_point.dist else entry_point.value
         try:
-            declaration = entry_point.load()
-        except Exception as error:
+            with redirect_stdout(sys.stderr):  # stdout has nothing but results
+                declaration: D = entry_point.load()
+        except (Exception, SystemExit) as error:  # a script may end the process
             raise UsageError(
                 Problem(
-                    f"The {self.kind} {entry_point.name!r} of the package {package} cannot be imported: {error}.",
+                    f"The {self.kind} {entry_point.name!r} of the package {package} cannot be imported: "
+                    f"{described(error)}.",
                     f"Upgrade or uninstall {package}.",
                 )
             ) from error
-        if not isinstance(declaration, self._declares):
-            raise UsageError(
-                Problem(
-                    f"The entry point {entry_point.name!r} of the package {package} is not a "
-                    f"{self._declares.__name__}.",
-                    f"Upgrade or uninstall {package}.",
-                )
-            )
+        if problems := list(self.problems_of(declaration)):
+            where, fix = f"The entry point {entry_point.name!r} of the package {package}:", f"Or uninstall {package}."
+            raise UsageError(*(replace(one, what=f"{where} {one.what}", fix=f"{one.fix} {fix}") for one in problems))
         return declaration
 
 

@@ -7,10 +7,10 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from numbers import Real
+from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -19,6 +19,7 @@ from neftune_cli.config.experiment_file import NumberLoader, parser_reason
 from neftune_cli.config.noises import DISTRIBUTIONS
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 
+S = TypeVar("S", int, int | None)
 MOST_SEEDS = 10_000
 """Largest number of seeds of a sweep or a look. A larger number, such as a date, was probably meant as one seed."""
 LARGEST_ALPHA = 1e6
@@ -63,16 +64,19 @@ def check_alpha(alpha: float) -> float:
     return float(alpha)
 
 
-def check_seed(seed: int | None) -> None:
-    """Check the seed that a caller of the Python API passes; None stands for the default.
+def check_seed(seed: S) -> S:
+    """Return the seed that a caller of the Python API passes as an int, also if it is one of NumPy's; None stays None.
 
     Raises:
         UsageError: it is not a whole number from 0 to LARGEST_SEED.
     """
-    is_valid = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= LARGEST_SEED
-    if seed is not None and not is_valid:
+    if seed is None:
+        return seed
+    is_whole = isinstance(seed, Integral) and not isinstance(seed, bool)
+    if not (is_whole and 0 <= seed <= LARGEST_SEED):
         what = f"seed must be a whole number from 0 to {LARGEST_SEED}; {seed!r} was given."
         raise UsageError(Problem(what, "Use seed=0."))
+    return int(seed)
 
 
 def parse_path(text: str | PathLike[str]) -> Path:

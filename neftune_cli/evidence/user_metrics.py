@@ -5,12 +5,14 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
+from importlib import invalidate_caches
+from pathlib import Path
 from typing import Any
 
 from neftune_cli.config.registry import imported
-from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
+from neftune_cli.errors import Problem, UsageError, alternatives, described, did_you_mean
 from neftune_cli.evidence.added_metrics import ItemScores, with_item_metric
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.evidence.trials import TrialResponses, finished_responses, only_sweep, stored_responses
@@ -86,7 +88,7 @@ def _option_named() -> Iterator[None]:
 def _user_metric(reference: str) -> _UserMetric:
     found = _imported(reference)
     if isinstance(found, Metric):
-        function = found.scoring_function()
+        function = _imported(found.score) if isinstance(found.score, str) else found.score
         metric = replace(found, key=reference, stored=False)
         if not (found.per_item and callable(function)):
             what = f"{reference}: this metric has no scoring function of one response."
@@ -120,9 +122,14 @@ def _metric(reference: str, function: Any) -> Metric:
 
 def _imported(reference: str) -> Any:
     module, _, name = reference.partition(":")
+    _forget_changed_modules()
     try:
-        with _current_folder_on_path():
-            return imported(reference)
+        with _code_of_user():
+            found: Any = imported(reference)
+            _check_origin(reference, module)
+            return found
+    except UsageError:
+        raise
     except (Exception, SystemExit) as error:  # a script may end the process
         loaded = sys.modules.get(module)
         if isinstance(error, AttributeError) and loaded and not hasattr(loaded, name):
@@ -137,7 +144,7 @@ def _import_problem(reference: str, module: str, error: BaseException) -> UsageE
     if is_missing:
         what = f"{reference}: there is no module {module!r}."
         return UsageError(Problem(what, f"Put {module.replace('.', '/')}.py into the current folder, or install it."))
-    what = f"{reference}: the module {module!r} cannot be imported: {type(error).__name__}: {error}."
+    what = f"{reference}: the module {module!r} cannot be imported: {described(error)}."
     return UsageError(Problem(what, "Correct the module."))
 
 
@@ -170,7 +177,7 @@ def _accepts(signature: inspect.Signature, count: int) -> bool:
 
 def _values(user_metric: _UserMetric, trials: Iterable[TrialResponses]) -> ItemScores:
     """Return the score of each response."""
-    with _current_folder_on_path():  # a function may import at its first call
+    with _code_of_user():
         return {
             trial.trial_id: {one.example: _number(user_metric, trial, one) for one in trial.responses}
             for trial in trials
@@ -181,25 +188,82 @@ def _number(user_metric: _UserMetric, trial: TrialResponses, response: Generatio
     where = f"{user_metric.metric.key}, {trial.name}, example {response.example}"
     try:
         value = user_metric.score(response)
-    except Exception as error:
-        what = f"{where}: {type(error).__name__}: {error}."
+    except (Exception, SystemExit) as error:
+        what = f"{where}: {described(error)}."
         raise UsageError(Problem(what, "Correct the function, so that it takes every response.")) from error
     try:
         number = math.nan if isinstance(value, str | bytes) else float(value)
-    except (TypeError, ValueError):
+    except Exception:  # too large for a float, or an object of another package
         number = math.nan
     if not math.isfinite(number):
-        what = f"{where}: the function returned {repr(value)[:_MOST_CHARACTERS]}, which is not a finite number."
+        what = f"{where}: the function returned {_shown(value)}, which is not a finite number."
         raise UsageError(Problem(what, "Return a number for every response."))
     return number
 
 
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:_MOST_CHARACTERS]
+    except Exception:  # also of a whole number with thousands of digits
+        return f"a value of type {type(value).__name__}"
+
+
 @contextmanager
-def _current_folder_on_path() -> Iterator[None]:
-    folder = os.getcwd()  # noqa: PTH109 - the import system takes texts
+def _code_of_user() -> Iterator[None]:
+    """Search modules in the current folder first, also when a function imports at its first call.
+
+    What the code prints goes to stderr, because stdout has nothing but results.
+    """
+    folder, before = os.getcwd(), set(sys.modules)  # noqa: PTH109 - the import system takes texts
     sys.path.insert(0, folder)
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         if folder in sys.path:
             sys.path.remove(folder)
+        _read_modules.update(_modules_from(folder, before))
+
+
+_read_modules: dict[str, tuple[str, Path, int]] = {}
+"""Modules that were imported from a current folder: folder, file, and its time of change in nanoseconds."""
+
+
+def _modules_from(folder: str, before: set[str]) -> Iterator[tuple[str, tuple[str, Path, int]]]:
+    """Yield the new modules that lie directly in a folder, and those of new packages there."""
+    for name in set(sys.modules) - before:
+        top = name.partition(".")[0]
+        file = getattr(sys.modules[name], "__file__", None)
+        own = (Path(folder, f"{top}.py"), Path(folder, top))
+        if top not in before and file and any(Path(file).is_relative_to(one) for one in own):
+            yield name, (folder, Path(file), _changed_at(Path(file)))
+
+
+def _forget_changed_modules() -> None:
+    """Forget the modules of current folders if one has changed or the folder is another.
+
+    A notebook or a program then scores with the files as they are now, as a new command does.
+    """
+    folder = os.getcwd()  # noqa: PTH109
+    if any(one != folder or time != _changed_at(file) for one, file, time in _read_modules.values()):
+        for name in _read_modules:
+            sys.modules.pop(name, None)
+        _read_modules.clear()
+    invalidate_caches()  # a file may be new
+
+
+def _changed_at(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _check_origin(reference: str, module: str) -> None:
+    """Raise a `UsageError` if the current folder has the module, but another one was imported before."""
+    top = module.partition(".")[0]
+    here = [file for file in (Path(top, "__init__.py"), Path(f"{top}.py")) if file.is_file()]
+    loaded = getattr(sys.modules.get(top), "__file__", None)
+    if here and not (loaded and any(file.samefile(loaded) for file in here)):
+        what = f"{reference}: another module {top!r} was imported before, from {loaded or 'Python itself'}."
+        raise UsageError(Problem(what, f"Rename {here[0]}, or start a new Python process in this folder."))

@@ -68,8 +68,7 @@ def attach_noise(
     check_alpha(alpha)
     check_choice("noise scale", noise_scale, NoiseScale)
     check_choice("noise target", target, NoiseTarget)
-    check_seed(seed)
-    stream = NoiseStream(noise, seed, _process_rank() if rank is None else rank)
+    stream = NoiseStream(noise, check_seed(seed), _process_rank() if rank is None else rank)
     placement = Placement.of(model)
     if target != "all" and is_encoder_decoder(model):
         raise UsageError(_TARGET_OF_ENCODER_DECODER)

@@ -80,10 +80,9 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         SCHEDULES[schedule]
         check_choice("noise scale", noise_scale, NoiseScale)
         check_choice("noise target", target, NoiseTarget)
-        check_seed(seed)
         self._options: _Options = {
             "alpha": check_alpha(alpha),
-            "seed": seed,
+            "seed": check_seed(seed),
             "noise": noise,
             "noise_scale": noise_scale,
             "schedule": schedule,
@@ -179,7 +178,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Set alpha to the schedule's value for this step."""
         noise = self._noise_of_this_training()
-        factor = SCHEDULES[self._options["schedule"]].factor(state.global_step / max(state.max_steps, 1))
+        factor = SCHEDULES[self._options["schedule"]].factor_at(state.global_step / max(state.max_steps, 1))
         noise.alpha = self._options["alpha"] * factor
         if self._steps % MEASURE_EVERY == 0:
             noise.count_hooks()

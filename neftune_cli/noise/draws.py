@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from neftune_cli.config.noises import DISTRIBUTIONS, Draw, NoiseDistribution
 from neftune_cli.config.registry import imported
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, UsageError, described
 
 STANDARD_DEVIATION = math.sqrt(1 / 3)
 """Standard deviation of U[-1, 1]. All distributions have it, so that alpha has the same meaning for all of them."""
@@ -37,7 +37,8 @@ class NoiseStream:
         rank: index of the process among those that train together on different data.
 
     Raises:
-        UsageError: `noise` is unknown, or its draws do not have mean 0 and variance 1/3.
+        UsageError: `noise` is unknown, its draws do not have mean 0 and variance 1/3, or the seed alone does not
+            determine them.
     """
 
     draws: int
@@ -95,7 +96,8 @@ def unit_noise(noise: str, shape: Sequence[int], generator: Generator) -> Tensor
     Source: section 2 of arXiv 2310.05914; arXiv 2312.01523 for SymNoise.
 
     Raises:
-        UsageError: `noise` is unknown, or its draws do not have mean 0 and variance 1/3.
+        UsageError: `noise` is unknown, its draws do not have mean 0 and variance 1/3, or the seed alone does not
+            determine them.
     """
     return _draw_function(DISTRIBUTIONS[noise])(tuple(shape), generator)
 
@@ -126,17 +128,16 @@ def _random_integers(dtype: torch.dtype, shape: tuple[int, ...], generator: Gene
 
 @cache
 def _draw_function(distribution: NoiseDistribution) -> Draw:
-    """Import a distribution's draw function and check its moments on a sample."""
-    draw = imported(distribution.draw)
-    sample = draw(_SAMPLE, torch.Generator().manual_seed(0))
-    if sample.shape != _SAMPLE or sample.dtype != torch.float32:
-        raise UsageError(
-            Problem(
-                f"The draws of noise {distribution.name!r} have shape {tuple(sample.shape)} and dtype {sample.dtype}.",
-                f"Return a float32 tensor of the shape that the function receives, here {_SAMPLE}.",
-            )
-        )
-    mean, variance = sample.mean().item(), sample.var().item()
+    """Import a distribution's draw function, and check the draws of two seeds: type, shape, moments and repetition."""
+    try:
+        draw = imported(distribution.draw)
+        first, again, other = (_sample(distribution, draw, seed) for seed in (0, 0, 1))
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        what = f"The draw function of noise {distribution.name!r} fails: {described(error)}."
+        raise UsageError(Problem(what, "Correct it. It is called as draw(shape, generator).")) from error
+    mean, variance = first.mean().item(), first.var().item()
     if not (abs(mean) <= _LARGEST_MEAN and abs(3 * variance - 1) <= _LARGEST_VARIANCE_ERROR):
         raise UsageError(
             Problem(
@@ -144,4 +145,20 @@ def _draw_function(distribution: NoiseDistribution) -> Draw:
                 "Scale them to mean 0 and variance 1/3, so that alpha has the same meaning for every distribution.",
             )
         )
+    if not torch.equal(first, again) or torch.equal(first, other):
+        which = "are equal for two seeds" if torch.equal(first, other) else "differ for one seed"
+        what = f"The draws of noise {distribution.name!r} {which} of the generator."
+        raise UsageError(Problem(what, "Draw all random numbers from the generator that the function receives."))
     return draw
+
+
+def _sample(distribution: NoiseDistribution, draw: Draw, seed: int) -> Tensor:
+    sample: object = draw(_SAMPLE, torch.Generator().manual_seed(seed))
+    fix = f"Return a float32 tensor of the shape that the function receives, here {_SAMPLE}."
+    if not isinstance(sample, Tensor):
+        what = f"The draws of noise {distribution.name!r} are a {type(sample).__name__}, not a tensor."
+        raise UsageError(Problem(what, fix))
+    if sample.shape != _SAMPLE or sample.dtype != torch.float32:
+        what = f"The draws of noise {distribution.name!r} have shape {tuple(sample.shape)} and dtype {sample.dtype}."
+        raise UsageError(Problem(what, fix))
+    return sample.clone()  # the function may write its next draws into the same tensor

@@ -44,9 +44,8 @@ class NEFTuneEmbedding(nn.Module):
             what = f"NEFTuneEmbedding wraps an embedding; {type(embedding).__name__} was given."
             raise UsageError(Problem(what, "Pass an nn.Embedding, for example model.get_input_embeddings()."))
         require_no_noise(embedding)
-        check_seed(seed)
         self.embedding = embedding
-        self._stream = NoiseStream(noise, seed)
+        self._stream = NoiseStream(noise, check_seed(seed))
         self.set_alpha(alpha)
         self.register_state_dict_post_hook(_remove_wrapper_prefix)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_add_wrapper_prefix)  # type: ignore[no-untyped-call]

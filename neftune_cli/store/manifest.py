@@ -160,7 +160,7 @@ class Manifest(ManifestPart):
     ended: str | None = None
     """End of the last command, ISO 8601; null until it has ended."""
     command: tuple[str, ...] = ()
-    """Arguments of the last command, the program included."""
+    """Arguments of the last command, the program included; empty after a call of `sweep()` in Python."""
     directory: str = ""
     """Working directory of this command."""
     folder: str = ""

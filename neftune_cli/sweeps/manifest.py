@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from neftune_cli.config.process import typed_command
+from neftune_cli.config.process import own_command
 from neftune_cli.formatting import utc_now
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder
@@ -62,7 +62,7 @@ def new_manifest(
     return Manifest(
         started=before.started or utc_now(),
         ended=None,
-        command=tuple(typed_command()),
+        command=own_command(),
         directory=str(Path.cwd()),
         folder=str(folder),
         versions={"python": platform.python_version(), **{name: found for name, found in versions if found}},

@@ -1,5 +1,11 @@
 """`sweep` and `compare` of Python give the results of the commands."""
 
+import os
+import random
+import shutil
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,9 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from neftune_cli import api, compare, sweep
 from neftune_cli.api import ComparisonResult, SweepResult, _arguments
+from neftune_cli.config.executors import make_executor
 from neftune_cli.config.run_settings import Keep
 from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.metrics import Margin
@@ -38,6 +46,53 @@ def test_a_sweep_runs_its_trials_and_the_same_call_runs_nothing(result: SweepRes
     assert (again.trials_run, again.is_complete) == (0, True)
 
 
+@pytest.fixture
+def program_with_other_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run a test in a program that has changed settings of PyTorch."""
+    monkeypatch.setenv("RANK", "1")
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def process_state() -> dict[str, Any]:
+    return {
+        "dtype": torch.get_default_dtype(),
+        "gradients": torch.is_grad_enabled(),
+        "torch": torch.get_rng_state().tolist(),
+        "numpy": str(np.random.get_state()),
+        "random": random.getstate(),
+        "launcher": os.environ.get("RANK"),
+        "stdout": sys.stdout,
+    }
+
+
+@pytest.mark.usefixtures("program_with_other_settings")
+def test_a_sweep_in_this_process_neither_reads_nor_changes_the_settings_of_the_program(
+    result: SweepResult, tmp_path: Path
+) -> None:
+    before = process_state()
+    ours = sweep(alphas=[0, 5], seeds=1, output=tmp_path / "out", workers=0, progress=False, **SMALL)
+    assert process_state() == before
+    assert ours.failed == {}
+    first, second = (one.compare().to_frame().drop(columns="sweep") for one in (ours, result))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_a_second_thread_cannot_run_trials_in_this_process(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"alphas": [5], "output": tmp_path / "out", "workers": 0, "progress": False, **SMALL}
+    with make_executor("inline"), ThreadPoolExecutor() as threads:
+        refused = threads.submit(sweep, **options).exception()
+    assert isinstance(refused, UsageError)
+    assert "Another thread of this process runs a sweep with workers=0. Use workers=1" in str(refused)
+    assert not (tmp_path / "out").exists()
+    with make_executor("inline"):  # free again
+        pass
+
+
 def test_a_sweep_that_cannot_go_on_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def meet_full_disk(*_: object) -> SweepOutcome:
         return SweepOutcome(0, 0, 0, {}, left=2, stopped=True, halted="The disk with the results folder is full.")
@@ -45,6 +100,19 @@ def test_a_sweep_that_cannot_go_on_says_why(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(api, "run_plan", meet_full_disk)
     halted = sweep(alphas=[5], seeds=1, output=tmp_path / "out", workers=0, progress=False, **SMALL)
     assert (halted.halted, halted.is_complete) == ("The disk with the results folder is full.", False)
+
+
+def test_status_prints_a_command_that_resumes_the_sweep_of_a_program(
+    result: SweepResult, tmp_path: Path, neftune: Neftune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(result.folder, tmp_path / "out")
+    with monkeypatch.context() as program:
+        program.setattr(sys, "argv", ["study.py", "nograd"])
+        sweep(alphas=[0, 5], seeds=1, output=folder, workers=0, progress=False, **SMALL)
+    shutil.rmtree(next(folder.glob("trials/alpha=5,seed=0*")))
+    *_, command = neftune("status", "out").out.splitlines()
+    assert command.split() == ["neftune", "sweep", "out/sweep.yaml", "--output", "out"]
+    assert "Trials run, the base model included: 1, done before: 2" in neftune(*command.split()[1:]).err
 
 
 def test_a_folder_may_be_in_the_home_directory(result: SweepResult, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,15 +228,28 @@ def test_a_setting_that_yaml_cannot_hold_is_refused() -> None:
 
 
 def test_arguments_of_another_type_are_refused_together() -> None:
-    wrong: Any = {"metric": len, "margins": 0.01, "confidence": "0.9"}
+    wrong: Any = {"baseline": [5], "metric": len, "margins": 0.01, "confidence": "0.9"}
     with pytest.raises(UsageError) as refused:
         compare(["one", "two"], **wrong)  # type: ignore[arg-type]
     assert [(one.what, one.fix) for one in refused.value.problems] == [
         ("results must be folders.", "Use for example compare('results/one', 'results/two')."),
+        ("baseline must be an alpha or the name of an arm.", "Use for example compare(baseline=5)."),
         ("metric must be text.", "Use for example compare(metric='rouge_l')."),
         ("margins must be a mapping.", "Use for example compare(margins={'rouge_l': 0.01})."),
         ("confidence must be a number.", "Use for example compare(confidence=0.95)."),
     ]
+
+
+def test_results_are_compared_by_identity_and_may_be_empty(result: SweepResult) -> None:
+    first, second = compare(result), compare(result)
+    assert len({first, second, first}) == 2
+    empty = ComparisonResult(first.compared[1:])
+    assert (empty.verdicts, empty.plots) == ({}, {})
+
+
+@pytest.mark.parametrize("baseline", [np.int64(5), np.float32(5), "5", "alpha=5"])
+def test_a_baseline_may_be_a_number_of_numpy_or_a_text(result: SweepResult, baseline: Any) -> None:
+    assert compare(result, baseline=baseline).compared[0].comparison.baseline == "alpha=5"
 
 
 @pytest.mark.parametrize("confidence", [np.float64(0.3), np.float32(0.3), np.int64(95)])

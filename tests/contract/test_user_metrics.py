@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from neftune_cli import compare
+from neftune_cli.errors import UsageError
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
 from tests.command_line import Neftune
@@ -66,6 +67,36 @@ def sideways(response, reference):
 
 sideways.goal = "sideways"
 number = 3
+print("imported")
+
+
+def printing(response, reference):
+    print("scored")
+    return 1.0
+
+
+def ends(response, reference):
+    raise SystemExit(0)
+
+
+def large(response, reference):
+    return 10**400
+
+
+def very_large(response, reference):
+    return 10**5000
+
+
+class Unprintable:
+    def __repr__(self):
+        raise ValueError("no text")
+
+
+def unprintable(response, reference):
+    return Unprintable()
+
+
+MISSING = Metric("share", "Share", "", "higher", 2, Margin(0.02), HELD_OUT_RESPONSES, score="nowhere:score")
 """
 
 
@@ -138,15 +169,63 @@ def test_a_program_compares_with_an_own_metric(sweep: SweepFolder) -> None:
         ("my_scores:broken", "ZeroDivisionError: division by zero. Correct the function"),
         ("my_scores:sideways", "the attribute goal is 'sideways'. Use 'higher' or 'lower'."),
         ("my_scores:number", "this is a int, not a function. Write a function"),
+        ("my_scores:ends", "SystemExit: 0. Correct the function"),
+        ("my_scores:large", "the function returned 1000000000"),
+        ("my_scores:very_large", "the function returned a value of type int, which is not a finite number"),
+        ("my_scores:unprintable", "the function returned a value of type Unprintable, which is not a finite number"),
+        ("my_scores:MISSING", "nowhere:score: there is no module 'nowhere'"),
+        ("json:dumps", "another module 'json' was imported before, from "),
         ("cannot_parse:one", "the module 'cannot_parse' cannot be imported: SyntaxError"),
     ],
 )
 def test_a_function_that_cannot_score_is_refused(sweep: SweepFolder, neftune: Neftune, metric: str, told: str) -> None:
     Path("cannot_parse.py").write_text("def :")
+    Path("json.py").write_text("def dumps(response, reference):\n    return 1.0\n")
     result = neftune("compare", "out", "--metric", metric)
     text = " ".join(result.err.split())
     assert (result.code, "Traceback" in text) == (2, False)
     assert told in text.replace("base, example", "alpha=0,seed=0, example")
+
+
+@pytest.mark.parametrize("format_", ["csv", "json"])
+def test_what_a_function_prints_is_not_in_the_document(sweep: SweepFolder, neftune: Neftune, format_: str) -> None:
+    printed = neftune("compare", "out", "--metric", "my_scores:printing", "--format", format_)
+    assert (printed.code, "scored" in printed.out, "imported" in printed.out) == (0, False, False)
+    assert "imported\nscored\nscored" in printed.err
+    assert printed.out.startswith("{" if format_ == "json" else "sweep,arm,")
+
+
+def mean(metric: str) -> float:
+    frame = compare("out", metric=metric).to_frame()
+    return float(frame[(frame.metric == metric) & (frame.arm == "alpha=5")]["mean"].iloc[0])
+
+
+def test_a_program_scores_with_the_corrected_file(sweep: SweepFolder, tmp_path: Path) -> None:
+    Path("constant.py").write_text("from part import NUMBER\n\n\ndef score(response, reference):\n    return NUMBER\n")
+    Path("part.py").write_text("NUMBER = 1.0\n")
+    assert mean("constant:score") == 1.0
+    Path("part.py").write_text("NUMBER = 20.0\n")
+    assert mean("constant:score") == 20.0
+    unchanged = sys.modules["constant"]
+    assert mean("constant:score") == 20.0
+    assert sys.modules["constant"] is unchanged
+
+
+def test_a_program_scores_with_the_file_of_the_current_folder(
+    sweep: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, number in (("one", 1.0), ("two", 2.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "constant.py").write_text(f"def score(response, reference):\n    return {number}\n")
+        (tmp_path / name / "out").symlink_to(sweep.path)
+    means = []
+    for name in ("one", "two"):
+        monkeypatch.chdir(tmp_path / name)
+        means.append(mean("constant:score"))
+    assert means == [1.0, 2.0]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="there is no module 'constant'"):
+        mean("constant:score")
 
 
 def test_a_margin_of_a_function_that_cannot_score_is_no_second_problem(sweep: SweepFolder, neftune: Neftune) -> None:

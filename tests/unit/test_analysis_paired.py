@@ -2,10 +2,13 @@
 
 import doctest
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
 from neftune_cli.analysis import paired
@@ -346,6 +349,11 @@ def test_clusters_that_differ_in_one_seed_are_informative() -> None:
         ([[1.0, 2.0], [1.0, 2.0]], {"confidence": 1.0}, r"confidence must be between 0 and 1, not 1\.0"),
         ([[1.0, 2.0], [1.0, 2.0]], {"confidence": 95}, "confidence must be between 0 and 1, not 95"),
         ([[1.0, 2.0], [1.0, 2.0]], {"clusters": ["a"]}, "1 cluster labels for 2 items"),
+        ([[1.0, 2.0], [1.0, 2.0]], {"clusters": [["a"], ["b"]]}, "a cluster label is not a number or a text"),
+        ([[1.0, 2.0], [1.0, 2.0]], {"clusters": np.ma.array([1, 2], mask=[False, True])}, "a cluster label is masked"),
+        ([[1.0, 2.0], [1.0, 2.0]], {"weights": np.ma.array([1, 2], mask=[False, True])}, "a value is masked"),
+        (np.ma.array([[1.0, 2.0], [1.0, 2.0]], mask=[[False, True], [False, False]]), {}, "a value is masked"),
+        ([np.ma.array([1.0, 2.0], mask=[False, True]), [1.0, 2.0]], {}, "a value is masked"),
         ([[1.0, 2.0], [1.0, 2.0]], {"weights": [1.0, -1.0]}, "a weight is negative"),
         ([[1.0, 2.0], [1.0, 2.0]], {"weights": [[1.0, 1.0], [0.0, 0.0]]}, "all weights of a seed are zero"),
         ([[1.0, 2.0], [1.0, 2.0]], {"weights": [1.0, math.inf]}, "the sum of the weights is not finite"),
@@ -381,6 +389,52 @@ def test_values_without_a_finite_square_have_neither_an_interval_nor_a_p_value(s
     ours = paired_comparison(baseline, treated * 1e160)
     assert math.isfinite(ours.difference)
     assert np.isnan([ours.ci_low, ours.ci_high, ours.p_value]).all()
+
+
+@pytest.mark.parametrize(
+    "as_labels",
+    [np.array, torch.tensor, pd.Series, iter, lambda labels: [torch.tensor(label) for label in labels]],
+    ids=["array", "tensor", "column of a table", "iterator", "list of tensors"],
+)
+def test_cluster_labels_may_be_any_iterable(as_labels: Callable[[list[int]], Any]) -> None:
+    baseline, treated, clusters, _ = clustered()
+    ours = paired_comparison(baseline, treated, clusters=as_labels(clusters))
+    assert numbers(ours) == numbers(paired_comparison(baseline, treated, clusters=clusters))
+    assert ours.clusters == len(SIZES)
+
+
+def test_an_array_with_a_mask_that_hides_nothing_is_compared() -> None:
+    baseline, treated = arms(3, 6)
+    ours = paired_comparison(np.ma.masked_invalid(baseline), treated)
+    assert numbers(ours) == numbers(paired_comparison(baseline, treated))
+
+
+def labeled(values: Floats) -> pd.DataFrame:
+    return pd.DataFrame(values, index=[10, 11, 12], columns=list("abcd"))
+
+
+def test_tables_with_the_same_labels_are_compared_as_arrays() -> None:
+    baseline, treated = arms(3, 4)
+    weights = [1.0, 2.0, 3.0, 4.0]
+    ours = paired_comparison(labeled(baseline), labeled(treated), weights=pd.Series(weights, index=list("abcd")))
+    mixed = paired_comparison(labeled(baseline), treated, weights=weights)
+    assert numbers(ours) == numbers(mixed) == numbers(paired_comparison(baseline, treated, weights=weights))
+
+
+@pytest.mark.parametrize(
+    ("treated", "options"),
+    [
+        (labeled(np.eye(3, 4))[list("badc")], {}),
+        (labeled(np.eye(3, 4)).iloc[::-1], {}),
+        (labeled(np.eye(3, 4)), {"weights": pd.Series([1.0, 2.0, 3.0, 4.0], index=list("badc"))}),
+        (labeled(np.eye(3, 4)), {"weights": labeled(np.ones((3, 4))).iloc[::-1]}),
+        (labeled(np.eye(3, 4)), {"clusters": pd.Series(list("xxyy"), index=list("badc"))}),
+    ],
+    ids=["items", "seeds", "weights of items", "weights of seeds", "clusters"],
+)
+def test_tables_with_labels_in_another_order_are_refused(treated: pd.DataFrame, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="and baseline have different labels of seeds or items; use the same labels"):
+        paired_comparison(labeled(np.zeros((3, 4))), treated, **options)
 
 
 def test_empty_input_is_refused() -> None:

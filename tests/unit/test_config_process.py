@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from neftune_cli.config.process import command_again, typed_command, user_cache
+from neftune_cli.config.process import command_again, own_command, typed_command, user_cache
 
 
 @pytest.fixture
@@ -53,6 +53,25 @@ def test_a_module_is_run_with_the_same_interpreter() -> None:
     first, *rest = shlex.split(line)
     assert rest == ["-m", "neftune_cli", "status"]
     assert first == sys.executable or first.startswith("python")
+
+
+@pytest.mark.parametrize(
+    ("program", "is_own"),
+    [
+        ("/venv/bin/neftune", True),
+        ("/site-packages/neftune_cli/__main__.py", True),
+        ("C:/venv/neftune.exe", True),
+        ("study.py", False),
+        ("/my_package/__main__.py", False),
+        ("ipykernel_launcher.py", False),
+        ("", False),
+    ],
+)
+def test_the_command_line_of_another_program_is_none_of_neftune(
+    monkeypatch: pytest.MonkeyPatch, program: str, is_own: bool
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "sweep"])
+    assert own_command() == (typed_command() if is_own else ())
 
 
 def test_the_cache_follows_the_xdg_specification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

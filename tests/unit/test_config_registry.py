@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ class Color:
 
 BLUE = Color("blue")
 NOT_A_COLOR = "green"
+TWO_COLORS = Color("red,blue")
 
 
 @pytest.fixture
@@ -54,6 +56,41 @@ def test_a_duplicate_name_raises(colors: Registry[Color]) -> None:
         colors.register(Color("red"))
 
 
+@pytest.mark.parametrize("name", ["", "a,b", "two words", "-a", "a=b", 3])
+def test_a_name_that_no_option_can_state_is_refused(colors: Registry[Color], name: Any) -> None:
+    with pytest.raises(UsageError, match=f"A color cannot have the name {name!r}"):
+        colors.register(Color(name))
+    assert colors.names() == ("red", "amber")
+
+
+def test_a_declaration_of_another_type_is_refused(colors: Registry[Any]) -> None:
+    with pytest.raises(UsageError, match=r"The color 3 is not a Color\. Use a Color\."):
+        colors.register(3)
+
+
+def test_what_a_package_prints_when_it_is_imported_is_not_among_the_results(
+    colors: Registry[Color], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(_entry_point: EntryPoint) -> object:
+        print("loaded")
+        return BLUE
+
+    installed(monkeypatch, ("blue", f"{__name__}:BLUE"))
+    monkeypatch.setattr(EntryPoint, "load", load)
+    assert "blue" in colors
+    assert capsys.readouterr() == ("", "loaded\n")
+
+
+def test_a_package_that_ends_the_process_is_named(colors: Registry[Color], monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(_entry_point: EntryPoint) -> object:
+        sys.exit(3)
+
+    installed(monkeypatch, ("blue", f"{__name__}:BLUE"))
+    monkeypatch.setattr(EntryPoint, "load", end)
+    with pytest.raises(UsageError, match=r"The color 'blue' of the package .* cannot be imported: SystemExit: 3"):
+        colors.names()
+
+
 def test_an_unknown_name_raises_with_the_known_names(colors: Registry[Color]) -> None:
     assert "blue" not in colors
     assert colors.get("blue") is None
@@ -79,7 +116,8 @@ def test_an_entry_point_is_loaded_once_and_only_when_needed(
     [
         ("no_such_package:BLUE", "color 'blue' of the package .* cannot be imported"),
         (f"{__name__}:NO_SUCH_NAME", "cannot be imported"),
-        (f"{__name__}:NOT_A_COLOR", "is not a Color"),
+        (f"{__name__}:NOT_A_COLOR", "The color 'green' is not a Color"),
+        (f"{__name__}:TWO_COLORS", "entry point 'blue' of the package .*cannot have the name 'red,blue'"),
     ],
 )
 def test_a_broken_entry_point_raises_every_time(

@@ -3,9 +3,12 @@
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -242,11 +245,35 @@ def test_declared_metrics_are_those_of_records() -> None:
         ({"key": "rouge_l"}, "registered twice"),
         ({"key": "words", "score": None}, "Nothing computes the metric 'words'"),
         ({"key": "words", "section": LOSS_TABLE}, "Nothing computes the metric 'words'"),
+        ({"key": "words", "score": 3}, "Nothing computes the metric 'words'"),
+        ({"key": 3}, "cannot have the key 3"),
     ],
 )
 def test_a_metric_that_cannot_be_used_raises(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         register_metric(replace(SHARED_WORDS, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"key": "tokens"}, "cannot have the key 'tokens'"),
+        ({"key": "two words"}, "cannot have the key 'two words'"),
+        ({"key": "words", "score": None}, "Nothing computes the metric 'words'"),
+        ({"key": "words", "section": LOSS_TABLE}, "Nothing computes the metric 'words'"),
+    ],
+)
+def test_a_package_with_a_metric_that_cannot_be_used_is_named(
+    changes: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("my_metrics")
+    module.METRIC = replace(SHARED_WORDS, **changes)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "my_metrics", module)
+    entry_point = EntryPoint("one", "my_metrics:METRIC", "neftune.metrics")
+    monkeypatch.setattr("neftune_cli.config.registry.entry_points_of", lambda _group: (entry_point,))
+    monkeypatch.setattr(REGISTERED_METRICS, "_loaded", False)
+    with pytest.raises(UsageError, match=f"The entry point 'one' of the package my_metrics:METRIC: .*{message}"):
+        list(METRICS)
 
 
 SIZES = st.floats(min_value=1e-12, max_value=1e12)

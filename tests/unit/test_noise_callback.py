@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import json
 import pickle
 import warnings
 import weakref
@@ -10,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -418,3 +420,9 @@ def test_a_copied_trainer_trains_its_own_model(added_later: bool, tmp_path: Path
 def test_a_seed_is_a_whole_number(seed: Any) -> None:
     with pytest.raises(UsageError, match="seed must be a whole number from 0 to 4294967295"):
         NEFTuneCallback(alpha=5, seed=seed)
+
+
+def test_a_seed_may_be_a_whole_number_of_numpy() -> None:
+    seed: Any = np.int64(7)
+    state = NEFTuneCallback(alpha=5, seed=seed).state()
+    assert json.loads(json.dumps(state)) == NEFTuneCallback(alpha=5, seed=7).state()

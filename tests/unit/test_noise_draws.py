@@ -9,7 +9,7 @@ from scipy import stats
 
 from neftune_cli.config.noises import DISTRIBUTIONS, Draw, NoiseDistribution, register_noise
 from neftune_cli.errors import UsageError
-from neftune_cli.noise.draws import NoiseStream
+from neftune_cli.noise.draws import NoiseStream, uniform
 from tests.registries import restored
 
 CPU = torch.device("cpu")
@@ -112,6 +112,20 @@ def laplace(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     return -uniforms.sign() * (1 - 2 * uniforms.abs()).log() / math.sqrt(6)
 
 
+FIXED = uniform((128,), torch.Generator().manual_seed(0))
+
+
+class InPlace:
+    """Draw into one tensor. Like many objects with a state, it is not hashable."""
+
+    __hash__ = None  # type: ignore[assignment]
+    values = torch.empty(0)
+
+    def __call__(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+        self.values = self.values.resize_(shape)
+        return self.values.copy_(laplace(shape, generator))
+
+
 @pytest.fixture
 def registered() -> Iterator[Callable[[Draw | str], None]]:
     """Return a function that registers a draw function under the name `laplace` for one test."""
@@ -137,12 +151,39 @@ def test_a_registered_distribution_is_drawn(by_name: bool, registered: Callable[
         (lambda *args: laplace(*args) / 0, "have mean nan"),
         (lambda *args: laplace(*args).double(), "dtype torch.float64"),
         (lambda shape, generator: laplace(shape[:1], generator), r"have shape \(128,\)"),
+        (lambda *args: laplace(*args).tolist(), "are a list, not a tensor"),
+        (lambda *args: laplace(*args).numpy(), "are a ndarray, not a tensor"),
+        (lambda shape, _: laplace(shape, torch.default_generator), "differ for one seed of the generator"),
+        (lambda shape, _: FIXED.expand(shape), "are equal for two seeds of the generator"),
     ],
-    ids=["mean", "variance", "not finite", "dtype", "shape"],
+    ids=["mean", "variance", "not finite", "dtype", "shape", "list", "array", "global generator", "no generator"],
 )
 def test_a_registered_distribution_with_other_moments_raises(
     wrong: Draw, message: str, registered: Callable[[Draw | str], None]
 ) -> None:
     registered(wrong)
     with pytest.raises(UsageError, match=f"The draws of noise 'laplace' .*{message}"):
+        NoiseStream("laplace")
+
+
+def test_an_object_that_draws_into_one_tensor_is_a_draw_function(registered: Callable[[Draw | str], None]) -> None:
+    registered(InPlace())
+    assert stats.kstest(draw("laplace").numpy(), stats.laplace(0, math.sqrt(1 / 6)).cdf).pvalue > 0.001
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda *_: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda _: torch.ones(1), r"TypeError: .*takes 1 positional argument"),
+        ("no_such_module:draw", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("math:no_such_name", "AttributeError"),
+        (3, "TypeError: 'int' object is not callable"),
+    ],
+)
+def test_a_draw_function_that_fails_is_named(
+    wrong: Draw | str, message: str, registered: Callable[[Draw | str], None]
+) -> None:
+    registered(wrong)
+    with pytest.raises(UsageError, match=f"The draw function of noise 'laplace' fails: .*{message}"):
         NoiseStream("laplace")

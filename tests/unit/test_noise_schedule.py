@@ -1,10 +1,13 @@
 """Noise schedules compared with hand-computed values, and changes of alpha on attached noise."""
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from neftune_cli.config.noises import SCHEDULES
+from neftune_cli.config.noises import SCHEDULES, NoiseSchedule
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import NEFTuneCallback, attach_noise
 
@@ -47,6 +50,28 @@ def test_an_unknown_schedule_raises_with_the_known_names(schedule: str) -> None:
         UsageError, match=f"noise schedule '{schedule}' is unknown. Use one of: constant, linear, cosine"
     ):
         NEFTuneCallback(schedule=schedule)
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [
+        (lambda progress: progress - 1, r"is -0\.5 at the progress 0\.5\. Correct the function"),
+        (lambda _: float("nan"), r"is nan at the progress 0\.5"),
+        (lambda _: "1", r"is '1' at the progress 0\.5"),
+        (lambda _: None, r"fails at the progress 0\.5: TypeError"),
+        (lambda _: 1 / 0, r"fails at the progress 0\.5: ZeroDivisionError: division by zero"),
+        (3, r"fails at the progress 0\.5: TypeError: 'int' object is not callable"),
+    ],
+)
+def test_a_schedule_whose_factor_cannot_be_used_is_named(factor: Callable[[float], float], message: str) -> None:
+    with pytest.raises(UsageError, match=f"The factor of the noise schedule 'own' {message}"):
+        NoiseSchedule("own", "a schedule", factor).factor_at(0.5)
+
+
+@pytest.mark.parametrize("number", [0, 0.25, 3, torch.tensor(0.5), np.float32(0.5)])
+def test_a_factor_may_be_any_number(number: float) -> None:
+    factor = NoiseSchedule("own", "a schedule", lambda _: number).factor_at(0.5)
+    assert (type(factor), factor) == (float, number)
 
 
 class Lookup(nn.Module):

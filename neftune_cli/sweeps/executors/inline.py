@@ -1,16 +1,18 @@
 """The inline executor: run one trial at a time in the main process, for debuggers and tests."""
 
 import os
+import random
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from neftune_cli.config.process import is_launcher_variable
 from neftune_cli.config.spec import SweepSpec, TrialSpec
-from neftune_cli.errors import NeftuneError
+from neftune_cli.errors import NeftuneError, Problem, UsageError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Finished, Job, LeasedElsewhere, Started
 from neftune_cli.sweeps.failures import failure_of
@@ -20,9 +22,15 @@ from neftune_cli.training.hardware import configure_process
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial_log import redirect_library_output
 
+_ONE_THREAD = threading.RLock()
+"""Held by the thread that runs trials: a trial replaces stdout, logging handlers and warning filters of the process."""
+
 
 class InlineExecutor:
-    """Run the submitted trial inside `wait`, which returns its events when the trial has ended."""
+    """Run the submitted trial inside `wait`, which returns its events when the trial has ended.
+
+    On exit, the settings and the states of the random generators of the process are those before.
+    """
 
     def __init__(self) -> None:
         configure_process()
@@ -30,19 +38,17 @@ class InlineExecutor:
 
         self._runner, self._stop = TrialRunner(), StopRequest()
         self._submitted: tuple[Job, SweepFolder] | None = None
-        self._launcher_variables: dict[str, str] = {}
+        self._process = ExitStack()
 
     def __enter__(self) -> Self:
-        self._launcher_variables = {
-            name: os.environ.pop(name) for name in list(os.environ) if is_launcher_variable(name)
-        }
+        self._process.enter_context(_process_of_worker())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._submitted = None
-        os.environ.update(self._launcher_variables)
+        self._process.close()
 
     def inspect(self, spec: SweepSpec) -> Inspection:
         """Inspect device, model and data."""
@@ -103,6 +109,36 @@ class InlineExecutor:
         if record is None:
             return [*events, LeasedElsewhere(job.trial)]
         return [*events, Finished(job.trial, record, None, time.monotonic() - started)]
+
+
+@contextmanager
+def _process_of_worker() -> Iterator[None]:
+    """Give this process the settings of a worker process, and restore settings and random generators at the end.
+
+    A program may have changed the default dtype or the gradient mode of PyTorch, or inherited launcher variables.
+
+    Raises:
+        UsageError: another thread is in this context.
+    """
+    import numpy as np
+    import torch
+
+    if not _ONE_THREAD.acquire(blocking=False):
+        what = "Another thread of this process runs a sweep with workers=0."
+        raise UsageError(Problem(what, "Use workers=1, or run one sweep after the other."))
+    dtype, of_random, of_numpy = torch.get_default_dtype(), random.getstate(), np.random.get_state()
+    launcher_variables = {name: os.environ.pop(name) for name in list(os.environ) if is_launcher_variable(name)}
+    gpus = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)  # reading a state initializes a GPU
+    try:
+        torch.set_default_dtype(torch.float32)
+        with torch.random.fork_rng(gpus), torch.inference_mode(mode=False), torch.enable_grad():
+            yield
+    finally:
+        os.environ.update(launcher_variables)
+        torch.set_default_dtype(dtype)
+        np.random.set_state(of_numpy)
+        random.setstate(of_random)
+        _ONE_THREAD.release()
 
 
 @contextmanager
