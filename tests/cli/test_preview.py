@@ -154,7 +154,8 @@ def test_a_note_counts_the_prompts_that_leave_too_few_tokens_for_a_response(
 ) -> None:
     from transformers import AutoTokenizer
 
-    from tests.tiny_architectures import DECODER, Architecture, architecture as known
+    from tests.tiny_architectures import DECODER, Architecture
+    from tests.tiny_architectures import architecture as known
 
     settings = {
         "llama": {**DECODER, "max_position_embeddings": 64},
@@ -179,8 +180,8 @@ def test_a_note_counts_the_prompts_that_leave_too_few_tokens_for_a_response(
     short = sum(length + tokens > 64 for length in lengths)
     assert 0 < short < 40
     assert (
-        f"{short} of 40 prompts leave fewer than {tokens} tokens (--max-new-tokens) in the model's context of 64 tokens. "
-        "A response that reaches the end of the context counts as truncated."
+        f"{short} of 40 prompts leave fewer than {tokens} tokens (--max-new-tokens) in the model's context of 64 "
+        "tokens. A response that reaches the end of the context counts as truncated."
     ) in notes
     shorter = ("--max-new-tokens", str(64 - max(lengths)))
     result = neftune("sweep", "mine.yaml", *shorter, "--dry-run", "--alphas", "0", "--seeds", "1", "--max-steps", "1")
