@@ -168,14 +168,21 @@ def test_preference_data_are_read_as_the_message_says(columns: Any) -> None:
     assert [row["completion"][0]["content"] for row in dataset] == [one["chosen"] for one in PREFERENCES]
 
 
-def test_a_split_is_chosen_by_name_and_others_may_be_empty() -> None:
-    rows = {"train_sft": ["sft"], "train_gen": ["train_gen"], "test": []}
-    splits = {split: {"prompt": ["Why?"] * len(answers), "completion": answers} for split, answers in rows.items()}
-    DatasetDict({split: Dataset.from_dict(columns) for split, columns in splits.items()}).save_to_disk("data")
+def test_a_split_is_chosen_by_name() -> None:
+    DatasetDict(
+        {split: Dataset.from_list([{"prompt": "Why?", "completion": split}]) for split in ("train_sft", "train_gen")}
+    ).save_to_disk("data")
     with pytest.raises(UsageError, match=r'for example --split \w+\. In load_examples: split="NAME"\.$'):
         load_examples("data")
     (row,) = load_examples("data", split="train_gen")
     assert row["completion"][0]["content"] == "train_gen"
+
+
+def test_a_test_split_may_be_empty() -> None:
+    Path("data").mkdir()
+    Path("data", "train.jsonl").write_text(json.dumps(alpaca(1)))
+    Path("data", "test.jsonl").write_text("[]")
+    assert len(load_examples("data")) == 1
 
 
 def test_bad_rows_are_dropped_with_a_warning() -> None:
