@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,7 +169,7 @@ def test_a_note_counts_the_prompts_that_leave_too_few_tokens_for_a_response(
     Path("held.jsonl").write_text(
         "".join(json.dumps({"prompt": f"Or {one}", "completion": "No."}) + "\n" for one in prompts)
     )
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
     lengths = [
         len(tokenizer.apply_chat_template([{"role": "user", "content": one}], add_generation_prompt=True)["input_ids"])
         for one in (*prompts, *(f"Or {one}" for one in prompts))

@@ -59,9 +59,11 @@ def gpt2(context: int = 64) -> PreTrainedModel:
 def mpt(context: int = 64) -> PreTrainedModel:
     """Return a model whose configuration has `max_seq_len`, and which cannot compute longer sequences."""
     torch.manual_seed(3)
-    return MptForCausalLM(
-        MptConfig(d_model=32, n_heads=4, n_layers=2, max_seq_len=context, vocab_size=VOCABULARY, initializer_range=0.3)
-    ).eval()
+    config = MptConfig(
+        d_model=32, n_heads=4, n_layers=2, max_seq_len=context, vocab_size=VOCABULARY, initializer_range=0.3
+    )
+    model: PreTrainedModel = MptForCausalLM(config).eval()
+    return model
 
 
 def tokenizer_ending_with(end: int = END) -> PreTrainedTokenizerFast:
