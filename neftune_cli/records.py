@@ -132,7 +132,7 @@ class EvalMetrics(Record):
     log_diversity: float | None
     """Log-diversity of responses cut to equal length (NEFTune paper, section 5); higher is more diverse."""
     truncated: float | None
-    """Share of responses cut off by the token limit, 0 to 1."""
+    """Share of responses cut off by the token limit or the end of the model's context, 0 to 1."""
 
 
 LOSS_METRICS = tuple(LossMetrics.model_fields)
@@ -322,7 +322,7 @@ class Generation(Record):
     tokens: int
     """Generated tokens, without the end token."""
     truncated: bool
-    """Whether the token limit was reached."""
+    """Whether the token limit or the end of the model's context was reached."""
     exact_match: bool
     """Whether response and reference are equal after normalization of case and white space."""
     rouge_l: float

@@ -1,10 +1,13 @@
 """Accuracy of the cost estimate of `--dry-run`: estimate a sweep, run it, and compare.
 
-`python -m experiments.benchmarks.estimate_accuracy [-- OPTIONS OF neftune sweep]`. The default is the ablation on
-`tiny`. For the 135M-parameter model, use `--model smollm2 --train-examples 32 --epochs 1 --max-length 160
---max-new-tokens 16 --alphas 0,5 --seeds 1`. Run it on an otherwise idle machine: other load changes the result.
+    python -m experiments.benchmarks.estimate_accuracy [OPTIONS OF neftune sweep]
+
+The default is the ablation on `tiny`. For the 135M-parameter model, use `--model smollm2 --train-examples 32
+--epochs 1 --max-length 160 --max-new-tokens 16 --alphas 0,5 --seeds 1`. Run it on an otherwise idle machine: other load
+changes the result.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -41,8 +44,11 @@ class EstimateCheck:
         return f"{self.name:24} {self.estimated:10.1f} {self.measured:10.1f} {self.error:+8.0%}{mark}"
 
 
-def main(options: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Measure and print; return 1 if the error of an estimate exceeds the tolerance."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form, allow_abbrev=False)
+    options = [one for one in parser.parse_known_args(arguments)[1] if one != "--"] or ABLATION
     with tempfile.TemporaryDirectory() as folder:
         output = str(Path(folder) / "sweep")
         estimate = json.loads(_neftune(*options, "--output", output, "--dry-run", "--json"))
@@ -54,17 +60,22 @@ def main(options: Sequence[str]) -> int:
 
 
 def estimate_checks(plan: Mapping[str, Any], folder: SweepFolder, *, seconds: float) -> list[EstimateCheck]:
-    """Check the mean seconds per trial of each arm, the seconds of the sweep, and the peak memory in MiB."""
+    """Check the mean seconds per trial of each arm, the seconds of the sweep, and the peak memory in MiB.
+
+    Trials of the plan that did not run, because a look decided their arm, are left out of the means. The seconds of the
+    sweep are then not checked, since their estimate is for all trials.
+    """
     estimate = plan["estimate"]
     statuses = {status.trial: status for place in folder.trials() if (status := place.status())}
     arms = dict.fromkeys(line["arm"] for line in plan["trials"])
     checks = []
     for arm in arms:
-        ids = [line["trial"] for line in plan["trials"] if line["arm"] == arm]
+        ids = [line["trial"] for line in plan["trials"] if line["arm"] == arm and line["trial"] in statuses]
         measured = [statuses[trial].seconds or 0.0 for trial in ids]
         estimated = fmean(estimate["trials"][trial] for trial in ids)
         checks.append(EstimateCheck(f"{arm}, s per trial", estimated, fmean(measured)))
-    checks.append(EstimateCheck("sweep, s", estimate["seconds"], seconds))
+    if all(line["trial"] in statuses for line in plan["trials"]):
+        checks.append(EstimateCheck("sweep, s", estimate["seconds"], seconds))
     peak = max(status.peak_memory or 0 for status in statuses.values())
     checks.append(EstimateCheck("peak memory, MiB", estimate["peak_memory"] / 2**20, peak / 2**20))
     return checks
@@ -76,4 +87,4 @@ def _neftune(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main([one for one in sys.argv[1:] if one != "--"] or ABLATION))
+    sys.exit(main(sys.argv[1:]))

@@ -173,7 +173,7 @@ def equal_work(fields: Fields) -> Figures:
 
 
 def _equal_work(fields: Fields) -> Figures:
-    from neftune_cli.data.loading import trl_dataset
+    from neftune_cli.data.trl_dataset import trl_dataset
     from neftune_cli.training.model_cache import ModelCache
 
     cache = ModelCache()

@@ -49,7 +49,7 @@ def _sweep_beside_trl(fields: Fields, inputs: Path, work: Path, number: int) -> 
 
 def write_trl_inputs(fields: Fields, folder: Path) -> None:
     """Write the model and the training examples of a recipe, as `trl sft` reads them."""
-    from neftune_cli.data.loading import trl_dataset
+    from neftune_cli.data.trl_dataset import trl_dataset
     from neftune_cli.training.model_cache import ModelCache
 
     cache = ModelCache()

@@ -221,7 +221,8 @@ MaxNewTokens = Annotated[
     int | None,
     Option(
         "--max-new-tokens",
-        "Maximum length of a generated response in tokens (default 96 for bios, else 128).",
+        "Maximum length of a generated response in tokens; the model's context can end it earlier (default 96 for "
+        "bios, else 128).",
         EVALUATION,
         _SPEC,
         field="evaluation.max_new_tokens",

@@ -156,7 +156,7 @@ class EvaluationSpec(Spec):
     max_length: WholeNumber | None = Field(default=None, gt=1, examples=[512])
     """Maximum length of a probe or held-out example in tokens, in every arm."""
     max_new_tokens: WholeNumber | None = Field(default=None, gt=0, examples=[128])
-    """Maximum length of a generated response in tokens."""
+    """Maximum length of a generated response in tokens; the model's context can end it earlier."""
     repetition_penalty: Number | None = Field(default=None, gt=0, examples=[1.2])
     """Repetition penalty of greedy generation; 1 is none."""
     decoding: DecodingName = "preallocated"

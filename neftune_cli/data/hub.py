@@ -43,6 +43,9 @@ def open_saved(name: str, folder: Path) -> HubSplits:
             raise UsageError(lfs_problem(pointer, folder)) from error
         what = f"The data set in {folder} cannot be read: {one_line(error)}"
         raise UsageError(Problem(what, SAVE_AGAIN)) from error
+    except IndexError as error:  # of an empty list of tables
+        what = f"The data set in {folder} cannot be read: the datasets library cannot open a split without rows."
+        raise UsageError(Problem(what, "Save it again without this split.")) from error
 
 
 def open_hub(name: str, hint: str) -> HubSplits:

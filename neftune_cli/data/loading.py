@@ -1,14 +1,19 @@
 """Load a data set from files, a folder or the Hugging Face Hub: split for training, or as a dataset for TRL."""
 
+import re
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic import ValidationError
+
 from neftune_cli.config.spec import BUNDLED_DATASET, InputSpec
-from neftune_cli.data.bad_rows import NO_BAD_ROWS, BadRow, BadRowCount, RowError, check_bad_rows, problems_of
+from neftune_cli.config.values import parse_columns
+from neftune_cli.data.bad_rows import NO_BAD_ROWS, BadRow, BadRowCount, check_bad_rows, problems_of
 from neftune_cli.data.embedded import bios
 from neftune_cli.data.examples import Example, GenerationDefaults, InstructionData, fingerprint
 from neftune_cli.data.hash_split import (
@@ -22,7 +27,8 @@ from neftune_cli.data.hash_split import (
 )
 from neftune_cli.data.layouts import read_examples
 from neftune_cli.data.rows import Table
-from neftune_cli.data.selection import Part, Selection, select
+from neftune_cli.data.selection import Part, Selection, select, select_training
+from neftune_cli.data.trl_dataset import dataset_of_rows, trl_dataset, trl_rows
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.formatting import counted
 
@@ -40,6 +46,15 @@ NOT_BUNDLED = {
     "raw": "--raw",
 }
 """Options that do not apply to the bundled data set, by field."""
+_KEYWORDS = {
+    "--format": 'layout="NAME"',
+    "--columns": 'columns="MEANING=COLUMN,..."',
+    "--split": 'split="NAME"',
+    "--raw": "raw=True",
+    "--skip-bad-rows": "skip_bad_rows=True",
+    "--max-bad-share": "max_bad_share=SHARE",
+}
+"""Keywords of `load_examples`, by the option of a command that messages name."""
 SHOWN_CAUSES = 5
 _DUPLICATES = "dropped as duplicates (same prompt and completion)"
 """Reason for a number of examples that are not used."""
@@ -82,7 +97,16 @@ def _check_names(inputs: InputSpec) -> None:
         raise UsageError(*(Problem(f"{option} is empty.", f"Use a name, or remove {option}.") for option in empty))
 
 
-def load_examples(name: str | Path, *, layout: str | None = None) -> "Dataset":
+def load_examples(
+    name: str | Path,
+    *,
+    layout: str | None = None,
+    columns: str | Mapping[str, str] | None = None,
+    split: str | None = None,
+    raw: bool = False,
+    skip_bad_rows: bool = False,
+    max_bad_share: float | None = None,
+) -> "Dataset":
     """Load all training rows of a data set in any supported layout, as a dataset for the trainers of TRL.
 
     Duplicates are kept, and nothing is held out of the split `train`, or of a data set without splits. SFTTrainer
@@ -93,24 +117,75 @@ def load_examples(name: str | Path, *, layout: str | None = None) -> "Dataset":
     Args:
         name: files, a folder, a hub id, or `bios` (its training examples).
         layout: `alpaca`, `prompt-completion`, `messages` or `text`; recognized by the columns if None.
+        columns: columns by their meaning, as `{"prompt": "question"}` or as the text of `--columns`.
+        split: split to load; `train` if None.
+        raw: use prompt and completion as they are, without a chat template.
+        skip_bad_rows: drop rows that cannot be used, with a warning that counts them.
+        max_bad_share: largest share of rows that `skip_bad_rows` may drop; the default of `--max-bad-share` if None.
 
     Returns:
         A dataset with the conversational columns `prompt` and `completion` (lists of messages with `role`, `content`
-        and, for example, `tool_calls`) and `tools` if there are tools; or with the column `text` for the layout `text`.
+        and, for example, `tool_calls`) and `tools` if there are tools; with text in these columns if `raw`; or with the
+        column `text` for the layout `text`.
 
     Raises:
-        UsageError: the source cannot be found or read, or rows cannot be used. This includes completions in which a
-            turn that is not learned comes after a learned one, since TRL has no weights.
+        UsageError: an argument is not valid, the source cannot be found or read, or rows cannot be used. This includes
+            completions in which a turn that is not learned comes after a learned one, since TRL has no weights.
     """
     given: Any = name
     if not isinstance(given, str | Path):
         what = f"the data set must be a name or a path; {given!r} was given."
         raise UsageError(Problem(what, 'Use load_examples("mine.jsonl").'))
-    inputs = InputSpec(dataset=str(name), layout=layout)
-    if name == BUNDLED_DATASET:
-        return trl_dataset(_bundled_split(inputs).train)
-    (training,) = _read_all([select(inputs).training], inputs)
-    return trl_dataset(training.examples)
+    options = {"layout": layout, "columns": columns, "split": split, "max_bad_share": max_bad_share}
+    try:
+        inputs = _inputs(dataset=str(name), raw=raw, skip_bad_rows=skip_bad_rows, **options)
+        if name == BUNDLED_DATASET:
+            return trl_dataset(_bundled_split(inputs).train)
+        rows, notes = _training_rows(inputs)
+    except UsageError as error:
+        raise UsageError(*map(_with_keywords, error.problems)) from error.__cause__
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return dataset_of_rows(rows)
+
+
+def _inputs(**values: Any) -> InputSpec:
+    """Return the arguments of `load_examples` as a spec.
+
+    Raises:
+        UsageError: an argument has a wrong type or value.
+    """
+    if isinstance(values["columns"], str):
+        values["columns"] = parse_columns(values["columns"])
+    try:
+        inputs = InputSpec(**{name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        found = [("layout" if one["loc"][0] == "format" else str(one["loc"][0]), one) for one in error.errors()]
+        raise UsageError(
+            *(
+                Problem(f"{name}={values[name]!r}: {one['msg'][:1].lower()}{one['msg'][1:]}.", f"Change {name}.")
+                for name, one in found
+            )
+        ) from error
+    _check_names(inputs)
+    return inputs
+
+
+def _with_keywords(problem: Problem) -> Problem:
+    """Return a problem whose fix has the keywords for the options that it names."""
+    text = f"{problem.what} {problem.fix}"
+    named = [keyword for option, keyword in _KEYWORDS.items() if re.search(rf"{option}(?![\w-])", text)]
+    return replace(problem, fix=f"{problem.fix} In load_examples: {', '.join(named)}.") if named else problem
+
+
+def _training_rows(inputs: InputSpec) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Return the training rows for TRL, and a note on those that are dropped."""
+    part = select_training(inputs)
+    (training,) = _read_all([part], inputs)
+    rows, refused = trl_rows(training.examples)
+    by_trl = BadRowCount("cannot be learned by TRL", "row", len(training.examples), len(refused), tuple(refused))
+    check_bad_rows(inputs, _bad_row_count(training), by_trl)
+    return rows, _dropped(part, [*training.bad_rows, *refused])
 
 
 @dataclass(frozen=True)
@@ -268,53 +343,3 @@ def _assembled(name: str, split: Split, generation: GenerationDefaults, notes: S
         generation=generation,
         notes=tuple(notes),
     )
-
-
-def trl_dataset(examples: Sequence[Example]) -> "Dataset":
-    """Return a data set with one row per example.
-
-    Conversations have the columns `prompt` and `completion`, lists of messages, and `tools`, JSON text, if any example
-    has tools. Raw examples have the same columns with text. Plain texts have the column `text`. TRL has no weights: the
-    completion starts after the last assistant turn that is not learned.
-
-    Raises:
-        UsageError: a turn that is not learned comes after a learned turn of the completion.
-    """
-    from datasets import Dataset
-
-    has_tools = any(example.tools for example in examples)
-    rows, bad_rows = [], []
-    for example in examples:
-        try:
-            rows.append(_row(example, has_tools=has_tools))
-        except RowError as error:
-            bad_rows.append(BadRow(example.place, error.what, error.fix, error.cause))
-    if bad_rows:
-        raise UsageError(*problems_of(bad_rows))
-    # Without `use_json`, the arguments of each tool call would get the keys of all others, with null as the value.
-    return Dataset.from_list(rows, on_mixed_types="use_json")
-
-
-def _row(example: Example, *, has_tools: bool) -> dict[str, Any]:
-    if example.raw_prompt:
-        return {"prompt": example.raw_prompt, "completion": example.completion}
-    if not example.prompt:
-        return {"text": example.completion}
-    start = _start_of_completion(example)
-    turns = [{key: value for key, value in turn.items() if key != "weight"} for turn in example.turns]
-    tools = {"tools": example.tools or None} if has_tools else {}
-    return {"prompt": turns[:start], "completion": turns[start:], **tools}
-
-
-def _start_of_completion(example: Example) -> int:
-    """Return the index of the first turn of the completion, all of which TRL learns."""
-    first = len(example.turns) - example.completion_turns
-    answers = [index for index, turn in enumerate(example.turns) if index >= first and turn["role"] == "assistant"]
-    unlearned = [index for index in answers if example.turns[index].get("weight") == 0]
-    if not unlearned:
-        return first
-    learned = [index for index in answers if index > unlearned[-1]]
-    if len(learned) + len(unlearned) < len(answers):
-        what = "the completion has an assistant turn with the weight 0 after a learned one, which TRL cannot skip."
-        raise RowError(what, "Divide the row into one for each learned turn, or remove it.")
-    return learned[0]

@@ -70,6 +70,16 @@ def select(inputs: InputSpec) -> Selection:
     return _selection(inputs, source, training, source, held_out)
 
 
+def select_training(inputs: InputSpec) -> Part:
+    """Read only the rows for training.
+
+    Raises:
+        UsageError: the data set cannot be found or read, or there is no such split.
+    """
+    source = _open(inputs.dataset, inputs.split, trains=True)
+    return _part(inputs, source, _training_name(source, inputs.split), trains=True)
+
+
 def _selection(inputs: InputSpec, source: Source, training: str, other: Source, held_out: str | None) -> Selection:
     problems = Problems()
     train = problems.attempt(lambda: _part(inputs, source, training, trains=True))

@@ -26,7 +26,7 @@ class Response:
     tokens: int
     """Number of generated tokens, without the end token."""
     truncated: bool
-    """Whether generation reached the token limit before an end token."""
+    """Whether generation reached the token limit, or the end of the model's context, before an end token."""
 
 
 def generate_responses(

@@ -13,6 +13,11 @@ EVALUATION_SETTINGS = {"output_router_logits": False, "output_attentions": False
 """Fields of a model's configuration that add outputs. With router logits, which TRL turns on in mixture-of-experts
 models and which a checkpoint may ask for, generation with a cache fails."""
 
+_CONTEXT_FIELDS = ("max_position_embeddings", "max_seq_len")
+"""Fields of a configuration with the context length, by precedence; transformers maps most other names to the first.
+
+`max_seq_len` is the field of MPT, whose position biases end there."""
+
 LanguageModel = PreTrainedModel | PeftModel
 """A causal language model, with or without LoRA adapters."""
 
@@ -24,8 +29,9 @@ def causal_model(model: LanguageModel) -> PreTrainedModel:
 
 def context_length(model: LanguageModel) -> int | None:
     """Return the number of tokens in the context of a model; None if its configuration does not limit it."""
-    length: int | None = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
-    return length
+    config = causal_model(model).config.get_text_config()
+    lengths: list[int | None] = [getattr(config, name, None) for name in _CONTEXT_FIELDS]
+    return next((length for length in lengths if length is not None), None)
 
 
 def short_factor_length(model: LanguageModel) -> int | None:

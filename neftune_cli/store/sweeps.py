@@ -3,7 +3,7 @@
 import re
 import sys
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -343,12 +343,12 @@ def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
     return [SweepFolder(folder) for folder in found.values() if is_sweep(folder)]
 
 
-def finished_in_another_sweep(trial: TrialFolder) -> TrialFolder | None:
-    """Return the finished trial with the same id in a sweep beside the trial's own, None if there is none."""
-    for path in sorted(trial.path.parents[2].glob(f"*/{trial.path.parent.name}/*-{trial.id}")):
-        other = TrialFolder(path)
+def finished_in_another_sweep(trial: TrialFolder, metrics: Set[str]) -> TrialFolder | None:
+    """Return the trial with this id and these metrics of responses that a sweep beside the trial's own has finished."""
+    for other in map(TrialFolder, sorted({*trial.path.parents[2].glob(f"*/trials/*-{trial.id}")} - {trial.path})):
         with suppress(UsageError):  # a damaged record is reported by the commands that read its sweep
-            if path != trial.path and other.record() and other.example_losses() is not None:
+            record = other.record()
+            if record and metrics <= record.eval.model_dump().keys() and other.example_losses() is not None:
                 return other
     return None
 

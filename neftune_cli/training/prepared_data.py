@@ -77,6 +77,7 @@ def prepare_data(
             *length_notes(train, "training", in_training.tokens, setting=in_training.setting),
             *length_notes(held_out, "held-out", in_evaluation.tokens, setting=in_evaluation.setting),
             *_untrained_notes(probe, train),
+            *_context_notes(loaded, (held_out, probe), spec.evaluation.max_new_tokens),
             *_long_rope_notes(loaded, train, (held_out, probe), spec.evaluation.max_new_tokens),
         ),
     )
@@ -90,6 +91,20 @@ def _untrained_notes(probe: TokenizedExamples, train: TokenizedExamples) -> Iter
             f"{untrained} of {len(probe.examples)} probe examples are not trained on: their prompts fill "
             f"{MAX_LENGTH_OPTION}, but not evaluation.max_length. Their losses do not show how well the model has "
             "memorized the training data."
+        )
+
+
+def _context_notes(loaded: "LoadedModel", measured: Sequence[TokenizedExamples], max_new_tokens: int) -> Iterator[str]:
+    """Yield a note if the model's context leaves less than the maximum length to the responses to some prompts."""
+    from neftune_cli.models.language_model import context_length
+
+    context = context_length(loaded.model)
+    held_out, probe = (part.examples for part in measured)
+    prompted = [one for one in (*held_out, *probe[:PROBE_PROMPTS]) if one.example.has_prompt]
+    if context and (short := sum(one.prompt_length + max_new_tokens > context for one in prompted)):
+        yield (
+            f"{short} of {len(prompted)} prompts leave fewer than {max_new_tokens} tokens (--max-new-tokens) in the "
+            f"model's context of {context} tokens. A response that reaches the end of the context counts as truncated."
         )
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import TrialStopped
 from neftune_cli.evaluation.harness_tasks import LoadedTasks, harness_randomness
+from neftune_cli.metrics import response_metrics
 from neftune_cli.models.language_model import LanguageModel, parameter_counts
 from neftune_cli.models.loading import LoadedModel, move_to
 from neftune_cli.records import ExampleLoss, Phase, TrialRecord
@@ -62,7 +63,8 @@ def run_trial(
         LeaseLost: this process has lost the lease.
     """
     leased = output.leased
-    if trial.is_base and (earlier := finished_in_another_sweep(leased.folder)):
+    metrics = {metric.key for metric in response_metrics()}
+    if trial.is_base and (earlier := finished_in_another_sweep(leased.folder, metrics)):
         return _copied(earlier, output)
     final = (
         _untrained(loaded, prepared, leased, stop)

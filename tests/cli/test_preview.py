@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,6 +147,47 @@ def test_a_note_names_lengths_at_which_other_examples_of_a_batch_matter(
         "If an example of a batch has more than 60 tokens, the model uses other position factors (LongRoPE)"
         in notes[60]
     )
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mpt"])
+def test_a_note_counts_the_prompts_that_leave_too_few_tokens_for_a_response(
+    neftune: Neftune, tmp_path: Path, architecture: str
+) -> None:
+    from transformers import AutoTokenizer
+
+    from tests.tiny_architectures import DECODER, Architecture
+    from tests.tiny_architectures import architecture as known
+
+    settings = {
+        "llama": {**DECODER, "max_position_embeddings": 64},
+        "mpt": {**known("mpt").settings, "max_seq_len": 64},
+    }
+    model = Architecture(architecture, settings[architecture]).save(tmp_path / "small")
+    prompts = [f"{'word ' * (number % 3)}{number}?" for number in range(20)]
+    rows = ({"prompt": prompt, "completion": "Yes."} for prompt in prompts)
+    Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("held.jsonl").write_text(
+        "".join(json.dumps({"prompt": f"Or {one}", "completion": "No."}) + "\n" for one in prompts)
+    )
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    lengths = [
+        len(tokenizer.apply_chat_template([{"role": "user", "content": one}], add_generation_prompt=True)["input_ids"])
+        for one in (*prompts, *(f"Or {one}" for one in prompts))
+    ]
+    tokens = 64 - sorted(lengths)[20]
+    evaluation = f"evaluation: {{max_new_tokens: {tokens}}}\ntrain: {{max_length: 60}}"
+    Path("mine.yaml").write_text(f"dataset: mine.jsonl\neval_dataset: held.jsonl\nmodel: {model}\n{evaluation}\n")
+    notes = " ".join(neftune("preview", "mine.yaml").out.split())
+    short = sum(length + tokens > 64 for length in lengths)
+    assert 0 < short < 40
+    assert (
+        f"{short} of 40 prompts leave fewer than {tokens} tokens (--max-new-tokens) in the model's context of 64 "
+        "tokens. A response that reaches the end of the context counts as truncated."
+    ) in notes
+    shorter = ("--max-new-tokens", str(64 - max(lengths)))
+    result = neftune("sweep", "mine.yaml", *shorter, "--dry-run", "--alphas", "0", "--seeds", "1", "--max-steps", "1")
+    assert result.code == 0
+    assert "in the model's context" not in result.out + result.err
 
 
 def test_the_adapters_of_an_experiment_file_are_checked(neftune: Neftune, data: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset, DatasetDict
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -147,6 +148,78 @@ def test_a_turn_that_is_not_learned_after_a_learned_one_is_reported_with_its_lin
         "mine.jsonl, line 2, line 3: the completion has an assistant turn with the weight 0 after a learned one, which "
         "TRL cannot skip. Divide the row into one for each learned turn, or remove it."
     )
+
+
+PREFERENCES = [{"prompt": f"What follows {n}?", "chosen": f"{n + 1}.", "rejected": "None."} for n in range(ROWS)]
+
+
+@pytest.mark.parametrize(
+    "columns", [{"prompt": "prompt", "completion": "chosen"}, "prompt=prompt,completion=chosen"], ids=["dict", "text"]
+)
+def test_preference_data_are_read_as_the_message_says(columns: Any) -> None:
+    Path("mine.jsonl").write_text("\n".join(map(json.dumps, PREFERENCES)))
+    with pytest.raises(UsageError) as error:
+        load_examples("mine.jsonl")
+    assert str(error.value).endswith(
+        "Use --columns prompt=prompt,completion=chosen to train on the preferred answers. "
+        'In load_examples: columns="MEANING=COLUMN,...".'
+    )
+    dataset = load_examples("mine.jsonl", columns=columns)
+    assert [row["completion"][0]["content"] for row in dataset] == [one["chosen"] for one in PREFERENCES]
+
+
+def test_a_split_is_chosen_by_name() -> None:
+    DatasetDict(
+        {split: Dataset.from_list([{"prompt": "Why?", "completion": split}]) for split in ("train_sft", "train_gen")}
+    ).save_to_disk("data")
+    with pytest.raises(UsageError, match=r'for example --split \w+\. In load_examples: split="NAME"\.$'):
+        load_examples("data")
+    (row,) = load_examples("data", split="train_gen")
+    assert row["completion"][0]["content"] == "train_gen"
+
+
+def test_a_test_split_may_be_empty() -> None:
+    Path("data").mkdir()
+    Path("data", "train.jsonl").write_text(json.dumps(alpaca(1)))
+    Path("data", "test.jsonl").write_text("[]")
+    assert len(load_examples("data")) == 1
+
+
+def test_bad_rows_are_dropped_with_a_warning() -> None:
+    good = [{"prompt": [turn("user", f"{n}?")], "completion": [turn("assistant", "So.")]} for n in range(8)]
+    answers = [turn("assistant", "Right."), turn("user", "Sure?"), turn("assistant", "Wrong.", weight=0)]
+    unlearnable = {"prompt": [turn("user", "9?")], "completion": [*answers, turn("user", "?"), turn("assistant", "Y.")]}
+    rows = [*good, {"prompt": [turn("user", "8?")], "completion": []}, unlearnable]
+    Path("mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(UsageError) as error:
+        load_examples("mine.jsonl", skip_bad_rows=True, max_bad_share=0.1)
+    assert "20.0% of the rows cannot be used" in str(error.value)
+    assert "In load_examples: skip_bad_rows=True, max_bad_share=SHARE." in str(error.value)
+    with pytest.warns(UserWarning, match=r"Dropped 2 rows of mine\.jsonl that cannot be used") as caught:
+        dataset = load_examples("mine.jsonl", skip_bad_rows=True, max_bad_share=0.25)
+    assert caught[0].filename == __file__
+    assert [row["prompt"][0]["content"] for row in dataset] == [f"{n}?" for n in range(8)]
+
+
+def test_raw_texts_are_used_as_they_are() -> None:
+    Path("mine.jsonl").write_text(json.dumps({"prompt": "<|user|>Why?\n", "completion": "So."}))
+    assert list(load_examples("mine.jsonl", raw=True)) == [{"prompt": "<|user|>Why?\n", "completion": "So."}]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"columns": {"prompt": 5}}, r"^columns=\{'prompt': 5\}: "),
+        ({"columns": "question"}, "^--columns: 'question' has no column"),
+        ({"layout": 5}, "^layout=5: "),
+        ({"split": ""}, "^--split is empty"),
+        ({"max_bad_share": 2}, "^max_bad_share=2: "),
+        ({"skip_bad_rows": "maybe"}, "^skip_bad_rows='maybe': "),
+    ],
+)
+def test_keywords_that_are_not_valid_are_named(keywords: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_examples(written(alpaca), **keywords)
 
 
 def test_saved_examples_are_a_data_set() -> None:

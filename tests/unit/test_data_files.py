@@ -737,6 +737,19 @@ def test_cards_with_settings_that_change_the_rows_are_refused(setting: str) -> N
     assert len(rows_of("set")) == 9
 
 
+def test_a_saved_split_without_rows_is_named() -> None:
+    from datasets import DatasetDict
+
+    rows: dict[str, list[str]] = {"train": ["Because."], "test": []}
+    DatasetDict({split: Dataset.from_dict({"text": texts}) for split, texts in rows.items()}).save_to_disk("saved")
+    with pytest.raises(UsageError) as error:
+        open_source("saved")
+    assert str(error.value) == (
+        "The data set in saved cannot be read: the datasets library cannot open a split without rows. "
+        "Save it again without this split."
+    )
+
+
 def test_folders_written_by_save_to_disk() -> None:
     from datasets import Dataset, DatasetDict
 

@@ -17,7 +17,7 @@ from trl.data_utils import maybe_convert_to_chatml
 from neftune_cli.data.arrow import rows_of_arrow
 from neftune_cli.data.examples import Example
 from neftune_cli.data.json_text import object_of_line
-from neftune_cli.data.loading import trl_dataset
+from neftune_cli.data.trl_dataset import trl_dataset
 from neftune_cli.errors import UsageError
 from tests import instruction_rows
 

@@ -11,6 +11,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
+    MptConfig,
+    MptForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -51,6 +53,16 @@ def gpt2(context: int = 64) -> PreTrainedModel:
         bos_token_id=None,
         eos_token_id=None,
     )
+    return model
+
+
+def mpt(context: int = 64) -> PreTrainedModel:
+    """Return a model whose configuration has `max_seq_len`, and which cannot compute longer sequences."""
+    torch.manual_seed(3)
+    config = MptConfig(
+        d_model=32, n_heads=4, n_layers=2, max_seq_len=context, vocab_size=VOCABULARY, initializer_range=0.3
+    )
+    model: PreTrainedModel = MptForCausalLM(config).eval()
     return model
 
 
@@ -181,8 +193,11 @@ def test_a_lora_model_generates_with_its_adapter() -> None:
     assert found == [as_response(argmax_loop(merged, one.prompt_ids, {END}), {END}) for one in examples]
 
 
-def test_responses_end_at_the_end_of_the_context() -> None:
-    model, examples = gpt2(context=20), prompts_of_many_lengths()[:-1]
+@pytest.mark.parametrize("architecture", [gpt2, mpt])
+def test_responses_end_at_the_end_of_the_context(architecture: Callable[..., PreTrainedModel]) -> None:
+    model, examples = architecture(context=20), prompts_of_many_lengths()[:-1]
+    with pytest.raises((IndexError, RuntimeError)):
+        model(torch.full((1, 21), END))
     limits = [min(LIMIT, 20 - one.prompt_length) for one in examples]
     expected = [
         as_response(argmax_loop(model, one.prompt_ids, {END}, limit=limit), {END})

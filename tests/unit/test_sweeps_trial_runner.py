@@ -4,6 +4,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,16 +14,19 @@ import pytest
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import TrialError, TrialStopped
-from neftune_cli.records import Phase, TrialState, TrialStatus
+from neftune_cli.metrics import REGISTERED_METRICS, register_metric
+from neftune_cli.records import EvalMetrics, Phase, TrialState, TrialStatus
 from neftune_cli.store import LeasedTrial, SweepFolder
 from neftune_cli.sweeps import trial_state
 from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.plan import make_plan, trial_folder
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from neftune_cli.training import trial_run
+from neftune_cli.training.fine_tuning import FinalModel
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial import Trial, TrialOutput, TrialProgress
 from tests.finished_trials import trial_record, write_trial
+from tests.registries import restored
 
 SMALL = {"train_examples": 16, "eval_examples": 4, "alphas": [5.0], "seeds": [0]}
 FakeTrial = Callable[..., Any]
@@ -205,6 +209,32 @@ def test_a_copied_base_model_reports_the_time_of_its_measurement(tmp_path: Path)
     assert (status.seconds, status.side_by_side) == (90.0, 3)  # the price of a measurement, not of a copy
     assert status.seconds_in_all is not None
     assert status.seconds_in_all < 90.0
+
+
+def test_a_base_model_without_a_metric_that_was_registered_later_is_not_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*_: object) -> FinalModel:
+        raise TrialError("It is measured.")
+
+    monkeypatch.setattr(trial_run, "_untrained", measure)
+    runner = TrialRunner()
+    sweeps = [SweepFolder(tmp_path / name) for name in ("first", "second", "third")]
+    plan = make_plan(resolve_sweep(None, SMALL), sweeps[2], runner.inspect)
+    for sweep in sweeps:
+        sweep.open(plan.spec)
+    base, job = plan.trials[0], Job(plan.trials[0], TrialSettings())
+    earlier = trial_record(base.id, base.arm, None)
+    write_trial(trial_folder(sweeps[0], base), earlier)
+    with restored(REGISTERED_METRICS):
+        register_metric(replace(REGISTERED_METRICS["rouge_l"], key="overlap", name="Overlap"))
+        with pytest.raises(TrialError, match=r"It is measured\."):
+            runner.run(job, sweeps[2], StopRequest())
+        later = earlier.model_copy(update={"eval": EvalMetrics(**earlier.eval.model_dump(), overlap=0.25)})
+        write_trial(trial_folder(sweeps[1], base), later)
+        record = runner.run(job, sweeps[2], StopRequest())
+    assert record is not None
+    assert record.eval == later.eval
 
 
 def test_a_stop_before_the_trial_writes_nothing(case: RunnerCase) -> None:
