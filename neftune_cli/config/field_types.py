@@ -1,7 +1,12 @@
-"""Types of the fields of specs, which convert what YAML reads, and refuse what pydantic would convert in silence."""
+"""Types of the fields of specs, which convert what YAML reads, and refuse what pydantic would convert in silence.
 
+The fields of SFTConfig, which are not declared here, are checked by the types that SFTConfig declares.
+"""
+
+import math
+from dataclasses import Field as DataclassField
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticKnownError
@@ -55,3 +60,51 @@ TextOrNumber = Annotated[str, BeforeValidator(_as_text)]
 """Text, which YAML reads as a number if it is one, such as `margin: 0.02`."""
 DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
+
+_LEAST = {"gradient_accumulation_steps": 1}
+"""Smallest values of SFTConfig fields that SFTConfig does not check."""
+
+
+def expected_instead(field: DataclassField[Any], value: Any) -> str | None:
+    """Return what a field of SFTConfig expects if a value does not fit, for example "a whole number"; else None.
+
+    It follows from the choices, the default and the types of the field, and from `_LEAST`.
+    """
+    choices = field.metadata.get("choices")
+    if choices and value not in choices:
+        return f"one of {', '.join(map(str, choices))}"
+    if _is_mapping(field):  # SFTConfig would read a text as the path of a file, which is not part of a trial's identity
+        return None if isinstance(value, dict | None) else "a mapping of fields"
+    if isinstance(field.default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(field.default, int | float):
+        number = with_exact_type(field, value)
+        if expected := _expected_number(_number_types(field), number):
+            return expected
+        least = _LEAST.get(field.name, -math.inf)
+        return f"{least} or larger" if number < least else None
+    return None if isinstance(value, str | bool | int | float | list | dict | None) else "a number or a string"
+
+
+def _is_mapping(field: DataclassField[Any]) -> bool:
+    types = (field.type, *get_args(field.type))
+    return any(dict in (one, get_origin(one)) for one in types)
+
+
+def _expected_number(types: set[Any], value: Any) -> str | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if float in types:
+        return None if is_number else "a number"
+    return None if is_number and isinstance(value, int) else "a whole number"
+
+
+def _number_types(field: DataclassField[Any]) -> set[Any]:
+    return {int, float} & {field.type, *get_args(field.type)}
+
+
+def with_exact_type(field: DataclassField[Any], value: Any) -> Any:
+    """Return 1 as 1.0 for a field of type float, and 1.0 as 1 for a field of type int; other values unchanged."""
+    types = _number_types(field)
+    if types == {float} and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return int(value) if types == {int} and isinstance(value, float) and value.is_integer() else value
