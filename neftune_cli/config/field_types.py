@@ -6,6 +6,7 @@ The fields of SFTConfig, which are not declared here, are checked by the types t
 import math
 from dataclasses import Field as DataclassField
 from datetime import datetime
+from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -61,7 +62,7 @@ TextOrNumber = Annotated[str, BeforeValidator(_as_text)]
 DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
 
-_LEAST = {"gradient_accumulation_steps": 1}
+_LEAST = {"gradient_accumulation_steps": 1, "label_smoothing_factor": 0, "weight_decay": 0}
 """Smallest values of SFTConfig fields that SFTConfig does not check."""
 
 
@@ -75,31 +76,32 @@ def expected_instead(field: DataclassField[Any], value: Any) -> str | None:
         return f"one of {', '.join(map(str, choices))}"
     if _is_mapping(field):  # SFTConfig would read a text as the path of a file, which is not part of a trial's identity
         return None if isinstance(value, dict | None) else "a mapping of fields"
-    if isinstance(field.default, bool):
-        return None if isinstance(value, bool) else "true or false"
-    if isinstance(field.default, int | float):
-        number = with_exact_type(field, value)
-        if expected := _expected_number(_number_types(field), number):
-            return expected
-        least = _LEAST.get(field.name, -math.inf)
-        return f"{least} or larger" if number < least else None
+    if _types(field) == {bool}:
+        return None if isinstance(value, bool) or value is field.default else "true or false"
+    if isinstance(field.default, int | float) or (_types(field) and _types(field) <= {int, float}):
+        return None if value is None is field.default else _expected_number(field, with_exact_type(field, value))
     return None if isinstance(value, str | bool | int | float | list | dict | None) else "a number or a string"
 
 
 def _is_mapping(field: DataclassField[Any]) -> bool:
-    types = (field.type, *get_args(field.type))
-    return any(dict in (one, get_origin(one)) for one in types)
+    return any(dict in (one, get_origin(one)) for one in _types(field))
 
 
-def _expected_number(types: set[Any], value: Any) -> str | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if float in types:
-        return None if is_number else "a number"
-    return None if is_number and isinstance(value, int) else "a whole number"
+def _types(field: DataclassField[Any]) -> set[Any]:
+    """Return the types of a field, without None."""
+    return set(get_args(field.type) or (field.type,)) - {NoneType}
+
+
+def _expected_number(field: DataclassField[Any], value: Any) -> str | None:
+    kind, name = ((int, float), "a number") if float in _number_types(field) else (int, "a whole number")
+    if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
+        return name
+    least = _LEAST.get(field.name, -math.inf)
+    return f"{least} or larger" if value < least else None
 
 
 def _number_types(field: DataclassField[Any]) -> set[Any]:
-    return {int, float} & {field.type, *get_args(field.type)}
+    return {int, float} & _types(field)
 
 
 def with_exact_type(field: DataclassField[Any], value: Any) -> Any:

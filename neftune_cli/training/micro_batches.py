@@ -7,7 +7,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
-from transformers.trainer_pt_utils import AcceleratorConfig
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -107,12 +106,10 @@ class MicroBatchTrainer(SFTTrainer):
         The loss must be a sum over the examples of all processes, so that one of them may have no example.
         """
         args, state = cast(SFTConfig, self.args), self.accelerator.gradient_state
-        division = cast(AcceleratorConfig, args.accelerator_config)
-        is_filled_up = division.even_batches and not division.dispatch_batches and not args.dataloader_drop_last
         return (
             self.accelerator.num_processes > 1
             and state.end_of_dataloader
-            and is_filled_up
+            and not args.dataloader_drop_last
             and args.train_sampling_strategy != "batch_rebalance"
             and args.average_tokens_across_devices
             and self.model_accepts_loss_kwargs

@@ -1,7 +1,9 @@
 """Build TRL's SFTConfig and trainer from a recipe, and check the SFTConfig fields that a recipe sets."""
 
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,6 +46,7 @@ _REPLACEMENTS = {
 
 _RESERVED = frozenset(
     "assistant_only_loss auto_find_batch_size chat_template_path completion_only_loss dataset_kwargs ddp_backend "
+    "dataloader_in_order "
     "ddp_timeout deepspeed disable_tqdm do_eval enable_jit_checkpoint eos_token eval_on_start eval_strategy "
     "ignore_data_skip load_best_model_at_end logging_first_step logging_nan_inf_filter logging_steps logging_strategy "
     "model_init_kwargs pad_token parallelism_config push_to_hub restore_callback_states_from_checkpoint "
@@ -54,6 +57,8 @@ SIGTERM depend on it."""
 
 _OPTIMIZER_FIELDS = frozenset({"optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon"})
 """SFTConfig fields whose values the optimizer checks."""
+
+_ARGUMENTS_OF_OPTIMIZER = frozenset({"optim", "optim_args"})
 
 _SCHEDULE_FIELDS = frozenset({"lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"})
 """SFTConfig fields whose values the learning-rate schedule checks."""
@@ -75,10 +80,11 @@ def check_recipe(train: TrainSpec) -> None:
 
 
 def _parts(train: TrainSpec) -> list[TrainSpec]:
-    """Return the recipe with each of its SFTConfig fields alone, but with those of the schedule together."""
-    parts: dict[str, dict[str, Any]] = {}
+    """Return the recipe with each of its SFTConfig fields alone, but with those that belong together."""
+    parts: dict[Any, dict[str, Any]] = {}
     for name, value in train.sft.items():
-        parts.setdefault("schedule" if name in _SCHEDULE_FIELDS else name, {})[name] = value
+        together = next((group for group in (_SCHEDULE_FIELDS, _ARGUMENTS_OF_OPTIMIZER) if name in group), name)
+        parts.setdefault(together, {})[name] = value
     return [train.model_copy(update={"sft": sft}) for sft in parts.values()]
 
 
@@ -88,6 +94,7 @@ def _rejection(train: TrainSpec) -> Problem | None:
         with warnings.catch_warnings(action="ignore"):
             config = sft_config(train, seed=0, device=device_kind(), work=Path("unused"))
             _try_data_loader(config)
+            _try_plugins(config)
             if not _OPTIMIZER_FIELDS.isdisjoint(train.sft):
                 _try_optimizer(config)
             if not _SCHEDULE_FIELDS.isdisjoint(train.sft):
@@ -108,26 +115,50 @@ def _try_data_loader(config: "SFTConfig") -> None:
         num_workers=config.dataloader_num_workers,
         persistent_workers=config.dataloader_persistent_workers,
         prefetch_factor=config.dataloader_prefetch_factor,
+        multiprocessing_context=config.dataloader_multiprocessing_context,
     )
 
 
 def _try_optimizer(config: "SFTConfig") -> None:
-    """Raise the ImportError of an optimizer whose package is missing, or the ValueError for its numbers."""
+    """Raise the ImportError of an optimizer whose package is missing, or the ValueError for its values."""
     import torch
     from transformers import Trainer
 
     try:
         optimizer, options = Trainer.get_optimizer_cls_and_kwargs(config)
+        plain = copy(config)
+        plain.optim_args = None
+        without = Trainer.get_optimizer_cls_and_kwargs(plain)[1]
     except ImportError:
         raise
+    except ValueError as error:
+        if _NO_NUMBER.match(str(error)):
+            raise
+        return
     except Exception:  # some optimizers need the model, which is not loaded yet
         return
+    if config.optim_args and without == options:
+        raise ValueError("the optimizer does not use these arguments")
     try:
         optimizer([torch.nn.Parameter(torch.zeros(1))], **options)
     except ValueError:
         raise
     except Exception:  # as above
         return
+
+
+_NO_NUMBER = re.compile("could not convert string to float|invalid literal for int")
+"""Messages of Python for a text that is no number."""
+
+
+def _try_plugins(config: "SFTConfig") -> None:
+    """Raise the error of arguments that accelerate does not accept, some of them for torch.compile."""
+    from accelerate.utils import GradientAccumulationPlugin, TorchDynamoPlugin
+    from transformers.trainer_pt_utils import AcceleratorConfig
+
+    accumulation = cast(AcceleratorConfig, config.accelerator_config).gradient_accumulation_kwargs
+    GradientAccumulationPlugin(**{"num_steps": 1, **(accumulation or {})})
+    TorchDynamoPlugin(backend=cast(Any, config.torch_compile_backend), mode=cast(Any, config.torch_compile_mode))
 
 
 def _try_schedule(config: "SFTConfig") -> None:

@@ -49,6 +49,10 @@ def test_batches_and_devices_that_do_not_fit_are_refused() -> None:
     train = TrainSpec(epochs=1, learning_rate=1e-3, batch_size=5, max_length=64)
     assert [*batch_problems(train, TrialSettings(processes=2))]
     assert not [*batch_problems(train, TrialSettings(processes=5))]
+    (problem,) = batch_problems(
+        train.model_copy(update={"sft": {"accelerator_config": {"even_batches": False}}}), TrialSettings(processes=5)
+    )
+    assert problem.what == "--nproc 5: accelerator_config must not set even_batches, which divides the examples."
     for gpus, cores in ((1, 8), (0, 1)):
         with pytest.raises(UsageError, match=r"--nproc 2: this machine has 1 .*Use --nproc 1"):
             check_devices(TrialSettings(processes=2), gpus=gpus, cores=cores)

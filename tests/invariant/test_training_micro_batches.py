@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import BatchSampler
 from transformers import TrainerCallback
-from transformers.trainer_pt_utils import AcceleratorConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from neftune_cli.config.choices import IGNORED_LABEL
@@ -233,16 +232,12 @@ def test_packed_batches_are_left_to_trl(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("accumulated", [1, 2])
-@pytest.mark.parametrize("is_split", [False, True])
 @pytest.mark.parametrize(("count", "size", "processes"), [(21, 2, 2), (17, 4, 2), (9, 2, 4), (16, 4, 2), (3, 4, 2)])
 def test_processes_train_each_example_once_and_none_of_them_misses_a_batch(
-    count: int, size: int, processes: int, is_split: bool, accumulated: int
+    count: int, size: int, processes: int, accumulated: int
 ) -> None:
-    at_once = size * processes if is_split else size
-    samplers = [
-        BatchSamplerShard(BatchSampler(range(count), at_once, drop_last=False), processes, rank, split_batches=is_split)
-        for rank in range(processes)
-    ]
+    sampler = BatchSampler(range(count), size, drop_last=False)
+    samplers = [BatchSamplerShard(sampler, processes, rank) for rank in range(processes)]
     divided = [_trained_examples(list(one), count, rank, processes, accumulated) for rank, one in enumerate(samplers)]
 
     assert len({len(batches) for batches in divided}) == 1
@@ -257,7 +252,6 @@ def _trained_examples(
     """Return the examples with labels in each batch of a process. The input of an example is its number."""
     state = SimpleNamespace(end_of_dataloader=False)
     arguments = SimpleNamespace(
-        accelerator_config=AcceleratorConfig(),
         dataloader_drop_last=False,
         train_sampling_strategy="random",
         average_tokens_across_devices=True,

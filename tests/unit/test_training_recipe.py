@@ -58,6 +58,10 @@ def test_accumulation_steps_with_a_point_count_as_a_whole_number() -> None:
         ({"gradient_accumulation_steps": 0}, "must be 1 or larger, not 0."),
         ({"gradient_accumulation_steps": -1}, "must be 1 or larger, not -1."),
         ({"gradient_accumulation_steps": None}, "must be a whole number, not None."),
+        ({"ddp_bucket_cap_mb": "large"}, "must be a whole number, not 'large'."),
+        ({"router_aux_loss_coef": "small"}, "must be a number, not 'small'."),
+        ({"activation_checkpointing": "no"}, "must be true or false, not 'no'."),
+        ({"label_smoothing_factor": -0.1}, "must be 0 or larger, not -0.1."),
     ],
 )
 def test_a_value_of_another_type_is_reported(field: dict[str, Any], message: str) -> None:
@@ -104,6 +108,12 @@ def test_only_the_rejected_field_of_several_is_reported() -> None:
         ({"optim_args": "betas=(0.9,0.99)"}, "must be key=value, or key=value,key=value"),
         ({"optim_args": "nesterov"}, "must be key=value, or key=value,key=value"),
         ({"parallelism_config": {"tp_size": 2}}, "cannot be set"),
+        ({"optim": "sgd", "optim_args": "momentum=much"}, "could not convert string to float"),
+        ({"optim": "adamw_torch", "optim_args": "momentum=0.9"}, "the optimizer does not use these arguments"),
+        ({"accelerator_config": {"gradient_accumulation_kwargs": {"unknown": 1}}}, "unexpected keyword argument"),
+        ({"torch_compile_backend": "unknown"}, "is not a valid DynamoBackend"),
+        ({"dataloader_multiprocessing_context": "spawn"}, "multiprocessing_context can only be used with"),
+        ({"dataloader_in_order": False}, "cannot be set"),
     ],
 )
 def test_a_field_with_which_every_trial_would_fail_is_reported(
