@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from neftune_cli.errors import TrialError
 from neftune_cli.models.loading import load_model
@@ -130,7 +130,13 @@ def test_fewer_visible_gpus_restore_the_first_generators(monkeypatch: pytest.Mon
 class _EndsTraining(TrainerCallback):
     """End the training after a step, as the callback of another library may do."""
 
-    def on_step_end(self, _: Any, state: TrainerState, control: TrainerControl, **__: Any) -> None:
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,
+    ) -> None:
         control.should_training_stop = state.global_step == 3
 
 
