@@ -40,10 +40,11 @@ TRAIN_FIELD_SYNONYMS = {
 _WITHOUT_EFFECT = frozenset(
     "batch_eval_metrics bf16_full_eval dataset_num_proc dataset_text_field do_predict do_train eval_accumulation_steps "
     "eval_delay eval_do_concat_batches eval_packing eval_steps eval_use_gather_object fp16_full_eval greater_is_better "
-    "hub_always_push hub_model_id hub_private_repo hub_revision hub_strategy hub_token include_for_metrics label_names "
-    "local_rank metric_for_best_model per_device_eval_batch_size prediction_loss_only project run_name "
-    "save_on_each_node save_only_model save_steps save_total_limit shuffle_dataset trackio_bucket_id trackio_space_id "
-    "trackio_static_space_id truncation_mode".split()
+    "hub_always_push hub_model_id hub_private_repo hub_revision hub_strategy hub_token include_for_metrics "
+    "include_num_input_tokens_seen label_names length_column_name local_rank log_on_each_node metric_for_best_model "
+    "per_device_eval_batch_size prediction_loss_only project run_name save_on_each_node save_only_model save_steps "
+    "save_total_limit shuffle_dataset skip_memory_metrics trackio_bucket_id trackio_space_id trackio_static_space_id "
+    "truncation_mode use_cache".split()
 )
 """SFTConfig fields for tasks of TRL's trainer that neftune does itself or not at all: it tokenizes and truncates the
 examples, evaluates, and writes checkpoints and curves."""
@@ -169,10 +170,13 @@ def unused_field_problems(spec: SweepSpec, earlier: SweepSpec | None = None) -> 
         fields = spec.recipe_of(arm).sft
         unused = _WITHOUT_EFFECT - _EFFECT_WITH_PACKING if fields.get("packing") else _WITHOUT_EFFECT
         overridden = {**arm.train, **(arm.train.get("sft") or {})}
-        for name in fields:
+        for name, value in fields.items():
+            place = ("arms", index, "train", name) if name in overridden else ("train", name)
             if name in unused and name not in accepted:
-                place = ("arms", index, "train", name) if name in overridden else ("train", name)
                 yield Problem(f"the SFTConfig field {name!r} has no effect in neftune.", "Remove it.", place)
+            if (name, value) == ("packing_strategy", "bfd_split") and name not in accepted:
+                what = "packing_strategy=bfd_split is bfd in neftune, which cuts the examples to --max-length first."
+                yield Problem(what, "Use packing_strategy=bfd.", place)
 
 
 def arm_label(index: int, arm: Mapping[str, Any]) -> str:

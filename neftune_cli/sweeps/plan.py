@@ -88,6 +88,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     problems.add(analysis_problems(spec, found.lm_eval, found.data))
     if found.data is not None:
         problems.attempt(partial(check_targets, spec, found.data))
+        problems.add(_batch_problems(spec, found.data.train_examples))
     problems.raise_any()
     assert found.model is not None
     assert found.data is not None
@@ -159,6 +160,17 @@ def available_examples(train: TrainSpec, examples_by_length: Mapping[str, int]) 
 def steps_per_epoch(train: TrainSpec, examples: int) -> int:
     """Return the number of optimizer steps of one epoch over a number of training examples, without packing."""
     return max(1, math.ceil(examples_per_epoch(train, examples) / train.examples_per_step))
+
+
+def _batch_problems(spec: SweepSpec, examples: int) -> Iterator[Problem]:
+    """Yield a problem for each recipe whose epochs have no full batch, if only full batches are used."""
+    for index, arm in enumerate(spec.arms):
+        train, field = spec.recipe_of(arm), "dataloader_drop_last"
+        if train.sft.get(field) and examples < train.batch_size:
+            overridden = field in {**arm.train, **(arm.train.get("sft") or {})}
+            place = ("arms", index, "train", field) if overridden else ("train", field)
+            what = f"{examples} training examples are fewer than a batch of {train.batch_size}, so no step is made."
+            yield Problem(what, "Lower --batch-size, or remove the field.", place)
 
 
 def examples_per_epoch(train: TrainSpec, examples: int) -> int:

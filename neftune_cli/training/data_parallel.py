@@ -30,6 +30,8 @@ CONNECTION_SECONDS = 2.0
 NOTICE_SECONDS = 60.0
 """Time that rank 0 has to notice that another rank has failed."""
 _POLL_SECONDS = 1.0
+_DIVISION = frozenset({"dispatch_batches", "even_batches", "split_batches"})
+"""Fields of accelerator_config that change the examples of a step, or their order, with several processes only."""
 TIMEOUT_SECONDS = 7 * 86400
 """Longest wait of a rank for another one. The other ranks wait while rank 0 measures."""
 _VARIABLES = (
@@ -49,6 +51,10 @@ def batch_problems(train: TrainSpec, settings: TrialSettings) -> Iterator[Proble
     except ValueError as error:
         what = f"{_given(settings)}: {error}."
         yield Problem(what, f"Use a --batch-size that is a multiple of {settings.processes}.")
+    given = train.sft.get("accelerator_config")
+    for key in sorted(_DIVISION & given.keys()) if isinstance(given, dict) else ():
+        what = f"{_given(settings)}: accelerator_config must not set {key}, which divides the examples."
+        yield Problem(what, f"Remove {key}.")
 
 
 def _given(settings: TrialSettings) -> str:

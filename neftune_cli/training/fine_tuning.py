@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from torch import nn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.config.spec import TrialSpec
@@ -214,6 +214,7 @@ def _train(callback: CheckpointCallback, leased: LeasedTrial, checkpoints: list[
 
 def _final_model(callback: CheckpointCallback, stop: StopRequest) -> FinalModel:
     """Return the model of a finished training run; write its checkpoint first if one is due or a stop was requested."""
+    _check_is_finished(callback.trainer.state, stop)
     curve, noise, saved = callback.curve, callback.noise, callback.attestation
     if saved is None and noise.deviations:
         raise TrialError(f"The applied noise does not match the formula: {'; '.join(noise.deviations)}.")
@@ -235,6 +236,21 @@ def _final_model(callback: CheckpointCallback, stop: StopRequest) -> FinalModel:
         attestation=attestation,
         write_checkpoint=write_checkpoint,
     )
+
+
+def _check_is_finished(state: TrainerState, stop: StopRequest) -> None:
+    """Raise an error if the training ended before its last planned step, which would compare unequal arms.
+
+    Raises:
+        TrialStopped: a stop was requested; training can be resumed from its checkpoint.
+        TrialError: no stop was requested.
+    """
+    if state.global_step >= state.max_steps:
+        return
+    stop.raise_if_requested()
+    what = f"The training ended after step {state.global_step} of {state.max_steps}, without a request to stop."
+    why = " With dataloader_drop_last, an epoch without a full batch has no step." if state.global_step == 0 else ""
+    raise TrialError(what + why)
 
 
 class TokenRate:

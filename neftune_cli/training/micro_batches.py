@@ -1,6 +1,6 @@
 """A trainer that computes batches in micro-batches of similar length, and logits of labelled positions only."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -53,8 +53,7 @@ class MicroBatchTrainer(SFTTrainer):
             self.micro_batch_tokens > 0
             and self.accelerator.num_processes == 1
             and not self.aux_loss_enabled  # a mean over the tokens of a batch
-            and {"input_ids", "attention_mask", "labels"}
-            == {name for name, value in inputs.items() if value is not None}
+            and _has_rows(inputs)
         )
 
     def compute_loss(
@@ -64,7 +63,7 @@ class MicroBatchTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Return the loss of a batch.
+        """Return the loss of a batch, and count its tokens.
 
         It is computed here if the batch is divided into micro-batches (`_can_divide`) and the loss is the plain one
         (`_has_plain_loss`). TRL computes it otherwise.
@@ -73,10 +72,48 @@ class MicroBatchTrainer(SFTTrainer):
         gradient. It also computes the entropy and the accuracy of every position.
         """
         if return_outputs or num_items_in_batch is None or not self._can_divide(inputs) or not self._has_plain_loss:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
+            counts_rows, before = self._may_have_repeats and _has_rows(inputs), self._total_train_tokens
+            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
+            if counts_rows:  # TRL's number may lack the tokens of some processes
+                tokens = inputs["attention_mask"][(inputs["labels"] != IGNORED_LABEL).any(1)].sum()
+                self._total_train_tokens = before + int(self.accelerator.gather(tokens).sum())
+                self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+            return loss
         self._total_train_tokens += int(inputs["attention_mask"].sum())
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return _labelled_loss(model, inputs) / torch.as_tensor(num_items_in_batch).clamp(min=1)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Inputs], num_batches: int, device: torch.device
+    ) -> tuple[list[Inputs], Tensor | int | None]:
+        """Return the batches of a step, and the number of their labelled tokens in all processes."""
+        return super().get_batch_samples(self._without_repeats(epoch_iterator), num_batches, device)
+
+    def _without_repeats(self, batches: Iterator[Inputs]) -> Iterator[Inputs]:
+        """Yield the batches of this process without the examples with which accelerate fills up the last ones."""
+        for batch in batches:
+            if not self._may_have_repeats or not _has_rows(batch):
+                yield batch
+                continue
+            rows, processes = len(batch["input_ids"]), self.accelerator.num_processes
+            left = len(cast(Sized, self.train_dataset)) % (rows * processes) or rows * processes
+            yield first_rows(batch, left - rows * self.accelerator.process_index)
+
+    @property
+    def _may_have_repeats(self) -> bool:
+        """Return whether the last batch of an epoch was read, and the processes divide it in order and in equal parts.
+
+        The loss must be a sum over the examples of all processes, so that one of them may have no example.
+        """
+        args, state = cast(SFTConfig, self.args), self.accelerator.gradient_state
+        return (
+            self.accelerator.num_processes > 1
+            and state.end_of_dataloader
+            and not args.dataloader_drop_last
+            and args.train_sampling_strategy != "batch_rebalance"
+            and args.average_tokens_across_devices
+            and self.model_accepts_loss_kwargs
+        )
 
     @property
     def _has_plain_loss(self) -> bool:
@@ -84,6 +121,23 @@ class MicroBatchTrainer(SFTTrainer):
         own_loss = self.label_smoother is not None or self.compute_loss_func is not None
         changed = own_loss or args.loss_type != "nll" or args.torch_compile
         return not changed and computes_chosen_positions(cast(LanguageModel, self.model))
+
+
+def _has_rows(inputs: Inputs) -> bool:
+    """Return whether each row of a batch is one example, which is not so with packing and `padding_free`."""
+    names = {name for name, value in inputs.items() if value is not None}
+    return names == {"input_ids", "attention_mask", "labels"}
+
+
+def first_rows(inputs: Inputs, count: int) -> Inputs:
+    """Return the first rows of a batch; one short row without labels, whose loss is 0, if `count` is not positive.
+
+    Each process has to compute each batch, because they add up their gradients.
+    """
+    if count > 0:
+        return {name: value[:count] for name, value in inputs.items()}
+    row = {name: value[:1, :2] for name, value in inputs.items()}
+    return {**row, "labels": torch.full_like(row["labels"], IGNORED_LABEL)}
 
 
 def _labelled_loss(model: nn.Module, inputs: Inputs) -> Tensor:

@@ -57,6 +57,12 @@ def test_a_data_file_in_place_of_an_experiment_is_refused(
         ("train: {bf16: true}", "'bf16' is set by neftune.\n  Use --precision bfloat16 or float32."),
         ("train: {pad_token: '<|pad|>'}", "'pad_token' cannot be set."),
         ("train: {packing_strategy: wrapped}", "which determine the noise.\n  Use packing_strategy=bfd."),
+        (
+            "train: {packing: true, packing_strategy: bfd_split}",
+            "invalid.yaml, line 1: packing_strategy=bfd_split is bfd in neftune, which cuts the examples to "
+            "--max-length first.\n  Use packing_strategy=bfd.",
+        ),
+        ("train: {length_column_name: size}", "the SFTConfig field 'length_column_name' has no effect in neftune."),
         ("train: {logging_steps: 100}", "the SFTConfig field 'logging_steps' cannot be set."),
         ("evaluation: {max_tokens: 5}", "Did you mean 'max_new_tokens'?"),
     ],

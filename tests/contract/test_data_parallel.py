@@ -26,7 +26,8 @@ from tests.command_line import Neftune
 from tests.small_model import SMALL_MODEL
 from tests.stopped_trials import Attempt, trial_of
 
-SWEEP = "sweep --alphas 0,5 --seeds 1 --max-steps 6 --no-estimate --train-examples 64 --eval-examples 8".split()
+SWEEP = "sweep --alphas 0,5 --seeds 1 --max-steps 6 --no-estimate --train-examples 56 --eval-examples 8".split()
+"""The fourth of the six steps has 8 examples in place of 16, so the second process has none of them."""
 SUM_ORDER = 1e-4
 """Largest relative difference of losses without noise: the processes add gradients in another order."""
 
@@ -48,6 +49,10 @@ def test_batches_and_devices_that_do_not_fit_are_refused() -> None:
     train = TrainSpec(epochs=1, learning_rate=1e-3, batch_size=5, max_length=64)
     assert [*batch_problems(train, TrialSettings(processes=2))]
     assert not [*batch_problems(train, TrialSettings(processes=5))]
+    (problem,) = batch_problems(
+        train.model_copy(update={"sft": {"accelerator_config": {"even_batches": False}}}), TrialSettings(processes=5)
+    )
+    assert problem.what == "--nproc 5: accelerator_config must not set even_batches, which divides the examples."
     for gpus, cores in ((1, 8), (0, 1)):
         with pytest.raises(UsageError, match=r"--nproc 2: this machine has 1 .*Use --nproc 1"):
             check_devices(TrialSettings(processes=2), gpus=gpus, cores=cores)

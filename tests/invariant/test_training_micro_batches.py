@@ -2,23 +2,28 @@
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import BatchSampler
 from transformers import TrainerCallback
 from trl.trainer.sft_trainer import SFTTrainer
 
+from neftune_cli.config.choices import IGNORED_LABEL
 from neftune_cli.config.spec import TrainSpec
 from neftune_cli.data.examples import Example, TokenizedExample
 from neftune_cli.evaluation.batches import batches_by_length, padded_tokens
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.noise import NEFTuneCallback, attach_noise
-from neftune_cli.training.micro_batches import MicroBatchTrainer, micro_batches
+from neftune_cli.training.micro_batches import MicroBatchTrainer, first_rows, micro_batches
 from neftune_cli.training.resumable_trainer import ResumableTrainer
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
 from tests.small_model import SMALL_MODEL
@@ -224,3 +229,57 @@ def test_packed_batches_are_left_to_trl(tmp_path: Path) -> None:
     assert isinstance(trainer, MicroBatchTrainer)
     inputs = {"input_ids": torch.ones(1, 8), "labels": torch.ones(1, 8), "position_ids": torch.arange(8)[None]}
     assert not trainer._can_divide(inputs)
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+@pytest.mark.parametrize(("count", "size", "processes"), [(21, 2, 2), (17, 4, 2), (9, 2, 4), (16, 4, 2), (3, 4, 2)])
+def test_processes_train_each_example_once_and_none_of_them_misses_a_batch(
+    count: int, size: int, processes: int, accumulated: int
+) -> None:
+    sampler = BatchSampler(range(count), size, drop_last=False)
+    samplers = [BatchSamplerShard(sampler, processes, rank) for rank in range(processes)]
+    divided = [_trained_examples(list(one), count, rank, processes, accumulated) for rank, one in enumerate(samplers)]
+
+    assert len({len(batches) for batches in divided}) == 1
+    in_order = [[example for batch in batches for example in batch] for batches in zip(*divided, strict=True)]
+    whole = size * processes
+    assert in_order == [list(range(count))[first : first + whole] for first in range(0, count, whole)]
+
+
+def _trained_examples(
+    batches: list[list[int]], count: int, rank: int, processes: int, accumulated: int
+) -> list[list[int]]:
+    """Return the examples with labels in each batch of a process. The input of an example is its number."""
+    state = SimpleNamespace(end_of_dataloader=False)
+    arguments = SimpleNamespace(
+        dataloader_drop_last=False,
+        train_sampling_strategy="random",
+        average_tokens_across_devices=True,
+        world_size=1,
+        n_gpu=1,
+    )
+    trainer: Any = object.__new__(MicroBatchTrainer)
+    trainer.args, trainer.train_dataset, trainer.model_accepts_loss_kwargs = arguments, range(count), True
+    trainer.accelerator = SimpleNamespace(num_processes=processes, process_index=rank, gradient_state=state)
+    trainer._get_num_items_in_batch = lambda *_: None
+
+    def read() -> Iterator[dict[str, Tensor]]:
+        for number, batch in enumerate(batches, start=1):
+            state.end_of_dataloader = number == len(batches)
+            rows = torch.tensor(batch)[:, None].expand(-1, 5)
+            yield {"input_ids": rows, "attention_mask": torch.ones_like(rows), "labels": rows}
+
+    source, found = read(), []
+    while step := trainer.get_batch_samples(source, accumulated, torch.device("cpu"))[0]:
+        found += step
+    return [batch["input_ids"][(batch["labels"] != IGNORED_LABEL).any(1), 0].tolist() for batch in found]
+
+
+def test_a_process_without_examples_has_no_loss_and_no_gradient(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, examples(), Gradients(), tokens=0)
+    batch = next(iter(trainer.get_train_dataloader()))
+    loss = trainer.training_step(cast(nn.Module, trainer.model), first_rows(batch, 0), torch.tensor(7))
+    assert loss.item() == 0
+    gradients = [one.grad for one in cast(nn.Module, trainer.model).parameters() if one.grad is not None]
+    assert gradients
+    assert not any(one.any() for one in gradients)

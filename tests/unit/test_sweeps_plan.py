@@ -294,3 +294,14 @@ def test_arms_of_an_earlier_version_with_the_same_folder_name_can_be_resumed(tmp
 def test_the_number_of_steps_is_that_of_the_trainer(tmp_path: Path, options: dict[str, object], steps: int) -> None:
     plan = planned(tmp_path / "out", alphas="5", seeds="1", **options)
     assert [steps_of(trial, {}, plan.data.train_examples) for trial in plan.trials] == [0, steps]
+
+
+def test_a_batch_larger_than_the_data_is_refused_if_only_full_batches_are_used(tmp_path: Path) -> None:
+    sft = {"train.sft": ["dataloader_drop_last=true"]}
+    with pytest.raises(UsageError) as caught:
+        planned(tmp_path / "out", alphas="0,5", seeds="1", **sft, **{"train.batch_size": 17})
+    assert str(caught.value).startswith(
+        "--set dataloader_drop_last: 16 training examples are fewer than a batch of 17, so no step is made."
+    )
+    planned(tmp_path / "out", alphas="0,5", seeds="1", **sft, **{"train.batch_size": 16})
+    planned(tmp_path / "out", alphas="0,5", seeds="1", **{"train.batch_size": 17})

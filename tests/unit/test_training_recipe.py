@@ -58,6 +58,10 @@ def test_accumulation_steps_with_a_point_count_as_a_whole_number() -> None:
         ({"gradient_accumulation_steps": 0}, "must be 1 or larger, not 0."),
         ({"gradient_accumulation_steps": -1}, "must be 1 or larger, not -1."),
         ({"gradient_accumulation_steps": None}, "must be a whole number, not None."),
+        ({"ddp_bucket_cap_mb": "large"}, "must be a whole number, not 'large'."),
+        ({"router_aux_loss_coef": "small"}, "must be a number, not 'small'."),
+        ({"activation_checkpointing": "no"}, "must be true or false, not 'no'."),
+        ({"label_smoothing_factor": -0.1}, "must be 0 or larger, not -0.1."),
     ],
 )
 def test_a_value_of_another_type_is_reported(field: dict[str, Any], message: str) -> None:
@@ -93,6 +97,23 @@ def test_only_the_rejected_field_of_several_is_reported() -> None:
         ({"optim": "adamw_8bit"}, "You need to install `bitsandbytes`"),
         ({"use_liger_kernel": True}, "needs the package liger-kernel"),
         ({"pad_to_multiple_of": -3}, "must be 1 or larger"),
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, "One of min_lr or min_lr_rate should be set"),
+        ({"lr_scheduler_type": "warmup_stable_decay"}, "num_decay_steps"),
+        ({"lr_scheduler_kwargs": {"unknown": 1}}, "unexpected keyword argument 'unknown'"),
+        ({"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"power": "two"}}, "rejects lr_scheduler_type="),
+        (
+            {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": 1.0}},
+            "must be smaller than initial lr",
+        ),
+        ({"optim_args": "betas=(0.9,0.99)"}, "must be key=value, or key=value,key=value"),
+        ({"optim_args": "nesterov"}, "must be key=value, or key=value,key=value"),
+        ({"parallelism_config": {"tp_size": 2}}, "cannot be set"),
+        ({"optim": "sgd", "optim_args": "momentum=much"}, "could not convert string to float"),
+        ({"optim": "adamw_torch", "optim_args": "momentum=0.9"}, "the optimizer does not use these arguments"),
+        ({"accelerator_config": {"gradient_accumulation_kwargs": {"unknown": 1}}}, "unexpected keyword argument"),
+        ({"torch_compile_backend": "unknown"}, "is not a valid DynamoBackend"),
+        ({"dataloader_multiprocessing_context": "spawn"}, "multiprocessing_context can only be used with"),
+        ({"dataloader_in_order": False}, "cannot be set"),
     ],
 )
 def test_a_field_with_which_every_trial_would_fail_is_reported(
@@ -104,7 +125,37 @@ def test_a_field_with_which_every_trial_would_fail_is_reported(
         check_recipe(TrainSpec(**RECIPE, sft={"weight_decay": 0.1, **field}))
     (problem,) = caught.value.problems
     assert message in problem.what
-    assert problem.field == ("train", *field)
+    assert problem.field == ("train", next(iter(field)))
+
+
+def test_settings_that_a_schedule_needs_together_are_accepted() -> None:
+    for schedule in (
+        {"lr_scheduler_kwargs": {"min_lr_rate": 0.1}, "lr_scheduler_type": "cosine_with_min_lr"},
+        {
+            "lr_scheduler_type": "warmup_stable_decay",
+            "lr_scheduler_kwargs": {"num_decay_steps": 2},
+            "warmup_steps": 0.1,
+        },
+        {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 3, "lr_scheduler_kwargs": None},
+        {"optim": "sgd", "optim_args": "momentum=0.9, nesterov=true"},
+    ):
+        check_recipe(TrainSpec(**RECIPE, sft=schedule))
+
+
+@pytest.mark.parametrize("text", ["accelerate.json", '{"gradient_accumulation_kwargs": {"num_steps": 4}}'])
+@pytest.mark.parametrize(
+    "name", ["accelerator_config", "lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "liger_kernel_config"]
+)
+def test_a_mapping_is_not_read_from_a_text_or_a_file(name: str, text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_recipe(TrainSpec(**RECIPE, sft={name: text}))
+    (problem,) = caught.value.problems
+    assert problem.what == f"the SFTConfig field {name!r} must be a mapping of fields, not {text!r}."
+
+
+def test_the_reaction_to_a_signal_cannot_be_replaced() -> None:
+    with pytest.raises(UsageError, match="'enable_jit_checkpoint' cannot be set"):
+        check_recipe(TrainSpec(**RECIPE, sft={"enable_jit_checkpoint": True}))
 
 
 @pytest.mark.parametrize("optimizer", [name.value for name in OptimizerNames])

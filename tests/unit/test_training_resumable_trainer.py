@@ -9,17 +9,20 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from neftune_cli.errors import TrialError
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
+from neftune_cli.store import TrialFolder
+from neftune_cli.training import fine_tuning
 from neftune_cli.training.learning_curve import LearningCurveCallback
 from neftune_cli.training.resumable_trainer import generator_states, load_optimizer, restore_generators
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
 from neftune_cli.training.snapshots import Snapshot, changing_tensors, read_snapshot, write_snapshot
 from neftune_cli.training.trial import halved_batch
 from tests.small_model import SMALL_MODEL
-from tests.stopped_trials import prepared_data, trial_of
+from tests.stopped_trials import Attempt, prepared_data, trial_of
 
 pytestmark = pytest.mark.usefixtures("small_model")
 
@@ -122,3 +125,30 @@ def test_fewer_visible_gpus_restore_the_first_generators(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: restored.append((state, device)))
     restore_generators({**generator_states(), "cuda": ["first", "second"]})
     assert restored == [("first", 0)]
+
+
+class _EndsTraining(TrainerCallback):
+    """End the training after a step, as the callback of another library may do."""
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,
+    ) -> None:
+        control.should_training_stop = state.global_step == 3
+
+
+def test_a_training_that_ends_before_its_last_step_has_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_callback(*arguments: Any, callbacks: list[Any], **named: Any) -> Any:
+        return build_trainer(*arguments, callbacks=[*callbacks, _EndsTraining()], **named)
+
+    monkeypatch.setattr(fine_tuning, "build_trainer", with_callback)
+    folder = TrialFolder(tmp_path / "trial")
+    with pytest.raises(TrialError, match=r"^The training ended after step 3 of 8, without a request to stop\.$"):
+        Attempt(trial_of(), folder).run()
+    assert folder.record() is None
+    assert not folder.checkpoints.intact()
