@@ -110,7 +110,8 @@ class Inspection:
         problems.attempt(lambda: check_devices(settings, gpus=self.gpus, cores=cores))
         recipes = [self.spec.recipe_of(arm) for arm in self.spec.arms]
         problems.add(problem for one in recipes for problem in batch_problems(one, settings))
-        more = {"processes": str(settings.processes)}
+        # earlier versions filled up the last step of an epoch with repeated examples
+        more = {"processes": str(settings.processes), "repeated_examples": "0"}
         if settings.sharding is not None:
             problems.add(sharding_problems(self.spec, settings.sharding, self.environment["precision"]))
             more["fsdp"] = json.dumps(settings.sharding.fsdp, sort_keys=True)

@@ -45,12 +45,11 @@ _REPLACEMENTS = {
 """SFTConfig fields that a field or an option of neftune replaces."""
 
 _RESERVED = frozenset(
-    "assistant_only_loss auto_find_batch_size chat_template_path completion_only_loss dataset_kwargs ddp_backend "
-    "dataloader_in_order "
-    "ddp_timeout deepspeed disable_tqdm do_eval enable_jit_checkpoint eos_token eval_on_start eval_strategy "
-    "ignore_data_skip load_best_model_at_end logging_first_step logging_nan_inf_filter logging_steps logging_strategy "
-    "model_init_kwargs pad_token parallelism_config push_to_hub restore_callback_states_from_checkpoint "
-    "resume_from_checkpoint save_strategy trust_remote_code use_cpu".split()
+    "assistant_only_loss auto_find_batch_size chat_template_path completion_only_loss dataloader_in_order "
+    "dataset_kwargs ddp_backend ddp_timeout deepspeed disable_tqdm do_eval enable_jit_checkpoint eos_token "
+    "eval_on_start eval_strategy ignore_data_skip load_best_model_at_end logging_first_step logging_nan_inf_filter "
+    "logging_steps logging_strategy model_init_kwargs pad_token parallelism_config push_to_hub "
+    "restore_callback_states_from_checkpoint resume_from_checkpoint save_strategy trust_remote_code use_cpu".split()
 )
 """SFTConfig fields that keep the value of neftune or of TRL: the measurements, the pairing of arms or the reaction to
 SIGTERM depend on it."""
