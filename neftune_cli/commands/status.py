@@ -57,8 +57,7 @@ def status(
     """
     from rich.console import Console
 
-    from neftune_cli.evidence.folders import check_folders, nothing_found, sweeps_without_spec
-    from neftune_cli.store import find_sweeps
+    from neftune_cli.evidence.folders import check_folders, find_sweeps, nothing_found, sweeps_without_spec
     from neftune_cli.sweeps.progress.status import StatusReader
 
     check_folders(paths)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.evidence.folders import check_folders, nothing_found, sweeps_without_spec
+from neftune_cli.evidence.folders import check_folders, find_sweeps, nothing_found, sweeps_without_spec
 from neftune_cli.evidence.inspect_ai import inspect_evidence
 from neftune_cli.evidence.judgments import with_judgments
 from neftune_cli.evidence.lm_eval import lm_eval_evidence
@@ -14,7 +14,6 @@ from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.evidence.trainer_state import trainer_evidence
 from neftune_cli.evidence.user_metrics import with_user_metric
 from neftune_cli.metrics import names_function
-from neftune_cli.store import find_sweeps
 
 
 def gather(

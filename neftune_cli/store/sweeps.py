@@ -332,17 +332,6 @@ def folder_label(arm: str, seed: int | None = None) -> str:
     return trial_key(re.sub(r"[^\w=,.+-]+", "_", arm)[:LABEL_LENGTH], seed)
 
 
-def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
-    """Return the sweeps at or below the paths: those of the first path first, each path's sorted by name.
-
-    Several paths or links to one sweep count once, at the first place.
-    """
-    found: dict[Path, Path] = {}
-    for folder in (file.parent for path in paths for file in sorted(path.rglob(SWEEP_FILE))):
-        found.setdefault(folder.resolve(), folder)
-    return [SweepFolder(folder) for folder in found.values() if is_sweep(folder)]
-
-
 def finished_in_another_sweep(trial: TrialFolder) -> TrialFolder | None:
     """Return the finished trial with the same id in a sweep beside the trial's own, None if there is none."""
     for path in sorted(trial.path.parents[2].glob(f"*/{trial.path.parent.name}/*-{trial.id}")):

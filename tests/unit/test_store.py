@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import pytest
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import UsageError
+from neftune_cli.evidence.folders import find_sweeps, sweeps_without_spec
 from neftune_cli.records import (
     CurvePoint,
     EvalMetrics,
@@ -26,7 +28,8 @@ from neftune_cli.records import (
     TrialState,
     TrialStatus,
 )
-from neftune_cli.store import SweepFolder, find_sweeps, is_sweep, write_atomically
+from neftune_cli.store import SweepFolder, is_sweep, write_atomically
+from neftune_cli.store.manifest import Manifest
 from tests.finished_trials import EVAL, NoSpec, start_trial, trial_record, write_failed_trial, write_trial
 
 
@@ -374,6 +377,26 @@ def test_a_sweep_that_several_paths_name_is_found_once(
     paths = [folder.path, Path("sweep"), tmp_path / "a link", Path()]
     assert [sweep.path for sweep in find_sweeps(paths)] == [folder.path]
     assert [sweep.path for sweep in find_sweeps(paths[2:])] == [tmp_path / "a link"]
+
+
+def test_sweeps_behind_links_below_a_folder_are_found_once(folder: SweepFolder, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "m").symlink_to(folder.path)
+    assert [sweep.path for sweep in find_sweeps([results])] == [results / "m"]
+    (results / "a").symlink_to("z")
+    shutil.copytree(folder.path, results / "z")
+    (results / "z" / "cycle").symlink_to(results)
+    assert [sweep.path for sweep in find_sweeps([results])] == [results / "m", results / "z"]
+
+
+def test_a_sweep_without_spec_behind_a_link_is_found(folder: SweepFolder, tmp_path: Path) -> None:
+    finish(folder, record("alpha=0", 0.0, 0))
+    folder.write_manifest(Manifest())
+    (folder.path / "sweep.yaml").unlink()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/link").symlink_to(folder.path)
+    assert [one.path for one in sweeps_without_spec([tmp_path / "results"])] == [tmp_path / "results/link"]
 
 
 def test_sweeps_are_in_the_order_of_the_paths_and_sorted_below_each(tmp_path: Path) -> None:
