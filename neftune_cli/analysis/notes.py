@@ -111,6 +111,12 @@ def _departures_of_folders(evidence: Evidence) -> Iterator[Departure]:
             "The base model has no finished trial. Margins that are a share of the gain of fine-tuning have a fallback "
             "value until it is measured, so verdicts can change.",
         )
+    if evidence.origin.has_base_elsewhere:
+        yield Departure(
+            "missing base model",
+            "The base model was not measured with the settings of these trials. Margins that are a share of the gain "
+            "of fine-tuning have a fallback value.",
+        )
 
 
 def _other_baseline(evidence: Evidence, design: Design, default: str) -> Iterator[Departure]:

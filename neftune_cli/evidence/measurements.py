@@ -175,6 +175,8 @@ class TrialOrigin:
     """Whether a single sweep with a fixed number of seeds has declared trials that have neither finished nor failed."""
     lacks_base: bool = False
     """Whether a single sweep has neither a result nor a failure of the base model."""
+    has_base_elsewhere: bool = False
+    """Whether the base model of a single sweep was measured in another setting than these trials."""
     decides_looks: bool = True
     """Whether planned looks are taken of these trials; not of those that differ from the sweep's first setting."""
     seconds: float | None = None

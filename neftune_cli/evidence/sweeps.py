@@ -165,11 +165,6 @@ def _shared_controls(group: Sequence[_SweepTrial], names: Mapping[str, str]) -> 
     return (name for name in names.values() if name not in others)
 
 
-def _declared_seeds(folder: SweepFolder) -> tuple[int, ...]:
-    spec = folder.spec()
-    return spec.seeds if spec else ()
-
-
 def _recipe_overrides(spec: SweepSpec | None, record: TrialRecord) -> dict[str, Any] | None:
     """Return the recipe overrides of the trial's arm; None if the trial is not declared in the sweep's spec."""
     arm = next((arm for arm in spec.arms if arm.name == record.arm), None) if spec else None
@@ -242,12 +237,13 @@ def _combined(
     finished = {*map(_label, group)}
     plan = _plan(sweeps[0]) if len(sweeps) == 1 else None
     manifests = tuple(text for folder in sweeps if (text := folder.manifest_text()))
+    seeds = (spec.seeds for folder in sweeps if (spec := folder.spec()))
     combined = Evidence(
         name=" + ".join(folder.name for folder in sweeps),
         setting=group[0].setting,
         trials=tuple(sorted(trials, key=lambda trial: (not trial.is_base, order.index(trial.arm), trial.seed or 0))),
         metrics=METRICS,
-        origin=_origin(sweeps, contents, manifests, {trial.trial_id for trial in trials if not trial.is_base}),
+        origin=_origin(sweeps, contents, manifests, trials),
         spec_texts=tuple(folder.spec_text() for folder in sweeps),
         notes=tuple(_override_notes(group, names)),
         unfinished=tuple(
@@ -258,7 +254,7 @@ def _combined(
         dropped_plans=tuple(folder.name for folder in sweeps if len(sweeps) > 1 and _declares_tests(folder)),
         shared_controls=tuple(_shared_controls(group, names)) if len(sweeps) > 1 else (),
         declared_arms=tuple(dict.fromkeys(_declared_arms(sweeps, group, names))),
-        declared_seeds=tuple(dict.fromkeys(chain.from_iterable(map(_declared_seeds, sweeps)))),
+        declared_seeds=tuple(dict.fromkeys(chain.from_iterable(seeds))),
         manifest_texts=manifests,
     )
     combined = with_task_scores(combined)
@@ -270,7 +266,7 @@ def _origin(
     sweeps: Sequence[SweepFolder],
     contents: Mapping[SweepFolder, _FolderContents],
     manifests: Sequence[str],
-    trained: Set[str],
+    trials: Sequence[Measurements],
 ) -> TrialOrigin:
     """Return the origin of the trials of these sweeps.
 
@@ -278,16 +274,19 @@ def _origin(
         sweeps: their folders.
         contents: contents of each folder.
         manifests: texts of the manifests. A single one has the cost of the trials.
-        trained: ids of the trained trials.
+        trials: these trials.
     """
     manifest = manifest_of(manifests[0]) if len(manifests) == 1 else None
+    trained = {trial.trial_id for trial in trials if not trial.is_base}
     seconds, workers = _measured_cost(manifest, trained) if manifest else (None, 1)
+    only = contents[sweeps[0]] if len(sweeps) == 1 else None
     return TrialOrigin(
         folders=tuple(str(folder.path) for folder in sweeps),
         is_sweep=True,
         failed_trials=tuple(chain.from_iterable(contents[folder].failed for folder in sweeps)),
-        lacks_declared_trials=len(sweeps) == 1 and bool({*_declared_labels(sweeps[0])} - contents[sweeps[0]].ended),
-        lacks_base=len(sweeps) == 1 and bool(sweeps[0].spec()) and BASE_ARM not in contents[sweeps[0]].ended,
+        lacks_declared_trials=only is not None and bool({*_declared_labels(sweeps[0])} - only.ended),
+        lacks_base=only is not None and bool(sweeps[0].spec()) and BASE_ARM not in only.ended,
+        has_base_elsewhere=only is not None and BASE_ARM in {*map(_label, only.trials)} - {one.arm for one in trials},
         seconds=seconds,
         workers=workers,
         run_options=tuple(placement_options(manifest.command)) if manifest else (),

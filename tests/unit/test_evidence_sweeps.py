@@ -303,6 +303,21 @@ def test_a_base_model_without_a_result_is_noticed(tmp_path: Path, hand_made_reco
     assert (found.origin.lacks_base, found.unfinished) == (True, ("base has not started",))
 
 
+def test_a_base_model_with_other_settings_than_its_sweep_is_noticed(tmp_path: Path, hand_made_records: Records) -> None:
+    options: dict[str, Any] = {"alphas": [0.0, 5.0], "seeds": [0, 1, 2]}
+    on_other_data = [
+        _changed(record, record.arm, data="other") if record.arm == "alpha=5" else record
+        for record in hand_made_records
+    ]
+
+    with_base, without = sweep_evidence([_sweep(tmp_path / "one", on_other_data, **options)])
+
+    (departure,) = (one for one in compare_arms(without).departures if one.kind == "missing base model")
+    assert departure.sentence.startswith("The base model was not measured with the settings of these trials. Margins")
+    assert [one.origin.lacks_base for one in (with_base, without)] == [False, False]
+    assert "missing base model" not in {one.kind for one in compare_arms(with_base).departures}
+
+
 def test_declared_trials_that_are_still_to_be_trained_are_noticed_in_all_settings(
     tmp_path: Path, hand_made_records: Records
 ) -> None:
