@@ -76,7 +76,7 @@ def _with_file(paths: Sequence[Path], name: str) -> list[Path]:
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield the folders at and below `root` with the names of their files, each once: those behind links last."""
-    seen, pending = set[str](), [str(root)]
+    seen, pending = set[str](), [root]
     while pending:
         for folder, folders, files in os.walk(pending.pop(0)):
             real = os.path.realpath(folder)
@@ -84,8 +84,8 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
                 folders.clear()
                 continue
             seen.add(real)
-            places = (os.path.join(folder, name) for name in sorted(folders))
-            pending += [place for place in places if os.path.islink(place)]  # os.walk does not enter them
+            places = (Path(folder, name) for name in sorted(folders))
+            pending += [place for place in places if place.is_symlink()]  # os.walk does not enter them
             yield Path(folder), files
 
 
