@@ -221,15 +221,21 @@ class SweepFolder:
         return self.contents()[0]
 
     def contents(self) -> tuple[list[tuple[TrialFolder, TrialRecord]], list[str]]:
-        """Return the finished trials as `finished` does, and one sentence per trial that failed or has not finished."""
+        """Return the finished trials as `finished` does, and one sentence per trial that failed or has not finished.
+
+        Copies of the folder of a finished trial, which have another id in their name, are left out.
+        """
         order = self._table_order()
-        finished, unfinished = [], []
+        finished: dict[str, tuple[TrialFolder, TrialRecord]] = {}
+        unfinished = []
         for folder in self.trials():
             if record := folder.record():
-                finished.append((folder, record))
+                first, _ = finished.setdefault(record.trial, (folder, record))
+                if folder.id == record.trial != first.id:
+                    finished[record.trial] = folder, record
             elif folder.has_started():
                 unfinished.append(f"{folder.folder_label} {folder.why_without_record()}")
-        return sorted(finished, key=lambda one: order(one[1])), unfinished
+        return sorted(finished.values(), key=lambda one: order(one[1])), unfinished
 
     def failed_trials(self) -> tuple[str, ...]:
         """Return the labels of the failed trials, such as `alpha=5,seed=0`. Only `--retry failed` runs them again."""

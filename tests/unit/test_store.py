@@ -347,6 +347,30 @@ def test_trial_of_schema_2_without_probe_responses_is_read(folder: SweepFolder) 
     assert [(answer.split, answer.response) for answer in place.generations()] == [("held-out", "B")]
 
 
+@pytest.mark.parametrize(
+    "name", ["alpha=0,seed=0-0 copy 2", "alpha=0,seed=0-alpha00 copy", "copy of alpha=0,seed=0-alpha00"]
+)
+def test_a_copy_of_the_folder_of_a_trial_does_not_count(folder: SweepFolder, name: str) -> None:
+    finish(folder, record("alpha=0", 0.0, 0))
+    finish(folder, record("alpha=0", 0.0, 1, 2.0))
+    trial = folder.trial("alpha00", "alpha=0", 0).path
+    edited = shutil.copytree(trial, trial.parent / name) / "record.json"
+    edited.write_text(edited.read_text().replace('"eval_loss": 1.0', '"eval_loss": 7.0'))
+
+    folder.write_tables()
+
+    assert list(pd.read_csv(folder.path / "loss.csv")["eval_loss"]) == [1.0, 2.0]
+    for table in ("eval.csv", "curves.csv"):
+        assert list(pd.read_csv(folder.path / table)["seed"]) == [0, 1]
+
+
+def test_a_renamed_trial_folder_counts(folder: SweepFolder) -> None:
+    finish(folder, record("alpha=0", 0.0, 0))
+    trial = folder.trial("alpha00", "alpha=0", 0).path
+    trial.rename(trial.parent / "renamed")
+    assert [one.trial for one in folder.records()] == ["alpha00"]
+
+
 def test_special_characters_in_arm_names_are_replaced_in_folder_names(folder: SweepFolder) -> None:
     assert folder.trial("id", "a/b: c", 3).path.name == "a_b_c,seed=3-id"
 
