@@ -57,7 +57,7 @@ def export(
     sweeps = sweeps_in(paths)
     problems = Problems()
     for sweep in sweeps:
-        problems.attempt(partial(_check_files, sweep))
+        problems.attempt(lambda: check_files(sweep, sweep.records()))
     if to is ExportTarget.ALPACA_EVAL:
         problems.add(_equal_names(sweeps))
     problems.raise_any()  # before the first file is written
@@ -71,18 +71,6 @@ def export(
             local = "Use another --output."
             fix = local if to is ExportTarget.ALPACA_EVAL else "Use another --output, or check the server."
             raise UsageError(Problem(what, FREE_SPACE if error.errno in DISK_FULL else fix)) from None
-
-
-def _check_files(sweep: "SweepFolder") -> None:
-    """Check that the files of a sweep can be read, and that `sweep.yaml` fits the finished trials.
-
-    Raises:
-        UsageError: a file is damaged, or `sweep.yaml` does not fit.
-    """
-    from neftune_cli.evidence.folders import check_spec
-
-    sweep.manifest()
-    check_spec(sweep, sweep.records())
 
 
 def _equal_names(sweeps: Sequence["SweepFolder"]) -> Iterator[Problem]:

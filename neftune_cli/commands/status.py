@@ -80,12 +80,12 @@ def status(
 
 
 def _checked(status: "SweepStatus", folder: "SweepFolder") -> "SweepStatus":
-    """Return a status with the problem of a `sweep.yaml` that is missing or does not fit the finished trials."""
-    from neftune_cli.evidence.folders import check_spec
+    """Return a status with the problems of the sweep's files: `sweep.yaml`, the manifest and the records."""
+    from neftune_cli.evidence.folders import check_files
 
     found = Problems()
     found.add(status.problems)
-    found.attempt(lambda: check_spec(folder, folder.records()))
+    found.attempt(lambda: check_files(folder, folder.records()))
     return replace(status, problems=found.found)
 
 

@@ -13,7 +13,7 @@ from neftune_cli.config.spec import BASE_ARM, ArmSpec
 from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError
 from neftune_cli.formatting import listed_at_most
 from neftune_cli.records import TrialRecord
-from neftune_cli.store import MANIFEST_FILE, SWEEP_FILE, SweepFolder, TrialFolder, is_sweep
+from neftune_cli.store import MANIFEST_FILE, RESTORE_LOOKS, SWEEP_FILE, SweepFolder, TrialFolder, is_sweep
 
 if TYPE_CHECKING:  # the command status needs no numpy
     from neftune_cli.evidence.measurements import Evidence
@@ -87,6 +87,27 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
             places = (Path(folder, name) for name in sorted(folders))
             pending += [place for place in places if place.is_symlink()]  # os.walk does not enter them
             yield Path(folder), files
+
+
+def check_files(folder: SweepFolder, records: Sequence[TrialRecord]) -> None:
+    """Check that the manifest can be read and lists the planned looks, and that `sweep.yaml` fits the finished trials.
+
+    Args:
+        folder: the sweep.
+        records: the records of its finished trials.
+
+    Raises:
+        UsageError: the manifest is damaged, or is missing although the sweep has planned looks and trained trials; or
+            as for `check_spec`.
+    """
+    problems = Problems()
+    problems.attempt(folder.manifest)
+    problems.attempt(partial(check_spec, folder, records))
+    problems.raise_any()
+    spec, path = folder.spec(), folder.path / MANIFEST_FILE
+    has_looks = spec is not None and spec.analysis.has_planned_looks
+    if has_looks and any(record.seed is not None for record in records) and not path.exists():
+        raise UsageError(Problem(f"{path} is missing.", RESTORE_LOOKS))
 
 
 def check_spec(folder: SweepFolder, records: Sequence[TrialRecord]) -> None:

@@ -16,7 +16,7 @@ from neftune_cli.config.identity import recipe_identity
 from neftune_cli.config.spec import BASE_ARM, NOISE_DETAILS, AnalysisSpec, NoiseSpec, SweepSpec
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
-from neftune_cli.evidence.folders import check_spec
+from neftune_cli.evidence.folders import check_files
 from neftune_cli.evidence.grouping import with_deciding_one, with_differences
 from neftune_cli.evidence.lm_eval import with_task_scores
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting, TrialOrigin
@@ -107,9 +107,8 @@ class _FolderContents:
 
 def _read(folder: SweepFolder) -> _FolderContents:
     spec = folder.spec()
-    folder.manifest()  # its damage is reported together with that of other folders
     finished, unfinished = folder.contents()
-    check_spec(folder, [record for _, record in finished])
+    check_files(folder, [record for _, record in finished])
     peft = _peft(spec, [record for _, record in finished])
     controls = {arm.name for arm in spec.arms if arm.control} if spec else set()
     trials = []

@@ -50,6 +50,8 @@ LOSS_FILE, EVAL_FILE, CURVES_FILE = "loss.csv", "eval.csv", "curves.csv"
 SUMMARY_FILE, REPORT_FILE = "summary.md", "report.html"
 LABEL_LENGTH = 80
 """Number of characters of the name of an arm in the names of its folders."""
+RESTORE_LOOKS = "Restore it from a backup: nothing else lists the planned looks that were taken."
+"""Fix of a manifest of a sweep with planned looks."""
 JOBS_FOLDER, _JOB_LIST = "jobs", "jobs.json"
 
 
@@ -139,7 +141,7 @@ class SweepFolder:
         except OSError as error:
             raise unreadable_file(path, error) from None
         except ValueError:
-            raise _damaged_manifest(path) from None
+            raise self._damaged_manifest() from None
 
     def whole_manifest(self) -> Manifest:
         """Return the manifest, empty if there is none.
@@ -149,8 +151,16 @@ class SweepFolder:
         """
         manifest, path = self.manifest(), self.path / MANIFEST_FILE
         if path.exists() and not manifest.model_fields_set >= ALWAYS_WRITTEN:
-            raise _damaged_manifest(path)
+            raise self._damaged_manifest()
         return manifest
+
+    def _damaged_manifest(self) -> UsageError:
+        """Return the error for a damaged manifest. Read as empty, it would hide the looks that were taken."""
+        fix = RESTORE_LOOKS
+        with suppress(UsageError):
+            if (spec := self.spec()) and not spec.analysis.has_planned_looks:
+                fix = "Restore it from a backup. If seeds were never added to the sweep, it can be removed instead."
+        return UsageError(Problem(f"{self.path / MANIFEST_FILE} is damaged.", fix))
 
     def add_look(self, seeds: int) -> None:
         """Note in the manifest that the sweep was compared with this number of seeds."""
@@ -378,12 +388,6 @@ _RESTORE_SPEC = (
 )
 _MISFITS = {"missing": "is missing", "tuple_type": "must be a list"}
 """Messages on errors that only a damaged `sweep.yaml` has, by pydantic's type of error."""
-
-
-def _damaged_manifest(path: Path) -> UsageError:
-    """Return the error for a damaged manifest. Read as empty, it would hide the planned looks that were taken."""
-    fix = "Restore it from a backup. If seeds were never added to the sweep, it can be removed instead."
-    return UsageError(Problem(f"{path} is damaged.", fix))
 
 
 def _row(record: TrialRecord, table: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.metrics import HELD_OUT_RESPONSES, REGISTERED_METRICS, Margin, Metric, register_metric
 from neftune_cli.records import EvalMetrics, TrialRecord
 from neftune_cli.store import SweepFolder
+from neftune_cli.store.manifest import Manifest
 from tests.finished_trials import write_failed_trial, write_trial
 from tests.registries import restored
 
@@ -55,6 +56,7 @@ def test_comparable_sweeps_are_combined_with_shared_trials_once(tmp_path: Path, 
 def test_declared_analyses_do_not_apply_to_several_sweeps(tmp_path: Path, hand_made_records: Records) -> None:
     stronger = [_changed(record, "alpha=10", noise={"alpha": 10.0}) for record in hand_made_records[4:]]
     planned = _sweep(tmp_path / "one", hand_made_records, until_decided=True, looks=(3, 5), seeds=list(range(5)))
+    planned.write_manifest(Manifest())
     fixed = _sweep(tmp_path / "two", [*hand_made_records[:4], *stronger])
 
     (alone,) = sweep_evidence([planned])

@@ -225,6 +225,16 @@ def test_a_damaged_manifest_is_refused_and_not_replaced(folder: SweepFolder, con
     assert path.read_bytes() == content
 
 
+def test_a_damaged_manifest_with_planned_looks_may_not_be_removed(tmp_path: Path) -> None:
+    sweep = SweepFolder(tmp_path / "looks")
+    sweep.open(resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0, 1, 2], "until_decided": True, "looks": (3,)}))
+    (sweep.path / "manifest.json").write_text("{")
+    with pytest.raises(
+        UsageError, match=r"is damaged\. Restore it from a backup: nothing else lists the planned looks"
+    ):
+        sweep.manifest()
+
+
 def test_a_manifest_that_cannot_be_read_is_not_called_damaged(folder: SweepFolder) -> None:
     (folder.path / "manifest.json").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"manifest\.json cannot be read \(.*directory"):
