@@ -57,7 +57,7 @@ def export(
     sweeps = sweeps_in(paths)
     problems = Problems()
     for sweep in sweeps:
-        problems.attempt(lambda: check_files(sweep, sweep.records()))
+        problems.attempt(partial(_check, sweep))
     if to is ExportTarget.ALPACA_EVAL:
         problems.add(_equal_names(sweeps))
     problems.raise_any()  # before the first file is written
@@ -71,6 +71,12 @@ def export(
             local = "Use another --output."
             fix = local if to is ExportTarget.ALPACA_EVAL else "Use another --output, or check the server."
             raise UsageError(Problem(what, FREE_SPACE if error.errno in DISK_FULL else fix)) from None
+
+
+def _check(sweep: "SweepFolder") -> None:
+    from neftune_cli.evidence.folders import check_files
+
+    check_files(sweep, sweep.records())
 
 
 def _equal_names(sweeps: Sequence["SweepFolder"]) -> Iterator[Problem]:
