@@ -149,6 +149,10 @@ def _next_steps(status: "SweepStatus") -> Iterator[str]:
     if looks := _looks(status):
         continued = f" Continue with the next look:\n  {shlex.join(looks.command)}" if looks.command else ""
         yield f"{looks.summary}{continued}"
+    can_continue = not status.is_over or status.failures or (looks and looks.taken < len(looks.planned))
+    if can_continue and _is_of_other_version(status):
+        yield "The finished trials are from another version of neftune, and only that version can continue the sweep."
+        return
     command = _command(status)
     if not status.is_over and (submitted := _submitted(status)):
         yield (
@@ -160,6 +164,14 @@ def _next_steps(status: "SweepStatus") -> Iterator[str]:
     elif status.failures:
         retrying = command if _retries(arguments_of(status.command)) else f"{command} --retry failed"
         yield f"The logs are in {status.path / 'trials'}. Retry the failed trials with:\n  {retrying}"
+
+
+def _is_of_other_version(status: "SweepStatus") -> bool:
+    """Return whether a version of neftune with another method has finished a trial."""
+    from neftune_cli.config.identity import has_other_method
+    from neftune_cli.store import SweepFolder
+
+    return any(has_other_method(record.identity) for record in SweepFolder(status.path).records())
 
 
 def _retries(arguments: tuple[str, ...]) -> bool:

@@ -177,6 +177,8 @@ class TrialOrigin:
     """Whether a single sweep has neither a result nor a failure of the base model."""
     has_base_elsewhere: bool = False
     """Whether the base model of a single sweep was measured in another setting than these trials."""
+    of_other_version: bool = False
+    """Whether a version of neftune with another method trained these trials, so that this one cannot continue them."""
     decides_looks: bool = True
     """Whether planned looks are taken of these trials; not of those that differ from the sweep's first setting."""
     seconds: float | None = None

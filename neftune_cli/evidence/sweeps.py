@@ -12,7 +12,7 @@ import numpy as np
 
 from neftune_cli.config.canonical_json import canonical_json
 from neftune_cli.config.executors import placement_options
-from neftune_cli.config.identity import recipe_identity
+from neftune_cli.config.identity import has_other_method, recipe_identity
 from neftune_cli.config.spec import BASE_ARM, NOISE_DETAILS, AnalysisSpec, NoiseSpec, SweepSpec
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
@@ -242,7 +242,7 @@ def _combined(
         setting=group[0].setting,
         trials=tuple(sorted(trials, key=lambda trial: (not trial.is_base, order.index(trial.arm), trial.seed or 0))),
         metrics=METRICS,
-        origin=_origin(sweeps, contents, manifests, trials),
+        origin=_origin(sweeps, contents, manifests, group[0].setting, trials),
         spec_texts=tuple(folder.spec_text() for folder in sweeps),
         notes=tuple(_override_notes(group, names)),
         unfinished=tuple(
@@ -265,6 +265,7 @@ def _origin(
     sweeps: Sequence[SweepFolder],
     contents: Mapping[SweepFolder, _FolderContents],
     manifests: Sequence[str],
+    setting: Setting,
     trials: Sequence[Measurements],
 ) -> TrialOrigin:
     """Return the origin of the trials of these sweeps.
@@ -273,6 +274,7 @@ def _origin(
         sweeps: their folders.
         contents: contents of each folder.
         manifests: texts of the manifests. A single one has the cost of the trials.
+        setting: setting of these trials.
         trials: these trials.
     """
     manifest = manifest_of(manifests[0]) if len(manifests) == 1 else None
@@ -286,6 +288,7 @@ def _origin(
         lacks_declared_trials=only is not None and bool({*_declared_labels(sweeps[0])} - only.ended),
         lacks_base=only is not None and bool(sweeps[0].spec()) and BASE_ARM not in only.ended,
         has_base_elsewhere=only is not None and BASE_ARM in {*map(_label, only.trials)} - {one.arm for one in trials},
+        of_other_version=has_other_method(setting.shared),
         seconds=seconds,
         workers=workers,
         run_options=tuple(placement_options(manifest.command)) if manifest else (),

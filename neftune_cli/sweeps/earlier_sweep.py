@@ -1,12 +1,15 @@
 """The sweep that is already in a results folder: checks that a command may extend it, and the merged spec."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from neftune_cli.config.arm_names import trial_label
+from neftune_cli.config.identity import has_other_method
 from neftune_cli.config.spec import DEFAULT_LOOKS, SweepSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.formatting import listed
+from neftune_cli.records import TrialRecord
 from neftune_cli.store import SWEEP_FILE, SweepFolder, check_writable, folder_label
 from neftune_cli.training.trial import Trial
 
@@ -33,6 +36,7 @@ def check_extends(folder: SweepFolder, stored: SweepSpec, requested: SweepSpec) 
     With planned looks, arms and seeds must be the same.
     """
     if different := list(differences(stored, requested)):
+        _check_method(folder, folder.records())  # options cannot make its trials reusable
         what = f"{folder.path} has a different sweep: {'; '.join(different)}."
         fix = f"{_looks_option(stored, requested)}Use --output with another folder, or the same options."
         raise UsageError(Problem(what, fix))
@@ -108,9 +112,19 @@ def check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
     for record in folder.records():
         trial = planned.get((record.arm, record.seed))
         if trial is not None and trial.id != record.trial:
+            _check_method(folder, [record])
             changed = " and ".join(_changed_parts(record.identity, trial.identity))
             what = f"{folder.path}: the finished trial {trial.label} differs from its plan in {changed}."
             raise UsageError(Problem(what, "Use --output with another folder, or restore what has changed."))
+
+
+def _check_method(folder: SweepFolder, records: Iterable[TrialRecord]) -> None:
+    """Refuse trials of another version of neftune, with another method."""
+    for record in records:
+        if has_other_method(record.identity):
+            trial = trial_label(record.arm, record.seed)
+            what = f"{folder.path}: the finished trial {trial} is from another version of neftune."
+            raise UsageError(Problem(what, "Use --output with another folder, or that version of neftune."))
 
 
 def check_running_trials(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:

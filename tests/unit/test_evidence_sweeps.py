@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from neftune_cli.analysis.comparison import compare_arms
-from neftune_cli.config.identity import recipe_identity
+from neftune_cli.config.identity import METHOD_VERSION, recipe_identity
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import UsageError
 from neftune_cli.evidence.folders import trial_folders
@@ -318,6 +318,13 @@ def test_a_base_model_with_other_settings_than_its_sweep_is_noticed(tmp_path: Pa
     assert departure.sentence.startswith("The base model was not measured with the settings of these trials. Margins")
     assert [one.origin.lacks_base for one in (with_base, without)] == [False, False]
     assert "missing base model" not in {one.kind for one in compare_arms(with_base).departures}
+
+
+def test_trials_of_another_version_of_neftune_are_noticed(tmp_path: Path, hand_made_records: Records) -> None:
+    for version, is_other in ((METHOD_VERSION, False), (METHOD_VERSION - 1, True)):
+        records = [_changed(one, one.arm, method_version=version) for one in hand_made_records]
+        (found,) = sweep_evidence([_sweep(tmp_path / str(version), records)])
+        assert found.origin.of_other_version is is_other
 
 
 def test_declared_trials_that_are_still_to_be_trained_are_noticed_in_all_settings(
