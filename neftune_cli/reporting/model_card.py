@@ -31,6 +31,11 @@ class CardFacts:
     """Id of the data set on the Hub, None if the data are local."""
     is_adapter: bool
 
+    @property
+    def base_folder(self) -> str:
+        """Return the name of the folder of the base model, without the folders that contain it."""
+        return PurePath(self.spec["model"]).name
+
 
 def model_card(facts: CardFacts, title: str, repository: str | None) -> str:
     """Return the card of a model in a repository, or in a folder. Local files are named without their folders."""
@@ -56,6 +61,12 @@ def _paragraphs(facts: CardFacts, title: str, repository: str | None) -> Iterato
     yield _summary(facts)
     yield "## Use"
     yield _fenced(_loading(repository), "python")
+    if facts.is_adapter and not facts.base_model:
+        yield (
+            f"The base model, {markdown_text(facts.base_folder)}, is not included, and it is not known whether the Hub "
+            f"has it. Copy it to a subfolder `{facts.base_folder}` of this folder, or set `base_model_name_or_path` in "
+            "`adapter_config.json` to its path or id. Its fingerprint is listed under Origin."
+        )
     yield "## Comparison of the arms"
     yield (
         f"This model is from one training run of the arm `{facts.record.arm}`. The comparison is about all trials of "

@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 import yaml
 from huggingface_hub import constants
+from transformers import pipeline
 
 from neftune_cli.reporting.model_card import shared_command
 from neftune_cli.store import SweepFolder
@@ -130,6 +131,22 @@ def test_no_folder_of_this_machine_is_shared(sweep: SweepFolder, neftune: Neftun
     assert ("/home" in text, str(Path.cwd()) in text, "mine.jsonl" in text) == (False, False, True)
     adapter = json.loads(Path("shared/adapter_config.json").read_text())
     assert (adapter["base_model_name_or_path"], adapter["revision"]) == ("ada/base", "0f" * 20)
+
+
+def test_an_adapter_of_a_local_model_is_loaded_with_the_base_model_in_a_subfolder(
+    sweep: SweepFolder, neftune: Neftune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = json.loads(next(sweep.path.rglob("adapter_config.json")).read_text())["base_model_name_or_path"]
+    assert neftune("push", "out", "--arm", "5", "--output", "shared").code == 0
+    adapter = json.loads(Path("shared/adapter_config.json").read_text())
+    monkeypatch.chdir("shared")
+    with pytest.raises(OSError):
+        pipeline("text-generation", ".")
+    shutil.copytree(base, adapter["base_model_name_or_path"])
+    assert pipeline("text-generation", ".")("Who?", max_new_tokens=1)
+    assert base not in "".join(
+        path.read_text(encoding="utf-8") for path in (Path("README.md"), Path("adapter_config.json"))
+    )
 
 
 class _FakeApi:
