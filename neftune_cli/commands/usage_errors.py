@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any
 
@@ -39,6 +40,32 @@ _EXAMPLES = {
     "--track": "tensorboard",
 }
 """Values of options that have neither a default nor a spec field with an example."""
+
+
+_COMMA_LISTS = ("--dataset", "--eval-dataset", "--columns", "--seeds", "--lm-eval")
+"""Options of which one value can name several things, separated by commas. Those of the type LIST can, too."""
+
+
+def repeated_option(parameter: Any, arguments: Sequence[str]) -> Problem:
+    """Return the problem of an option that takes one value and is given several times.
+
+    Args:
+        parameter: option.
+        arguments: of the command line.
+    """
+    option = parameter.opts[0]
+    values = list(dict.fromkeys(_values(parameter.opts, arguments)))
+    what = f"{option} is given more than once."
+    if len(values) > 1 and (option in _COMMA_LISTS or parameter.metavar == "LIST"):
+        return Problem(what, f"Use one list with commas: {option} {shlex.quote(','.join(values))}.")
+    return Problem(what, f"Use {option} once.")
+
+
+def _values(options: Sequence[str], arguments: Sequence[str]) -> Iterator[str]:
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in options:
+            yield value if equals else following
 
 
 def usage_problem(error: TyperException) -> Problem:
