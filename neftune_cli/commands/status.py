@@ -52,8 +52,8 @@ def status(
     """Show the progress of sweeps: running and failed trials, the time left, and the command that resumes.
 
     The command only reads. It works in another terminal, and on another machine with the same disk.
-    The exit code is 1 if a trial has failed, and 2 if a file of a sweep is damaged, is missing, or does not fit the
-    trials.
+    The exit code is 1 if a trial has failed, and 2 if sweep.yaml or manifest.json is damaged, is missing, or does not
+    fit the trials. A trial with such a file is trained again, and counts as waiting.
     """
     from rich.console import Console
 

@@ -335,6 +335,20 @@ def test_an_unfinished_sweep_is_left_out_with_a_message(results: Path, hand_made
     assert result.stderr.startswith("No trained trial of sweep 'young' has finished.")
 
 
+def test_a_sweep_whose_trials_lack_a_file_names_it(tmp_path: Path, hand_made_records: Records) -> None:
+    folder = SweepFolder(tmp_path / "cut")
+    _write_sweep(folder.path, hand_made_records)
+    for trial in folder.trials():
+        (trial.path / "generations.jsonl").unlink()
+
+    message = str(_compare(tmp_path).exception)
+
+    assert message.startswith(
+        "No trained trial of sweep 'cut' can be compared: alpha=0,seed=0 cannot be used: its generations.jsonl is "
+        "missing; the sweep command trains it again and "
+    )
+
+
 def test_a_sweep_of_failed_trials_names_the_failure_and_the_option_that_retries(
     tmp_path: Path, hand_made_records: Records
 ) -> None:
