@@ -266,6 +266,14 @@ def test_a_seed_without_a_kept_model_gets_the_seed_with_one(sweep: SweepFolder, 
     )
 
 
+def test_the_recipe_of_the_card_has_one_length_and_the_settings_of_lora(sweep: SweepFolder, neftune: Neftune) -> None:
+    assert neftune("push", sweep.path.name, "--arm", "5", "--output", "shared").code == 0
+    recipe = Path("shared/README.md").read_text(encoding="utf-8").partition("## Recipe")[2]
+    assert "max_steps: 2\n" in recipe
+    assert "epochs:" not in recipe
+    assert "LoRA has a lora" in recipe
+
+
 def test_a_model_without_weights_is_not_shared(sweep: SweepFolder, neftune: Neftune) -> None:
     for trial, record in sweep.finished():
         if (record.arm, record.seed) == ("alpha=5", 3):
