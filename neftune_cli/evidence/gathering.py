@@ -33,7 +33,7 @@ def gather(
             the sweep has stored its scores.
         judge_results: file with the ratings of a judge.
         cluster_by: field of the metadata of inspect's samples. Samples with the same value form a cluster.
-        say: receives a sentence on the responses without a rating or a score.
+        say: receives sentences on repeated trials, and on the responses without a rating or a score.
 
     Raises:
         UsageError: a path is not a folder, a file is invalid, the function fails, or `cluster_by` is not a field of
@@ -49,6 +49,8 @@ def gather(
         added = problems.attempt(lambda: with_user_metric(added, str(metric))) or added
     problems.raise_any()
     for before, after in zip(found, added, strict=True):
+        if before.repeated_trials:
+            say(before.repeated_trials)
         for note in after.notes[len(before.notes) :]:
             say(note)
     return added
