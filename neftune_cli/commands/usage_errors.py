@@ -123,7 +123,8 @@ def _invalid_argument(error: TyperException, context: Any, page: str, help_: str
             did_you_mean(found[1], context.command.list_commands(context)) or help_,
         )
     if found := re.match(r"Got unexpected extra argument\(s\) \((.+)\)", text):
-        return Problem(f"{page} does not take the argument {found[1]!r}.", "Remove it. " + help_)
+        fix = _COMMAS if is_number(found[1].split()[0]) else f"Remove it, or quote a name with spaces. {help_}"
+        return Problem(f"{page} does not take the argument {found[1]!r}.", fix)
     return Problem(text, help_)
 
 
@@ -154,6 +155,21 @@ def _any_value(option: str, context: Any) -> str:
     parameters = context.command.get_params(context) if context else ()
     choices = (_choices(one) for one in parameters if option in one.opts)
     return next(choices, "") or _use(option, _example(option, context))
+
+
+_COMMAS = "The values of a list are separated by commas, without spaces: --alphas 0,5,10."
+"""Fix of numbers that follow an option of a list, as argparse reads lists."""
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is a number."""
+    return isinstance(_number(text), float)
+
+
+def stray_argument(text: str) -> Problem:
+    """Return the problem of an argument in place of an experiment file, which neither exists nor ends as one."""
+    fix = _COMMAS if is_number(text) else f"Use an existing YAML file, or quote a name with spaces: '... {text}'."
+    return Problem(f"There is no experiment file {text}.", fix)
 
 
 def _number(text: Any) -> Any:

@@ -141,6 +141,21 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
             "Error: --keep must be none, best or all; 'some' was given.\n  Use --keep none.\n",
         ),
         (
+            ("--alphas", "0", "5"),
+            "Error: There is no experiment file 5.\n"
+            "  The values of a list are separated by commas, without spaces: --alphas 0,5,10.\n",
+        ),
+        (
+            ("--alphas", "0", "5", "10"),
+            "Error: neftune sweep does not take the argument '10'.\n"
+            "  The values of a list are separated by commas, without spaces: --alphas 0,5,10.\n",
+        ),
+        (
+            ("--model", "tiny", "llama"),
+            "Error: There is no experiment file llama.\n"
+            "  Use an existing YAML file, or quote a name with spaces: '... llama'.\n",
+        ),
+        (
             ("none.yaml",),
             "Error: Cannot read none.yaml: No such file or directory.\n  Use an existing YAML file.\n",
         ),

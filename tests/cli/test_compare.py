@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from html import unescape
@@ -172,6 +173,10 @@ def test_runs_of_trainers_are_compared_in_every_format_and_no_file_is_written(tm
         assert ("alpha" if format_ is OutputFormat.TABLE else "alpha=5") in result.stdout
     screen = "".join(_compare(tmp_path / "runs").stdout.replace("\\\n", "").split())
     assert f"Detailsneftunecompare{tmp_path}/runs--full" in screen
+    shutil.copytree(tmp_path / "runs", tmp_path / "more")
+    both = "".join(_compare(tmp_path / "runs", tmp_path / "more").stdout.replace("\\\n", "").split())
+    assert [f"Detailsneftunecompare{tmp_path}/{name}--full" in both for name in ("runs", "more")] == [True, True]
+    shutil.rmtree(tmp_path / "more")
 
     assert sorted(tmp_path.rglob("*")) == files
 
