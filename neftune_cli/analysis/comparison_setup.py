@@ -10,7 +10,7 @@ from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.config.arm_names import arms_named
 from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError, did_you_mean
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
-from neftune_cli.formatting import counted
+from neftune_cli.formatting import counted, listed_at_most
 from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, Margin, Metric
 
 
@@ -116,6 +116,9 @@ def _no_trained_trial(evidence: Evidence) -> NothingToCompareError:
         return NothingToCompareError(f"'{evidence.name}' has the base model only. Add runs of trained models.")
     what = f"No trained trial of sweep '{evidence.name}' has finished"
     if not (failed := evidence.origin.failed_trials):
+        if unusable := [line for line in evidence.unfinished if " cannot be used: " in line]:
+            what = f"No trained trial of sweep '{evidence.name}' can be compared"
+            return NothingToCompareError(f"{what}: {listed_at_most(unusable, 1, '; ')}.")
         return NothingToCompareError(f"{what}. Run the same `neftune sweep` again to finish it.")
     reasons = (line.rstrip(".") for line in evidence.unfinished if line.startswith(f"{failed[0]} failed"))
     retry = f"Run the same `neftune sweep` with --retry failed to run {'it' if len(failed) == 1 else 'them'} again."

@@ -17,7 +17,7 @@ from neftune_cli.config.spec import BASE_ARM, NOISE_DETAILS, AnalysisSpec, Noise
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
 from neftune_cli.evidence.folders import check_files
-from neftune_cli.evidence.grouping import with_deciding_one, with_differences
+from neftune_cli.evidence.grouping import repeated_trials, with_deciding_one, with_differences
 from neftune_cli.evidence.lm_eval import with_task_scores
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting, TrialOrigin
 from neftune_cli.evidence.trials import read_trial
@@ -245,6 +245,7 @@ def _combined(
         origin=_origin(sweeps, contents, manifests, group[0].setting, trials),
         spec_texts=tuple(folder.spec_text() for folder in sweeps),
         notes=tuple(_override_notes(group, names)),
+        repeated_trials=repeated_trials([(one.sweep.name, one.measurements) for one in group]),
         unfinished=tuple(
             line for folder in sweeps for line in (*contents[folder].unfinished, *_not_started(folder, finished))
         ),
@@ -393,7 +394,6 @@ def _override_notes(group: Sequence[_SweepTrial], names: Mapping[str, str]) -> I
 
 
 def _evidence_without_trials(folder: SweepFolder, contents: _FolderContents) -> Evidence:
-    setting = Setting(model="", data="", recipe={}, shared={})
     lines = (*contents.unfinished, *_not_started(folder, frozenset()))
     origin = TrialOrigin((str(folder.path),), is_sweep=True, failed_trials=tuple(contents.failed))
-    return Evidence(folder.name, setting, (), METRICS, origin, unfinished=lines)
+    return Evidence(folder.name, Setting("", "", {}, {}), (), METRICS, origin, unfinished=lines)

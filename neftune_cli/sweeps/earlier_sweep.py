@@ -9,6 +9,7 @@ from neftune_cli.config.identity import has_other_method
 from neftune_cli.config.spec import DEFAULT_LOOKS, SweepSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.formatting import listed
+from neftune_cli.metrics import HELD_OUT_LOSS
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SWEEP_FILE, SweepFolder, check_writable, folder_label
 from neftune_cli.training.trial import Trial
@@ -38,7 +39,7 @@ def check_extends(folder: SweepFolder, stored: SweepSpec, requested: SweepSpec) 
     if different := list(differences(stored, requested)):
         _check_method(folder, folder.records())  # options cannot make its trials reusable
         what = f"{folder.path} has a different sweep: {'; '.join(different)}."
-        fix = f"{_looks_option(stored, requested)}Use --output with another folder, or the same options."
+        fix = f"{_way_on(folder, stored, requested)}Use --output with another folder, or the same options."
         raise UsageError(Problem(what, fix))
     if not requested.analysis.has_planned_looks:
         return
@@ -169,8 +170,21 @@ def differences(stored: SweepSpec, requested: SweepSpec) -> Iterator[str]:
             yield f"{name} is {_shown(before.get(name))} in the folder and {_shown(now.get(name))} in this command"
 
 
+def _way_on(folder: SweepFolder, stored: SweepSpec, requested: SweepSpec) -> str:
+    """Return the advice for a command that differs in planned looks, or in the margin or metric alone."""
+    changed = {name for name, one in requested.analysis if one != getattr(stored.analysis, name)}
+    same = stored.model_copy(update={"analysis": requested.analysis})
+    if changed <= {"margin", "metric"} and not list(differences(same, requested)):
+        key, size = requested.analysis.metric or HELD_OUT_LOSS, requested.analysis.margin
+        options = (f" --metric {key}" if "metric" in changed else "") + (f" --margin {key}={size}" if size else "")
+        return f"`neftune compare {folder.path}{options}` needs no new trials. "
+    return _looks_option(stored, requested)
+
+
 def _looks_option(stored: SweepSpec, requested: SweepSpec) -> str:
-    """Return the advice to plan the looks of the sweep in the folder, if only that sweep has looks."""
+    """Return the advice to plan the looks of the sweep in the folder, or none, if only one of the two has looks."""
+    if requested.analysis.has_planned_looks and not stored.analysis.has_planned_looks:
+        return "The folder has a fixed number of seeds: leave out --until-decided. "
     if requested.analysis.has_planned_looks or not stored.analysis.has_planned_looks:
         return ""
     others = "" if stored.analysis.looks == DEFAULT_LOOKS else f" --looks {','.join(map(str, stored.analysis.looks))}"

@@ -51,6 +51,12 @@ def test_comparable_sweeps_are_combined_with_shared_trials_once(tmp_path: Path, 
     assert found.origin.folders == (str(tmp_path / "one"), str(tmp_path / "two"))
     assert len(found.trials) == 10
     assert list(dict.fromkeys(trial.arm for trial in found.trials)) == ["base", "alpha=0", "alpha=5", "alpha=10"]
+    note = (
+        "3 trials with equal results in several sweeps, for example alpha=0, seed 0 in one and two: each counts once."
+    )
+    assert found.repeated_trials == note
+    assert note in compare_arms(found).notes
+    assert sweep_evidence(folders[:1])[0].repeated_trials == ""
 
 
 def test_declared_analyses_do_not_apply_to_several_sweeps(tmp_path: Path, hand_made_records: Records) -> None:

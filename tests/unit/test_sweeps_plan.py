@@ -76,6 +76,18 @@ def test_the_command_of_a_sweep_restores_its_lost_spec(tmp_path: Path) -> None:
     assert sweep.spec_text() == text
 
 
+def test_a_finished_trial_that_lacks_a_file_is_named_in_a_note(tmp_path: Path) -> None:
+    sweep = finished(tmp_path / "out", alphas="0,5", seeds="1")
+    trial = next(one for one in sweep.trials() if one.folder_label == "alpha=5,seed=0")
+    (trial.path / "generations.jsonl").unlink()
+
+    plan = planned(sweep.path, alphas="0,5", seeds="1")
+
+    expected = "alpha=5,seed=0 cannot be used: its generations.jsonl is missing; the sweep command trains it again."
+    assert expected in plan.notes
+    assert [one.label for one in missing_trials(plan, sweep)] == ["alpha=5, seed 0"]
+
+
 @pytest.mark.parametrize(
     ("options", "what"),
     [
