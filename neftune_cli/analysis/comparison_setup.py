@@ -1,6 +1,6 @@
 """Setup of a comparison: its arms, metrics, margins and looks, from the evidence and the options of the user."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -10,7 +10,7 @@ from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.config.arm_names import arms_named
 from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError, did_you_mean
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
-from neftune_cli.formatting import counted, listed_at_most
+from neftune_cli.formatting import counted
 from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, Margin, Metric
 
 
@@ -117,13 +117,20 @@ def _no_trained_trial(evidence: Evidence) -> NothingToCompareError:
     what = f"No trained trial of sweep '{evidence.name}' has finished"
     if not (failed := evidence.origin.failed_trials):
         if unusable := [line for line in evidence.unfinished if " cannot be used: " in line]:
-            what = f"No trained trial of sweep '{evidence.name}' can be compared"
-            return NothingToCompareError(f"{what}: {listed_at_most(unusable, 1, '; ')}.")
+            return _changed_files(evidence.name, unusable)
         return NothingToCompareError(f"{what}. Run the same `neftune sweep` again to finish it.")
     reasons = (line.rstrip(".") for line in evidence.unfinished if line.startswith(f"{failed[0]} failed"))
     retry = f"Run the same `neftune sweep` with --retry failed to run {'it' if len(failed) == 1 else 'them'} again."
     sentences = (f"{what}: {counted(len(failed), 'trial')} failed", *islice(reasons, 1), retry)
     return NothingToCompareError(". ".join(sentences))
+
+
+def _changed_files(sweep: str, unusable: Sequence[str]) -> NothingToCompareError:
+    """Return the error for finished trials whose files have changed, given a sentence on each."""
+    what = f"No trained trial of sweep '{sweep}' can be compared: {unusable[0]}"
+    others = f" ({len(unusable) - 1} more have such a file)" if len(unusable) > 1 else ""
+    copied = "If the folder is a copy, copy it again: the copy may have left out files or converted their line endings."
+    return NothingToCompareError(f"{what}{others}. {copied}")
 
 
 def _duplicate_trial(sweep: str, first: Measurements, second: Measurements) -> Problem:

@@ -352,8 +352,21 @@ def test_a_sweep_whose_trials_lack_a_file_names_it(tmp_path: Path, hand_made_rec
 
     assert message.startswith(
         "No trained trial of sweep 'cut' can be compared: alpha=0,seed=0 cannot be used: its generations.jsonl is "
-        "missing; the sweep command trains it again and "
+        "missing; the sweep command trains it again (6 more have such a file). If the folder is a copy, copy it again"
     )
+
+
+def test_a_sweep_whose_line_endings_were_converted_says_so(tmp_path: Path, hand_made_records: Records) -> None:
+    folder = SweepFolder(tmp_path / "clone")
+    _write_sweep(folder.path, hand_made_records)
+    for trial in folder.trials():
+        lines = trial.path / "generations.jsonl"
+        lines.write_bytes(lines.read_bytes().replace(b"\n", b"\r\n") or b"\r\n")
+
+    message = str(_compare(tmp_path).exception)
+
+    assert "its generations.jsonl is damaged" in message
+    assert message.endswith("the copy may have left out files or converted their line endings.")
 
 
 def test_a_sweep_of_failed_trials_names_the_failure_and_the_option_that_retries(
