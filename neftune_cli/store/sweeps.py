@@ -233,19 +233,21 @@ class SweepFolder:
     def contents(self) -> tuple[list[tuple[TrialFolder, TrialRecord]], list[str]]:
         """Return the finished trials as `finished` does, and one sentence per trial that failed or has not finished.
 
-        Copies of the folder of a finished trial, which have another id in their name, are left out.
+        Other folders of a finished trial are left out: copies of it, and attempts with other data or libraries.
         """
         order = self._table_order()
-        finished: dict[str, tuple[TrialFolder, TrialRecord]] = {}
-        unfinished = []
+        finished, unfinished = dict[str, tuple[TrialFolder, TrialRecord]](), list[TrialFolder]()
         for folder in self.trials():
             if record := folder.record():
                 first, _ = finished.setdefault(record.trial, (folder, record))
                 if folder.id == record.trial != first.id:
                     finished[record.trial] = folder, record
             elif folder.has_started():
-                unfinished.append(f"{folder.folder_label} {folder.why_without_record()}")
-        return sorted(finished.values(), key=lambda one: order(one[1])), unfinished
+                unfinished.append(folder)
+        ended = {folder_label(record.arm, record.seed) for _, record in finished.values()}
+        missing = [one for one in unfinished if one.folder_label not in ended]
+        reasons = [f"{one.folder_label} {one.why_without_record()}" for one in missing]
+        return sorted(finished.values(), key=lambda one: order(one[1])), reasons
 
     def failed_trials(self) -> tuple[str, ...]:
         """Return the labels of the failed trials, such as `alpha=5,seed=0`. Only `--retry failed` runs them again."""
@@ -308,9 +310,8 @@ class SweepFolder:
     def remove_leftovers(self, *, lease_seconds: float) -> None:
         """Remove the leftovers of finished trials, under their leases, and abandoned temporary files."""
         for folder in self.trials():
-            if not (folder.has_leftovers() and folder.record()):
-                continue
-            if leased := folder.acquire_lease(lease_seconds=lease_seconds):
+            is_due = folder.has_leftovers() and folder.record() is not None
+            if is_due and (leased := folder.acquire_lease(lease_seconds=lease_seconds)):
                 with leased:
                     leased.remove_leftovers()
         for subfolder in (self.path, self.path / "plots"):

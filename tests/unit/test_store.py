@@ -374,6 +374,13 @@ def test_a_copy_of_the_folder_of_a_trial_does_not_count(folder: SweepFolder, nam
         assert list(pd.read_csv(folder.path / table)["seed"]) == [0, 1]
 
 
+def test_an_abandoned_attempt_of_a_finished_trial_is_not_missing(folder: SweepFolder) -> None:
+    finish(folder, record("alpha=0", 0.0, 0))
+    for trial, seed in (("ffff", 0), ("eeee", 1)):
+        start_trial(folder.trial(trial, "alpha=0", seed), trial).release()
+    assert folder.contents()[1] == ["alpha=0,seed=1 has not finished"]
+
+
 def test_a_renamed_trial_folder_counts(folder: SweepFolder) -> None:
     finish(folder, record("alpha=0", 0.0, 0))
     trial = folder.trial("alpha00", "alpha=0", 0).path
