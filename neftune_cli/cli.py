@@ -54,7 +54,7 @@ class Command(TyperCommand):
         """Parse the arguments of the command line.
 
         Raises:
-            UsageError: values are invalid, or paths are empty.
+            UsageError: values are invalid, options are repeated, or paths are empty.
         """
         given = self._given(ctx, args)
         try:
@@ -73,11 +73,16 @@ class Command(TyperCommand):
     def _given(self, ctx: Any, args: list[str]) -> dict[str, Any]:
         """Return the given values by parameter name. An error of the parser gets the command, which it lacks."""
         try:
-            given: dict[str, Any] = self.make_parser(ctx).parse_args(args=list(args))[0]
+            given, _, order = self.make_parser(ctx).parse_args(args=list(args))
         except TyperException as error:
             error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
             raise
-        return given
+        repeated = [one for one in dict.fromkeys(order) if order.count(one) > 1 and _takes_one_value(one)]
+        if repeated and not ctx.resilient_parsing:  # as the shell's completion parses
+            from neftune_cli.commands.usage_errors import repeated_option
+
+            raise UsageError(*(repeated_option(one, args) for one in repeated))  # Typer would use the last value
+        return dict(given)
 
     def _problems(self, ctx: Any, given: dict[str, Any], first: TyperException) -> list[Problem]:
         """Return a problem for each invalid value; if there is none, that of Typer's first error."""
@@ -120,6 +125,10 @@ class CommandGroup(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """Print usage, description, commands and options."""
         print_page(self, ctx, {"Commands": list(SUMMARIES.items())})
+
+
+def _takes_one_value(parameter: Any) -> bool:
+    return parameter.param_type_name == "option" and not parameter.multiple and not parameter.is_flag
 
 
 def _has_paths(value: Any) -> bool:

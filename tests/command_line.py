@@ -40,3 +40,16 @@ def neftune_fixture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         return CommandResult(int(exit_.value.code or 0), printed.out, printed.err)
 
     return run
+
+
+def overridden(*arguments: str) -> tuple[str, ...]:
+    """Return arguments with only the last value of each option that is given more than once, with one value each."""
+    kept: list[tuple[str, ...]] = []
+    rest = list(arguments)
+    while rest:
+        first = rest.pop(0)
+        has_value = first.startswith("--") and "=" not in first and bool(rest) and not rest[0].startswith("--")
+        if has_value:
+            kept = [one for one in kept if one[0] != first]
+        kept.append((first, rest.pop(0)) if has_value else (first,))
+    return tuple(part for one in kept for part in one)

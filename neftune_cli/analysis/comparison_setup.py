@@ -1,6 +1,6 @@
 """Setup of a comparison: its arms, metrics, margins and looks, from the evidence and the options of the user."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -116,11 +116,21 @@ def _no_trained_trial(evidence: Evidence) -> NothingToCompareError:
         return NothingToCompareError(f"'{evidence.name}' has the base model only. Add runs of trained models.")
     what = f"No trained trial of sweep '{evidence.name}' has finished"
     if not (failed := evidence.origin.failed_trials):
+        if unusable := [line for line in evidence.unfinished if " cannot be used: " in line]:
+            return _changed_files(evidence.name, unusable)
         return NothingToCompareError(f"{what}. Run the same `neftune sweep` again to finish it.")
     reasons = (line.rstrip(".") for line in evidence.unfinished if line.startswith(f"{failed[0]} failed"))
     retry = f"Run the same `neftune sweep` with --retry failed to run {'it' if len(failed) == 1 else 'them'} again."
     sentences = (f"{what}: {counted(len(failed), 'trial')} failed", *islice(reasons, 1), retry)
     return NothingToCompareError(". ".join(sentences))
+
+
+def _changed_files(sweep: str, unusable: Sequence[str]) -> NothingToCompareError:
+    """Return the error for finished trials whose files have changed, given a sentence on each."""
+    what = f"No trained trial of sweep '{sweep}' can be compared: {unusable[0]}"
+    others = f" ({len(unusable) - 1} more have such a file)" if len(unusable) > 1 else ""
+    copied = "If the folder is a copy, copy it again: the copy may have left out files or converted their line endings."
+    return NothingToCompareError(f"{what}{others}. {copied}")
 
 
 def _duplicate_trial(sweep: str, first: Measurements, second: Measurements) -> Problem:

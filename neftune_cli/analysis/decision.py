@@ -92,9 +92,11 @@ def decide(comparison: Comparison) -> Decision:
 
 def continuation(comparison: Comparison) -> Continuation | None:
     """Return how the sweep of a comparison continues; None if nothing is open, or if it cannot be decided so."""
-    if not comparison.origin.is_one_sweep or comparison.learning.has_learned is False:
+    origin, has_looks = comparison.origin, comparison.declared.has_planned_looks
+    cannot_resume = origin.of_other_version and bool(has_looks or comparison.unfinished)
+    if not origin.is_one_sweep or comparison.learning.has_learned is False or cannot_resume:
         return None
-    if comparison.declared.has_planned_looks:
+    if has_looks:
         return _continuation_of_looks(comparison)
     missing: Continuation | None = "missing trials" if comparison.unfinished else None
     new_sweep: Continuation | None = "new sweep" if _is_measured_by_sweeps(comparison.metric) else None
@@ -102,7 +104,6 @@ def continuation(comparison: Comparison) -> Continuation | None:
         return missing or new_sweep
     decision = decide(comparison)
     few = decision.confirmatory_with_few_seeds
-    origin = comparison.origin
     if missing and (few or comparison.arms_without_trials or origin.lacks_declared_trials or origin.lacks_base):
         return missing
     seeds_help = few or any(assessment.paired.seeds < DEFAULT_LOOKS[-1] for assessment in decision.open_arms.values())

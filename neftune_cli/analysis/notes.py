@@ -44,6 +44,7 @@ def comparison_notes(
         *_trial_notes(evidence.trials),
         *_item_notes(design.trials, evidence.metrics),
         *_weight_notes(primary, assessed[primary.key].arms),
+        *((evidence.repeated_trials,) if evidence.repeated_trials else ()),
     )
     return tuple(dict.fromkeys(notes))
 
@@ -110,6 +111,12 @@ def _departures_of_folders(evidence: Evidence) -> Iterator[Departure]:
             "missing base model",
             "The base model has no finished trial. Margins that are a share of the gain of fine-tuning have a fallback "
             "value until it is measured, so verdicts can change.",
+        )
+    if evidence.origin.has_base_elsewhere:
+        yield Departure(
+            "missing base model",
+            "The base model was not measured with the settings of these trials. Margins that are a share of the gain "
+            "of fine-tuning have a fallback value.",
         )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neftune_cli.config.run_settings import LiveTracker
-from neftune_cli.errors import DISK_FULL, FREE_SPACE, NothingToCompareError, Problem, UsageError
+from neftune_cli.errors import DISK_FULL, FREE_SPACE, NothingToCompareError, Problem, Problems, UsageError
+from neftune_cli.formatting import listed
 from neftune_cli.trackers import WANDB_OFFLINE
 
 if TYPE_CHECKING:
@@ -54,6 +55,12 @@ def export(
     from neftune_cli.evidence.folders import sweeps_in
 
     sweeps = sweeps_in(paths)
+    problems = Problems()
+    for sweep in sweeps:
+        problems.attempt(partial(_check, sweep))
+    if to is ExportTarget.ALPACA_EVAL:
+        problems.add(_equal_names(sweeps))
+    problems.raise_any()  # before the first file is written
     target = output or Path(to.value)
     write, written = (_responses, "responses") if to is ExportTarget.ALPACA_EVAL else (partial(_runs, to), "runs")
     for sweep in sweeps:
@@ -64,6 +71,21 @@ def export(
             local = "Use another --output."
             fix = local if to is ExportTarget.ALPACA_EVAL else "Use another --output, or check the server."
             raise UsageError(Problem(what, FREE_SPACE if error.errno in DISK_FULL else fix)) from None
+
+
+def _check(sweep: "SweepFolder") -> None:
+    from neftune_cli.evidence.folders import check_files
+
+    check_files(sweep, sweep.records())
+
+
+def _equal_names(sweeps: Sequence["SweepFolder"]) -> Iterator[Problem]:
+    """Yield a problem for each name that several sweeps have: their responses would be written to the same files."""
+    for name, number in Counter(sweep.name for sweep in sweeps).items():
+        if number > 1:
+            paths = listed([str(sweep.path) for sweep in sweeps if sweep.name == name])
+            what = f"{paths} have the same name, so their responses would be written to the same folder."
+            yield Problem(what, "Export each with its own --output.")
 
 
 def _runs(to: ExportTarget, sweep: "SweepFolder", target: Path) -> str:

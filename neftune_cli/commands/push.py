@@ -8,6 +8,7 @@ import typer
 
 from neftune_cli.errors import Problem, Problems, UsageError, did_you_mean, first_line
 from neftune_cli.formatting import quoted
+from neftune_cli.models.files import missing_weights
 
 if TYPE_CHECKING:
     from neftune_cli.records import TrialRecord
@@ -106,10 +107,10 @@ def _choose(path: Path, finished: "Sequence[FinishedTrial]", arm: str | None, se
         UsageError: there is no such arm, seed or model, or several arms have a model and none is named.
     """
     trained = [one for one in finished if one[1].seed is not None]
-    kept = [one for one in trained if one[0].model_path.is_dir()]
+    kept = [one for one in trained if _has_model(one[0])]
     names = list(dict.fromkeys(record.arm for _, record in trained))
     if not kept and (arm is None or _arm(arm, trained)):
-        raise UsageError(Problem(f"{path} has no kept model.", _KEEP))
+        raise UsageError(Problem(f"{path} has no kept model.{_without_weights(trained)}", _KEEP))
     with_model = list(dict.fromkeys(record.arm for _, record in kept))
     if arm is None and len(with_model) > 1:
         raise UsageError(Problem("Several arms have a model.", f"Use --arm with one of {quoted(with_model)}."))
@@ -119,12 +120,25 @@ def _choose(path: Path, finished: "Sequence[FinishedTrial]", arm: str | None, se
         raise UsageError(Problem(f"--arm {arm}: {path} has no finished training run of this arm.", fix))
     if name not in with_model:
         fix = f"Use --arm with one of {quoted(with_model)}. --keep all keeps the models of all arms."
-        raise UsageError(Problem(f"{path} has no kept model of the arm '{name}'.", fix))
+        lacking = _without_weights([one for one in trained if one[1].arm == name])
+        raise UsageError(Problem(f"{path} has no kept model of the arm '{name}'.{lacking}", fix))
     return _of_seed(path, [one for one in trained if one[1].arm == name], name, seed)
 
 
+def _has_model(folder: "TrialFolder") -> bool:
+    return folder.model_path.is_dir() and not missing_weights(folder.model_path)
+
+
+def _without_weights(trials: "Sequence[FinishedTrial]") -> str:
+    """Return a sentence on the first trial whose folder of the model lacks weight files, "" if there is none."""
+    for folder, record in trials:
+        if folder.model_path.is_dir() and (names := missing_weights(folder.model_path)):
+            return f" The model of {record.arm}, seed {record.seed} has no weights ({', '.join(names)} is missing)."
+    return ""
+
+
 def _of_seed(path: Path, trained: "Sequence[FinishedTrial]", arm: str, seed: int | None) -> "FinishedTrial":
-    kept = {record.seed: (folder, record) for folder, record in trained if folder.model_path.is_dir()}
+    kept = {record.seed: (folder, record) for folder, record in trained if _has_model(folder)}
     if seed is None:
         return kept[min(kept, key=lambda one: one or 0)]
     if seed in kept:
@@ -133,7 +147,8 @@ def _of_seed(path: Path, trained: "Sequence[FinishedTrial]", arm: str, seed: int
     what = "has no kept model of" if is_trained else "has no finished training run of"
     seeds = sorted(one for one in kept if one is not None)
     fix = f"Use --seed {seeds[0]}." if len(seeds) == 1 else f"Use one of the seeds {', '.join(map(str, seeds))}."
-    raise UsageError(Problem(f"--seed {seed}: {path} {what} '{arm}' with this seed.", fix))
+    lacking = _without_weights([one for one in trained if one[1].seed == seed])
+    raise UsageError(Problem(f"--seed {seed}: {path} {what} '{arm}' with this seed.{lacking}", fix))
 
 
 def _arm(wanted: str, trained: "Sequence[FinishedTrial]") -> str | None:

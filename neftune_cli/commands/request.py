@@ -241,7 +241,13 @@ def _resolve(file: Path | None, fields: Mapping[str, Any], problems: Problems) -
     """Return what `read_spec` returns, with the origin of the values."""
     if file is not None and _is_data(file):
         what = f"{file} is a data file, not an experiment in YAML."
-        problems.add([Problem(what, f"Use --dataset {shlex.quote(str(file))}.")])
+        files = ",".join((*([str(fields["dataset"])] if "dataset" in fields else []), str(file)))
+        problems.add([Problem(what, f"Use --dataset {shlex.quote(files)}.")])
+        file = None
+    if file is not None and not file.exists() and file.suffix not in (".yaml", ".yml"):
+        from neftune_cli.commands.usage_errors import stray_argument
+
+        problems.add([stray_argument(str(file))])
         file = None
     options = _nested(fields, problems)
     resolved = resolve_valid_fields(file, options, problems)

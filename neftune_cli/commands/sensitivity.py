@@ -82,7 +82,8 @@ def sensitivity(
     inputs = prepare(chosen, folder)
     for note in inputs.notes:
         typer.echo(note, err=True)
-    typer.echo(f"Measuring {len(inputs.alphas)} alphas on {len(inputs.examples)} examples", err=True)
+    measured_on = f"{len(inputs.examples)} examples of {chosen.dataset}"
+    typer.echo(f"Measuring {len(inputs.alphas)} alphas on {measured_on}", err=True)
     measured = measure(inputs)
     files = write(measured, chosen, folder)
     for file in files:

@@ -52,13 +52,13 @@ def status(
     """Show the progress of sweeps: running and failed trials, the time left, and the command that resumes.
 
     The command only reads. It works in another terminal, and on another machine with the same disk.
-    The exit code is 1 if a trial has failed, and 2 if a file of a sweep is damaged, is missing, or does not fit the
-    trials.
+    The exit code is 1 if a trial has failed, and 2 if sweep.yaml is damaged, is missing, or does not fit the trials, or
+    if manifest.json is damaged, or is missing in a sweep with planned looks. A trial with a damaged or missing file is
+    trained again, and counts as waiting.
     """
     from rich.console import Console
 
-    from neftune_cli.evidence.folders import check_folders, nothing_found, sweeps_without_spec
-    from neftune_cli.store import find_sweeps
+    from neftune_cli.evidence.folders import check_folders, find_sweeps, nothing_found, sweeps_without_spec
     from neftune_cli.sweeps.progress.status import StatusReader
 
     check_folders(paths)
@@ -81,12 +81,12 @@ def status(
 
 
 def _checked(status: "SweepStatus", folder: "SweepFolder") -> "SweepStatus":
-    """Return a status with the problem of a `sweep.yaml` that is missing or does not fit the finished trials."""
-    from neftune_cli.evidence.folders import check_spec
+    """Return a status with the problems of the sweep's files: `sweep.yaml`, the manifest and the records."""
+    from neftune_cli.evidence.folders import check_files
 
     found = Problems()
     found.add(status.problems)
-    found.attempt(lambda: check_spec(folder, folder.records()))
+    found.attempt(lambda: check_files(folder, folder.records()))
     return replace(status, problems=found.found)
 
 
@@ -150,6 +150,10 @@ def _next_steps(status: "SweepStatus") -> Iterator[str]:
     if looks := _looks(status):
         continued = f" Continue with the next look:\n  {shlex.join(looks.command)}" if looks.command else ""
         yield f"{looks.summary}{continued}"
+    can_continue = not status.is_over or status.failures or (looks and looks.taken < len(looks.planned))
+    if can_continue and _is_of_other_version(status):
+        yield "The finished trials are from another version of neftune, and only that version can continue the sweep."
+        return
     command = _command(status)
     if not status.is_over and (submitted := _submitted(status)):
         yield (
@@ -161,6 +165,14 @@ def _next_steps(status: "SweepStatus") -> Iterator[str]:
     elif status.failures:
         retrying = command if _retries(arguments_of(status.command)) else f"{command} --retry failed"
         yield f"The logs are in {status.path / 'trials'}. Retry the failed trials with:\n  {retrying}"
+
+
+def _is_of_other_version(status: "SweepStatus") -> bool:
+    """Return whether a version of neftune with another method has finished a trial."""
+    from neftune_cli.config.identity import has_other_method
+    from neftune_cli.store import SweepFolder
+
+    return any(has_other_method(record.identity) for record in SweepFolder(status.path).records())
 
 
 def _retries(arguments: tuple[str, ...]) -> bool:

@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any
 
@@ -39,6 +40,32 @@ _EXAMPLES = {
     "--track": "tensorboard",
 }
 """Values of options that have neither a default nor a spec field with an example."""
+
+
+_COMMA_LISTS = ("--dataset", "--eval-dataset", "--columns", "--seeds", "--lm-eval")
+"""Options of which one value can name several things, separated by commas. Those of the type LIST can, too."""
+
+
+def repeated_option(parameter: Any, arguments: Sequence[str]) -> Problem:
+    """Return the problem of an option that takes one value and is given several times.
+
+    Args:
+        parameter: option.
+        arguments: of the command line.
+    """
+    option = parameter.opts[0]
+    values = list(dict.fromkeys(_values(parameter.opts, arguments)))
+    what = f"{option} is given more than once."
+    if len(values) > 1 and (option in _COMMA_LISTS or parameter.metavar == "LIST"):
+        return Problem(what, f"Use one list with commas: {option} {shlex.quote(','.join(values))}.")
+    return Problem(what, f"Use {option} once.")
+
+
+def _values(options: Sequence[str], arguments: Sequence[str]) -> Iterator[str]:
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in options:
+            yield value if equals else following
 
 
 def usage_problem(error: TyperException) -> Problem:
@@ -96,7 +123,8 @@ def _invalid_argument(error: TyperException, context: Any, page: str, help_: str
             did_you_mean(found[1], context.command.list_commands(context)) or help_,
         )
     if found := re.match(r"Got unexpected extra argument\(s\) \((.+)\)", text):
-        return Problem(f"{page} does not take the argument {found[1]!r}.", "Remove it. " + help_)
+        fix = _COMMAS if is_number(found[1].split()[0]) else f"Remove it, or quote a name with spaces. {help_}"
+        return Problem(f"{page} does not take the argument {found[1]!r}.", fix)
     return Problem(text, help_)
 
 
@@ -127,6 +155,21 @@ def _any_value(option: str, context: Any) -> str:
     parameters = context.command.get_params(context) if context else ()
     choices = (_choices(one) for one in parameters if option in one.opts)
     return next(choices, "") or _use(option, _example(option, context))
+
+
+_COMMAS = "The values of a list are separated by commas, without spaces: --alphas 0,5,10."
+"""Fix of numbers that follow an option of a list, as argparse reads lists."""
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is a number."""
+    return isinstance(_number(text), float)
+
+
+def stray_argument(text: str) -> Problem:
+    """Return the problem of an argument in place of an experiment file, which neither exists nor ends as one."""
+    fix = _COMMAS if is_number(text) else f"Use an existing YAML file, or quote a name with spaces: '... {text}'."
+    return Problem(f"There is no experiment file {text}.", fix)
 
 
 def _number(text: Any) -> Any:

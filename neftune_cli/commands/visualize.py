@@ -71,12 +71,12 @@ def visualize(
 def _report(shown: "Visualization", files: tuple[Path, ...], *, as_json: bool) -> None:
     from rich.console import Console
 
-    from neftune_cli.geometry.projection.embedding_shift import neighbour_sentence, shift_sentence, to_json, to_table
+    from neftune_cli.geometry.projection.embedding_shift import neighbour_sentences, shift_sentence, to_json, to_table
 
     if as_json:
         typer.echo(json.dumps({"files": [str(file) for file in files], **to_json(shown.shift, shown.noise)}, indent=2))
     else:
         Console().print(to_table(shown.shift))
-        typer.echo(f"\n{shift_sentence(shown.shift)}\n{neighbour_sentence(shown.shift)}")
+        typer.echo(f"\n{shift_sentence(shown.shift)}\n{' '.join(neighbour_sentences(shown.shift))}")
     for line in (*shown.notes, *(f"Wrote {file}" for file in files)):
         typer.echo(line, err=True)

@@ -18,6 +18,15 @@ ProjectionMethod = Literal["tsne", "pca", "umap"]
 
 LARGEST_SEED = 2**32 - 1
 """The largest seed of numpy's generators."""
+LORA_SCALE = 2
+"""`lora_alpha` of LoRA adapters, as a multiple of their rank."""
+LORA_SETTINGS = (
+    "LoRA has a lora_alpha of twice the rank, dropout 0, and adapters on all linear layers but the language modeling "
+    "head and routers"
+)
+"""Fixed settings of LoRA, as a sentence without its full stop."""
+SFT_DEFAULTS = {"optim": "adamw_torch_fused", "lr_scheduler_type": "linear", "warmup_steps": 0, "weight_decay": 0}
+"""Values of fields of SFTConfig that papers report, where the recipe does not set them."""
 IGNORED_LABEL = -100
 """Label of a token that the loss ignores: the convention of torch's cross entropy and of all trainers."""
 

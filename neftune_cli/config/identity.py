@@ -113,6 +113,11 @@ def _changed_precision(recipe: TrainSpec, environment: Mapping[str, str]) -> Ite
             yield f"train.{name}", value, environment[name]
 
 
+def has_other_method(identity: Mapping[str, Any]) -> bool:
+    """Return whether another version of neftune, with another method, gave the numbers of a trial."""
+    return bool(identity.get("method_version", METHOD_VERSION) != METHOD_VERSION)
+
+
 def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields with those of `sft` among them."""
     return {**{name: value for name, value in recipe.items() if name != "sft"}, **recipe.get("sft", {})}

@@ -16,7 +16,7 @@ from neftune_cli.data.preferences import preference_problem
 from neftune_cli.data.rows import RowValues, Table, is_filled
 from neftune_cli.data.spellings import BARE_LIST, CONTENT_KEYS, OTHER_LAYOUT_NAMES, ROLE_KEYS, ROLE_OF
 from neftune_cli.errors import Problem, UsageError, alternatives, suggestion
-from neftune_cli.formatting import listed_at_most, quoted
+from neftune_cli.formatting import listed, listed_at_most, quoted
 
 MOST_NAMES = 30
 """Largest number of columns that a message lists."""
@@ -211,7 +211,18 @@ def _named(table: Table, candidates: Sequence[ColumnSet], named: Mapping[str, st
             return ChosenColumns(
                 column_set, {column: names[column] for column in column_set.columns if column in names}, True
             )
-    what = f"--columns names {', '.join(names)}, which are not the columns of a layout."
+    if lacking := [one for one in candidates if set(names) < set(one.columns)]:
+        closest = min(lacking, key=lambda one: len(set(one.required) - set(names)))
+        missing = [name for name in closest.required if name not in names]
+        free = [column for column in table.columns if column not in names.values()]
+        mapping = ",".join(
+            [*(f"{name}={column}" for name, column in named.items()), *(f"{one}=COLUMN" for one in missing)]
+        )
+        what = f"--columns lacks {listed(missing)}."
+        raise UsageError(
+            Problem(what, f"Use --columns {mapping} with another column: {', '.join(free) or 'none is left'}.")
+        )
+    what = f"--columns names {', '.join(names)}. Together these are not the columns of a layout."
     raise UsageError(Problem(what, f"Use one of these sets: {_sets_in_words(candidates)}."))
 
 

@@ -13,7 +13,7 @@ from neftune_cli.config.spec import BASE_ARM, ArmSpec
 from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError
 from neftune_cli.formatting import listed_at_most
 from neftune_cli.records import TrialRecord
-from neftune_cli.store import MANIFEST_FILE, SWEEP_FILE, SweepFolder, TrialFolder, find_sweeps, is_sweep
+from neftune_cli.store import MANIFEST_FILE, RESTORE_LOOKS, SWEEP_FILE, SweepFolder, TrialFolder, is_sweep
 
 if TYPE_CHECKING:  # the command status needs no numpy
     from neftune_cli.evidence.measurements import Evidence
@@ -52,10 +52,62 @@ def sweeps_in(paths: Sequence[Path]) -> list[SweepFolder]:
     raise nothing_found(paths)
 
 
+def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
+    """Return the sweeps at or below the paths: those of the first path first, each path's sorted by name.
+
+    Several paths or links to one sweep count once, at the first place. Below a path, its folder precedes links to it.
+    """
+    return [folder for folder in map(SweepFolder, _with_file(paths, SWEEP_FILE)) if is_sweep(folder.path)]
+
+
 def sweeps_without_spec(paths: Sequence[Path]) -> list[SweepFolder]:
     """Return the folders at and below the paths that have trials and a `manifest.json`, but no `sweep.yaml`."""
-    named = {file.parent.resolve(): file.parent for path in paths for file in sorted(path.rglob(MANIFEST_FILE))}
-    return [folder for folder in map(SweepFolder, named.values()) if folder.has_lost_spec()]
+    return [folder for folder in map(SweepFolder, _with_file(paths, MANIFEST_FILE)) if folder.has_lost_spec()]
+
+
+def _with_file(paths: Sequence[Path], name: str) -> list[Path]:
+    """Return the folders at and below the paths that have a file with this name, each once."""
+    found: dict[Path, Path] = {}
+    for path in paths:
+        for file in sorted(folder / name for folder, files in _walk(path) if name in files):
+            found.setdefault(file.parent.resolve(), file.parent)
+    return list(found.values())
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the folders at and below `root` with the names of their files, each once: those behind links last."""
+    seen, pending = set[str](), [root]
+    while pending:
+        for folder, folders, files in os.walk(pending.pop(0)):
+            real = os.path.realpath(folder)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            places = (Path(folder, name) for name in sorted(folders))
+            pending += [place for place in places if place.is_symlink()]  # os.walk does not enter them
+            yield Path(folder), files
+
+
+def check_files(folder: SweepFolder, records: Sequence[TrialRecord]) -> None:
+    """Check that the manifest can be read and lists the planned looks, and that `sweep.yaml` fits the finished trials.
+
+    Args:
+        folder: the sweep.
+        records: the records of its finished trials.
+
+    Raises:
+        UsageError: the manifest is damaged, or is missing although the sweep has planned looks and trained trials; or
+            as for `check_spec`.
+    """
+    problems = Problems()
+    problems.attempt(folder.manifest)
+    problems.attempt(partial(check_spec, folder, records))
+    problems.raise_any()
+    spec, path = folder.spec(), folder.path / MANIFEST_FILE
+    has_looks = spec is not None and spec.analysis.has_planned_looks
+    if has_looks and any(record.seed is not None for record in records) and not path.exists():
+        raise UsageError(Problem(f"{path} is missing.", RESTORE_LOOKS))
 
 
 def check_spec(folder: SweepFolder, records: Sequence[TrialRecord]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.evidence.folders import check_folders, nothing_found, sweeps_without_spec
+from neftune_cli.evidence.folders import check_folders, find_sweeps, nothing_found, sweeps_without_spec
 from neftune_cli.evidence.inspect_ai import inspect_evidence
 from neftune_cli.evidence.judgments import with_judgments
 from neftune_cli.evidence.lm_eval import lm_eval_evidence
@@ -14,7 +14,6 @@ from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.evidence.trainer_state import trainer_evidence
 from neftune_cli.evidence.user_metrics import with_user_metric
 from neftune_cli.metrics import names_function
-from neftune_cli.store import find_sweeps
 
 
 def gather(
@@ -33,7 +32,7 @@ def gather(
             the sweep has stored its scores.
         judge_results: file with the ratings of a judge.
         cluster_by: field of the metadata of inspect's samples. Samples with the same value form a cluster.
-        say: receives a sentence on the responses without a rating or a score.
+        say: receives sentences on repeated trials, and on the responses without a rating or a score.
 
     Raises:
         UsageError: a path is not a folder, a file is invalid, the function fails, or `cluster_by` is not a field of
@@ -49,6 +48,8 @@ def gather(
         added = problems.attempt(lambda: with_user_metric(added, str(metric))) or added
     problems.raise_any()
     for before, after in zip(found, added, strict=True):
+        if before.repeated_trials:
+            say(before.repeated_trials)
         for note in after.notes[len(before.notes) :]:
             say(note)
     return added
@@ -61,9 +62,7 @@ def _found(paths: Sequence[Path], cluster_by: str | None, *, scored_again: str |
     of_sweeps = problems.attempt(lambda: sweep_evidence(sweeps, scored_again=scored_again)) or []
     problems.raise_any()
     evidence = [*of_sweeps, *trainer_evidence(*paths), *lm_eval_evidence(*paths), *of_inspect]
-    if len(evidence) == 1 and not evidence[0].origin.is_sweep:  # shorter than the list of all runs
-        given = replace(evidence[0].origin, folders=tuple(map(str, paths)))
-        evidence = [replace(evidence[0], origin=given)]
+    evidence = [_with_given_folders(one, paths, evidence) for one in evidence]
     if not evidence:
         raise nothing_found(paths, ", and no run of a trainer, of lm-evaluation-harness or of Inspect AI")
     if cluster_by is not None and not of_inspect:
@@ -72,6 +71,19 @@ def _found(paths: Sequence[Path], cluster_by: str | None, *, scored_again: str |
             Problem(what, "Leave it out: it names a field of the metadata of samples of Inspect AI (inspect_ai).")
         )
     return evidence
+
+
+def _with_given_folders(one: Evidence, paths: Sequence[Path], evidence: Sequence[Evidence]) -> Evidence:
+    """Return runs with the given paths that contain them and no other evidence: shorter than the list of all runs."""
+    given = [path for path in paths if _is_below(one, path)]
+    others = any(_is_below(other, path) for other in evidence if other is not one for path in given)
+    if one.origin.is_sweep or others or not given:
+        return one
+    return replace(one, origin=replace(one.origin, folders=tuple(map(str, given))))
+
+
+def _is_below(one: Evidence, path: Path) -> bool:
+    return any(Path(folder).is_relative_to(path) for folder in one.origin.folders)
 
 
 def measured_metrics(evidence: Sequence[Evidence]) -> list[str]:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from neftune_cli.evidence.measurements import Evidence, Setting
-from neftune_cli.formatting import listed_at_most
+from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
+from neftune_cli.formatting import counted, listed, listed_at_most
 
 RunType = TypeVar("RunType")
 
@@ -42,6 +42,26 @@ def without_parts(shared: Mapping[str, Any], tasks: Iterable[str], parts: Collec
     """
     kept = {task: {part: value for part, value in shared[task].items() if part not in parts} for task in tasks}
     return {**shared, **kept}
+
+
+def repeated_trials(trials: Iterable[tuple[str, Measurements]]) -> str:
+    """Return a sentence on the trained trials that several sweeps have, "" if there are none.
+
+    Args:
+        trials: name of its sweep, and measurements of each trial.
+    """
+    sweeps: dict[str, dict[str, Measurements]] = {}
+    for sweep, one in trials:
+        if not one.is_base:
+            sweeps.setdefault(one.trial_id, {})[sweep] = one
+    repeated = [found for found in sweeps.values() if len(found) > 1]
+    if not repeated:
+        return ""
+    example = f"{next(iter(repeated[0].values())).arm}, seed {next(iter(repeated[0].values())).seed}"
+    return (
+        f"{counted(len(repeated), 'trial')} with equal results in several sweeps, for example {example} in "
+        f"{listed(list(repeated[0]))}: each counts once."
+    )
 
 
 def with_differences(evidence: Sequence[Evidence]) -> list[Evidence]:

@@ -175,6 +175,10 @@ class TrialOrigin:
     """Whether a single sweep with a fixed number of seeds has declared trials that have neither finished nor failed."""
     lacks_base: bool = False
     """Whether a single sweep has neither a result nor a failure of the base model."""
+    has_base_elsewhere: bool = False
+    """Whether the base model of a single sweep was measured in another setting than these trials."""
+    of_other_version: bool = False
+    """Whether a version of neftune with another method trained these trials, so that this one cannot continue them."""
     decides_looks: bool = True
     """Whether planned looks are taken of these trials; not of those that differ from the sweep's first setting."""
     seconds: float | None = None
@@ -251,6 +255,8 @@ class Evidence:
     """One sentence on the difference from the evidence that is shown first; empty for that evidence."""
     notes: tuple[str, ...] = ()
     """Notes on the selection of the trials."""
+    repeated_trials: str = ""
+    """Sentence on the trained trials that several folders have; empty if there are none."""
     unfinished: tuple[str, ...] = ()
     """One sentence for each missing trial."""
     added_seeds: tuple[str, ...] = ()

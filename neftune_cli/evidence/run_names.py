@@ -25,7 +25,7 @@ from neftune_cli.formatting import listed, listed_at_most
 RunType = TypeVar("RunType")
 
 _FILES = ("run.yaml", "run.json")
-_MOST_DUPLICATES, _MOST_PATHS = 5, 5
+_MOST_PATHS = 5
 
 _NAME_FIX = "Rename the folders, for example alpha=5,seed=0, or add a file run.yaml to each: {alpha: 5, seed: 0}."
 _FILE_FIX = "Write {arm: weight decay, alpha: 0, seed: 1}; all three fields are optional."
@@ -145,7 +145,7 @@ def _duplicates(group: Sequence[Path], names: Mapping[Path, RunName]) -> list[Pr
     fix = "Leave out all but one, or add a file run.yaml to each with another arm or seed: {arm: other name, seed: 0}."
     return [
         Problem(f"{name.label} occurs {len(runs)} times: {listed_paths(runs)}.", fix)
-        for name, runs in list(duplicates.items())[:_MOST_DUPLICATES]
+        for name, runs in duplicates.items()
     ]
 
 

@@ -12,12 +12,12 @@ import numpy as np
 
 from neftune_cli.config.canonical_json import canonical_json
 from neftune_cli.config.executors import placement_options
-from neftune_cli.config.identity import recipe_identity
+from neftune_cli.config.identity import has_other_method, recipe_identity
 from neftune_cli.config.spec import BASE_ARM, NOISE_DETAILS, AnalysisSpec, NoiseSpec, SweepSpec
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
-from neftune_cli.evidence.folders import check_spec
-from neftune_cli.evidence.grouping import with_deciding_one, with_differences
+from neftune_cli.evidence.folders import check_files
+from neftune_cli.evidence.grouping import repeated_trials, with_deciding_one, with_differences
 from neftune_cli.evidence.lm_eval import with_task_scores
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting, TrialOrigin
 from neftune_cli.evidence.trials import read_trial
@@ -107,9 +107,8 @@ class _FolderContents:
 
 def _read(folder: SweepFolder) -> _FolderContents:
     spec = folder.spec()
-    folder.manifest()  # its damage is reported together with that of other folders
     finished, unfinished = folder.contents()
-    check_spec(folder, [record for _, record in finished])
+    check_files(folder, [record for _, record in finished])
     peft = _peft(spec, [record for _, record in finished])
     controls = {arm.name for arm in spec.arms if arm.control} if spec else set()
     trials = []
@@ -163,11 +162,6 @@ def _shared_controls(group: Sequence[_SweepTrial], names: Mapping[str, str]) -> 
     """Return the arms that are controls in every sweep that has them."""
     others = {names[trial.arm_identity] for trial in group if not trial.is_control}
     return (name for name in names.values() if name not in others)
-
-
-def _declared_seeds(folder: SweepFolder) -> tuple[int, ...]:
-    spec = folder.spec()
-    return spec.seeds if spec else ()
 
 
 def _recipe_overrides(spec: SweepSpec | None, record: TrialRecord) -> dict[str, Any] | None:
@@ -242,14 +236,16 @@ def _combined(
     finished = {*map(_label, group)}
     plan = _plan(sweeps[0]) if len(sweeps) == 1 else None
     manifests = tuple(text for folder in sweeps if (text := folder.manifest_text()))
+    seeds = (spec.seeds for folder in sweeps if (spec := folder.spec()))
     combined = Evidence(
         name=" + ".join(folder.name for folder in sweeps),
         setting=group[0].setting,
         trials=tuple(sorted(trials, key=lambda trial: (not trial.is_base, order.index(trial.arm), trial.seed or 0))),
         metrics=METRICS,
-        origin=_origin(sweeps, contents, manifests, {trial.trial_id for trial in trials if not trial.is_base}),
+        origin=_origin(sweeps, contents, manifests, group[0].setting, trials),
         spec_texts=tuple(folder.spec_text() for folder in sweeps),
         notes=tuple(_override_notes(group, names)),
+        repeated_trials=repeated_trials([(one.sweep.name, one.measurements) for one in group]),
         unfinished=tuple(
             line for folder in sweeps for line in (*contents[folder].unfinished, *_not_started(folder, finished))
         ),
@@ -258,7 +254,7 @@ def _combined(
         dropped_plans=tuple(folder.name for folder in sweeps if len(sweeps) > 1 and _declares_tests(folder)),
         shared_controls=tuple(_shared_controls(group, names)) if len(sweeps) > 1 else (),
         declared_arms=tuple(dict.fromkeys(_declared_arms(sweeps, group, names))),
-        declared_seeds=tuple(dict.fromkeys(chain.from_iterable(map(_declared_seeds, sweeps)))),
+        declared_seeds=tuple(dict.fromkeys(chain.from_iterable(seeds))),
         manifest_texts=manifests,
     )
     combined = with_task_scores(combined)
@@ -270,7 +266,8 @@ def _origin(
     sweeps: Sequence[SweepFolder],
     contents: Mapping[SweepFolder, _FolderContents],
     manifests: Sequence[str],
-    trained: Set[str],
+    setting: Setting,
+    trials: Sequence[Measurements],
 ) -> TrialOrigin:
     """Return the origin of the trials of these sweeps.
 
@@ -278,16 +275,21 @@ def _origin(
         sweeps: their folders.
         contents: contents of each folder.
         manifests: texts of the manifests. A single one has the cost of the trials.
-        trained: ids of the trained trials.
+        setting: setting of these trials.
+        trials: these trials.
     """
     manifest = manifest_of(manifests[0]) if len(manifests) == 1 else None
+    trained = {trial.trial_id for trial in trials if not trial.is_base}
     seconds, workers = _measured_cost(manifest, trained) if manifest else (None, 1)
+    only = contents[sweeps[0]] if len(sweeps) == 1 else None
     return TrialOrigin(
         folders=tuple(str(folder.path) for folder in sweeps),
         is_sweep=True,
         failed_trials=tuple(chain.from_iterable(contents[folder].failed for folder in sweeps)),
-        lacks_declared_trials=len(sweeps) == 1 and bool({*_declared_labels(sweeps[0])} - contents[sweeps[0]].ended),
-        lacks_base=len(sweeps) == 1 and bool(sweeps[0].spec()) and BASE_ARM not in contents[sweeps[0]].ended,
+        lacks_declared_trials=only is not None and bool({*_declared_labels(sweeps[0])} - only.ended),
+        lacks_base=only is not None and bool(sweeps[0].spec()) and BASE_ARM not in only.ended,
+        has_base_elsewhere=only is not None and BASE_ARM in {*map(_label, only.trials)} - {one.arm for one in trials},
+        of_other_version=has_other_method(setting.shared),
         seconds=seconds,
         workers=workers,
         run_options=tuple(placement_options(manifest.command)) if manifest else (),
@@ -392,7 +394,6 @@ def _override_notes(group: Sequence[_SweepTrial], names: Mapping[str, str]) -> I
 
 
 def _evidence_without_trials(folder: SweepFolder, contents: _FolderContents) -> Evidence:
-    setting = Setting(model="", data="", recipe={}, shared={})
     lines = (*contents.unfinished, *_not_started(folder, frozenset()))
     origin = TrialOrigin((str(folder.path),), is_sweep=True, failed_trials=tuple(contents.failed))
-    return Evidence(folder.name, setting, (), METRICS, origin, unfinished=lines)
+    return Evidence(folder.name, Setting("", "", {}, {}), (), METRICS, origin, unfinished=lines)

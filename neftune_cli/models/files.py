@@ -73,6 +73,13 @@ def has_tokenizer(directory: Path) -> bool:
     return any(path for pattern in TOKENIZER_PATTERNS for path in directory.glob(pattern))
 
 
+def missing_weights(directory: Path) -> list[str]:
+    """Return the names of the weight files that a saved model or adapter lacks."""
+    is_adapter = (directory / ADAPTER_CONFIG).is_file()
+    files = (directory / ADAPTER_WEIGHTS,) if is_adapter else _weight_files(directory)
+    return [path.name for path in files if not path.is_file()]
+
+
 def _metadata_files(directory: Path) -> set[Path]:
     return {path for pattern in (*OTHER_PATTERNS, *TOKENIZER_PATTERNS) for path in directory.glob(pattern)}
 

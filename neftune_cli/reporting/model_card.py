@@ -9,6 +9,7 @@ from typing import Any
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.comparison import ComparedEvidence
+from neftune_cli.config.choices import LORA_SETTINGS
 from neftune_cli.config.process import arguments_of
 from neftune_cli.records import TrialRecord
 from neftune_cli.reporting.markdown import comparison_tables
@@ -30,6 +31,11 @@ class CardFacts:
     dataset: str | None
     """Id of the data set on the Hub, None if the data are local."""
     is_adapter: bool
+
+    @property
+    def base_folder(self) -> str:
+        """Return the name of the folder of the base model, without the folders that contain it."""
+        return PurePath(self.spec["model"]).name
 
 
 def model_card(facts: CardFacts, title: str, repository: str | None) -> str:
@@ -56,6 +62,12 @@ def _paragraphs(facts: CardFacts, title: str, repository: str | None) -> Iterato
     yield _summary(facts)
     yield "## Use"
     yield _fenced(_loading(repository), "python")
+    if facts.is_adapter and not facts.base_model:
+        yield (
+            f"The base model, {markdown_text(facts.base_folder)}, is not included, and it is not known whether the Hub "
+            f"has it. Copy it to a subfolder `{facts.base_folder}` of this folder, or set `base_model_name_or_path` in "
+            "`adapter_config.json` to its path or id. Its fingerprint is listed under Origin."
+        )
     yield "## Comparison of the arms"
     yield (
         f"This model is from one training run of the arm `{facts.record.arm}`. The comparison is about all trials of "
@@ -64,7 +76,9 @@ def _paragraphs(facts: CardFacts, title: str, repository: str | None) -> Iterato
     yield from comparison_tables(facts.compared.comparison)
     yield markdown_text(advice(facts.compared.comparison))
     yield "## Recipe"
-    yield _fenced(_without_folders(facts.spec), "yaml")
+    yield _fenced(_without_folders(_with_one_length(facts.spec)), "yaml")
+    if facts.is_adapter:
+        yield markdown_text(f"{LORA_SETTINGS}.")
     yield "## Origin"
     yield "\n".join(f"- {label}: {text}" for label, text in _origin(facts))
 
@@ -134,6 +148,14 @@ def _file_name(value: str) -> str:
     """Return the name of a file or folder given by an absolute or a home path; all else as it is."""
     is_path = value.startswith(("/", "~")) or PureWindowsPath(value).is_absolute()
     return PurePath(value).name or value if is_path else value
+
+
+def _with_one_length(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a spec without the epochs that its number of steps replaces."""
+    train = spec.get("train")
+    if not isinstance(train, Mapping) or not train.get("max_steps"):
+        return spec
+    return {**spec, "train": {name: value for name, value in train.items() if name != "epochs"}}
 
 
 def _without_folders(spec: Mapping[str, Any]) -> str:

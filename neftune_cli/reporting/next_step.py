@@ -57,7 +57,13 @@ def next_step(comparison: Comparison) -> NextStep | None:
 
 def sentence_without_command(comparison: Comparison) -> str:
     """Return what can be done about open arms that no command can decide; empty if nothing is open or known."""
-    if not comparison.treated or not decide(comparison).open_arms:
+    is_open = bool(comparison.treated and decide(comparison).open_arms)
+    if comparison.origin.of_other_version and (is_open or comparison.unfinished):
+        return (
+            "these trials are from another version of neftune, and only that version can continue their sweep; "
+            "start a new one with this version (--output)"
+        )
+    if not is_open:
         return ""
     if not comparison.origin.is_sweep:
         return "train more seeds, their number chosen in advance, and compare again"

@@ -90,7 +90,8 @@ class Preview:
         """Describe the noise of an example."""
         if not example.noise_norm:
             return "no noise"
-        share = f"{100 * example.noise_norm / self.embedding_norm:.2g}%"
+        percents = 100 * example.noise_norm / self.embedding_norm
+        share = f"{percents:.0f}%" if percents >= 10 else f"{percents:.2g}%"
         target = "every token" if self.noise_target == "all" else f"{self.noise_target} tokens"
         norm = f"norm {example.noise_norm:.2g} per token, {share} of the median embedding norm"
         return f"{self.noise} noise on {target} at alpha {self.alpha:g}: {norm}"

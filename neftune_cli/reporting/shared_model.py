@@ -18,11 +18,14 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 Files = Mapping[str, Path | bytes]
 """Files of a shared model by name: a file of the kept model, or other content."""
 _CARD = "README.md"
-_ADAPTER = "adapter_config.json"
+_ADAPTER, _BASE = "adapter_config.json", "base_model_name_or_path"
 
 
 def shared_files(sweep: SweepFolder, folder: TrialFolder, record: TrialRecord, to: str | None) -> Files:
-    """Return the files of the model with its card; an adapter names its base model by its id on the Hub.
+    """Return the files of the model with its card.
+
+    An adapter names its base model by its id on the Hub. If the base model is a local one, it names a subfolder of the
+    shared folder, into which it can be copied: the place on this machine would mean nothing elsewhere.
 
     Args:
         sweep: results folder of the sweep.
@@ -54,6 +57,8 @@ def shared_files(sweep: SweepFolder, folder: TrialFolder, record: TrialRecord, t
     elif facts.is_adapter and to:
         what = f"--to {to}: the adapter's base model '{spec.get('model')}' is not on the Hub."
         raise UsageError(Problem(what, "Train with --model OWNER/NAME, or without --lora-rank, or use --output DIR."))
+    elif facts.is_adapter:
+        files[_ADAPTER] = _with_base_beside_it(kept / _ADAPTER, facts.base_folder)
     files[_CARD] = model_card(facts, to or f"{sweep.name}: {record.arm}, seed {record.seed}", to).encode()
     return files
 
@@ -74,6 +79,14 @@ def _hub_id(name: Any, manifest: Manifest) -> str | None:
 def _portable_adapter(path: Path, base: str) -> bytes:
     """Return an adapter's configuration with the id and the commit of its base model, in place of a cached copy."""
     values = json.loads(path.read_bytes())
-    commit = re.search(r"/snapshots/([0-9a-f]{40})/?$", str(values.get("base_model_name_or_path")))
-    changes = {"base_model_name_or_path": base, **({"revision": commit[1]} if commit else {})}
+    commit = re.search(r"/snapshots/([0-9a-f]{40})/?$", str(values.get(_BASE)))
+    changes = {_BASE: base, **({"revision": commit[1]} if commit else {})}
     return json.dumps({**values, **changes}, indent=2).encode()
+
+
+def _with_base_beside_it(path: Path, folder: str) -> Path | bytes:
+    """Return an adapter's configuration with a relative path of its base model, in place of the one on this machine."""
+    values = json.loads(path.read_bytes())
+    if not Path(str(values.get(_BASE))).is_absolute():
+        return path
+    return json.dumps({**values, _BASE: f"./{folder}"}, indent=2).encode()

@@ -50,6 +50,8 @@ LOSS_FILE, EVAL_FILE, CURVES_FILE = "loss.csv", "eval.csv", "curves.csv"
 SUMMARY_FILE, REPORT_FILE = "summary.md", "report.html"
 LABEL_LENGTH = 80
 """Number of characters of the name of an arm in the names of its folders."""
+RESTORE_LOOKS = "Restore it from a backup: nothing else lists the planned looks that were taken."
+"""Fix of a manifest of a sweep with planned looks."""
 JOBS_FOLDER, _JOB_LIST = "jobs", "jobs.json"
 
 
@@ -139,7 +141,7 @@ class SweepFolder:
         except OSError as error:
             raise unreadable_file(path, error) from None
         except ValueError:
-            raise _damaged_manifest(path) from None
+            raise self._damaged_manifest() from None
 
     def whole_manifest(self) -> Manifest:
         """Return the manifest, empty if there is none.
@@ -149,8 +151,16 @@ class SweepFolder:
         """
         manifest, path = self.manifest(), self.path / MANIFEST_FILE
         if path.exists() and not manifest.model_fields_set >= ALWAYS_WRITTEN:
-            raise _damaged_manifest(path)
+            raise self._damaged_manifest()
         return manifest
+
+    def _damaged_manifest(self) -> UsageError:
+        """Return the error for a damaged manifest. Read as empty, it would hide the looks that were taken."""
+        fix = RESTORE_LOOKS
+        with suppress(UsageError):
+            if (spec := self.spec()) and not spec.analysis.has_planned_looks:
+                fix = "Restore it from a backup. If seeds were never added to the sweep, it can be removed instead."
+        return UsageError(Problem(f"{self.path / MANIFEST_FILE} is damaged.", fix))
 
     def add_look(self, seeds: int) -> None:
         """Note in the manifest that the sweep was compared with this number of seeds."""
@@ -221,15 +231,23 @@ class SweepFolder:
         return self.contents()[0]
 
     def contents(self) -> tuple[list[tuple[TrialFolder, TrialRecord]], list[str]]:
-        """Return the finished trials as `finished` does, and one sentence per trial that failed or has not finished."""
+        """Return the finished trials as `finished` does, and one sentence per trial that failed or has not finished.
+
+        Other folders of a finished trial are left out: copies of it, and attempts with other data or libraries.
+        """
         order = self._table_order()
-        finished, unfinished = [], []
+        finished, unfinished = dict[str, tuple[TrialFolder, TrialRecord]](), list[TrialFolder]()
         for folder in self.trials():
             if record := folder.record():
-                finished.append((folder, record))
+                first, _ = finished.setdefault(record.trial, (folder, record))
+                if folder.id == record.trial != first.id:
+                    finished[record.trial] = folder, record
             elif folder.has_started():
-                unfinished.append(f"{folder.folder_label} {folder.why_without_record()}")
-        return sorted(finished, key=lambda one: order(one[1])), unfinished
+                unfinished.append(folder)
+        ended = {folder_label(record.arm, record.seed) for _, record in finished.values()}
+        missing = [one for one in unfinished if one.folder_label not in ended]
+        reasons = [f"{one.folder_label} {one.why_without_record()}" for one in missing]
+        return sorted(finished.values(), key=lambda one: order(one[1])), reasons
 
     def failed_trials(self) -> tuple[str, ...]:
         """Return the labels of the failed trials, such as `alpha=5,seed=0`. Only `--retry failed` runs them again."""
@@ -292,9 +310,8 @@ class SweepFolder:
     def remove_leftovers(self, *, lease_seconds: float) -> None:
         """Remove the leftovers of finished trials, under their leases, and abandoned temporary files."""
         for folder in self.trials():
-            if not (folder.has_leftovers() and folder.record()):
-                continue
-            if leased := folder.acquire_lease(lease_seconds=lease_seconds):
+            is_due = folder.has_leftovers() and folder.record() is not None
+            if is_due and (leased := folder.acquire_lease(lease_seconds=lease_seconds)):
                 with leased:
                     leased.remove_leftovers()
         for subfolder in (self.path, self.path / "plots"):
@@ -330,17 +347,6 @@ def folder_label(arm: str, seed: int | None = None) -> str:
     would have equal names.
     """
     return trial_key(re.sub(r"[^\w=,.+-]+", "_", arm)[:LABEL_LENGTH], seed)
-
-
-def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
-    """Return the sweeps at or below the paths: those of the first path first, each path's sorted by name.
-
-    Several paths or links to one sweep count once, at the first place.
-    """
-    found: dict[Path, Path] = {}
-    for folder in (file.parent for path in paths for file in sorted(path.rglob(SWEEP_FILE))):
-        found.setdefault(folder.resolve(), folder)
-    return [SweepFolder(folder) for folder in found.values() if is_sweep(folder)]
 
 
 def finished_in_another_sweep(trial: TrialFolder, metrics: Set[str]) -> TrialFolder | None:
@@ -383,12 +389,6 @@ _RESTORE_SPEC = (
 )
 _MISFITS = {"missing": "is missing", "tuple_type": "must be a list"}
 """Messages on errors that only a damaged `sweep.yaml` has, by pydantic's type of error."""
-
-
-def _damaged_manifest(path: Path) -> UsageError:
-    """Return the error for a damaged manifest. Read as empty, it would hide the planned looks that were taken."""
-    fix = "Restore it from a backup. If seeds were never added to the sweep, it can be removed instead."
-    return UsageError(Problem(f"{path} is damaged.", fix))
 
 
 def _row(record: TrialRecord, table: str) -> dict[str, Any]:

@@ -152,9 +152,9 @@ class TrialFolder:
         if (self.path / RECORD_FILE).exists():
             values = read_json(self.path / RECORD_FILE)
             name = self._first_changed_file(TrialRecord.model_validate(values)) if values else RECORD_FILE
-            return f"cannot be used: its {name} is damaged; the sweep command trains it again"
-        reason = self.failure_reason()
-        return "has not finished" if reason is None else f"failed: {reason}"
+            state = "damaged" if (self.path / str(name)).exists() else "missing"
+            return f"cannot be used: its {name} is {state}; the sweep command trains it again"
+        return "has not finished" if (reason := self.failure_reason()) is None else f"failed: {reason}"
 
     def failure_reason(self) -> str | None:
         """Return the reason why the trial failed, None if it has not failed or has a record."""

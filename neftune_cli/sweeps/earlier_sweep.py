@@ -1,12 +1,16 @@
 """The sweep that is already in a results folder: checks that a command may extend it, and the merged spec."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from neftune_cli.config.arm_names import trial_label
+from neftune_cli.config.identity import has_other_method
 from neftune_cli.config.spec import DEFAULT_LOOKS, SweepSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.formatting import listed
+from neftune_cli.metrics import HELD_OUT_LOSS
+from neftune_cli.records import TrialRecord
 from neftune_cli.store import SWEEP_FILE, SweepFolder, check_writable, folder_label
 from neftune_cli.training.trial import Trial
 
@@ -33,8 +37,9 @@ def check_extends(folder: SweepFolder, stored: SweepSpec, requested: SweepSpec) 
     With planned looks, arms and seeds must be the same.
     """
     if different := list(differences(stored, requested)):
+        _check_method(folder, folder.records())  # options cannot make its trials reusable
         what = f"{folder.path} has a different sweep: {'; '.join(different)}."
-        fix = f"{_looks_option(stored, requested)}Use --output with another folder, or the same options."
+        fix = f"{_way_on(folder, stored, requested)}Use --output with another folder, or the same options."
         raise UsageError(Problem(what, fix))
     if not requested.analysis.has_planned_looks:
         return
@@ -108,9 +113,19 @@ def check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
     for record in folder.records():
         trial = planned.get((record.arm, record.seed))
         if trial is not None and trial.id != record.trial:
+            _check_method(folder, [record])
             changed = " and ".join(_changed_parts(record.identity, trial.identity))
             what = f"{folder.path}: the finished trial {trial.label} differs from its plan in {changed}."
             raise UsageError(Problem(what, "Use --output with another folder, or restore what has changed."))
+
+
+def _check_method(folder: SweepFolder, records: Iterable[TrialRecord]) -> None:
+    """Refuse trials of another version of neftune, with another method."""
+    for record in records:
+        if has_other_method(record.identity):
+            trial = trial_label(record.arm, record.seed)
+            what = f"{folder.path}: the finished trial {trial} is from another version of neftune."
+            raise UsageError(Problem(what, "Use --output with another folder, or that version of neftune."))
 
 
 def check_running_trials(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
@@ -155,8 +170,21 @@ def differences(stored: SweepSpec, requested: SweepSpec) -> Iterator[str]:
             yield f"{name} is {_shown(before.get(name))} in the folder and {_shown(now.get(name))} in this command"
 
 
+def _way_on(folder: SweepFolder, stored: SweepSpec, requested: SweepSpec) -> str:
+    """Return the advice for a command that differs in planned looks, or in the margin or metric alone."""
+    changed = {name for name, one in requested.analysis if one != getattr(stored.analysis, name)}
+    same = stored.model_copy(update={"analysis": requested.analysis})
+    if changed <= {"margin", "metric"} and not list(differences(same, requested)):
+        key, size = requested.analysis.metric or HELD_OUT_LOSS, requested.analysis.margin
+        options = (f" --metric {key}" if "metric" in changed else "") + (f" --margin {key}={size}" if size else "")
+        return f"`neftune compare {folder.path}{options}` needs no new trials. "
+    return _looks_option(stored, requested)
+
+
 def _looks_option(stored: SweepSpec, requested: SweepSpec) -> str:
-    """Return the advice to plan the looks of the sweep in the folder, if only that sweep has looks."""
+    """Return the advice to plan the looks of the sweep in the folder, or none, if only one of the two has looks."""
+    if requested.analysis.has_planned_looks and not stored.analysis.has_planned_looks:
+        return "The folder has a fixed number of seeds: leave out --until-decided. "
     if requested.analysis.has_planned_looks or not stored.analysis.has_planned_looks:
         return ""
     others = "" if stored.analysis.looks == DEFAULT_LOOKS else f" --looks {','.join(map(str, stored.analysis.looks))}"

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from neftune_cli.config.choices import LORA_SCALE
+
 if TYPE_CHECKING:
     from peft import LoraConfig
 
@@ -17,7 +19,8 @@ def lora_config(model: nn.Module, rank: int) -> "LoraConfig":
     """Return the configuration of adapters on all linear layers but the language modeling head and routers."""
     from peft import LoraConfig
 
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", exclude_modules=_routers(model) or None)
+    routers = _routers(model) or None
+    return LoraConfig(r=rank, lora_alpha=LORA_SCALE * rank, target_modules="all-linear", exclude_modules=routers)
 
 
 def name_task_and_base(model: object) -> None:

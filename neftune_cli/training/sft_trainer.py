@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from neftune_cli.config.choices import LORA_SETTINGS
 from neftune_cli.config.field_problems import TRAIN_FIELD_SYNONYMS
 from neftune_cli.config.field_types import expected_instead, with_exact_type
 from neftune_cli.config.run_settings import LiveTracker
@@ -202,6 +203,8 @@ def _field_problems(name: str, value: Any) -> Iterator[Problem]:
 def _fix_of_unknown(name: str, value: Any, known: Mapping[str, Any]) -> str:
     if name == "warmup_ratio":  # a field of earlier releases of transformers
         return f"Use warmup_steps={value}: a number below 1 is a share of the steps."
+    if name.startswith("lora_"):
+        return f"Remove it. Only --lora-rank can be set: {LORA_SETTINGS}."
     meant = did_you_mean(TRAIN_FIELD_SYNONYMS.get(name, name), {**known, **TrainSpec.model_fields})
     return meant or "Use a field from TRL's documentation of SFTConfig."
 

@@ -1,5 +1,6 @@
 """Invalid options and data: messages with a fix, exit code 2, and no file written or lost."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,21 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
             "Error: --keep must be none, best or all; 'some' was given.\n  Use --keep none.\n",
         ),
         (
+            ("--alphas", "0", "5"),
+            "Error: There is no experiment file 5.\n"
+            "  The values of a list are separated by commas, without spaces: --alphas 0,5,10.\n",
+        ),
+        (
+            ("--alphas", "0", "5", "10"),
+            "Error: neftune sweep does not take the argument '10'.\n"
+            "  The values of a list are separated by commas, without spaces: --alphas 0,5,10.\n",
+        ),
+        (
+            ("--model", "tiny", "llama"),
+            "Error: There is no experiment file llama.\n"
+            "  Use an existing YAML file, or quote a name with spaces: '... llama'.\n",
+        ),
+        (
             ("none.yaml",),
             "Error: Cannot read none.yaml: No such file or directory.\n  Use an existing YAML file.\n",
         ),
@@ -166,6 +182,41 @@ def test_a_message_names_the_problem_and_the_fix(
 def test_the_example_of_a_missing_value_is_one_of_the_command(neftune: Neftune, arguments: str, example: str) -> None:
     option = arguments.rsplit(maxsplit=1)[-1]
     assert neftune(*arguments.split()).err == f"Error: {option} needs a value.\n  Use {example}.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fix"),
+    [
+        ("preview --dataset a.csv --dataset b.csv", "Use one list with commas: --dataset a.csv,b.csv."),
+        ("sweep --alphas 0 --alphas=5", "Use one list with commas: --alphas 0,5."),
+        ("sweep --snr 5 --snr 10", "Use one list with commas: --snr 5,10."),
+        (
+            "sweep --columns prompt=a --columns completion=b",
+            "Use one list with commas: --columns prompt=a,completion=b.",
+        ),
+        ("sweep --max-steps 1 --max-steps 2", "Use --max-steps once."),
+        ("train --alpha 5 --alpha 10", "Use --alpha once."),
+        ("train --output a --output a", "Use --output once."),
+        ("compare results --metric rouge_l --metric bleu", "Use --metric once."),
+    ],
+)
+def test_a_repeated_option_that_takes_one_value_is_refused(neftune: Neftune, arguments: str, fix: str) -> None:
+    result = neftune(*arguments.split())
+    option = next(one for one in arguments.split() if one.startswith("--"))
+    assert (result.code, result.err) == (2, f"Error: {option} is given more than once.\n  {fix}\n")
+
+
+def test_options_of_lists_and_flags_may_be_repeated(neftune: Neftune) -> None:
+    settings = ("--set", "weight_decay=0.1", "--set", "wieght_decay=0.1")
+    result = neftune(*SWEEP, *settings, "--quiet")  # and in SWEEP
+    assert result.err.startswith("Error: --set wieght_decay: SFTConfig has no field 'wieght_decay'.\n")
+    assert "more than once" not in result.err
+
+
+def test_an_option_overrides_the_field_of_an_experiment(neftune: Neftune, tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("arms: [{alpha: 0}]\nseeds: 2\ntrain: {max_steps: 1}\n")
+    result = neftune("sweep", "one.yaml", "--seeds", "1", "--max-steps", "2", "--dry-run", "--no-estimate", "--json")
+    assert [(one["seed"], one["steps"]) for one in json.loads(result.out)["trials"]] == [(None, 0), (0, 2)]
 
 
 @pytest.mark.parametrize("empty", ["", " "])

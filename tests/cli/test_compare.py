@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from html import unescape
@@ -172,6 +173,10 @@ def test_runs_of_trainers_are_compared_in_every_format_and_no_file_is_written(tm
         assert ("alpha" if format_ is OutputFormat.TABLE else "alpha=5") in result.stdout
     screen = "".join(_compare(tmp_path / "runs").stdout.replace("\\\n", "").split())
     assert f"Detailsneftunecompare{tmp_path}/runs--full" in screen
+    shutil.copytree(tmp_path / "runs", tmp_path / "more")
+    both = "".join(_compare(tmp_path / "runs", tmp_path / "more").stdout.replace("\\\n", "").split())
+    assert [f"Detailsneftunecompare{tmp_path}/{name}--full" in both for name in ("runs", "more")] == [True, True]
+    shutil.rmtree(tmp_path / "more")
 
     assert sorted(tmp_path.rglob("*")) == files
 
@@ -322,7 +327,9 @@ def test_comparable_sweeps_are_one_comparison_without_a_report(results: Path, ha
     assert result.stdout.startswith("bios + more  tiny on bios")
     assert "\n   10  1.5070" in result.stdout
     assert "\nReport" not in result.stdout
-    assert result.stderr == "bios + more: no report was written. Use --format html --output FILE to write one.\n"
+    assert result.stderr.splitlines()[-1] == (
+        "bios + more: no report was written. Use --format html --output FILE to write one."
+    )
 
 
 def test_an_unfinished_sweep_is_left_out_with_a_message(results: Path, hand_made_records: Records) -> None:
@@ -333,6 +340,33 @@ def test_an_unfinished_sweep_is_left_out_with_a_message(results: Path, hand_made
     assert result.exit_code == 0
     assert "young" not in result.stdout
     assert result.stderr.startswith("No trained trial of sweep 'young' has finished.")
+
+
+def test_a_sweep_whose_trials_lack_a_file_names_it(tmp_path: Path, hand_made_records: Records) -> None:
+    folder = SweepFolder(tmp_path / "cut")
+    _write_sweep(folder.path, hand_made_records)
+    for trial in folder.trials():
+        (trial.path / "generations.jsonl").unlink()
+
+    message = str(_compare(tmp_path).exception)
+
+    assert message.startswith(
+        "No trained trial of sweep 'cut' can be compared: alpha=0,seed=0 cannot be used: its generations.jsonl is "
+        "missing; the sweep command trains it again (6 more have such a file). If the folder is a copy, copy it again"
+    )
+
+
+def test_a_sweep_whose_line_endings_were_converted_says_so(tmp_path: Path, hand_made_records: Records) -> None:
+    folder = SweepFolder(tmp_path / "clone")
+    _write_sweep(folder.path, hand_made_records)
+    for trial in folder.trials():
+        lines = trial.path / "generations.jsonl"
+        lines.write_bytes(lines.read_bytes().replace(b"\n", b"\r\n") or b"\r\n")
+
+    message = str(_compare(tmp_path).exception)
+
+    assert "its generations.jsonl is damaged" in message
+    assert message.endswith("the copy may have left out files or converted their line endings.")
 
 
 def test_a_sweep_of_failed_trials_names_the_failure_and_the_option_that_retries(

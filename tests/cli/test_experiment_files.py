@@ -20,6 +20,16 @@ def test_a_data_file_in_place_of_an_experiment_is_refused(
     assert result.code == 2
 
 
+def test_a_second_data_file_is_added_to_the_first_by_a_comma(neftune: Neftune, tmp_path: Path) -> None:
+    for name in ("a.jsonl", "my b.jsonl"):
+        (tmp_path / name).write_text('{"prompt": "How much is 1 + 1?", "completion": "2"}\n')
+    result = neftune("preview", "--dataset", "a.jsonl", "my b.jsonl")
+    assert "Error: my b.jsonl is a data file, not an experiment in YAML.\n  Use --dataset 'a.jsonl,my b.jsonl'.\n" in (
+        result.err
+    )
+    assert result.code == 2
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -66,6 +66,32 @@ def test_the_option_that_plans_the_looks_of_a_folder_is_named(neftune: Neftune, 
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "fix"),
+    [
+        (("--until-decided",), "The folder has a fixed number of seeds: leave out --until-decided. Use --output with "),
+        (
+            ("--margin", "0.05"),
+            "`neftune compare there --margin eval_loss=0.05` needs no new trials. Use --output with ",
+        ),
+        (
+            ("--metric", "bleu", "--margin", "0.5"),
+            "`neftune compare there --metric bleu --margin bleu=0.5` needs no new trials. Use --output with ",
+        ),
+        (("--margin", "0.05", "--epochs", "2"), "Use --output with "),
+    ],
+)
+def test_the_way_on_with_another_analysis_is_named(
+    neftune: Neftune, tmp_path: Path, options: tuple[str, ...], fix: str
+) -> None:
+    from neftune_cli.config.resolve import resolve_sweep
+    from neftune_cli.store import SweepFolder
+
+    SweepFolder(tmp_path / "there").open(resolve_sweep(None, {}))
+    result = neftune("sweep", *options, "--output", "there", "--quiet")
+    assert (result.code, result.err.splitlines()[1].strip()) == (2, f"{fix}another folder, or the same options.")
+
+
 def test_a_plan_for_a_file_is_refused(neftune: Neftune, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = neftune("sweep", "--output", "file", "--dry-run", "--no-estimate", "--quiet")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from neftune_cli.geometry.output import RenderedFigure
-from tests.command_line import Neftune
+from tests.command_line import Neftune, overridden
 
 SHORT = ("sensitivity", "--examples", "4", "--alphas", "15,0,5")
 FILES = ["sensitivity.csv", "sensitivity.png", "sensitivity.svg", "options.json"]
@@ -122,7 +122,7 @@ def test_json_prints_one_document_on_stdout(neftune: Neftune) -> None:
 def test_invalid_input_raises_and_nothing_is_written(
     neftune: Neftune, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    ended = neftune(*SHORT, *arguments)
+    ended = neftune(*overridden(*SHORT, *arguments))
     assert ended.err.startswith(message)
     assert (ended.code, ended.out, list(tmp_path.iterdir())) == (2, "", [])
 

@@ -15,7 +15,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from neftune_cli.commands.compare import compare
 from neftune_cli.commands.status import status
+from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.records import TrialRecord, TrialStatus
 from neftune_cli.store import SweepFolder
@@ -356,6 +358,25 @@ def test_a_damaged_manifest_does_not_hide_the_trials_of_any_sweep(sweep: FakeSwe
         f"{manifest} is damaged. Restore it from a backup. If seeds were never added to the sweep, it can be removed "
         "instead."
     )
+
+
+def test_a_missing_manifest_of_planned_looks_is_reported(fresh: FakeSweep) -> None:
+    options = {"alphas": [0.0, 5.0], "seeds": [0, 1, 2], "until_decided": True, "looks": (3,)}
+    fresh.folder.open(resolve_sweep(None, options), replaces=fresh.folder.spec())
+    manifest = fresh.folder.path / "manifest.json"
+    manifest.unlink()
+    assert _status(fresh.folder.path).exit_code == 0  # a sweep that was killed at its start
+    fresh.finish("alpha=0", 0, 1.5)
+
+    result = _status(fresh.folder.path)
+
+    assert "alpha=0  1.5000" in result.stdout
+    assert "looks" not in result.stdout
+    expected = f"{manifest} is missing. Restore it from a backup: nothing else lists the planned looks that were taken."
+    assert str(result.exception) == expected
+    app = typer.Typer()
+    app.command()(compare)
+    assert str(CliRunner().invoke(app, [str(fresh.folder.path)]).exception) == expected
 
 
 def test_json_has_the_trials_of_a_sweep_with_a_damaged_manifest(fresh: FakeSweep) -> None:

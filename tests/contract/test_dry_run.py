@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.sweeps.measurement_cache import FOLDER
-from tests.command_line import Neftune
+from tests.command_line import Neftune, overridden
 from tests.small_model import WITH_SMALL_MODEL
 
 pytestmark = pytest.mark.usefixtures("small_model")
 
-OPTIONS = (
+OPTIONS = overridden(
     *WITH_SMALL_MODEL,
     *"--train-examples 16 --eval-examples 8 --batch-size 8 --max-new-tokens 8 --seeds 1 --workers 1".split(),
 )
@@ -58,7 +58,16 @@ def test_the_second_dry_run_answers_without_torch(folder: Path) -> None:
 
 def test_a_pause_without_a_look_is_refused(folder: Path) -> None:
     looks = ["--alphas", "0,5", "--until-decided", "--looks", "3,5", "--seeds", "5"]
-    command = [sys.executable, "-m", "neftune_cli", "sweep", "--dry-run", *OPTIONS, *looks, "--pause-at", "4"]
+    command = [
+        sys.executable,
+        "-m",
+        "neftune_cli",
+        "sweep",
+        "--dry-run",
+        *overridden(*OPTIONS, *looks),
+        "--pause-at",
+        "4",
+    ]
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
     done = subprocess.run(
         [*command, "--output", str(folder / "out")], env=environment, capture_output=True, text=True, check=False

@@ -73,6 +73,41 @@ def test_export_writes_one_file_of_outputs_per_trial(sweep: SweepFolder, neftune
     assert [one["output"] for one in references] == [one.reference for one in own]
 
 
+def test_sweeps_of_the_same_name_are_not_exported_to_one_folder(
+    tmp_path: Path, neftune: Neftune, hand_made_records: list[TrialRecord]
+) -> None:
+    for machine in ("m1", "m2"):
+        write_sweep_with_responses(SweepFolder(tmp_path / machine / "out"), hand_made_records)
+
+    refused = neftune("export", "m1/out", "m2", "--to", "alpaca-eval")
+
+    assert refused.code == 2
+    assert refused.err == (
+        "Error: m1/out and m2/out have the same name, so their responses would be written to the same folder.\n"
+        "  Export each with its own --output.\n"
+    )
+    assert not Path("alpaca-eval").exists()
+
+
+@pytest.mark.parametrize("target", ["alpaca-eval", "tensorboard"])
+def test_nothing_is_exported_if_a_file_of_a_sweep_does_not_fit_or_is_damaged(
+    target: str, tmp_path: Path, neftune: Neftune, hand_made_records: list[TrialRecord]
+) -> None:
+    for name in ("edited", "damaged", "whole"):
+        write_sweep_with_responses(SweepFolder(tmp_path / name), hand_made_records)
+    (tmp_path / "damaged/manifest.json").write_text("{")
+    spec = tmp_path / "edited/sweep.yaml"
+    spec.write_text(spec.read_text().replace("learning_rate: 0.001", "learning_rate: 0.5"))
+
+    refused = neftune("export", "whole", "edited", "damaged", "--to", target, "--output", "copies")
+
+    assert refused.code == 2
+    assert "edited/sweep.yaml does not fit the finished trials" in refused.err
+    assert "damaged/manifest.json is damaged." in refused.err
+    assert "whole" not in refused.err
+    assert not Path("copies").exists()
+
+
 def test_a_full_disk_has_the_advice_to_free_space(
     sweep: SweepFolder, neftune: Neftune, monkeypatch: pytest.MonkeyPatch
 ) -> None:

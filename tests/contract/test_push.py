@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 import yaml
 from huggingface_hub import constants
+from transformers import pipeline
 
 from neftune_cli.reporting.model_card import shared_command
 from neftune_cli.store import SweepFolder
@@ -130,6 +131,22 @@ def test_no_folder_of_this_machine_is_shared(sweep: SweepFolder, neftune: Neftun
     assert ("/home" in text, str(Path.cwd()) in text, "mine.jsonl" in text) == (False, False, True)
     adapter = json.loads(Path("shared/adapter_config.json").read_text())
     assert (adapter["base_model_name_or_path"], adapter["revision"]) == ("ada/base", "0f" * 20)
+
+
+def test_an_adapter_of_a_local_model_is_loaded_with_the_base_model_in_a_subfolder(
+    sweep: SweepFolder, neftune: Neftune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = json.loads(next(sweep.path.rglob("adapter_config.json")).read_text())["base_model_name_or_path"]
+    assert neftune("push", "out", "--arm", "5", "--output", "shared").code == 0
+    adapter = json.loads(Path("shared/adapter_config.json").read_text())
+    monkeypatch.chdir("shared")
+    with pytest.raises(OSError):
+        pipeline("text-generation", ".")
+    shutil.copytree(base, adapter["base_model_name_or_path"])
+    assert pipeline("text-generation", ".")("Who?", max_new_tokens=1)
+    assert base not in "".join(
+        path.read_text(encoding="utf-8") for path in (Path("README.md"), Path("adapter_config.json"))
+    )
 
 
 class _FakeApi:
@@ -264,6 +281,37 @@ def test_a_seed_without_a_kept_model_gets_the_seed_with_one(sweep: SweepFolder, 
         2,
         ["Error: --seed 4: out has no kept model of 'alpha=5' with this seed.", "  Use --seed 3."],
     )
+
+
+def test_the_recipe_of_the_card_has_one_length_and_the_settings_of_lora(sweep: SweepFolder, neftune: Neftune) -> None:
+    assert neftune("push", sweep.path.name, "--arm", "5", "--output", "shared").code == 0
+    recipe = Path("shared/README.md").read_text(encoding="utf-8").partition("## Recipe")[2]
+    assert "max_steps: 2\n" in recipe
+    assert "epochs:" not in recipe
+    assert "LoRA has a lora" in recipe
+
+
+def test_a_model_without_weights_is_not_shared(sweep: SweepFolder, neftune: Neftune) -> None:
+    for trial, record in sweep.finished():
+        if (record.arm, record.seed) == ("alpha=5", 3):
+            (trial.model_path / "adapter_model.safetensors").unlink()
+    done = neftune("push", "out", "--arm", "5", "--seed", "3", "--output", "shared")
+    assert (done.code, done.err.splitlines()) == (
+        2,
+        [
+            "Error: --seed 3: out has no kept model of 'alpha=5' with this seed. The model of alpha=5, seed 3 has no "
+            "weights (adapter_model.safetensors is missing).",
+            "  Use --seed 4.",
+        ],
+    )
+    assert not Path("shared").exists()
+    assert neftune("push", "out", "--arm", "5", "--output", "shared").code == 0
+    assert Path("shared/adapter_model.safetensors").is_file()
+    for trial, _ in sweep.finished():
+        (trial.model_path / "adapter_model.safetensors").unlink(missing_ok=True)
+    done = neftune("push", "out", "--output", "again")
+    assert done.code == 2
+    assert "out has no kept model. The model of alpha=0, seed 3 has no weights" in done.err
 
 
 def test_a_model_of_train_and_a_missing_spec(neftune: Neftune) -> None:

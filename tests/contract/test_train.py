@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.store import SweepFolder
-from tests.command_line import CommandResult, Neftune
+from tests.command_line import CommandResult, Neftune, overridden
 from tests.small_model import SMALL_MODEL, WITH_SMALL_MODEL
 
 pytestmark = pytest.mark.usefixtures("small_model")
@@ -23,7 +23,7 @@ SMALL = (
     *("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--max-new-tokens", "8"),
 )
 SWEEP = ("sweep", "--seeds", "1", "--no-estimate")
-DIVERGING = (*SWEEP, "experiment.yaml", *SMALL, "--max-steps", "5")
+DIVERGING = ("sweep", "experiment.yaml", *overridden(*SWEEP[1:], *SMALL, "--max-steps", "5"))
 
 
 def rows(path: Path, examples: list[dict[str, object]]) -> str:
@@ -62,7 +62,7 @@ def trained(
 def test_the_kept_model_can_be_trained_again(neftune: Neftune, tmp_path: Path, trained: CommandResult) -> None:
     model = next(tmp_path.glob("results/one/trials/alpha=5,seed=0-*/model"))
     assert (trained.code, f"Model: {model.relative_to(tmp_path)}" in trained.err) == (0, True)
-    again = neftune(*SWEEP, "--alphas", "0", *SMALL, "--model", str(model), "--output", "results/two")
+    again = neftune(*overridden(*SWEEP, "--alphas", "0", *SMALL, "--model", str(model), "--output", "results/two"))
     assert again.code == 0
     before, after = (pd.read_csv(tmp_path / "results" / name / "loss.csv").eval_loss for name in ("one", "two"))
     assert after[0] == pytest.approx(
@@ -94,7 +94,7 @@ def test_max_steps_reports_epochs_and_examples(
 ) -> None:
     sizes = ("--train-examples", str(examples), "--batch-size", str(batch))
     drop = ("--set", f"dataloader_drop_last={str(drops_last).lower()}")
-    result = neftune(*SWEEP, "--alphas", "0", *SMALL, *sizes, *drop, "--quiet")
+    result = neftune(*overridden(*SWEEP, "--alphas", "0", *SMALL, *sizes, *drop, "--quiet"))
     assert f"Length of training: {expected}" in result.err
     (trial,) = (tmp_path / "results" / "small-bios" / "trials").glob("alpha=0*")
     last = json.loads((trial / "metrics.jsonl").read_text().splitlines()[-1])
@@ -118,7 +118,7 @@ def test_examples_that_are_too_long_do_not_count_as_trained_on(neftune: Neftune,
         "results/a",
     )
     model = (*WITH_SMALL_MODEL, "--max-new-tokens", "4")
-    result = neftune(*SWEEP, "lengths.yaml", "--alphas", "0", *model, *lengths)
+    result = neftune("sweep", "lengths.yaml", *overridden(*SWEEP[1:], "--alphas", "0", *model, *lengths))
     dropped, total = map(int, re.findall(r"(\d+) of (\d+) training examples dropped", result.err)[0])
     left = total - dropped
     assert f"{4 / left:.3g}" != f"{4 / total:.3g}"
@@ -189,7 +189,7 @@ def test_a_base_model_with_losses_that_are_not_numbers_fails(neftune: Neftune, t
     weights = load_file(tmp_path / "damaged" / "model.safetensors")
     weights["model.embed_tokens.weight"][100:].fill_(math.nan)
     save_file(weights, tmp_path / "damaged" / "model.safetensors", metadata={"format": "pt"})
-    result = neftune(*SWEEP, "--alphas", "0", *SMALL, "--model", "damaged", "--output", "out")
+    result = neftune(*overridden(*SWEEP, "--alphas", "0", *SMALL, "--model", "damaged", "--output", "out"))
     assert result.code == 1
     assert "base failed: A loss of the base model is not finite. Check the weights of the model." in result.err
     assert SweepFolder(tmp_path / "out").records() == []

@@ -20,7 +20,7 @@ from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting, TrialOrigin
 from neftune_cli.metrics import METRICS
-from neftune_cli.reporting.next_step import next_step
+from neftune_cli.reporting.next_step import next_step, sentence_without_command
 from tests.measured_trials import arm, joined
 
 LOOKS = AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), looks_taken=2)
@@ -592,6 +592,19 @@ def test_a_missing_base_model_does_not_end_planned_looks() -> None:
 
     assert steps[0] is not None
     assert steps[0] == steps[1]
+
+
+@pytest.mark.parametrize("plan", [None, replace(LOOKS, looks_taken=1)])
+def test_a_sweep_of_another_version_of_neftune_is_not_continued(plan: AnalysisPlan | None) -> None:
+    missing = () if plan else ("alpha=5,seed=3 has not finished",)
+    evidence = replace(_evidence({5.0: OPEN[:3]}, plan), declared_seeds=(0, 1, 2, 3), unfinished=missing)
+    other = replace(evidence, origin=replace(evidence.origin, of_other_version=True))
+
+    own, foreign = compare_arms(evidence), compare_arms(other)
+
+    assert next_step(own) is not None
+    assert next_step(foreign) is None
+    assert sentence_without_command(foreign).startswith("these trials are from another version of neftune, and only")
 
 
 @pytest.mark.parametrize("kind", get_args(DepartureKind))

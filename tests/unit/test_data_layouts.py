@@ -358,10 +358,13 @@ def test_columns_name_every_meaning() -> None:
             {"prompt": "frage", "completion": "frage"},
             "--columns gives two meanings to the column 'frage'. Remove one of them.",
         ),
-        ({"prompt": "frage"}, "--columns names prompt, which are not the columns of a layout. Use one of these sets: "),
+        (
+            {"prompt": "frage"},
+            "--columns lacks completion. Use --columns prompt=frage,completion=COLUMN with another column: ",
+        ),
         (
             {"text": "frage", "system": "antwort"},
-            "--columns names text, system, which are not the columns of a layout.",
+            "--columns names text, system. Together these are not the columns of a layout.",
         ),
     ],
 )

@@ -108,6 +108,12 @@ def test_a_seed_directly_below_the_given_folder_has_no_arm(tmp_path: Path) -> No
     assert found.startswith("The arm and seed of these runs are unknown: seed=0, seed=1.")
 
 
+def test_all_duplicates_are_listed(tmp_path: Path) -> None:
+    names = [f"{place}/alpha=5,seed={seed}" for place in ("old", "new") for seed in range(7)]
+    found = problem(tmp_path, [[folder(tmp_path, name) for name in names]])
+    assert found.count(" occurs 2 times: ") == 7
+
+
 def test_two_alphas_in_one_name_raise(tmp_path: Path) -> None:
     found = problem(tmp_path, [[folder(tmp_path, "alpha=0-alpha=5,seed=0")]])
     assert found == (

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from neftune_cli.analysis.comparison import compare_arms
-from neftune_cli.config.identity import recipe_identity
+from neftune_cli.config.identity import METHOD_VERSION, recipe_identity
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import UsageError
 from neftune_cli.evidence.folders import trial_folders
@@ -18,6 +18,7 @@ from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.metrics import HELD_OUT_RESPONSES, REGISTERED_METRICS, Margin, Metric, register_metric
 from neftune_cli.records import EvalMetrics, TrialRecord
 from neftune_cli.store import SweepFolder
+from neftune_cli.store.manifest import Manifest
 from tests.finished_trials import write_failed_trial, write_trial
 from tests.registries import restored
 
@@ -50,11 +51,18 @@ def test_comparable_sweeps_are_combined_with_shared_trials_once(tmp_path: Path, 
     assert found.origin.folders == (str(tmp_path / "one"), str(tmp_path / "two"))
     assert len(found.trials) == 10
     assert list(dict.fromkeys(trial.arm for trial in found.trials)) == ["base", "alpha=0", "alpha=5", "alpha=10"]
+    note = (
+        "3 trials with equal results in several sweeps, for example alpha=0, seed 0 in one and two: each counts once."
+    )
+    assert found.repeated_trials == note
+    assert note in compare_arms(found).notes
+    assert sweep_evidence(folders[:1])[0].repeated_trials == ""
 
 
 def test_declared_analyses_do_not_apply_to_several_sweeps(tmp_path: Path, hand_made_records: Records) -> None:
     stronger = [_changed(record, "alpha=10", noise={"alpha": 10.0}) for record in hand_made_records[4:]]
     planned = _sweep(tmp_path / "one", hand_made_records, until_decided=True, looks=(3, 5), seeds=list(range(5)))
+    planned.write_manifest(Manifest())
     fixed = _sweep(tmp_path / "two", [*hand_made_records[:4], *stronger])
 
     (alone,) = sweep_evidence([planned])
@@ -301,6 +309,28 @@ def test_a_base_model_without_a_result_is_noticed(tmp_path: Path, hand_made_reco
 
     assert (whole.origin.lacks_base, whole.unfinished) == (False, ())
     assert (found.origin.lacks_base, found.unfinished) == (True, ("base has not started",))
+
+
+def test_a_base_model_with_other_settings_than_its_sweep_is_noticed(tmp_path: Path, hand_made_records: Records) -> None:
+    options: dict[str, Any] = {"alphas": [0.0, 5.0], "seeds": [0, 1, 2]}
+    on_other_data = [
+        _changed(record, record.arm, data="other") if record.arm == "alpha=5" else record
+        for record in hand_made_records
+    ]
+
+    with_base, without = sweep_evidence([_sweep(tmp_path / "one", on_other_data, **options)])
+
+    (departure,) = (one for one in compare_arms(without).departures if one.kind == "missing base model")
+    assert departure.sentence.startswith("The base model was not measured with the settings of these trials. Margins")
+    assert [one.origin.lacks_base for one in (with_base, without)] == [False, False]
+    assert "missing base model" not in {one.kind for one in compare_arms(with_base).departures}
+
+
+def test_trials_of_another_version_of_neftune_are_noticed(tmp_path: Path, hand_made_records: Records) -> None:
+    for version, is_other in ((METHOD_VERSION, False), (METHOD_VERSION - 1, True)):
+        records = [_changed(one, one.arm, method_version=version) for one in hand_made_records]
+        (found,) = sweep_evidence([_sweep(tmp_path / str(version), records)])
+        assert found.origin.of_other_version is is_other
 
 
 def test_declared_trials_that_are_still_to_be_trained_are_noticed_in_all_settings(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from neftune_cli.config.choices import ProjectionMethod
 from neftune_cli.geometry.projection import plot
-from neftune_cli.geometry.projection.embedding_shift import NoiseDraw, Shift
+from neftune_cli.geometry.projection.embedding_shift import NoiseDraw, Shift, neighbour_sentences
 from neftune_cli.geometry.projection.plot import BAR, DISTANT_LABELS, MAX_ARROW_LENGTH, LabelPlacer, draw_shift
 from neftune_cli.geometry.projection.token_groups import GroupedTokens, TokenGroup
 from neftune_cli.geometry.projection.token_map import TokenMap, project
@@ -51,6 +51,28 @@ def test_the_png_is_1920_pixels_wide_and_has_no_time_or_program_metadata() -> No
         assert image.width == 1920
         assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
         assert set(image.info) == {"dpi"}
+
+
+def test_texts_are_inside_the_figure_and_apart_from_the_panels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest sentences have numbers of three digits."""
+    drawn: list[Figure] = []
+    monkeypatch.setattr(plot, "render", drawn.append)
+    monkeypatch.setattr(plot, "neighbour_sentences", lambda _: neighbour_sentences(_many()))
+    draw_shift(*_shift(0.5), model="m", noise=NoiseDraw(5, 30))
+    (figure,) = drawn
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in figure.texts]
+    titles = [one.get_window_extent(renderer) for panel in figure.axes for one in panel.texts[:2]]
+    assert max(box.x1 for box in boxes) < figure.bbox.x1
+    assert not any(box.overlaps(other) for box, other in combinations([*boxes, *titles], 2))
+
+
+def _many() -> Shift:
+    """Return a shift of 216 tokens whose neighbors change their groups."""
+    places = tuple(range(108)), tuple(range(108, 216))
+    groups = (TokenGroup(name, one, tuple(map(str, one))) for name, one in zip("ab", places, strict=True))
+    points = np.random.default_rng(0).normal(size=(2, 216, 4)).astype(np.float32)
+    return Shift(GroupedTokens(tuple(groups), ()), points[0], points[1])
 
 
 @pytest.mark.parametrize("size", [0.01, 30.0])

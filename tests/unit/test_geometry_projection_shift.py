@@ -15,7 +15,7 @@ from neftune_cli.geometry.projection.embedding_shift import (
     NoiseDraw,
     Shift,
     neighbour_groups,
-    neighbour_sentence,
+    neighbour_sentences,
     shift_sentence,
     shift_tokens,
     summarize,
@@ -57,11 +57,11 @@ def test_the_sentences_have_the_same_numbers() -> None:
         "The median shift is 3.50: 64% of the embedding norm (5.50) "
         "and 350% of the distance to the nearest other token (1.00)."
     )
-    assert neighbour_sentence(shift) == (
+    assert " ".join(neighbour_sentences(shift)) == (
         "The group of the nearest neighbor changed for 1 of 4 tokens (25.0%). "
         "Tokens whose nearest neighbor is in their own group: 100% without noise, 75% with noise."
     )
-    assert neighbour_sentence(Shift(TOKENS, BEFORE, BEFORE)).startswith(
+    assert neighbour_sentences(Shift(TOKENS, BEFORE, BEFORE))[0].startswith(
         "The group of the nearest neighbor changed for none of 4 tokens."
     )
 

@@ -45,6 +45,21 @@ def test_near_margin_is_on_the_scale_and_a_wide_one_is_not() -> None:
     assert far == Scale(-0.03, 0.03)
 
 
+@pytest.mark.parametrize(
+    ("scale", "margin", "band"),
+    [
+        (Scale(-0.04, 0.04), 0.04, (4.0, 92.0)),
+        (Scale(-0.04, 0.04), 0.02, (27.0, 46.0)),
+        (Scale(0.0, 0.02), 0.15, (0.0, 100.0)),
+        (Scale(-0.02, 0.06), 0.04, (0.0, 73.0)),
+    ],
+)
+def test_band_of_a_margin_that_is_wider_than_the_axis_fills_the_strip(
+    scale: Scale, margin: float, band: tuple[float, float]
+) -> None:
+    assert Forest("", "", (), scale, margin).band == pytest.approx(band)
+
+
 def test_controls_do_not_stretch_the_scale() -> None:
     control = replace(wide(3.0, 1.0, "worse"), role="control")
     scale = common_scale([wide(0.0, 0.02), control])

@@ -49,9 +49,30 @@ def test_a_folder_of_the_form_of_an_id_is_a_local_base_model(
     (tmp_path / "ada" / "base").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
 
-    assert _shared(sweep)["adapter_config.json"] == _kept(sweep)[0].model_path / "adapter_config.json"
+    assert json.loads(_text(_shared(sweep), "adapter_config.json")) == {"base_model_name_or_path": "./base", "r": 2}
     with pytest.raises(UsageError, match="the adapter's base model 'ada/base' is not on the Hub"):
         _shared(sweep, to="ada/tuned")
+
+
+def test_the_card_says_which_local_base_model_an_adapter_needs(sweep: SweepFolder) -> None:
+    trial, _ = _kept(sweep)
+    _write_json(trial.path / "spec.json", model="/home/ada/my llama", dataset="bios", train={"lora_rank": 2})
+    _write_json(trial.model_path / "adapter_config.json", base_model_name_or_path="/home/ada/my llama")
+
+    files = _shared(sweep)
+
+    assert json.loads(_text(files, "adapter_config.json")) == {"base_model_name_or_path": "./my llama"}
+    assert "Copy it to a subfolder `my llama` of this folder" in _text(files, "README.md")
+    assert "/home" not in _text(files, "README.md")
+
+
+def test_a_base_model_that_is_no_path_of_this_machine_is_kept(sweep: SweepFolder) -> None:
+    trial, _ = _kept(sweep)
+    _write_json(trial.path / "spec.json", model="tiny", dataset="bios", train={"lora_rank": 2})
+    adapter = trial.model_path / "adapter_config.json"
+    _write_json(adapter, base_model_name_or_path="ada/other")
+
+    assert _shared(sweep)["adapter_config.json"] == adapter
 
 
 def _kept(sweep: SweepFolder) -> tuple[TrialFolder, TrialRecord]:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import pytest
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import UsageError
+from neftune_cli.evidence.folders import find_sweeps, sweeps_without_spec
 from neftune_cli.records import (
     CurvePoint,
     EvalMetrics,
@@ -26,7 +28,8 @@ from neftune_cli.records import (
     TrialState,
     TrialStatus,
 )
-from neftune_cli.store import SweepFolder, find_sweeps, is_sweep, write_atomically
+from neftune_cli.store import SweepFolder, is_sweep, write_atomically
+from neftune_cli.store.manifest import Manifest
 from tests.finished_trials import EVAL, NoSpec, start_trial, trial_record, write_failed_trial, write_trial
 
 
@@ -222,6 +225,16 @@ def test_a_damaged_manifest_is_refused_and_not_replaced(folder: SweepFolder, con
     assert path.read_bytes() == content
 
 
+def test_a_damaged_manifest_with_planned_looks_may_not_be_removed(tmp_path: Path) -> None:
+    sweep = SweepFolder(tmp_path / "looks")
+    sweep.open(resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0, 1, 2], "until_decided": True, "looks": (3,)}))
+    (sweep.path / "manifest.json").write_text("{")
+    with pytest.raises(
+        UsageError, match=r"is damaged\. Restore it from a backup: nothing else lists the planned looks"
+    ):
+        sweep.manifest()
+
+
 def test_a_manifest_that_cannot_be_read_is_not_called_damaged(folder: SweepFolder) -> None:
     (folder.path / "manifest.json").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"manifest\.json cannot be read \(.*directory"):
@@ -344,6 +357,37 @@ def test_trial_of_schema_2_without_probe_responses_is_read(folder: SweepFolder) 
     assert [(answer.split, answer.response) for answer in place.generations()] == [("held-out", "B")]
 
 
+@pytest.mark.parametrize(
+    "name", ["alpha=0,seed=0-0 copy 2", "alpha=0,seed=0-alpha00 copy", "copy of alpha=0,seed=0-alpha00"]
+)
+def test_a_copy_of_the_folder_of_a_trial_does_not_count(folder: SweepFolder, name: str) -> None:
+    finish(folder, record("alpha=0", 0.0, 0))
+    finish(folder, record("alpha=0", 0.0, 1, 2.0))
+    trial = folder.trial("alpha00", "alpha=0", 0).path
+    edited = shutil.copytree(trial, trial.parent / name) / "record.json"
+    edited.write_text(edited.read_text().replace('"eval_loss": 1.0', '"eval_loss": 7.0'))
+
+    folder.write_tables()
+
+    assert list(pd.read_csv(folder.path / "loss.csv")["eval_loss"]) == [1.0, 2.0]
+    for table in ("eval.csv", "curves.csv"):
+        assert list(pd.read_csv(folder.path / table)["seed"]) == [0, 1]
+
+
+def test_an_abandoned_attempt_of_a_finished_trial_is_not_missing(folder: SweepFolder) -> None:
+    finish(folder, record("alpha=0", 0.0, 0))
+    for trial, seed in (("ffff", 0), ("eeee", 1)):
+        start_trial(folder.trial(trial, "alpha=0", seed), trial).release()
+    assert folder.contents()[1] == ["alpha=0,seed=1 has not finished"]
+
+
+def test_a_renamed_trial_folder_counts(folder: SweepFolder) -> None:
+    finish(folder, record("alpha=0", 0.0, 0))
+    trial = folder.trial("alpha00", "alpha=0", 0).path
+    trial.rename(trial.parent / "renamed")
+    assert [one.trial for one in folder.records()] == ["alpha00"]
+
+
 def test_special_characters_in_arm_names_are_replaced_in_folder_names(folder: SweepFolder) -> None:
     assert folder.trial("id", "a/b: c", 3).path.name == "a_b_c,seed=3-id"
 
@@ -374,6 +418,26 @@ def test_a_sweep_that_several_paths_name_is_found_once(
     paths = [folder.path, Path("sweep"), tmp_path / "a link", Path()]
     assert [sweep.path for sweep in find_sweeps(paths)] == [folder.path]
     assert [sweep.path for sweep in find_sweeps(paths[2:])] == [tmp_path / "a link"]
+
+
+def test_sweeps_behind_links_below_a_folder_are_found_once(folder: SweepFolder, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "m").symlink_to(folder.path)
+    assert [sweep.path for sweep in find_sweeps([results])] == [results / "m"]
+    (results / "a").symlink_to("z")
+    shutil.copytree(folder.path, results / "z")
+    (results / "z" / "cycle").symlink_to(results)
+    assert [sweep.path for sweep in find_sweeps([results])] == [results / "m", results / "z"]
+
+
+def test_a_sweep_without_spec_behind_a_link_is_found(folder: SweepFolder, tmp_path: Path) -> None:
+    finish(folder, record("alpha=0", 0.0, 0))
+    folder.write_manifest(Manifest())
+    (folder.path / "sweep.yaml").unlink()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/link").symlink_to(folder.path)
+    assert [one.path for one in sweeps_without_spec([tmp_path / "results"])] == [tmp_path / "results/link"]
 
 
 def test_sweeps_are_in_the_order_of_the_paths_and_sorted_below_each(tmp_path: Path) -> None:

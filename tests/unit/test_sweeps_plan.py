@@ -3,10 +3,12 @@
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from neftune_cli.commands.request import plan_sweep
+from neftune_cli.config import identity
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import UsageError
 from neftune_cli.store import SweepFolder, folder_label
@@ -72,6 +74,18 @@ def test_the_command_of_a_sweep_restores_its_lost_spec(tmp_path: Path) -> None:
     assert f"{sweep.path / 'sweep.yaml'} is missing. This command writes it again" in plan.notes[0]
     assert missing_trials(plan, sweep) == []
     assert sweep.spec_text() == text
+
+
+def test_a_finished_trial_that_lacks_a_file_is_named_in_a_note(tmp_path: Path) -> None:
+    sweep = finished(tmp_path / "out", alphas="0,5", seeds="1")
+    trial = next(one for one in sweep.trials() if one.folder_label == "alpha=5,seed=0")
+    (trial.path / "generations.jsonl").unlink()
+
+    plan = planned(sweep.path, alphas="0,5", seeds="1")
+
+    expected = "alpha=5,seed=0 cannot be used: its generations.jsonl is missing; the sweep command trains it again."
+    assert expected in plan.notes
+    assert [one.label for one in missing_trials(plan, sweep)] == ["alpha=5, seed 0"]
 
 
 @pytest.mark.parametrize(
@@ -211,6 +225,21 @@ def test_another_version_of_a_library_is_refused_if_there_are_records(
     with pytest.raises(UsageError, match="the finished trial base differs from its plan in environment") as raised:
         planned(sweep.path, alphas="0", seeds="1")
     assert f"torch {version('torch')} in the folder and 99 in this command" in str(raised.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"train": {"epochs": 2.0}}])
+def test_a_sweep_of_another_version_of_neftune_is_refused_as_such(
+    tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(identity, "METHOD_VERSION", identity.METHOD_VERSION - 1)
+        sweep = finished(tmp_path / "out", alphas="0", seeds="1")
+    with pytest.raises(UsageError) as raised:
+        planned(sweep.path, alphas="0", seeds="1", **options)
+    assert str(raised.value) == (
+        f"{sweep.path}: the finished trial base is from another version of neftune. "
+        "Use --output with another folder, or that version of neftune."
+    )
 
 
 def test_another_version_of_a_library_is_refused_while_another_command_runs_the_trial(

@@ -10,6 +10,7 @@ from transformers import trainer_optimizer
 from transformers.training_args import OptimizerNames
 from trl.trainer.sft_config import SFTConfig
 
+from neftune_cli.config.choices import SFT_DEFAULTS
 from neftune_cli.config.field_problems import _WITHOUT_EFFECT
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.run_settings import TrialSettings
@@ -21,6 +22,18 @@ from neftune_cli.training.sft_trainer import _batch_values, _fixed_values, check
 from neftune_cli.training.trial import halved_batch
 
 RECIPE: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 4, "max_length": 8}
+
+
+def test_the_defaults_of_a_paper_are_those_of_the_trainer(tmp_path: Path) -> None:
+    used = sft_config(TrainSpec(**RECIPE), seed=0, device="cpu", work=tmp_path)
+    assert {name: getattr(used, name) for name in SFT_DEFAULTS} == SFT_DEFAULTS
+
+
+def test_settings_of_lora_that_are_fixed_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"no field 'lora_alpha'. Remove it. Only --lora-rank can be set: LoRA has a l"
+    ):
+        check_recipe(TrainSpec(**RECIPE, lora_rank=2, sft={"lora_alpha": 32}))
 
 
 @pytest.mark.parametrize(

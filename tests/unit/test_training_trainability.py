@@ -112,6 +112,8 @@ def test_adapters_leave_out_routers_and_the_head(tmp_path: Path) -> None:
     adapted: set[str] = set(adapted_model.base_model.targeted_module_names)
     assert {name.rpartition(".")[2] for name in adapted} >= {"q_proj", "k_proj", "v_proj", "o_proj"}
     assert not adapted & {*routers, "lm_head"}
+    used = adapted_model.peft_config["default"]
+    assert (used.lora_alpha, used.lora_dropout) == (2 * used.r, 0)  # as LORA_SETTINGS says
 
 
 def test_frozen_experts_are_named_with_their_share(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class Visualization:
     shift: Shift
     token_map: TokenMap
     notes: tuple[str, ...]
-    """Notes for the user on the model and the groups."""
+    """Notes for the user on the model, the groups and the length of the example."""
 
 
 def visualize_noise(options: VisualizationOptions, folder: Path) -> Visualization:
@@ -85,7 +85,8 @@ def visualize_noise(options: VisualizationOptions, folder: Path) -> Visualizatio
     noise = NoiseDraw(options.alpha, length, options.noise, options.seed)
     shift = shift_tokens(loaded.model, tokens, noise)
     token_map = project(shift.before, shift.after, options.projection, perplexity=options.perplexity, seed=options.seed)
-    return Visualization(options.model, noise, shift, token_map, (*loaded.notes, *tokens.notes))
+    notes = (*loaded.notes, *tokens.notes, *_notes_on_length(options, length))
+    return Visualization(options.model, noise, shift, token_map, notes)
 
 
 def write_visualization(shown: Visualization, options: VisualizationOptions, folder: Path) -> tuple[Path, ...]:
@@ -113,6 +114,15 @@ def _find(options: VisualizationOptions, folder: Path) -> tuple[ModelSource, Ins
     problems.raise_any()
     assert source is not None
     return source, data
+
+
+def _notes_on_length(options: VisualizationOptions, length: int) -> tuple[str, ...]:
+    if options.length is not None:
+        return ()
+    source = f"the median length of the training examples of {options.dataset}"
+    return (
+        f"The noise is that of an example of {length} tokens, {source}. --dataset or --length sets another length.",
+    )
 
 
 def _median_length(data: InstructionData | None, tokenizer: "PreTrainedTokenizerBase", model: str) -> int:

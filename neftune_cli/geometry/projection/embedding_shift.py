@@ -236,14 +236,14 @@ def bar_label(shift: Shift) -> str:
     return "median distance to the nearest other token" if shift.neighbour_distance else "longest shift"
 
 
-def neighbour_sentence(shift: Shift) -> str:
+def neighbour_sentences(shift: Shift) -> tuple[str, str]:
     """Return the number of tokens whose neighbor's group changed, and the shares with a neighbor in their group."""
     moved, tokens = int(shift.moved.sum()), len(shift.moved)
     count = f"{moved} of {tokens} tokens ({moved / tokens:.1%})" if moved else f"none of {tokens} tokens"
     before, after = (float(own.mean()) for own in shift.beside_own_group)
     return (
-        f"The group of the nearest neighbor changed for {count}. "
-        f"Tokens whose nearest neighbor is in their own group: {before:.0%} without noise, {after:.0%} with noise."
+        f"The group of the nearest neighbor changed for {count}.",
+        f"Tokens whose nearest neighbor is in their own group: {before:.0%} without noise, {after:.0%} with noise.",
     )
 
 

@@ -13,7 +13,7 @@ from neftune_cli.geometry.projection.embedding_shift import (
     Shift,
     bar_label,
     footnote,
-    neighbour_sentence,
+    neighbour_sentences,
     shift_sentence,
     title,
 )
@@ -38,7 +38,7 @@ QUOTATION_MARKS: Final = frozenset("\"'`“”")
 MAX_LABELLED_ARROWS: Final = 20
 """With more black arrows than this, none has a label, because labels could not be assigned to arrows."""
 
-SIZE: Final = (12.8, 7.0)
+SIZE: Final = (12.8, 7.2)
 """Width and height in inches: 1920 pixels wide at 150 dpi."""
 _PANEL: Final = 4.06
 _GAP: Final = 0.11
@@ -214,9 +214,8 @@ def _set_title(axes: "Axes", name: str, explanation: str) -> None:
 def _add_texts(figure: "Figure", shift: Shift, token_map: TokenMap, model: str, noise: NoiseDraw) -> None:
     left, top = 0.2 / SIZE[0], SIZE[1]
     figure.text(left, 1 - 0.36 / top, title(model, noise), fontsize=15, weight="bold", parse_math=False)
-    figure.text(
-        left, 1 - 0.92 / top, f"{shift_sentence(shift)}\n{neighbour_sentence(shift)}", fontsize=11, linespacing=1.35
-    )
+    sentences = "\n".join((shift_sentence(shift), *neighbour_sentences(shift)))
+    figure.text(left, 1 - 0.62 / top, sentences, fontsize=11, linespacing=1.35, verticalalignment="top")
     figure.text(left, 0.14 / top, footnote(shift, token_map, noise), fontsize=7.5, color=_FAINT, linespacing=1.45)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neftune_cli.analysis.results import Comparison
+from neftune_cli.config.choices import LORA_SETTINGS, SFT_DEFAULTS
 from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.formatting import counted, listed
 from neftune_cli.metrics import HELD_OUT_LOSS
@@ -173,19 +174,42 @@ def _unreported(comparison: Comparison, files: RunFiles) -> Iterator[str]:
         yield "Every arm that the sweep declares is reported."
 
 
-def hyperparameters(comparison: Comparison) -> Answer:
+def hyperparameters(comparison: Comparison, files: RunFiles) -> Answer:
     """Return the answer about the recipe."""
-    recipe = ", ".join(_fields(comparison.setting.recipe))
+    known = comparison.setting.recipe
+    recipe = ", ".join(
+        _fields({name: one for name, one in known.items() if name != "epochs" or not known.get("max_steps")})
+    )
     return Answer(
         "Which hyperparameters were used, and how were they chosen?",
         "ACL C2; NeurIPS: experimental setting",
-        (f"Recipe of all arms, apart from their declared overrides: {recipe}.",) if recipe else (),
+        (
+            *((f"Recipe of all arms, apart from their declared overrides: {recipe}.",) if recipe else ()),
+            *(_fixed_settings(known, files) if files.specs else ()),
+        ),
         (
             *(() if recipe else ("the hyperparameters",)),
             "the search that led to these values: the ranges, the number of settings tried, and the data that selected "
             "among them",
         ),
     )
+
+
+def _fixed_settings(recipe: Mapping[str, Any], files: RunFiles) -> Iterator[str]:
+    """Yield the fixed settings of LoRA, and the defaults of TRL that the recipe of a sweep does not change."""
+    recipes = [recipe, *(one["train"] for one in (*files.specs, *files.arms) if isinstance(one.get("train"), Mapping))]
+    if any(one.get("lora_rank") for one in recipes):
+        yield f"{LORA_SETTINGS}."
+    unchanged = {name: value for name, value in SFT_DEFAULTS.items() if name not in list(_names(recipe))}
+    if unchanged:
+        yield f"Defaults of TRL that apply where no arm changes them: {', '.join(_fields(unchanged))}."
+
+
+def _names(recipe: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in recipe.items():
+        yield name
+        if isinstance(value, Mapping):
+            yield from _names(value)
 
 
 def _fields(recipe: Mapping[str, Any]) -> Iterator[str]:

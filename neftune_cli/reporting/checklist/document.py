@@ -59,7 +59,7 @@ def checklist(comparison: Comparison, files: RunFiles) -> list[Answer]:
         design.seeds(comparison, files),
         design.predeclared(comparison, files),
         design.arms(comparison, files),
-        design.hyperparameters(comparison),
+        design.hyperparameters(comparison, files),
         design.model_and_data(comparison, files),
         design.shared_draws(files),
         inference.intervals(comparison),

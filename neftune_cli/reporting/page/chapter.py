@@ -177,7 +177,7 @@ class Chapter:
             return ""
         kind = interval_kind(self.comparison)
         intervals = f"{kind} intervals".lstrip().capitalize()
-        band = f" Gray band: equivalence margin, {self.margin}." if forest.has_visible_band else ""
+        band = f" Gray band: equivalence margin, {self.margin}." if forest.band else ""
         return f"{intervals}; dots are mean differences.{band}"
 
     @property

@@ -136,19 +136,13 @@ class Forest:
         return any(row.noise_ratio not in ("", DASH) for row in self.rows)
 
     @property
-    def has_visible_band(self) -> bool:
-        """Return whether the whole margin is on the axis."""
-        return bool(
-            self.scale and self.margin and self.scale.includes(self.margin) and self.scale.includes(-self.margin)
-        )
-
-    @property
     def band(self) -> tuple[float, float] | None:
-        """Return position and width of the margin's band; None without one."""
-        if self.scale is None or not self.margin or not self.has_visible_band:
+        """Return position and width of the margin's band; None without one. It is cut off at the ends of the strip."""
+        if self.scale is None or not self.margin:
             return None
-        start = self.scale.position(-self.margin)
-        return start, round(self.scale.position(self.margin) - start, 2)
+        start = self.scale.position(-self.margin) if self.scale.includes(-self.margin) else 0.0
+        end = self.scale.position(self.margin) if self.scale.includes(self.margin) else 100.0
+        return start, round(end - start, 2)
 
 
 def metric_forests(comparison: Comparison, section: Section) -> list[Forest]:
