@@ -76,6 +76,10 @@ class Command(TyperCommand):
             given, _, order = self.make_parser(ctx).parse_args(args=list(args))
         except TyperException as error:
             error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
+            if others := self._further_unknown_options(ctx, args, error):
+                from neftune_cli.commands.usage_errors import usage_problem
+
+                raise UsageError(*map(usage_problem, (error, *others))) from error
             raise
         repeated = [one for one in dict.fromkeys(order) if order.count(one) > 1 and _takes_one_value(one)]
         if repeated and not ctx.resilient_parsing:  # as the shell's completion parses
@@ -83,6 +87,23 @@ class Command(TyperCommand):
 
             raise UsageError(*(repeated_option(one, args) for one in repeated))  # Typer would use the last value
         return dict(given)
+
+    def _further_unknown_options(self, ctx: Any, args: list[str], first: TyperException) -> list[TyperException]:
+        """Return the errors of the unknown options after the first one, at which the parser stops."""
+        found = [first]
+        while option := getattr(found[-1], "option_name", "") if type(found[-1]).__name__ == "NoSuchOption" else "":
+            shorter = [one for one in args if one.partition("=")[0] != option]
+            if len(shorter) == len(args):
+                break
+            args = shorter
+            try:
+                self.make_parser(ctx).parse_args(args=list(args))
+            except TyperException as error:
+                error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
+                found.append(error)
+            else:
+                break
+        return found[1:]
 
     def _problems(self, ctx: Any, given: dict[str, Any], first: TyperException) -> list[Problem]:
         """Return a problem for each invalid value; if there is none, that of Typer's first error."""

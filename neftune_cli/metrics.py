@@ -188,6 +188,20 @@ class Metric:
         """Return `value` as text, with a plus or minus sign."""
         return self._formatted(value, sign="+")
 
+    def assumed(self, value: float) -> str:
+        """Return a margin or an assumed difference as `signed` does, or with two digits if that would show zero.
+
+        >>> METRICS["eval_loss"].assumed(-0.00000667), METRICS["eval_loss"].assumed(0.0123)
+        ('\N{MINUS SIGN}6.7e-06', '+0.0123')
+        """
+        if not 0 < abs(value) < 10.0**-self.decimals / 2:
+            return self.signed(value)
+        return ("+" if value > 0 else "\N{MINUS SIGN}") + f"{abs(value):.1e}"
+
+    def margin_size(self, size: float) -> str:
+        """Return a margin as `amount` does, or with two digits if that would show zero."""
+        return self.assumed(size).lstrip("+") + self.unit_suffix
+
     def resolving(self, size: float) -> "Metric":
         """Return the metric with the decimals that show this size with two significant digits, at most its own.
 

@@ -179,5 +179,5 @@ def _clauses(comparison: Comparison, assessed: Mapping[str, Assessment]) -> Iter
 
 def _spelled(verdict: str, comparison: Comparison) -> str:
     if verdict == "equivalent":
-        return f"equivalent within {comparison.metric.amount(comparison.margins[comparison.primary].size)}"
+        return f"equivalent within {comparison.metric.margin_size(comparison.margins[comparison.primary].size)}"
     return "not decided" if verdict == "inconclusive" else verdict

@@ -72,6 +72,12 @@ def plan_departures(
     yield from _other_baseline(evidence, design, default_baseline)
     if not evidence.origin.is_sweep:
         yield from _copied_runs(design.trials)
+        has_gain = any(one.is_base for one in evidence.trials) or not evidence.origin.folders
+        if primary.margin.of_gain and margin is None and not has_gain:
+            what = "No run of the base model is compared, so the gain of fine-tuning is unknown."
+            yield Departure(
+                "missing base model", f"{what} The equivalence margin has a fallback value; --margin sets it."
+            )
     if evidence.plan is None:
         return
     if design.plan.metric not in (None, planned.key):

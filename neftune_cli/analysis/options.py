@@ -79,7 +79,8 @@ def check_confidence(confidence: float) -> None:
     """
     if not 0.5 < confidence < 1:
         what = f"--confidence must be larger than 0.5 and less than 1; {confidence:g} was given."
-        raise UsageError(Problem(what, "Use --confidence 0.95."))
+        meant = confidence / 100 if 50 < confidence < 100 else 0.95
+        raise UsageError(Problem(what, f"Use --confidence {meant:g}."))
 
 
 def parse_margins(texts: Sequence[str], known: Sequence[str] | None) -> Mapping[str, Margin]:

@@ -111,6 +111,8 @@ def _closest_option(option: str, context: Any) -> str:
     if meant in known:
         return f"Did you mean {known[meant]}?"
     options = [one for one in known.values() if one.startswith("--")]
+    if longer := [one for one in options if one.startswith(f"{option}-")]:
+        return f"Did you mean {alternatives(longer)}?"
     return did_you_mean(option, options, compared=lambda one: one.lstrip("-"), quoted=False)
 
 

@@ -77,6 +77,13 @@ def sentence_without_command(comparison: Comparison) -> str:
     return ""
 
 
+_HOPELESS = 0.05
+"""Chance of a decision below which the advice is another experiment than more seeds."""
+_OTHER_WAYS = (
+    "; more seeds will hardly decide it: train longer, with a larger learning rate, or declare a larger margin"
+)
+
+
 def chance_sentence(comparison: Comparison) -> str:
     """Return the chance of a decision with the last planned number of seeds; empty if nothing is open.
 
@@ -93,9 +100,11 @@ def chance_sentence(comparison: Comparison) -> str:
     }
     none, largest = min(ranges, key=abs), max(ranges, key=abs)
     metric = comparison.metric
+    is_hopeless = max(high for _, high in ranges.values()) < _HOPELESS
     return (
         f"of a decision on an open arm by {last} seeds: {share_range(*ranges[none])} if its true difference is 0, "
-        f"{share_range(*ranges[largest])} if it is {metric.signed(largest)}{metric.unit_suffix} (twice the margin)"
+        f"{share_range(*ranges[largest])} if it is {metric.assumed(largest)}{metric.unit_suffix} (twice the margin)"
+        f"{_OTHER_WAYS if is_hopeless else ''}"
     )
 
 

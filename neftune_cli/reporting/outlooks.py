@@ -58,7 +58,7 @@ def margin_sentences(comparison: Comparison) -> Iterator[str]:
 def _margin(comparison: Comparison) -> str:
     margin, metric = comparison.margins[comparison.primary], comparison.metric
     rule = f" ({margin.stated})" if margin.stated else ""
-    return f"The equivalence margin of {metric.name_within} is {metric.amount(margin.size)}{rule}."
+    return f"The equivalence margin of {metric.name_within} is {metric.margin_size(margin.size)}{rule}."
 
 
 class _SeedsNeeded(NamedTuple):

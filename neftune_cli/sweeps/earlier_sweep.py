@@ -200,7 +200,7 @@ def _unrequested_trials(folder: SweepFolder, merged_spec: SweepSpec, requested: 
     ]
     if more:
         also = f"{folder.path} also has {', '.join(more)} from an earlier command."
-        yield f"{also} The missing trials of that command are run, too."
+        yield f"{also} These are compared, too, and missing trials of that command are run."
 
 
 def _kept_baseline(folder: SweepFolder, merged_spec: SweepSpec, requested: SweepSpec) -> Iterator[str]:

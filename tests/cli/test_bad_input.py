@@ -85,6 +85,12 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
             "Error: There is no option --learning-rat.\n  Did you mean --learning-rate?\n",
         ),
         (
+            ("--leaning-rate", "1e-4", "--epoch=3", "--lora", "4"),
+            "Error: There is no option --leaning-rate.\n  Did you mean --learning-rate?\n"
+            "Error: There is no option --epoch.\n  Did you mean --epochs?\n"
+            "Error: There is no option --lora.\n  Did you mean --lora-rank?\n",
+        ),
+        (
             ("--noise", "unifrom"),
             "Error: --noise must be uniform, gaussian or bernoulli; 'unifrom' was given.\n  Did you mean 'uniform'?\n",
         ),

@@ -173,6 +173,8 @@ def test_runs_of_trainers_are_compared_in_every_format_and_no_file_is_written(tm
         assert ("alpha" if format_ is OutputFormat.TABLE else "alpha=5") in result.stdout
     screen = "".join(_compare(tmp_path / "runs").stdout.replace("\\\n", "").split())
     assert f"Detailsneftunecompare{tmp_path}/runs--full" in screen
+    assert "Norunofthebasemodeliscompared,sothegainoffine-tuningisunknown." in screen
+    assert "0.01,because" not in screen
     shutil.copytree(tmp_path / "runs", tmp_path / "more")
     both = "".join(_compare(tmp_path / "runs", tmp_path / "more").stdout.replace("\\\n", "").split())
     assert [f"Detailsneftunecompare{tmp_path}/{name}--full" in both for name in ("runs", "more")] == [True, True]
@@ -220,6 +222,7 @@ def test_a_metric_can_be_given_by_its_name_in_the_tables(results: Path) -> None:
         (["--margin", "bleu=1"], "--margin bleu=1: the metric 'bleu' was not measured."),
         (["--metric", "speed"], "--metric 'speed': no metric with this key was measured in sweep 'bios'."),
         (["--confidence", "95"], "--confidence must be larger than 0.5 and less than 1; 95 was given."),
+        (["--confidence", "99"], "--confidence must be larger than 0.5 and less than 1; 99 was given."),
         (["--confidence", "0.5"], "--confidence must be larger than 0.5 and less than 1; 0.5 was given."),
     ],
 )

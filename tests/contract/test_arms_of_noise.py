@@ -17,7 +17,7 @@ from neftune_cli.config.noises import (
     register_schedule,
 )
 from neftune_cli.noise.draws import NoiseStream
-from tests.command_line import Neftune
+from tests.command_line import Neftune, overridden
 from tests.registries import restored
 from tests.small_model import WITH_SMALL_MODEL
 
@@ -63,7 +63,7 @@ def test_a_grid_of_noise_fields_is_trained_and_attested(neftune: Neftune, tmp_pa
 
 
 def test_controls_are_compared_with_the_baseline(neftune: Neftune) -> None:
-    ended = neftune("sweep", "--alphas", "0,5", "--controls", *SMALL, "--batch-size", "8")
+    ended = neftune(*overridden("sweep", "--alphas", "0,5", "--controls", *SMALL, "--batch-size", "8"))
     assert ended.code == 0
     exported = json.loads(neftune("compare", "out", "--format", "json").out)
     (comparison,) = exported["comparisons"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from tests.command_line import overridden
 from tests.small_model import WITH_SMALL_MODEL
 
 KILLED = -signal.SIGKILL
@@ -22,7 +23,7 @@ _COMMON = (
 )
 SWEEP = (*_COMMON, "--alphas", "0,5")
 """Three trials: the base model, and two trainings of four steps in two epochs, with a checkpoint after each step."""
-ONE_TRAINING = (*_COMMON, "--alphas", "5", *WITH_SMALL_MODEL)
+ONE_TRAINING = overridden(*_COMMON, "--alphas", "5", *WITH_SMALL_MODEL)
 """Two trials of the small model: the base model, and one such training."""
 MILESTONES_FILE = "milestones.txt"
 

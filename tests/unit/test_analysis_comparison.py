@@ -220,6 +220,10 @@ def test_small_values_of_metrics_of_users_and_other_tools_are_shown(scale: float
 def test_amounts_have_a_unit_and_no_sign() -> None:
     assert METRICS["eval_loss"].amount(-0.0123) == "0.0123 nats"
     assert METRICS["eval_loss"].amount(0.00001) == "less than 0.0001 nats"
+    assert METRICS["eval_loss"].margin_size(0.00000334) == "3.3e-06 nats"
+    assert METRICS["eval_loss"].margin_size(0.0123) == "0.0123 nats"
+    assert METRICS["eval_loss"].assumed(-0.00000667) == "\N{MINUS SIGN}6.7e-06"
+    assert [METRICS["eval_loss"].assumed(value) for value in (0.0, 0.0123)] == ["+0.0000", "+0.0123"]
     assert METRICS["response_chars"].amount(5.0) == "5.0 characters"
     assert METRICS["rouge_l"].amount(-0.5) == "0.500"
 

@@ -60,7 +60,7 @@ def test_texts_are_inside_the_figure_and_apart_from_the_panels(monkeypatch: pyte
     monkeypatch.setattr(plot, "neighbour_sentences", lambda _: neighbour_sentences(_many()))
     draw_shift(*_shift(0.5), model="m", noise=NoiseDraw(5, 30))
     (figure,) = drawn
-    renderer = FigureCanvasAgg(figure).get_renderer()
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     boxes = [text.get_window_extent(renderer) for text in figure.texts]
     titles = [one.get_window_extent(renderer) for panel in figure.axes for one in panel.texts[:2]]
     assert max(box.x1 for box in boxes) < figure.bbox.x1

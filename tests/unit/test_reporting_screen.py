@@ -18,8 +18,9 @@ from neftune_cli.analysis.results import Assessment, Comparison, Departure, Earl
 from neftune_cli.evidence.measurements import AnalysisPlan, TrialOrigin
 from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.reporting.cells import share_range, short_seeds_text
-from neftune_cli.reporting.next_step import next_step
+from neftune_cli.reporting.next_step import chance_sentence, next_step
 from neftune_cli.reporting.output_formats import ScreenOptions
+from neftune_cli.reporting.page.chapter import opening
 from neftune_cli.reporting.screen import MOST_LINES, print_screen
 from neftune_cli.reporting.terminal import print_comparisons
 from tests.comparisons import (
@@ -241,6 +242,8 @@ def test_no_command_is_offered_after_the_last_look() -> None:
         "the last planned look was taken, so this sweep gets no more seeds; report what is open as not decided, or "
         "test new seeds alone, in another sweep (--seeds, --output) Details"
     )
+    of_page = opening(replace(_four_arms(), plan=plan, outlooks={}), "").facts["Next"]
+    assert of_page.startswith("The last planned look was taken, so this sweep gets no more seeds; ")
     departure = Departure("other metric", "Results of ROUGE-L are exploratory.")
     departed = replace(_four_arms(), plan=plan, outlooks={}, departures=(departure,))
     assert "last planned look" not in _printed(departed, 80)
@@ -419,6 +422,15 @@ def test_several_comparisons_follow_each_other_and_only_written_reports_are_name
 
     assert text.getvalue().count("\nReport ") == 1
     assert [line[:5] for line in text.getvalue().splitlines() if "  tiny on bios" in line] == ["bios ", "other"]
+
+
+@pytest.mark.parametrize(("high", "is_named"), [(0.01, True), (0.3, False)])
+def test_another_experiment_is_advised_where_seeds_decide_nothing(high: float, is_named: bool) -> None:
+    chances = tuple(Outlook(20, effect, 0.0, 0.0, high) for effect in (0.0, -0.01, -0.02))
+
+    sentence = chance_sentence(replace(_four_arms(), outlooks={"alpha=5": chances}))
+
+    assert sentence.endswith("train longer, with a larger learning rate, or declare a larger margin") is is_named
 
 
 def test_a_chance_is_never_given_as_certain() -> None:

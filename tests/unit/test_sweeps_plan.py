@@ -115,7 +115,7 @@ def test_trials_of_an_earlier_command_are_named_in_a_note(tmp_path: Path) -> Non
     assert planned(sweep.path, alphas="0,5", seeds="5").notes == ()
     (note,) = planned(sweep.path, alphas="0", seeds="4").notes
     also = f"{sweep.path} also has alpha=5, seed 4 from an earlier command."
-    assert note == f"{also} The missing trials of that command are run, too."
+    assert note == f"{also} These are compared, too, and missing trials of that command are run."
 
 
 def test_another_order_of_arms_keeps_the_baseline_and_says_so(tmp_path: Path) -> None:

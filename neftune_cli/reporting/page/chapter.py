@@ -15,14 +15,14 @@ from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
 from neftune_cli.analysis.results import Assessment, Comparison
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import joined_manifests
-from neftune_cli.formatting import percent
+from neftune_cli.formatting import capitalized, percent
 from neftune_cli.reporting.cells import DASH, STATE_VERDICTS, interval_kind, share_range
 from neftune_cli.reporting.checklist.design import Answer
 from neftune_cli.reporting.checklist.document import SeedTable, checklist, checklist_markdown, seed_table
 from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.columns import PAGE_LAYOUT, TableColumn
 from neftune_cli.reporting.inference_sentences import margins_by_metric, simultaneous_over
-from neftune_cli.reporting.next_step import next_step
+from neftune_cli.reporting.next_step import next_step, sentence_without_command
 from neftune_cli.reporting.outlooks import OUTLOOK_TITLE, outlook_note
 from neftune_cli.reporting.page.forest import Forest, build_forest, contrast_sentences, metric_forests
 from neftune_cli.reporting.page.responses import PromptResponses, truncate
@@ -317,12 +317,14 @@ def opening(comparison: Comparison, advice: str) -> Opening:
     """
     found = headline(comparison)
     step = next_step(comparison)
+    sentence = "" if step else sentence_without_command(comparison)
+    shown = {fact.label: fact.sentence for fact in facts(comparison, has_noise_test=False)}
     return Opening(
         headline=found.state.capitalize(),
         color=STATE_VERDICTS[found.state] or "",
         sentence=found.sentence,
         scope=" · ".join(scope_parts(comparison)),
-        facts={fact.label: fact.sentence for fact in facts(comparison, has_noise_test=False)},
+        facts={**shown, **({"Next": capitalized(f"{sentence}.")} if sentence else {})},
         command=shlex.join(step.command) if step else "",
         cost=step.cost if step else "",
         statement=advice,
@@ -336,7 +338,7 @@ def outlook_table(comparison: Comparison) -> list[Sequence[str]]:
     seeds = sorted({seeds for _, _, seeds in chances})
     rows = dict.fromkeys((arm, effect) for arm, effect, _ in chances)
     cells = [
-        (arm, metric.number(effect), *(_chance(chances.get((arm, effect, number))) for number in seeds))
+        (arm, metric.assumed(effect).lstrip("+"), *(_chance(chances.get((arm, effect, number))) for number in seeds))
         for arm, effect in rows
     ]
     return [("arm", "true difference", *(f"{number} seeds" for number in seeds)), *cells] if cells else []
