@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.batches import CACHE_BYTES, MOST_PROMPTS, batches_by_length, tokens_at_once
-from neftune_cli.models.language_model import LanguageModel, causal_model, evaluation_mode
+from neftune_cli.models.language_model import LanguageModel, cache_argument, causal_model, evaluation_mode
 
 _PROMPTS_OF_LIBRARY = 64
 """Largest number of prompts that transformers' `generate` decodes together: it pads all of them to the longest."""
@@ -150,6 +150,7 @@ class _PromptBatch:
     ) -> None:
         self._model, self._limits, self._decoding = model, limits, decoding
         self._accepted = signature(model.forward).parameters
+        self._cache_argument = cache_argument(model)
         self._rows = list(range(len(prompts)))
         """The prompt of each row."""
         self._ids, self._mask = left_padded(prompts, room=max(limits), device=model.device)
@@ -217,8 +218,8 @@ class _PromptBatch:
         logits: Tensor = self._model(
             input_ids=ids[:, cached:],
             attention_mask=mask,
-            past_key_values=cache,
             use_cache=True,
+            **{self._cache_argument: cache},
             **{name: value for name, value in optional.items() if name in self._accepted},
         ).logits[:, -1]
         return logits

@@ -16,6 +16,7 @@ from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.batches import batches_by_length
 from neftune_cli.models.language_model import (
     LanguageModel,
+    cache_argument,
     causal_model,
     computes_chosen_positions,
     evaluation_mode,
@@ -127,7 +128,7 @@ def labelled_logits(model: LanguageModel, batch: LossBatch, cache: DynamicCache 
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
         use_cache=cache is not None,
-        **({} if cache is None else {"past_key_values": cache}),
+        **({} if cache is None else {cache_argument(model): cache}),
         **({"logits_to_keep": batch.labelled} if only_labelled else {}),
     ).logits
     return logits if only_labelled else logits[batch.labelled]

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any, cast
 
 import torch
@@ -25,6 +26,11 @@ LanguageModel = PreTrainedModel | PeftModel
 def causal_model(model: LanguageModel) -> PreTrainedModel:
     """Return the transformers model inside a PEFT wrapper, or the model itself. LoRA adapters stay active."""
     return cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
+
+
+def cache_argument(model: LanguageModel) -> str:
+    """Return the name of the cache among the arguments of a forward: `cache` in newer versions of transformers."""
+    return "cache" if "cache" in signature(causal_model(model).forward).parameters else "past_key_values"
 
 
 def context_length(model: LanguageModel) -> int | None:
