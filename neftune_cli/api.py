@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args, get_origin, get_type_hint
 from neftune_cli.commands.output import say_nothing
 from neftune_cli.commands.request import checked_request, prepared_sweep
 from neftune_cli.commands.routing import Destination, options_of, values_for
-from neftune_cli.commands.run_plan import run_plan
+from neftune_cli.commands.run_plan import run_plan, track_comparison
 from neftune_cli.commands.sweep import sweep as sweep_command
 from neftune_cli.config.values import parse_path
 from neftune_cli.errors import NeftuneError, Problem, UsageError, alternatives, did_you_mean
@@ -182,6 +182,7 @@ def sweep(
 
         observe = ProgressBar if progress else lambda: nullcontext(NullObserver())
         outcome = run_plan(prepared, observe, say_nothing)
+        track_comparison(prepared, outcome, say_nothing, writes_report=True)
     if outcome.interrupted:
         raise KeyboardInterrupt
     is_complete = not (outcome.left or outcome.was_cut_short)

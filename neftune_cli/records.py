@@ -1,12 +1,13 @@
 """Records of trials: the result of a finished trial, the state of a running one, and their schema version."""
 
 import math
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from neftune_cli.metrics import HELD_OUT_RESPONSES, METRICS, PROBE_PREFIX, Margin, Metric
+from neftune_cli.metrics import HELD_OUT_RESPONSES, METRICS, PROBE_PREFIX, Margin, Metric, task_metric_key
 
 SCHEMA_VERSION = 4
 HELD_OUT_SPLIT, PROBE_SPLIT = "held-out", "probe"
@@ -256,6 +257,36 @@ def scores_of(record: TrialRecord) -> dict[str, float | None]:
         **{PROBE_PREFIX + key: value for key, value in probe.items()},
     }
     return {key: scores.get(key) for key in METRICS}
+
+
+def task_scores(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return every score in the results of lm-evaluation-harness by the key of its metric.
+
+    >>> task_scores({"arc": {"alias": "arc", "acc,none": 0.5, "acc_stderr,none": "N/A"}})
+    {'arc/acc': 0.5}
+
+    Args:
+        results: task or group to its entry.
+    """
+    found = {task: list(scores_in_entry(entry)) for task, entry in results.items()}
+    return {
+        task_metric_key(task, metric, filter_, filters=sum(other == metric for other, *_ in scores)): value
+        for task, scores in found.items()
+        for metric, filter_, value in scores
+    }
+
+
+def scores_in_entry(entry: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
+    """Yield metric, filter and value of each score in the harness's entry for a task or group."""
+    for key, value in entry.items():
+        metric, comma, filter_ = key.partition(",")
+        is_score = comma and not metric.endswith("_stderr") and metric != _NO_METRIC
+        if is_score and isinstance(value, int | float):
+            yield metric, filter_, value
+
+
+_NO_METRIC = "bypass"
+"""Name of the harness's placeholder score of tasks without metrics, which only generate responses."""
 
 
 class CurvePoint(Record):

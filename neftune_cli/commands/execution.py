@@ -13,7 +13,7 @@ import typer
 
 from neftune_cli.commands.output import say_line, say_nothing
 from neftune_cli.commands.request import PreparedSweep, SweepRequest, prepared_sweep
-from neftune_cli.commands.run_plan import run_plan
+from neftune_cli.commands.run_plan import run_plan, track_comparison
 from neftune_cli.config.process import command_again
 from neftune_cli.errors import ExitCode, NeftuneError
 from neftune_cli.store import SweepFolder
@@ -45,6 +45,7 @@ def run_and_report(request: SweepRequest, *, quiet: bool, as_json: bool) -> Prep
             outcome = run_plan(sweep, lambda: _observer(sweep.folder, quiet=quiet), say)
     with _disk_errors_reported(sweep.folder.path):
         print_results(sweep, outcome, as_json=as_json)
+        track_comparison(sweep, outcome, say)
     _finish(sweep, outcome)
     return sweep
 

@@ -107,6 +107,9 @@ def _choose(path: Path, finished: "Sequence[FinishedTrial]", arm: str | None, se
         UsageError: there is no such arm, seed or model, or several arms have a model and none is named.
     """
     trained = [one for one in finished if one[1].seed is not None]
+    if not trained:
+        what = f"{path} has no finished training run."
+        raise UsageError(Problem(what, "Wait for its first one, or train failed trials again with --retry failed."))
     kept = [one for one in trained if _has_model(one[0])]
     names = list(dict.fromkeys(record.arm for _, record in trained))
     if not kept and (arm is None or _arm(arm, trained)):

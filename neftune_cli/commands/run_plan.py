@@ -1,12 +1,11 @@
 """Run the trials of a plan: all of them, or at each planned look those of the arms that are not decided yet."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from neftune_cli.commands.request import PreparedSweep
-from neftune_cli.config.run_settings import Tracking
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.formatting import listed
@@ -41,15 +40,44 @@ def run_plan(
     from neftune_cli.sweeps.runner import run_sweep
 
     plan, folder = sweep.plan, sweep.folder
-    with _comparison_tracked(sweep.request.settings.trial_settings.tracking, folder, say):
-        if plan.spec.analysis.has_planned_looks:
-            return _run_looks(sweep, observe, say)
-        with observe() as observer:
-            outcome = run_sweep(plan, folder, sweep.executor, observer, sweep.interrupts, sweep.request.settings)
-        if not outcome.was_cut_short:
-            folder.add_look(len(plan.spec.seeds))
-            score_declared_metric(plan.spec, folder)
-        return outcome
+    if tracking := sweep.request.settings.trial_settings.tracking:
+        prepare_trackers(tracking, folder.name)
+    if plan.spec.analysis.has_planned_looks:
+        return _run_looks(sweep, observe, say)
+    with observe() as observer:
+        outcome = run_sweep(plan, folder, sweep.executor, observer, sweep.interrupts, sweep.request.settings)
+    if not outcome.was_cut_short:
+        folder.add_look(len(plan.spec.seeds))
+        score_declared_metric(plan.spec, folder)
+    return outcome
+
+
+def track_comparison(
+    sweep: PreparedSweep, outcome: "SweepOutcome", say: Callable[[str], None], *, writes_report: bool = False
+) -> None:
+    """Write the comparison of a sweep that ran to its end, with the files of its report, to the trackers of its trials.
+
+    Args:
+        sweep: the sweep.
+        outcome: its outcome.
+        say: receives a line for each tracker that fails.
+        writes_report: whether to write the report first. The commands have written it with their results.
+
+    Raises:
+        OSError: the folder is not writable.
+    """
+    tracking = sweep.request.settings.trial_settings.tracking
+    if tracking is None or outcome.was_cut_short:
+        return
+    from neftune_cli.analysis.comparison import compare_sweep
+    from neftune_cli.reporting.reports import write_reports
+    from neftune_cli.trackers.runs import write_comparison
+
+    if writes_report:
+        with suppress(NothingToCompareError):
+            write_reports(sweep.folder, compare_sweep(sweep.folder))
+    for line in write_comparison(tracking, sweep.folder):
+        say(line)
 
 
 def _run_looks(
@@ -231,17 +259,3 @@ def score_declared_metric(spec: SweepSpec, folder: SweepFolder) -> None:
         resume = "Then run the same command again. Finished trials are kept."
         raise UsageError(*(replace(one, fix=f"{one.fix} {resume}") for one in error.problems)) from error
     folder.write_metric_scores(scores)
-
-
-@contextmanager
-def _comparison_tracked(tracking: Tracking | None, folder: SweepFolder, say: Callable[[str], None]) -> Iterator[None]:
-    """Check the trackers of a sweep before it runs, and write its comparison to them afterwards."""
-    if tracking is None:
-        yield
-        return
-    prepare_trackers(tracking, folder.name)
-    yield
-    from neftune_cli.trackers.runs import write_comparison
-
-    for line in write_comparison(tracking, folder):
-        say(line)

@@ -20,6 +20,7 @@ from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.folders import folders_below
 from neftune_cli.evidence.json_parts import check_kinds, mapping, number
 from neftune_cli.evidence.logged_documents import check_duplicates
+from neftune_cli.records import scores_in_entry
 
 _RESULTS = re.compile(r"(?P<name>.+)_(?P<time>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json")
 _OLD_RESULTS = "results.json"
@@ -44,9 +45,6 @@ _KINDS: Mapping[str, type] = {
 }
 _LINE_KINDS: Mapping[str, type] = {"filter": str, "doc_hash": str, "prompt_hash": str, "target_hash": str}
 
-_NO_METRIC = "bypass"
-"""Name of the placeholder score of tasks without metrics, which only generate responses."""
-
 _DAMAGED_FIX = "Evaluate again, or remove the file."
 
 
@@ -68,10 +66,8 @@ class Results:
         """Return the scores of a task or group: (metric, filter) to value."""
         return {
             (metric, filter_): score
-            for key, value in self.tasks[task].items()
-            for metric, comma, filter_ in [key.partition(",")]
+            for metric, filter_, value in scores_in_entry(self.tasks[task])
             if (score := number(value)) is not None
-            if comma and not metric.endswith("_stderr") and metric != _NO_METRIC
         }
 
     def of(self, part: str, task: str) -> Any:

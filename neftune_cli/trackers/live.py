@@ -5,6 +5,7 @@ for the tracker (`report_to`) writes to it. A tracker that fails ends the tracki
 trial's log. The trial goes on.
 """
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from neftune_cli.config.run_settings import Tracking
-from neftune_cli.records import CurvePoint, TrialRecord, scores_of
-from neftune_cli.store import SweepFolder, TrialFolder
+from neftune_cli.records import CurvePoint, TrialRecord, scores_of, task_scores
+from neftune_cli.store import TASK_SCORES_FILE, SweepFolder, TrialFolder
 from neftune_cli.trackers import TrackedRun, finite_values, trial_parameters
 
 if TYPE_CHECKING:
@@ -96,10 +97,14 @@ class LiveRuns(TrainerCallback):
         if losses and self._training:
             self.on_log(*self._training, logs=losses)
 
-    def finish(self, record: TrialRecord) -> None:
-        """Write the results of the trial, and mark its runs as finished."""
-        scores = finite_values(scores_of(record))
-        self._each(lambda run: run.finish(scores))
+    def finish(self, record: TrialRecord, task_files: Mapping[str, str]) -> None:
+        """Write the results of the trial, and mark its runs as finished.
+
+        Args:
+            record: the record.
+            task_files: the contents of the files of lm-evaluation-harness, by name; empty without tasks.
+        """
+        self._each(lambda run: run.finish(_scores(record, task_files)))
 
     def close(self) -> None:
         """Close the runs."""
@@ -128,6 +133,11 @@ def live_runs(tracking: Tracking, trial: "Trial", folder: TrialFolder, sweep: Sw
         yield runs
     finally:
         runs.close()
+
+
+def _scores(record: TrialRecord, task_files: Mapping[str, str]) -> dict[str, float]:
+    results = json.loads(task_files[TASK_SCORES_FILE])["results"] if task_files else {}
+    return finite_values({**scores_of(record), **task_scores(results)})
 
 
 def _open(tracker: str, folder: Path, group: str, run: TrackedRun) -> OpenRun:

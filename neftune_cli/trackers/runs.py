@@ -6,9 +6,10 @@ from pathlib import Path
 from neftune_cli.analysis.comparison import ComparedEvidence, compare_sweep
 from neftune_cli.config.run_settings import Tracking
 from neftune_cli.errors import NothingToCompareError, UsageError
-from neftune_cli.records import CurvePoint, scores_of
+from neftune_cli.evidence.lm_eval_runs import run_of_trial
+from neftune_cli.records import CurvePoint, scores_of, task_scores
 from neftune_cli.reporting.columns import exported_assessment
-from neftune_cli.store import EVAL_FILE, LOSS_FILE, REPORT_FILE, SUMMARY_FILE, SweepFolder
+from neftune_cli.store import EVAL_FILE, LOSS_FILE, REPORT_FILE, SUMMARY_FILE, SweepFolder, TrialFolder
 from neftune_cli.trackers import Parameters, TrackedRun, circumstances, finite_values, make_tracker, trial_parameters
 
 REPORT_FILES = (REPORT_FILE, SUMMARY_FILE, LOSS_FILE, EVAL_FILE)
@@ -29,7 +30,7 @@ def tracked_runs(sweep: SweepFolder) -> Iterator[TrackedRun]:
             id=record.trial,
             parameters=trial_parameters(record.arm, record.alpha, record.seed, record.identity, manifest),
             curves=[(point.step, _values(point)) for point in folder.curve()],
-            scores=finite_values(scores_of(record)),
+            scores=finite_values({**scores_of(record), **_task_scores(folder)}),
         )
     yield from comparison_runs(sweep)
 
@@ -93,6 +94,13 @@ def _comparison_run(
         scores=finite_values(scores),
         files=files,
     )
+
+
+def _task_scores(folder: TrialFolder) -> Mapping[str, float]:
+    """Return the scores of the tasks of lm-evaluation-harness by the keys of their metrics; empty without tasks."""
+    run = run_of_trial(folder)
+    results = {} if run is None else {task: results.tasks[task] for task, results in run.newest.items()}
+    return task_scores(results)
 
 
 def _values(point: CurvePoint) -> Mapping[str, float]:

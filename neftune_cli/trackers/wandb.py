@@ -1,6 +1,7 @@
 """Runs of Weights & Biases: a sweep is a group, and a trial is a run. `wandb sync` uploads offline runs."""
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,8 @@ class WandbRuns:
                 written.log(dict(values), step=step)
             _add_scores(written, run.scores)
             for file in run.files:
-                written.save(str(file), base_path=str(file.parent), policy="now")
+                copy = Path(shutil.copy(file, written.dir))  # `save` would link to the file, which may change
+                written.save(str(copy), base_path=written.dir, policy="now")
             written.finish()
         return is_new
 

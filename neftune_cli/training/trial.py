@@ -152,4 +152,4 @@ class TrialOutput:
         """
         self.leased.finish(record, losses, generations, task_files)
         if self.live:
-            self.live.finish(record)
+            self.live.finish(record, task_files)
