@@ -117,8 +117,12 @@ def _conversation(tokenizer: PreTrainedTokenizerBase) -> str:
     try:
         return ChatTemplate(tokenizer).text(chat)
     except RowError as error:
-        what = f"The model's chat template cannot render a prompt and a response: {error.__cause__}"
-        raise UsageError(Problem(what, "Fix chat_template.jinja, or delete it to use a plain template.")) from error
+        cause = error.__cause__
+        what = f"The model's chat template cannot render a prompt and a response: {cause}"
+        is_package = isinstance(cause, ImportError)  # missing, or too old for transformers
+        of_template = "Fix chat_template.jinja, or delete it to use a plain template."
+        fix = "Install this version of the package." if is_package else of_template
+        raise UsageError(Problem(what, fix)) from error
 
 
 def _check_embedded(text: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:

@@ -19,6 +19,7 @@ from neftune_cli.evidence.gathering import gather
 from neftune_cli.evidence.measurements import Evidence, Measurements
 from neftune_cli.models.sources import find_model
 from neftune_cli.store import SweepFolder
+from neftune_cli.trackers.runs import tracked_runs
 from tests.command_line import Neftune
 from tests.sweep_requests import request_for
 
@@ -152,6 +153,7 @@ def test_the_numbers_are_item_by_item_those_of_the_harness_on_the_kept_models(
     assert kept.keys() == {"alpha=0", "alpha=5"}
     models = {**kept, "base": Path(find_model("tiny").path)}
     values = []
+    tracked = {run.parameters.get("arm"): run.scores for run in tracked_runs(swept)}
     for arm, trial in by_arm(evidence).items():
         expected = harness_on(models[arm], tasks)
         for metric, (task, name, filter_) in zip(METRICS, SCORES, strict=True):
@@ -159,6 +161,7 @@ def test_the_numbers_are_item_by_item_those_of_the_harness_on_the_kept_models(
             items = trial.items[metric]
             assert dict(zip(items.items, items.values.tolist(), strict=True)) == samples
             assert trial.scores[metric] == pytest.approx(expected["results"][task][f"{name},{filter_}"])
+            assert tracked[arm][metric] == pytest.approx(expected["results"][task][f"{name},{filter_}"])
             values.append(tuple(items.values.tolist()))
     assert len(set(values)) > 6, "the models answer alike, so that the comparison shows little"
     shown = neftune("compare", str(swept.path), "--full", "--metric", "words/letters (strict)").out

@@ -257,6 +257,21 @@ def test_wrong_usage_is_explained(sweep: SweepFolder, neftune: Neftune) -> None:
     assert not Path("x").exists()
 
 
+def test_a_sweep_without_a_finished_training_run_has_nothing_to_share(sweep: SweepFolder, neftune: Neftune) -> None:
+    for trial, record in sweep.finished():
+        if record.seed is not None:
+            shutil.rmtree(trial.path)
+    for arm in ((), ("--arm", "5")):
+        done = neftune("push", "out", *arm, "--output", "shared")
+        assert (done.code, done.err.splitlines()) == (
+            2,
+            [
+                "Error: out has no finished training run.",
+                "  Wait for its first one, or train failed trials again with --retry failed.",
+            ],
+        )
+
+
 def test_an_arm_without_a_kept_model_gets_the_arms_with_one(sweep: SweepFolder, neftune: Neftune) -> None:
     for trial, record in sweep.finished():
         if record.arm == "alpha=0":

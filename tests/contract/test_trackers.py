@@ -11,9 +11,11 @@ from unittest.mock import MagicMock
 
 import pytest
 
+import neftune_cli.api
 from neftune_cli.config.run_settings import LiveTracker
 from neftune_cli.errors import UsageError
 from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps.runner import SweepOutcome
 from neftune_cli.trackers import TrackedRun, make_tracker
 from neftune_cli.trackers.wandb import WandbRuns
 from tests.command_line import Neftune
@@ -138,7 +140,60 @@ def test_running_trials_are_tracked_and_have_the_same_results(
     assert {one.step: one.value for one in client.get_metric_history(run.info.run_id, "loss")} == pytest.approx(steps)
     assert run.data.metrics["eval_loss"] == pytest.approx(record.loss.eval_loss)
     assert (run.data.params["alpha"], run.data.params["seed"]) == ("5.0", "0")
+    files = {one.path for one in client.list_artifacts(runs["comparison"].info.run_id)}
+    assert files == {"report.html", "summary.md", "loss.csv", "eval.csv"}
     assert "0 runs written, 4 written before" in neftune("export", "live", "--to", "mlflow").err
+
+
+class TrackedFiles:
+    """Tracker that keeps the contents of the files of runs."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[str, bytes]] = {}
+
+    def prepare(self, group: str) -> None:
+        """Do nothing."""
+
+    def write(self, group: str, run: TrackedRun) -> bool:
+        self.runs[run.name] = {file.name: file.read_bytes() for file in run.files}
+        return True
+
+
+@pytest.fixture
+def tracker(monkeypatch: pytest.MonkeyPatch) -> TrackedFiles:
+    """Return the tracker of all sweeps. Its sweeps must have no trial to run."""
+    tracker = TrackedFiles()
+    monkeypatch.setitem(sys.modules, "tensorboard", MagicMock())  # its library need not be installed
+    monkeypatch.setattr("neftune_cli.trackers.make_tracker", lambda *_: tracker)
+    monkeypatch.setattr("neftune_cli.trackers.runs.make_tracker", lambda *_: tracker)
+    return tracker
+
+
+@pytest.mark.parametrize("caller", ["command", "program"])
+def test_the_comparison_of_a_tracked_sweep_has_its_own_report(
+    caller: str, sweep: SweepFolder, neftune: Neftune, tracker: TrackedFiles
+) -> None:
+    (sweep.path / "report.html").write_text("an earlier report")
+    (sweep.path / "summary.md").unlink()
+    if caller == "command":
+        assert neftune(*TWO_ARMS, "--output", "out", "--track", "tensorboard").code == 0
+    else:
+        again = neftune_cli.api.sweep(sweep.path / "sweep.yaml", output="out", track=["tensorboard"], progress=False)
+        assert again.trials_run == 0
+    files = tracker.runs["comparison"]
+    assert files.keys() == {"report.html", "summary.md", "loss.csv", "eval.csv"}
+    assert files == {name: (sweep.path / name).read_bytes() for name in files}
+    assert b"an earlier report" not in files["report.html"]
+    assert b"alpha=5" in files["report.html"]
+
+
+def test_a_sweep_that_was_cut_short_has_no_comparison_in_trackers(
+    sweep: SweepFolder, neftune: Neftune, tracker: TrackedFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = SweepOutcome(0, 0, 0, {}, left=1, stopped=True)
+    monkeypatch.setattr("neftune_cli.commands.execution.run_plan", lambda *_: stopped)
+    assert neftune(*TWO_ARMS, "--output", "out", "--track", "tensorboard").code == 0
+    assert tracker.runs == {}
 
 
 def test_offline_runs_of_wandb_are_tracked(tmp_path: Path, neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +203,17 @@ def test_offline_runs_of_wandb_are_tracked(tmp_path: Path, neftune: Neftune, mon
     assert neftune(*command).code == 0
     written = {path.name.rsplit("-", 1)[1] for path in Path("wandb/wandb").glob("offline-run-*")}
     assert {record.trial for record in SweepFolder(tmp_path / "out").records()} <= written
+
+
+def test_offline_runs_of_wandb_have_copies_of_the_report(sweep: SweepFolder, neftune: Neftune) -> None:
+    pytest.importorskip("wandb")
+    exported = neftune("export", "out", "--to", "wandb-offline", "--output", "wb")
+    assert (exported.code, exported.err) == (0, "out: 4 runs written, 0 written before\n")
+    shutil.move("wb", "moved")
+    expected = {name: (sweep.path / name).read_bytes() for name in ("report.html", "summary.md", "loss.csv")}
+    shutil.rmtree(sweep.path)
+    (files,) = Path("moved/wandb").glob("offline-run-*-comparison*/files")
+    assert {name: (files / name).read_bytes() for name in expected} == expected
 
 
 def test_wandb_without_a_login_is_refused_before_the_first_trial(
@@ -235,6 +301,9 @@ def test_trackio_tracks_running_trials_without_network(sweep: SweepFolder, neftu
     assert "trackio" not in done.out.lower()
     found = logged("trackio", "live")
     assert len(found) == 4  # the base model, two trainings and the comparison
+    trackio: Any = import_module("trackio")
+    artifacts = {one["name"] for one in trackio.SQLiteStorage.list_artifacts("live")}
+    assert artifacts >= {"report.html", "summary.md", "loss.csv"}
     live = SweepFolder(Path("live"))
     for (one, record), (other, _) in zip(sweep.finished(), live.finished(), strict=True):
         assert all((one.path / name).read_bytes() == (other.path / name).read_bytes() for name in RESULTS)

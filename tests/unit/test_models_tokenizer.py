@@ -205,6 +205,21 @@ def test_broken_template() -> None:
         prepare_tokenizer(tokenizer, model_of(tokenizer))
 
 
+def test_a_package_that_is_too_old_is_not_blamed_on_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = tokenizer_of("</s>", eos_token="</s>", chat_template=CHATML)
+    model = model_of(tokenizer)
+
+    def refuse(*_: object, **__: object) -> str:
+        raise ImportError("apply_chat_template requires jinja2>=3.1.6 to be installed. Your version is 3.1.0.")
+
+    monkeypatch.setattr(type(tokenizer), "apply_chat_template", refuse)
+    with pytest.raises(UsageError) as error:
+        prepare_tokenizer(tokenizer, model)
+    assert "requires jinja2>=3.1.6" in str(error.value)
+    assert "Install this version of the package." in str(error.value)
+    assert "chat_template.jinja" not in str(error.value)
+
+
 PARTS = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
     "{% for part in m.content %}{{ part.text }}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"

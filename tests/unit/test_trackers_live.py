@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from neftune_cli.records import CurvePoint
+from neftune_cli.records import CurvePoint, TrialRecord
 from neftune_cli.trackers.live import LiveRuns
 
 
@@ -76,3 +76,26 @@ def test_a_run_that_cannot_be_opened_leaves_the_others(capsys: pytest.CaptureFix
     trained(LiveRuns({"bad": refuse, "good": lambda: good}))
     assert len(good.logged) == 2
     assert "--track bad failed" in capsys.readouterr().err
+
+
+TASKS = """{"results": {
+  "arc": {"alias": "arc", "sample_len": 4, "acc,none": 0.75, "acc_stderr,none": "N/A"},
+  "sums": {"match,strict": 0.5, "match,loose": 1.0}
+}}"""
+"""File of lm-evaluation-harness in its own format: a task with one filter, and one with two."""
+
+
+def test_a_trial_ends_with_its_metrics_and_the_scores_of_its_tasks(hand_made_records: list[TrialRecord]) -> None:
+    record, run = hand_made_records[0], Recorder()
+    LiveRuns({"good": lambda: run}).finish(record, {"lm_eval.json": TASKS, "lm_eval_samples.jsonl": ""})
+    assert run.finished is not None
+    assert run.finished["eval_loss"] == record.loss.eval_loss
+    of_tasks = {name: value for name, value in run.finished.items() if "/" in name}
+    assert of_tasks == {"arc/acc": 0.75, "sums/match (strict)": 0.5, "sums/match (loose)": 1.0}
+
+
+def test_scores_that_cannot_be_read_do_not_fail_the_trial(
+    hand_made_records: list[TrialRecord], capsys: pytest.CaptureFixture[str]
+) -> None:
+    LiveRuns({"bad": Recorder}).finish(hand_made_records[0], {"lm_eval.json": "{"})
+    assert "The trial continues without it." in capsys.readouterr().err
