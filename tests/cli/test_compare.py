@@ -76,7 +76,8 @@ Report   results/bios/report.html
 """Differences of -0.002, -0.005 and -0.002: -0.003 +- 2.9200 * 0.0017321 / sqrt(3). The margin is 1% of 4.2 - 1.51."""
 
 
-def test_the_command_for_details_prints_the_same_comparison(results: Path) -> None:
+def test_the_command_for_details_prints_the_same_comparison(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")  # without it, --full is wider
     options = ("--metric", "rouge_l", "--baseline", "5", "--confidence", "0.9", "--margin", "rouge_l=1% of gain")
     first = _compare(results, *options, "--margin", "response_chars=10%").stdout
 

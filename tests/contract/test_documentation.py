@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 
 from experiments.reference import PAGE, reference
+from experiments.site_hooks import on_page_content
 from neftune_cli.analysis.results import Status, Verdict
 from neftune_cli.metrics import METRICS
 from neftune_cli.records import Phase
@@ -108,3 +109,13 @@ def test_no_module_of_the_tests_hides_a_library() -> None:
     """pytest puts the folder `tests` first on the path, so `tests/requests.py` would replace the library requests."""
     modules = {file.stem for file in (ROOT / "tests").glob("*.py")}
     assert modules & {*sys.stdlib_module_names, *packages_distributions(), "requests"} == set()
+
+
+def test_code_in_tables_of_the_site_has_no_backslash() -> None:
+    page = (
+        r"<table><td><code>a \| b</code> or \|</td><td class='x'><code>c\|d</code></td></table><code>grep 'e\|f'</code>"
+    )
+    wanted = (
+        r"<table><td><code>a | b</code> or \|</td><td class='x'><code>c|d</code></td></table><code>grep 'e\|f'</code>"
+    )
+    assert on_page_content(page) == wanted

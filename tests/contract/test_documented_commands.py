@@ -24,12 +24,12 @@ MODELS = ("HuggingFaceTB/SmolLM2-135M", "Qwen/Qwen3-0.6B-Base", "smollm2", "my-m
 """Models that are not on this machine; `tiny` takes their place."""
 DECLARED_THERE = ("triangular", "word_overlap", "my_scores", "traced")
 """Names of declarations that docs/extending.md shows."""
-OF_THE_HUB = ("experiments/qwen3", "experiments/smollm2_1.7b", "experiments/llama2_alpaca.yaml")
-"""Recipes whose model or data are on the Hub; the tests of experiment files resolve them."""
+OF_THE_HUB = ("experiments/qwen3", "experiments/smollm2_1.7b", "experiments/llama2_alpaca.yaml", "hellaswag")
+"""Recipes whose model or data are on the Hub, which the tests of experiment files resolve, and a task of the Hub."""
 OF_OTHER_TOOLS = ("evals/", "logs/", "runs/", "annotations.json", "companies")
 """Results that this test does not make; tests of their readers do."""
 
-OPTIONAL_LIBRARIES = {"tensorboard": "tensorboard", "slurm": "submitit", "ray": "ray", "--lm-eval": "lm_eval"}
+OPTIONAL_LIBRARIES = {"tensorboard": "tensorboard", "slurm": "submitit", "ray": "ray"}
 """Arguments of commands that need a library which not every machine has."""
 
 
