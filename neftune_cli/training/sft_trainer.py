@@ -138,7 +138,7 @@ def _try_optimizer(config: "SFTConfig") -> None:
     except Exception:  # some optimizers need the model, which is not loaded yet
         return
     if config.optim_args and without == options:
-        raise ValueError("the optimizer does not use these arguments")
+        raise ValueError("the optimizer does not use these arguments, or has these values without them")
     try:
         optimizer([torch.nn.Parameter(torch.zeros(1))], **options)
     except ValueError:
@@ -190,7 +190,7 @@ def _field_problems(name: str, value: Any) -> Iterator[Problem]:
     if name in _REPLACEMENTS:
         yield Problem(f"the SFTConfig field {name!r} is set by neftune.", f"Use {_replacement(name, value)}.", place)
     elif name in _RESERVED:
-        fix = "Remove it: the measurements depend on its value."
+        fix = "Remove it: neftune depends on its value."
         yield Problem(f"the SFTConfig field {name!r} cannot be set.", fix, place)
     elif name not in known:
         yield Problem(f"SFTConfig has no field {name!r}.", _fix_of_unknown(name, value, known), place)
