@@ -41,7 +41,7 @@ from neftune_cli.training.hardware import (
 from neftune_cli.training.lora import frozen_experts_notes
 from neftune_cli.training.model_cache import ModelCache
 from neftune_cli.training.prepared_data import PreparedData
-from neftune_cli.training.sft_trainer import check_recipe
+from neftune_cli.training.recipe_check import check_recipe
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial import ReportProgress, Trial, TrialOutput, TrialProgress, halvings_to_resume
 from neftune_cli.training.trial_log import Redirect, redirect_library_output

@@ -17,8 +17,9 @@ from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.config.spec import TrainSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.sweeps.inspection import Inspection
-from neftune_cli.training import sft_trainer
-from neftune_cli.training.sft_trainer import _batch_values, _fixed_values, check_recipe, sft_config
+from neftune_cli.training import recipe_check
+from neftune_cli.training.recipe_check import check_recipe
+from neftune_cli.training.sft_trainer import _batch_values, _fixed_values, sft_config
 from neftune_cli.training.trial import halved_batch
 
 RECIPE: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 4, "max_length": 8}
@@ -132,7 +133,7 @@ def test_only_the_rejected_field_of_several_is_reported() -> None:
 def test_a_field_with_which_every_trial_would_fail_is_reported(
     field: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sft_trainer, "find_spec", lambda _: None)
+    monkeypatch.setattr(recipe_check, "find_spec", lambda _: None)
     monkeypatch.setattr(trainer_optimizer, "is_bitsandbytes_available", lambda: False)
     with pytest.raises(UsageError) as caught:
         check_recipe(TrainSpec(**RECIPE, sft={"weight_decay": 0.1, **field}))
