@@ -94,7 +94,7 @@ def _recipe_problems(spec: SweepSpec) -> Iterator[Problem]:
     """Yield the problems of all recipes. Torch is imported only if a recipe has fields whose check needs it."""
     yield from unused_field_problems(spec)
     if any(recipe.sft for recipe in _recipes(spec)):
-        from neftune_cli.training.sft_trainer import check_recipe
+        from neftune_cli.training.recipe_check import check_recipe
 
         found = Problems()
         for recipe in _recipes(spec):

@@ -1,4 +1,4 @@
-"""Types of fields with a fixed set of values, names of data layouts, the largest seed, and the label without loss.
+"""Types of fields with a fixed set of values, names of data layouts, and constants that training and reports share.
 
 This module imports neither pydantic nor an implementation, so that `--help` can list the values at once.
 """
@@ -18,8 +18,6 @@ ProjectionMethod = Literal["tsne", "pca", "umap"]
 
 LARGEST_SEED = 2**32 - 1
 """The largest seed of numpy's generators."""
-LORA_SCALE = 2
-"""`lora_alpha` of LoRA adapters, as a multiple of their rank."""
 LORA_SETTINGS = (
     "LoRA has a lora_alpha of twice the rank, dropout 0, and adapters on all linear layers but the language modeling "
     "head and routers"

@@ -159,7 +159,7 @@ class Origin:
 
 
 def unused_field_problems(spec: SweepSpec, earlier: SweepSpec | None = None) -> Iterator[Problem]:
-    """Yield a problem for each SFTConfig field of a recipe that has no effect.
+    """Yield a problem for each SFTConfig field of a recipe that has no effect, or a value that neftune replaces.
 
     Args:
         spec: the sweep.
@@ -169,14 +169,26 @@ def unused_field_problems(spec: SweepSpec, earlier: SweepSpec | None = None) -> 
     for index, arm in enumerate(spec.arms):
         fields = spec.recipe_of(arm).sft
         unused = _WITHOUT_EFFECT - _EFFECT_WITH_PACKING if fields.get("packing") else _WITHOUT_EFFECT
-        overridden = {**arm.train, **(arm.train.get("sft") or {})}
         for name, value in fields.items():
-            place = ("arms", index, "train", name) if name in overridden else ("train", name)
+            place = place_in_recipe(arm, index, name)
             if name in unused and name not in accepted:
                 yield Problem(f"the SFTConfig field {name!r} has no effect in neftune.", "Remove it.", place)
+            # Here and not in check_recipe, because an earlier sweep may have it.
             if (name, value) == ("packing_strategy", "bfd_split") and name not in accepted:
                 what = "packing_strategy=bfd_split is bfd in neftune, which cuts the examples to --max-length first."
                 yield Problem(what, "Use packing_strategy=bfd.", place)
+
+
+def place_in_recipe(arm: ArmSpec, index: int, name: str) -> Location:
+    """Return the location of a field of an arm's recipe: in the arm if it overrides the field, else in the sweep.
+
+    Args:
+        arm: the arm.
+        index: its position among the arms of the sweep.
+        name: name of the field, which may be one of SFTConfig.
+    """
+    overridden = {**arm.train, **(arm.train.get("sft") or {})}
+    return ("arms", index, "train", name) if name in overridden else ("train", name)
 
 
 def arm_label(index: int, arm: Mapping[str, Any]) -> str:

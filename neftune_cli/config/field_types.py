@@ -1,13 +1,7 @@
-"""Types of the fields of specs, which convert what YAML reads, and refuse what pydantic would convert in silence.
+"""Types of the fields of specs, which convert what YAML reads, and refuse what pydantic would convert in silence."""
 
-The fields of SFTConfig, which are not declared here, are checked by the types that SFTConfig declares.
-"""
-
-import math
-from dataclasses import Field as DataclassField
 from datetime import datetime
-from types import NoneType
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticKnownError
@@ -61,52 +55,3 @@ TextOrNumber = Annotated[str, BeforeValidator(_as_text)]
 """Text, which YAML reads as a number if it is one, such as `margin: 0.02`."""
 DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
-
-_LEAST = {"gradient_accumulation_steps": 1, "label_smoothing_factor": 0, "weight_decay": 0}
-"""Smallest values of SFTConfig fields that SFTConfig does not check."""
-
-
-def expected_instead(field: DataclassField[Any], value: Any) -> str | None:
-    """Return what a field of SFTConfig expects if a value does not fit, for example "a whole number"; else None.
-
-    It follows from the choices, the default and the types of the field, and from `_LEAST`.
-    """
-    choices = field.metadata.get("choices")
-    if choices and value not in choices:
-        return f"one of {', '.join(map(str, choices))}"
-    if _is_mapping(field):  # SFTConfig would read a text as the path of a file, which is not part of a trial's identity
-        return None if isinstance(value, dict | None) else "a mapping of fields"
-    if _types(field) == {bool}:
-        return None if isinstance(value, bool) or value is field.default else "true or false"
-    if isinstance(field.default, int | float) or (_types(field) and _types(field) <= {int, float}):
-        return None if value is None is field.default else _expected_number(field, with_exact_type(field, value))
-    return None if isinstance(value, str | bool | int | float | list | dict | None) else "a number or a string"
-
-
-def _is_mapping(field: DataclassField[Any]) -> bool:
-    return any(dict in (one, get_origin(one)) for one in _types(field))
-
-
-def _types(field: DataclassField[Any]) -> set[Any]:
-    """Return the types of a field, without None."""
-    return set(get_args(field.type) or (field.type,)) - {NoneType}
-
-
-def _expected_number(field: DataclassField[Any], value: Any) -> str | None:
-    kind, name = ((int, float), "a number") if float in _number_types(field) else (int, "a whole number")
-    if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
-        return name
-    least = _LEAST.get(field.name, -math.inf)
-    return f"{least} or larger" if value < least else None
-
-
-def _number_types(field: DataclassField[Any]) -> set[Any]:
-    return {int, float} & _types(field)
-
-
-def with_exact_type(field: DataclassField[Any], value: Any) -> Any:
-    """Return 1 as 1.0 for a field of type float, and 1.0 as 1 for a field of type int; other values unchanged."""
-    types = _number_types(field)
-    if types == {float} and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    return int(value) if types == {int} and isinstance(value, float) and value.is_integer() else value

@@ -31,7 +31,7 @@ class NoiseDistribution:
     """Value of `--noise`."""
     description: str
     """One line for help texts and docs."""
-    draw: str | Draw = field(hash=False)
+    draw: str | Draw = field(hash=False)  # an object with a state need not be hashable
     """The draw function, or `module:function` to import it at first use."""
 
 

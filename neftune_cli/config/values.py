@@ -4,6 +4,7 @@ The parsers read paths, lists of alphas, ratios, noises and seeds, and `key=valu
 """
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -296,6 +297,11 @@ def parse_columns(text: str) -> dict[str, str]:
     if problems:
         raise UsageError(*problems)
     return columns
+
+
+def columns_option(columns: Mapping[str, str]) -> str:
+    """Return the option `--columns` for columns by their meaning, as it is typed in a shell."""
+    return "--columns " + shlex.quote(",".join(f"{meaning}={column}" for meaning, column in columns.items()))
 
 
 _COLUMNS_FIX = "Use meaning=column, for example --columns prompt=question,completion=answer."

@@ -65,10 +65,10 @@ def read_arrow(source: str, content: bytes) -> dict[str, Rows]:
     """
     from pyarrow import ipc
 
-    if content.startswith(ARROW_MAGIC):
+    is_file = content.startswith(ARROW_MAGIC)
+    if is_file:
         _check_single(source, "Arrow", content, ARROW_MAGIC, ipc.open_file)
     try:
-        is_file = content.startswith(ARROW_MAGIC)
         table = ipc.open_file(content).read_all() if is_file else _all_streams(source, content)
     except _errors() as error:
         raise UsageError(_damaged(source, "Arrow", error)) from error

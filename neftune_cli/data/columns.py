@@ -1,12 +1,12 @@
 """Column sets of layouts, and the choice of the set that fits a table."""
 
 import re
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from neftune_cli.config.choices import TEXT
 from neftune_cli.config.spec import InputSpec
+from neftune_cli.config.values import columns_option
 from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.conversations import Conversation
 from neftune_cli.data.csv_files import CSV_DELIMITERS
@@ -90,18 +90,14 @@ class ChosenColumns:
     @property
     def as_option(self) -> str:
         """Return the `--columns` option that names these columns."""
-        return _as_option(self.names)
+        return columns_option(self.names)
 
     def as_option_with(self, second: str) -> str:
         """Return the option that also reads a second column of prompts. An `instruction` is the first paragraph."""
         asked, learned, *_ = (self.names[column] for column in self.column_set.required)
         first, second = (second, asked) if second.strip().lower() == "instruction" else (asked, second)
         others = {column: name for column, name in self.names.items() if column in self.column_set.optional}
-        return _as_option({"prompt": first, "input": second, "completion": learned, **others})
-
-
-def _as_option(names: Mapping[str, str]) -> str:
-    return "--columns " + shlex.quote(",".join(f"{column}={name}" for column, name in names.items()))
+        return columns_option({"prompt": first, "input": second, "completion": learned, **others})
 
 
 def choose(table: Table, sets: Sequence[ColumnSet], inputs: InputSpec) -> ChosenColumns:
@@ -155,6 +151,7 @@ def _fitting(present: Sequence[str], candidates: Sequence[ColumnSet]) -> Iterato
     """Yield the column sets whose required columns are present, in any case. Exact names of a set go first."""
     plain = {name.strip().lower() for name in present}
     for column_set in candidates:
+        # before _in_any_case, which refuses columns that differ in case, also for sets that do not fit
         if not all(plain.intersection(column_set.names_of(column)) for column in column_set.required):
             continue
         for find in (_exact, _in_any_case):
@@ -304,8 +301,8 @@ def turns_in_rows(table: Table, *, has_known_roles: bool = False) -> str:
     if (has_known_roles or not chat) and not all(_is_role(row.value, role) for row in table.rows):
         return ""
     columns = {"conversation": chat, "role": role, "text": text}
-    listed = ", ".join(f"{meaning}: '{column}'" for meaning, column in columns.items() if column)
-    return f"Each row seems to be one turn of a conversation ({listed})."
+    named = ", ".join(f"{meaning}: '{column}'" for meaning, column in columns.items() if column)
+    return f"Each row seems to be one turn of a conversation ({named})."
 
 
 def _is_role(row: RowValues, column: str) -> bool:

@@ -28,6 +28,7 @@ from neftune_cli.data.rows import (
     text_of,
 )
 from neftune_cli.data.spellings import (
+    ANSWER_COLUMNS,
     ASSISTANT,
     BARE_LIST,
     END_OF_TURN,
@@ -344,7 +345,7 @@ _COLUMN_SETS = [
     _messages("messages", "conversations", BARE_LIST),
     ColumnSet(TEXT, ("text",), _text, read_raw=_text, meaningful=("role",)),
     _alpaca("output", "response", "answer", "completion"),
-    _prompt_completion(("prompt", "question", "query", "input"), ("completion", "response", "answer", "output")),
+    _prompt_completion(("prompt", *QUESTION_COLUMNS, "input"), ANSWER_COLUMNS),
     _messages("messages", "conversations", "conversation", "dialog", "dialogue"),
 ]
 """All column sets by preference. `register_columns` adds to the start. Of the built-in ones, `text` comes after the

@@ -136,9 +136,16 @@ def load_examples(
     if not isinstance(given, str | Path):
         what = f"the data set must be a name or a path; {given!r} was given."
         raise UsageError(Problem(what, 'Use load_examples("mine.jsonl").'))
-    options = {"layout": layout, "columns": columns, "split": split, "max_bad_share": max_bad_share}
     try:
-        inputs = _inputs(dataset=str(name), raw=raw, skip_bad_rows=skip_bad_rows, **options)
+        inputs = _inputs(
+            dataset=str(name),
+            layout=layout,
+            columns=columns,
+            split=split,
+            raw=raw,
+            skip_bad_rows=skip_bad_rows,
+            max_bad_share=max_bad_share,
+        )
         if name == BUNDLED_DATASET:
             return trl_dataset(_bundled_split(inputs).train)
         rows, notes = _training_rows(inputs)

@@ -1,11 +1,11 @@
 """Preference data: pairs of a preferred and a rejected answer, and labels that say whether a completion is good."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 
+from neftune_cli.config.values import columns_option
 from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.rows import RowValues, Table, has_content, is_blank
-from neftune_cli.data.spellings import INPUT_COLUMNS, QUESTION_COLUMNS, SYSTEM_COLUMNS
+from neftune_cli.data.spellings import INPUT_COLUMNS, PROMPT_COLUMNS, QUESTION_COLUMNS, SYSTEM_COLUMNS
 from neftune_cli.data.turns import list_in_text, listed_turns, role_of
 from neftune_cli.errors import Problem
 from neftune_cli.formatting import counted
@@ -16,7 +16,7 @@ PAIRS = (
     ("preferred_output", "non_preferred_output"),
 )
 """Columns of preferred and of rejected answers."""
-PROMPTS = ("prompt", "instruction", "question", "query", "input")
+PROMPTS = (*PROMPT_COLUMNS, "input")
 LABELS = (
     "label",
     "kto_tag",
@@ -51,7 +51,7 @@ def preference_problem(table: Table, prompts: Sequence[str] = PROMPTS) -> Proble
     option = _columns_to_read(table, names, names[preferred], prompts)
     if not option:
         return Problem(what, 'Write the preferred answers as {"messages": [...]}.')
-    return Problem(what, f"Use --columns {shlex.quote(option)} to train on the preferred answers.")
+    return Problem(what, f"Use {option} to train on the preferred answers.")
 
 
 def bad_completions(table: Table, column: str, option: str) -> Problem | None:
@@ -80,7 +80,7 @@ def _judgment(row: RowValues, column: str) -> str:
 
 
 def _columns_to_read(table: Table, names: Mapping[str, str], preferred: str, prompts: Sequence[str]) -> str:
-    """Return the value of `--columns` for the preferred answers; empty if they are in an unknown form.
+    """Return the option `--columns` for the preferred answers; empty if they are in an unknown form.
 
     Args:
         table: the rows.
@@ -92,7 +92,7 @@ def _columns_to_read(table: Table, names: Mapping[str, str], preferred: str, pro
     others = {"system": SYSTEM_COLUMNS, "history": ("history",), "tools": ("tools",)}
     if isinstance(answer, list) and any(role_of(turn) == "user" for turn in answer):
         del others["history"]
-        return _as_option({"messages": preferred}, others, names)
+        return columns_option({"messages": preferred, **_found(others, names)})
     if not isinstance(answer, str | list):
         return ""
     for prompt in (one for one in prompts if one in names):
@@ -101,14 +101,14 @@ def _columns_to_read(table: Table, names: Mapping[str, str], preferred: str, pro
             questions = QUESTION_COLUMNS if prompt == "instruction" else ()
             others["input"] = tuple(one for one in (*INPUT_COLUMNS, *questions) if one != prompt)
         if isinstance(asked, str | list):
-            return _as_option({"prompt": names[prompt], "completion": preferred}, others, names)
-    return f"text={preferred}" if isinstance(answer, str) else ""
+            return columns_option({"prompt": names[prompt], "completion": preferred, **_found(others, names)})
+    return columns_option({"text": preferred}) if isinstance(answer, str) else ""
 
 
-def _as_option(read: Mapping[str, str], others: Mapping[str, Sequence[str]], names: Mapping[str, str]) -> str:
-    """Return the columns to read, and the first column with values for each other meaning."""
-    found = {meaning: next((names[one] for one in columns if one in names), "") for meaning, columns in others.items()}
-    return ",".join(f"{meaning}={name}" for meaning, name in {**read, **found}.items() if name)
+def _found(meanings: Mapping[str, Sequence[str]], names: Mapping[str, str]) -> dict[str, str]:
+    """Return the first column with values for each meaning that has one."""
+    found = ((meaning, [names[one] for one in columns if one in names]) for meaning, columns in meanings.items())
+    return {meaning: present[0] for meaning, present in found if present}
 
 
 def _first(table: Table, column: str) -> object:

@@ -4,7 +4,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -345,10 +345,11 @@ def _listed(files: Sequence[Path]) -> str:
 
 def _by_patterns(name: str, folder: Path, files: Sequence[Path], patterns: Mapping[str, Sequence[str]]) -> Source:
     """Return the splits whose files the card of a data set names."""
-    if missing := [pattern for found in patterns.values() for pattern in found if not _files_in(folder, pattern)]:
+    found = {split: {pattern: _files_in(folder, pattern) for pattern in named} for split, named in patterns.items()}
+    if missing := [pattern for of_split in found.values() for pattern, paths in of_split.items() if not paths]:
         what = f"{folder / CARD} names files that the folder does not have: {', '.join(missing)}."
         raise UsageError(Problem(what, "Download the whole data set, or pass the names of data files."))
-    splits = {split: _matching(folder, found) for split, found in patterns.items()}
+    splits = {split: _chosen(folder, of_split) for split, of_split in found.items()}
     if others := [pattern for split, paths in splits.items() if not paths for pattern in patterns[split]]:
         what = f"{folder / CARD} names only files of other formats: {', '.join(others)}."
         raise UsageError(Problem(what, f"Pass the names of {FILE_SUFFIXES_IN_WORDS} files."))
@@ -358,9 +359,14 @@ def _by_patterns(name: str, folder: Path, files: Sequence[Path], patterns: Mappi
     return Source(name, _readers(splits), notes)
 
 
-def _matching(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    """Return the data files that match, and files of other formats with exactly that name, which are then refused."""
-    found = ((path, pattern) for pattern in patterns for path in _files_in(folder, pattern))
+def _chosen(folder: Path, matches: Mapping[str, Sequence[Path]]) -> list[Path]:
+    """Return the data files, and files of other formats that a pattern names exactly, which are then refused.
+
+    Args:
+        folder: folder of the data set.
+        matches: the files that match each pattern.
+    """
+    found = ((path, pattern) for pattern, paths in matches.items() for path in paths)
     return list(dict.fromkeys(path for path, pattern in found if is_data_file(path) or path == folder / pattern))
 
 

@@ -41,6 +41,8 @@ QUESTION_COLUMNS = ("question", "query")
 """Columns that are the prompt of a layout without instruction, and the input of one with it."""
 PROMPT_COLUMNS = ("prompt", "instruction", *QUESTION_COLUMNS)
 """Columns with what is asked. If two of them have different texts, both are needed."""
+ANSWER_COLUMNS = ("completion", "response", "answer", "output")
+"""Columns with the answer to learn, in order of preference."""
 
 BARE_LIST = "list of turns"
 """Column of a row of a JSON file that is a list of turns itself, without an object around it."""
@@ -70,8 +72,6 @@ END_OF_TURN = re.compile(
     r"|<\uff5cend\u2581of\u2581sentence\uff5c>)\s*\Z"
 )
 """End tokens of common models at the end of a text."""
-ANSWER_COLUMNS = ("completion", "response", "answer", "output")
-"""Names of columns with the answer to learn."""
 
 
 def known_key(key: Any) -> Any:

@@ -279,8 +279,9 @@ class _Tokenization:
         """Count an example with an answer that ends with the end token of another model, which is text here."""
         answers = [turn["content"] for turn in example.turns if turn["role"] == ASSISTANT]
         ends = {found[0].strip() for text in (*answers, example.completion) if (found := END_OF_TURN.search(text))}
-        others = (end for end in sorted(ends) if not (self._special and self._special.fullmatch(end)))
-        self._notes.other_ends.update(end for end in others if end != self._tokenizer.eos_token)
+        self._notes.other_ends.update(
+            end for end in sorted(ends) if not (self._special and self._special.fullmatch(end))
+        )
 
     def _checked(self, tokenized: TokenizedExample) -> TokenizedExample:
         bos = self._tokenizer.bos_token_id

@@ -85,7 +85,8 @@ def turns_in(row: RowValues, column: str, place: str = "") -> Turns:
             a key that occurs twice.
     """
     name, value = column_in_words(row, column), value_in(row, column)
-    turns, place = list_in_text(value, name) if isinstance(value, str) else listed_turns(value), place or name
+    turns = list_in_text(value, name) if isinstance(value, str) else listed_turns(value)
+    place = place or name
     if not isinstance(turns, list | tuple):
         raise RowError(f"{place} contains {described(value)}, not a list of turns.", WRITE_TURNS)
     read = [_turn(turn, f"{place}, turn {number}") for number, turn in enumerate(turns, start=1)]
@@ -333,7 +334,7 @@ def _part_remarks(content: object, role: str) -> Iterator[Remark]:
     for part in content if isinstance(content, list | tuple) else ():
         keys = _known_keys(part, "") if isinstance(part, Mapping) else {}
         for key in keys:
-            is_weight = key in WEIGHT_KEYS and (role == ASSISTANT or keys[key] in (0, False))
+            is_weight = key in WEIGHT_KEYS and (role == ASSISTANT or keys[key] == 0)
             if key not in ("type", "text") and not is_weight:
                 yield Remark(f"Key '{start_of(str(key))}' of the parts of {role} turns is not read")
 
@@ -350,6 +351,6 @@ def _unread(keys: Mapping[str, object], role: str) -> Iterator[str]:
         used |= {next((key for key in names if key in keys), "") for names in (TOOL_CALL_KEYS, REASONING_KEYS)}
     used |= {ASSISTANT: set(WEIGHT_KEYS), "tool": set(TOOL_TURN_KEYS)}.get(role, set())
     for key in keys:
-        if key in used or (key in WEIGHT_KEYS and keys[key] in (0, False)):
+        if key in used or (key in WEIGHT_KEYS and keys[key] == 0):
             continue
         yield key

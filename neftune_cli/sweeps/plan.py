@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol
 
+from neftune_cli.config.field_problems import place_in_recipe
 from neftune_cli.config.identity import base_identity, trial_id, trial_identity
 from neftune_cli.config.spec import (
     BASE_ARM,
@@ -170,8 +171,7 @@ def _batch_problems(spec: SweepSpec, examples: int) -> Iterator[Problem]:
     for index, arm in enumerate(spec.arms):
         train, field = spec.recipe_of(arm), "dataloader_drop_last"
         if train.sft.get(field) and examples < train.batch_size:
-            overridden = field in {**arm.train, **(arm.train.get("sft") or {})}
-            place = ("arms", index, "train", field) if overridden else ("train", field)
+            place = place_in_recipe(arm, index, field)
             what = f"{examples} training examples are fewer than a batch of {train.batch_size}, so no step is made."
             yield Problem(what, "Lower --batch-size, or remove the field.", place)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
+from neftune_cli.config.field_problems import place_in_recipe
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.errors import Problem, Problems, TrialError
@@ -41,7 +42,7 @@ from neftune_cli.training.hardware import (
 from neftune_cli.training.lora import frozen_experts_notes
 from neftune_cli.training.model_cache import ModelCache
 from neftune_cli.training.prepared_data import PreparedData
-from neftune_cli.training.sft_trainer import check_recipe
+from neftune_cli.training.recipe_check import check_recipe
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial import ReportProgress, Trial, TrialOutput, TrialProgress, halvings_to_resume
 from neftune_cli.training.trial_log import Redirect, redirect_library_output
@@ -241,10 +242,8 @@ def _recipe_problems(spec: SweepSpec, index: int) -> Iterator[Problem]:
     """Yield the problems of an arm's recipe, with the field of the arm if the arm overrides it."""
     arm, found = spec.arms[index], Problems()
     found.attempt(lambda: check_recipe(spec.recipe_of(arm)))
-    overridden = {**arm.train, **(arm.train.get("sft") or {})}
     for problem in found.found:
-        in_arm = problem.field[-1] in overridden
-        yield replace(problem, field=("arms", index, *problem.field)) if in_arm else problem
+        yield replace(problem, field=place_in_recipe(arm, index, str(problem.field[-1])))
 
 
 def _quantization_problems(spec: SweepSpec) -> Iterator[Problem]:

@@ -249,8 +249,10 @@ def _check_is_finished(state: TrainerState, stop: StopRequest) -> None:
         return
     stop.raise_if_requested()
     what = f"The training ended after step {state.global_step} of {state.max_steps}, without a request to stop."
-    why = " With dataloader_drop_last, an epoch without a full batch has no step." if state.global_step == 0 else ""
-    raise TrialError(what + why)
+    if state.global_step == 0:
+        what += " With dataloader_drop_last, an epoch without a full batch has no step."
+        what += " Lower --batch-size, or remove dataloader_drop_last."
+    raise TrialError(what)
 
 
 class TokenRate:

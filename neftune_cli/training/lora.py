@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from neftune_cli.config.choices import LORA_SCALE
-
 if TYPE_CHECKING:
     from peft import LoraConfig
 
@@ -20,7 +18,8 @@ def lora_config(model: nn.Module, rank: int) -> "LoraConfig":
     from peft import LoraConfig
 
     routers = _routers(model) or None
-    return LoraConfig(r=rank, lora_alpha=LORA_SCALE * rank, target_modules="all-linear", exclude_modules=routers)
+    # LORA_SETTINGS and the help of --lora-rank state these settings.
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", exclude_modules=routers)
 
 
 def name_task_and_base(model: object) -> None:

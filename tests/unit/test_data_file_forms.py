@@ -160,8 +160,7 @@ def test_columns_without_values_are_blank_in_every_form() -> None:
         assert len(found.notes) == len(expected.notes)
 
 
-# Several files, folders and the hub.
-
+# Cells of CSV files that pandas reads as missing values.
 
 MISSING = ["NaN", "nan", "NA", "N/A", "None", "null", "NULL", "<NA>", "#N/A", "n/a", "-nan", "1.#QNAN"]
 PRESENT = ["none", "Null", "na", "NAN", " NaN", "-", "[]", "{}", "inf"]

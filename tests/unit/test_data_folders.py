@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.loading import load_data
@@ -214,8 +214,6 @@ def test_cards_with_settings_that_change_the_rows_are_refused(setting: str) -> N
 
 
 def test_a_saved_split_without_rows_is_named() -> None:
-    from datasets import DatasetDict
-
     rows: dict[str, list[str]] = {"train": ["Because."], "test": []}
     DatasetDict({split: Dataset.from_dict({"text": texts}) for split, texts in rows.items()}).save_to_disk("saved")
     with pytest.raises(UsageError) as error:
@@ -227,8 +225,6 @@ def test_a_saved_split_without_rows_is_named() -> None:
 
 
 def test_folders_written_by_save_to_disk() -> None:
-    from datasets import Dataset, DatasetDict
-
     saved = Dataset.from_list(ROWS)
     reversed_rows = saved.select([1, 0])
     saved.save_to_disk("plain")

@@ -237,8 +237,6 @@ def test_columns_that_are_not_read_are_named_with_their_rows() -> None:
         ({"messages": [], " Context": "b"}, "column ' Context' has values"),
         ({"prompt": "a", "completion": "b", "input": "c", "context": "d"}, "column 'context' has values"),
         ({"prompt": "a", "completion": "b", "audio": {"path": "a.wav"}}, "audio is not read"),
-        ({"prompt": "a", "completion": "b", "completion_mask": [0, 1]}, "column 'completion_mask' has values"),
-        ({"text": "a", "mask": [0, 1]}, "column 'mask' has values"),
         ({"prompt": "a", "completion": "b", "weight": 0.5}, "line 1: column 'weight' has a weight other than 1 (1 row"),
         ({"prompt": "a", "completion": "b", "completion_mask": [0, 1]}, "column 'completion_mask' has values in 1 row"),
         ({"text": "a", "Mask": "1"}, "column 'Mask' has values in 1 row"),

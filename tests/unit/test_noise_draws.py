@@ -158,7 +158,7 @@ def test_a_registered_distribution_is_drawn(by_name: bool, registered: Callable[
     ],
     ids=["mean", "variance", "not finite", "dtype", "shape", "list", "array", "global generator", "no generator"],
 )
-def test_a_registered_distribution_with_other_moments_raises(
+def test_a_registered_distribution_whose_draws_cannot_be_used_raises(
     wrong: Draw, message: str, registered: Callable[[Draw | str], None]
 ) -> None:
     registered(wrong)

@@ -17,8 +17,9 @@ from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.config.spec import TrainSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.sweeps.inspection import Inspection
-from neftune_cli.training import sft_trainer
-from neftune_cli.training.sft_trainer import _batch_values, _fixed_values, check_recipe, sft_config
+from neftune_cli.training import recipe_check
+from neftune_cli.training.recipe_check import check_recipe
+from neftune_cli.training.sft_trainer import _batch_values, _fixed_values, sft_config
 from neftune_cli.training.trial import halved_batch
 
 RECIPE: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 4, "max_length": 8}
@@ -122,7 +123,7 @@ def test_only_the_rejected_field_of_several_is_reported() -> None:
         ({"optim_args": "nesterov"}, "must be key=value, or key=value,key=value"),
         ({"parallelism_config": {"tp_size": 2}}, "cannot be set"),
         ({"optim": "sgd", "optim_args": "momentum=much"}, "could not convert string to float"),
-        ({"optim": "adamw_torch", "optim_args": "momentum=0.9"}, "the optimizer does not use these arguments"),
+        ({"optim": "adamw_torch", "optim_args": "momentum=0.9"}, "these arguments, or has these values without them"),
         ({"accelerator_config": {"gradient_accumulation_kwargs": {"unknown": 1}}}, "unexpected keyword argument"),
         ({"torch_compile_backend": "unknown"}, "is not a valid DynamoBackend"),
         ({"dataloader_multiprocessing_context": "spawn"}, "multiprocessing_context can only be used with"),
@@ -132,7 +133,7 @@ def test_only_the_rejected_field_of_several_is_reported() -> None:
 def test_a_field_with_which_every_trial_would_fail_is_reported(
     field: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sft_trainer, "find_spec", lambda _: None)
+    monkeypatch.setattr(recipe_check, "find_spec", lambda _: None)
     monkeypatch.setattr(trainer_optimizer, "is_bitsandbytes_available", lambda: False)
     with pytest.raises(UsageError) as caught:
         check_recipe(TrainSpec(**RECIPE, sft={"weight_decay": 0.1, **field}))
@@ -141,8 +142,9 @@ def test_a_field_with_which_every_trial_would_fail_is_reported(
     assert problem.field == ("train", next(iter(field)))
 
 
-def test_settings_that_a_schedule_needs_together_are_accepted() -> None:
-    for schedule in (
+@pytest.mark.parametrize(
+    "settings",
+    [
         {"lr_scheduler_kwargs": {"min_lr_rate": 0.1}, "lr_scheduler_type": "cosine_with_min_lr"},
         {
             "lr_scheduler_type": "warmup_stable_decay",
@@ -151,8 +153,10 @@ def test_settings_that_a_schedule_needs_together_are_accepted() -> None:
         },
         {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 3, "lr_scheduler_kwargs": None},
         {"optim": "sgd", "optim_args": "momentum=0.9, nesterov=true"},
-    ):
-        check_recipe(TrainSpec(**RECIPE, sft=schedule))
+    ],
+)
+def test_settings_that_belong_together_are_accepted(settings: dict[str, Any]) -> None:
+    check_recipe(TrainSpec(**RECIPE, sft=settings))
 
 
 @pytest.mark.parametrize("text", ["accelerate.json", '{"gradient_accumulation_kwargs": {"num_steps": 4}}'])
