@@ -1,5 +1,6 @@
 """Paired comparison of two arms: a difference with interval and p-value, for crossed seeds and items."""
 
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -201,16 +202,27 @@ def _cluster_labels(clusters: Iterable[object]) -> list[object]:
     """Return the labels of an array, a tensor, a table column or any other iterable.
 
     Raises:
-        ValueError: a label is masked, or not hashable, such as a list.
+        ValueError: a label is masked or missing, or not hashable, such as a list.
     """
     if np.ma.is_masked(clusters):
         raise ValueError("a cluster label is masked")
-    labels = [one.item() if hasattr(one, "item") else one for one in clusters]  # scalars of PyTorch hash by identity
     try:
+        # scalars of PyTorch hash by identity
+        labels = [one.item() if hasattr(one, "item") else one for one in clusters]
         hash(tuple(labels))
-    except TypeError as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last two are those of rows of arrays and tensors
         raise ValueError(f"a cluster label is not a number or a text: {error}") from error
+    if any(map(_is_missing, labels)):
+        raise ValueError("a cluster label is missing")
     return labels
+
+
+def _is_missing(label: object) -> bool:
+    """Return whether a label is None or differs from itself, as NaN does."""
+    try:
+        return label is None or bool(operator.ne(label, label))
+    except TypeError:  # pandas.NA has no truth value
+        return True
 
 
 def _check_labels(baseline: Any, **others: Any) -> None:

@@ -297,12 +297,21 @@ def turns_in_rows(table: Table, *, has_known_roles: bool = False) -> str:
     role, text = (next((filled[name] for name in names if name in filled), "") for names in (ROLE_COLUMNS, _TEXTS))
     if not role or not text:
         return ""
-    chat = next((column for name, column in filled.items() if _CONVERSATION_ID.fullmatch(name)), "")
+    chats = [column for name, column in filled.items() if _CONVERSATION_ID.fullmatch(name)]
+    chat = next((column for column in chats if _repeats(table, column)), "")
+    if chats and not chat:  # each row is a conversation of its own, as tickets with their replies are
+        return ""
     if (has_known_roles or not chat) and not all(_is_role(row.value, role) for row in table.rows):
         return ""
     columns = {"conversation": chat, "role": role, "text": text}
     named = ", ".join(f"{meaning}: '{column}'" for meaning, column in columns.items() if column)
     return f"Each row seems to be one turn of a conversation ({named})."
+
+
+def _repeats(table: Table, column: str) -> bool:
+    """Return whether two rows have the same value in a column."""
+    values = [str(row.value.get(column)) for row in table.rows if is_filled(row.value, column)]
+    return len(set(values)) < len(values)
 
 
 def _is_role(row: RowValues, column: str) -> bool:

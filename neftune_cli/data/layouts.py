@@ -141,10 +141,12 @@ def _remark_notes(remarks: Iterable[Sequence[Remark]]) -> tuple[str, ...]:
     return tuple(f"{remark.what}: {counted(rows, 'row')}. {remark.fix}".rstrip() for remark, rows in counts.items())
 
 
-_CHAT = re.compile(
+_SPECIAL = re.compile(
     r"<\|(?:im_start|im_end|user|assistant|system|end|start_header_id|begin_of_text|eot_id|endoftext)\|>"
-    r"|<\uff5c(?:User|Assistant)\uff5c>|\[/?INST\]|<start_of_turn>|### (?:Instruction|Response|Human|Assistant):"
+    r"|<\uff5c(?:User|Assistant)\uff5c>|\[/?INST\]|<start_of_turn>"
 )
+_CHAT = re.compile(rf"{_SPECIAL.pattern}|### (?:Instruction|Response|Human|Assistant):")
+"""Also the markers that are plain text for every tokenizer."""
 _MEDIA = re.compile(r"<(image|audio|video)>|<\|(image|audio|video)(?:_pad)?\|>")
 _RENDERED = "Prompts contain chat markers such as '{}', and the template adds its own"
 _USE_RAW = "Use --raw if the prompts are rendered already."
@@ -169,7 +171,7 @@ def marker_remarks(example: Example) -> Iterator[Remark]:
     if marker := next((found for text in texts if (found := _MEDIA.search(text))), None):
         unread = media_clause(marker[1] or marker[2])
         yield Remark(f"Texts contain '{marker.group()}', which is read as plain text, since {unread}")
-    if not example.has_prompt and (marker := _CHAT.search(example.completion)):
+    if not example.has_prompt and (marker := _SPECIAL.search(example.completion)):
         yield Remark(f"Texts contain chat markers such as '{marker.group()}', which are special tokens of some models")
 
 

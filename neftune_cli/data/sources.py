@@ -27,8 +27,9 @@ OTHER_FILE_SUFFIXES = (
 DESCRIPTIONS = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "package.json")
 """Names of files in the folders of data sets that have no rows."""
 CARD = "README.md"
-_SHARD = re.compile(r"(.*-)\d+-of-(\d+)(.*)", re.DOTALL)
-"""Name of one of several files that belong together: `train-00000-of-00003.parquet`."""
+_SHARD = re.compile(r"(.*-)(\d+)-of-(\d+)(-[0-9a-f]+(?=\.))?(.*)", re.DOTALL)
+"""Name of one of several files that belong together: `train-00000-of-00003.parquet`. Before version 2.14, the datasets
+library added a hash to the number, another one for each file: `train-00000-of-00003-a3ecf92756993583.parquet`."""
 USE = f"Use {BUNDLED_DATASET}, a {FILE_SUFFIXES_IN_WORDS} file, a folder with such files, or a hub id."
 
 
@@ -300,10 +301,16 @@ def _is_other_file(path: Path) -> bool:
 def _missing_shards(paths: Sequence[Path]) -> tuple[str, ...]:
     """Return a note on files such as `train-00000-of-00003.parquet` of which others are missing."""
     numbered = (_SHARD.fullmatch(str(path)) for path in paths)
-    found = Counter((f"{match[1]}*-of-{match[2]}{match[3]}", int(match[2])) for match in numbered if match)
+    found = Counter((name, total) for name, total, _ in {_shard(match) for match in numbered if match})
     missing = [f"{name} ({number} of {total:,})" for (name, total), number in found.items() if number < total]
     note = f"Some of the files that belong together are missing: {listed_at_most(missing, 5)}."
     return (note,) if missing else ()
+
+
+def _shard(match: re.Match[str]) -> tuple[str, int, int]:
+    """Return the common name of files that belong together, their number, and the index of this one."""
+    before, index, total, has_hash, after = match.groups()
+    return f"{before}*-of-{total}{'-*' if has_hash else ''}{after}", int(total), int(index)
 
 
 def _is_saved(folder: Path) -> bool:

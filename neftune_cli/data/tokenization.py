@@ -278,7 +278,7 @@ class _Tokenization:
     def _note_other_ends(self, example: Example) -> None:
         """Count an example with an answer that ends with the end token of another model, which is text here."""
         answers = [turn["content"] for turn in example.turns if turn["role"] == ASSISTANT]
-        ends = {found[0].strip() for text in (*answers, example.completion) if (found := END_OF_TURN.search(text))}
+        ends = {end for text in (*answers, example.completion) if (end := _end_in(text))}
         self._notes.other_ends.update(
             end for end in sorted(ends) if not (self._special and self._special.fullmatch(end))
         )
@@ -294,6 +294,13 @@ class _Tokenization:
             what = f"token {highest} ('{token}') has no embedding: the model has {self._vocabulary} embeddings."
             raise RowError(what, "Use the tokenizer that the model was trained with.")
         return tokenized
+
+
+def _end_in(text: str) -> str:
+    """Return the end token at the end of a text; empty if there is none, or if it closes an element of HTML or XML."""
+    found = END_OF_TURN.search(text)
+    end = found[0].strip() if found else ""
+    return "" if end == "</s>" and "<s>" in text else end
 
 
 def _named(example: Example) -> str:

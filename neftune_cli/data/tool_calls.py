@@ -1,7 +1,7 @@
 """Tool calls of assistant turns, and definitions of tools: lists of objects, or text that contains them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from neftune_cli.data.bad_rows import RowError
@@ -106,35 +106,57 @@ def _call(call: object, place: str) -> dict[str, Any]:
     )
     inner = {key: value for key, value in function.items() if key not in (*_ARGUMENT_KEYS, *outer)}
     others = _chosen(call, outer)
-    _refuse_other_objects({**others, **inner}, place)
     if others.get("type") in _OTHER_TYPES:
         del others["type"]
-    checked = {"type": "function", **others, "function": {**inner, "arguments": arguments}}
+    checked = {"type": "function", **others, "function": {**inner, "arguments": arguments or {}}}
+    if arguments is None:
+        _refuse_other_objects(checked, place)
     _json_text(checked, place)
     return checked
 
 
-def _arguments_of(call: Mapping[str, Any], function: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """Return the arguments, which can also be beside the key `function`.
+def _arguments_of(call: Mapping[str, Any], function: Mapping[str, Any], place: str) -> dict[str, Any] | None:
+    """Return the arguments, which can also be beside the key `function`; None if there are none, not even `{}`.
 
     Raises:
         RowError: they are not an object, or two keys have different arguments.
     """
     of_function = f"{place}: the arguments of '{function['name']}'"
     sides = (function,) if function is call else (function, call)
-    found = [(key, _arguments(side[key], of_function)) for side in sides for key in _ARGUMENT_KEYS if key in side]
+    given = [(key, side[key]) for side in sides for key in _ARGUMENT_KEYS if _is_given(side.get(key))]
+    found = [(key, _arguments(value, of_function)) for key, value in given]
+    found = [(key, arguments) for key, arguments in found if arguments] or found  # some programs write all of the keys
     if different := [key for key, arguments in found if arguments != found[0][1]]:
         what = f"{place}: a tool call has different arguments under the keys '{found[0][0]}' and '{different[0]}'."
         raise RowError(what, "Remove one of them.")
-    return found[0][1] if found else {}
+    return found[0][1] if found else None
 
 
-def _refuse_other_objects(keys: Mapping[str, Any], place: str) -> None:
-    """Refuse a call with an object, or its JSON text, under another key: templates would leave it out."""
-    for key, value in keys.items():
-        if (isinstance(value, dict) and value) or (isinstance(value, str) and value.lstrip().startswith("{")):
-            what = f"{place}: a tool call has an object under the key '{start_of(key)}', which is not read."
-            raise RowError(what, "Write the arguments under the key 'arguments', or remove the key.")
+def _is_given(arguments: object) -> bool:
+    return isinstance(arguments, dict) or not is_blank(arguments)
+
+
+def _refuse_other_objects(call: Mapping[str, Any], place: str) -> None:
+    """Refuse a call whose only object is under a key that is not read: templates would leave it out."""
+    if key := next(other_objects(call), ""):
+        what = f"{place}: a tool call has an object under the key '{start_of(key)}', which is not read."
+        raise RowError(what, "Write the arguments under the key 'arguments', or remove the key.")
+
+
+def other_objects(call: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the keys of a call in OpenAI's form that have an object, or its JSON text, and are not its arguments."""
+    for values, read in ((call, "function"), (call["function"], "arguments")):
+        yield from (key for key, value in values.items() if key != read and _is_object(value))
+
+
+def _is_object(value: object) -> bool:
+    """Return whether a value is an object that is not empty, or its text; `{3}` and `{curly} text` are other texts."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = parse_cell(value, may_repeat=True)
+        except ValueError:
+            return False
+    return isinstance(value, dict) and bool(value)
 
 
 def _chosen(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
@@ -142,7 +164,7 @@ def _chosen(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
 
 
 def _arguments(given: object, place: str) -> dict[str, Any]:
-    arguments = given if not isinstance(given, str) or is_blank(given) else _parsed(given, place)
+    arguments = _parsed(given, place) if isinstance(given, str) else given
     if not isinstance(arguments, dict) and is_blank(arguments):
         return {}
     if not isinstance(arguments, dict):

@@ -35,7 +35,7 @@ from neftune_cli.data.spellings import (
     is_conversation,
     known_key,
 )
-from neftune_cli.data.tool_calls import calls_in
+from neftune_cli.data.tool_calls import calls_in, other_objects
 
 WRITE_TURN = 'Write {"role": "user", "content": "..."}.'
 WRITE_TURNS = 'Write [{"role": "user", "content": "..."}, ...].'
@@ -95,7 +95,7 @@ def turns_in(row: RowValues, column: str, place: str = "") -> Turns:
 
 
 def list_in_text(text: str, place: str) -> list[object] | None:
-    """Return the list, or the turn as a list, that a text contains as JSON or as Python writes it; None for others.
+    """Return the list that a text contains as JSON or as Python writes it; None for other texts, also for one object.
 
     Raises:
         RowError: an object in the text has the same key twice.
@@ -107,7 +107,7 @@ def list_in_text(text: str, place: str) -> list[object] | None:
 
 
 def is_text_of_turns(text: str, place: str) -> bool:
-    """Return whether a text is a list of turns or one turn, as JSON or as Python writes it. Keys may occur twice.
+    """Return whether a text is a list of turns, as JSON or as Python writes it. Keys may occur twice.
 
     Raises:
         RowError: the text starts as such a list and cannot be read, as lists that numpy writes, without commas.
@@ -142,8 +142,7 @@ def _starts_as_turns(text: str) -> bool:
 
 
 def _list_in(text: str, *, may_repeat: bool = False) -> list[object] | None:
-    is_object = text.lstrip().startswith("{") and bool(_ROLE.search(text))
-    if not (is_object or text.lstrip().startswith("[")):
+    if not text.lstrip().startswith("["):  # the text of one object can be data that has to be learned as it is
         return None
     try:
         found = parse_cell(text, may_repeat=may_repeat)
@@ -151,7 +150,6 @@ def _list_in(text: str, *, may_repeat: bool = False) -> list[object] | None:
         raise
     except ValueError:
         return None
-    found = listed_turns(found)
     return found if isinstance(found, list) else None
 
 
@@ -189,7 +187,7 @@ def _turn(turn: object, place: str) -> tuple[Message, tuple[Remark, ...]]:
     if content is not None or not (role in ("system", "tool") or "tool_calls" in message):
         _refuse_other_text(content, keys, role, place)
         message["content"] = _content(content, role, place)
-    return message, (*_remarks(keys, role), *_part_remarks(content, role))
+    return message, (*_remarks(keys, role), *_part_remarks(content, role), *_call_remarks(message))
 
 
 def _known_keys(turn: Mapping[str, object], place: str) -> dict[str, object]:
@@ -211,8 +209,9 @@ def _known_keys(turn: Mapping[str, object], place: str) -> dict[str, object]:
 
 def _refuse_other_text(content: object, keys: Mapping[str, object], role: str, place: str) -> None:
     """Raise RowError for a turn whose only text is in a key that is not read, such as `refusal` or `parts`."""
-    others = [key for key in _unread(keys, role) if isinstance(keys[key], str | list | dict)]
-    if content is None and others:
+    if content is not None:
+        return
+    if others := [key for key in _unread(keys, role) if isinstance(keys[key], str | list | dict)]:
         what = f"{place} has no text: its key '{start_of(str(others[0]))}' is not read."
         raise RowError(what, f"Write the text under the key '{CONTENT_KEYS[0]}', or remove the row.")
 
@@ -337,6 +336,13 @@ def _part_remarks(content: object, role: str) -> Iterator[Remark]:
             is_weight = key in WEIGHT_KEYS and (role == ASSISTANT or keys[key] == 0)
             if key not in ("type", "text") and not is_weight:
                 yield Remark(f"Key '{start_of(str(key))}' of the parts of {role} turns is not read")
+
+
+def _call_remarks(message: Message) -> Iterator[Remark]:
+    """Yield a remark for each key of the tool calls of a turn that has an object beside the arguments."""
+    for call in message.get("tool_calls", ()):
+        for key in other_objects(call):
+            yield Remark(f"Key '{start_of(key)}' of tool calls has an object, which is not read as arguments")
 
 
 def _remarks(keys: Mapping[str, object], role: str) -> Iterator[Remark]:

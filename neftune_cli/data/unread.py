@@ -1,5 +1,6 @@
 """Columns that a layout does not read: notes on them, and errors for those that change what is trained."""
 
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -153,10 +154,18 @@ def _other_prompt(table: Table, column: str, chosen: ChosenColumns) -> Iterator[
 def _is_repeated(row: RowValues, one: str, other: str) -> bool:
     """Return whether the text of one column contains that of the other, as a prompt in a rendered form does."""
     try:
-        first, second = (" ".join(" ".join(_texts(row.get(name))).lower().split()) for name in (one, other))
+        first, second = (_without_typography(" ".join(_texts(row.get(name)))) for name in (one, other))
     except RowError:
         return True
     return first in second or second in first
+
+
+def _without_typography(text: str) -> str:
+    """Return a text in lower case, without spaces, and with one form of quotes and of each character."""
+    return "".join(unicodedata.normalize("NFKC", text).translate(_STRAIGHT).lower().split())
+
+
+_STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
 
 
 def _texts(value: object) -> Iterator[str]:
