@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from neftune_cli.config.values import columns_option
 from neftune_cli.data.bad_rows import RowError
+from neftune_cli.data.json_text import parse_cell
 from neftune_cli.data.rows import RowValues, Table, has_content, is_blank
 from neftune_cli.data.spellings import INPUT_COLUMNS, PROMPT_COLUMNS, QUESTION_COLUMNS, SYSTEM_COLUMNS
 from neftune_cli.data.turns import list_in_text, listed_turns, role_of
@@ -112,9 +113,21 @@ def _found(meanings: Mapping[str, Sequence[str]], names: Mapping[str, str]) -> d
 
 
 def _first(table: Table, column: str) -> object:
-    """Return the first value of a column, a list also if it is a list as JSON text."""
+    """Return the first value of a column, a list also if it is a list as JSON text; None for the text of one turn.
+
+    A column with such text would be trained on as it is, with the keys of the turn.
+    """
     try:
         value = next((row.value[column] for row in table.rows if not is_blank(row.value.get(column))), None)
-        return (list_in_text(value, column) or value) if isinstance(value, str) else listed_turns(value)
+        if not isinstance(value, str):
+            return listed_turns(value)
+        return None if _is_turn_in_text(value) else list_in_text(value, column) or value
     except RowError:
         return None
+
+
+def _is_turn_in_text(text: str) -> bool:
+    try:
+        return text.lstrip().startswith("{") and isinstance(listed_turns(parse_cell(text)), list)
+    except ValueError:
+        return False

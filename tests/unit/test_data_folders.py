@@ -202,6 +202,17 @@ def test_missing_files_of_several_that_belong_together_are_named(dataset: str) -
     assert "missing" not in "".join(load_data(InputSpec(dataset="set")).notes)
 
 
+def test_files_that_belong_together_may_each_have_a_hash() -> None:
+    """`push_to_hub` of the datasets library before version 2.14 wrote such names."""
+    for number, tag in enumerate(("a3ecf92756993583", "0a1804bcb6ae68c6")):
+        written(Path(f"set/data/train-{number:05}-of-00003-{tag}.jsonl"), prompts(str(number), 9))
+    written(Path("set/data/train-00000-of-00003-ffffffffffffffff.jsonl"), prompts("other", 9))
+    note = "Some of the files that belong together are missing: set/data/train-*-of-00003-*.jsonl (2 of 3"
+    assert note in "".join(load_data(InputSpec(dataset="set")).notes)
+    written(Path("set/data/train-00002-of-00003-ee42120492dce0a3.jsonl"), prompts("2", 9))
+    assert "missing" not in "".join(load_data(InputSpec(dataset="set")).notes)
+
+
 @pytest.mark.parametrize("setting", ["skiprows: 3", "column_names: [prompt, completion]", "field: rows"])
 def test_cards_with_settings_that_change_the_rows_are_refused(setting: str) -> None:
     card = "---\nconfigs:\n- config_name: default\n  data_files: a.jsonl\n  {}\n---\n"

@@ -166,6 +166,8 @@ def test_a_second_prompt_is_refused_with_the_columns_that_read_both(row: dict[st
         {"instruction": "Translate", "input": QUESTION, "output": ANSWER, "prompt": f"{QUESTION.upper()} Translate."},
         {"prompt": [turn("user", f"Think.\n{QUESTION}")], "question": QUESTION, "completion": ANSWER},
         {"prompt": f"Think.\n {QUESTION} ", "question": QUESTION, "answer": ANSWER},
+        {"prompt": "What\u2019s \u201cit\u201d?", "question": 'What\'s "it" ?', "answer": ANSWER},
+        {"prompt": "Où\u202f?", "question": "Ou\u0300 ?", "answer": ANSWER},
         {"prompt": QUESTION, "completion": ANSWER, "instruction": None},
         {"messages": [turn("user", QUESTION), turn("assistant", ANSWER)], "prompt": "other"},
         {"text": ANSWER, "prompt": "other", "question": QUESTION},

@@ -137,7 +137,7 @@ def test_preference_data_beside_conversations_are_recognized(earlier: list[dict[
     asked, answers = of_share_gpt([*earlier, *CHOSEN[:1]]), [of_share_gpt(one[1:])[0] for one in (CHOSEN, REJECTED)]
     row: dict[str, Any] = {"conversations": asked, "system": "Be brief.", "chosen": answers[0], "rejected": answers[1]}
     if is_text:
-        row = {name: value if name == "system" else json.dumps(value) for name, value in row.items()}
+        row.update(conversations=json.dumps(asked), chosen=json.dumps(answers[:1]), rejected=json.dumps(answers[1:]))
     option = "prompt=conversations,completion=chosen,system=system"
     assert refusal_of(row, row) == (
         "mine.jsonl has preference data (columns chosen, rejected), but training needs one completion per prompt. "
@@ -145,6 +145,12 @@ def test_preference_data_beside_conversations_are_recognized(earlier: list[dict[
     )
     example = read_one(row, columns=dict(pair.split("=") for pair in option.split(",")))
     assert list(example.turns) == [turn("system", "Be brief."), *earlier, *CHOSEN]
+
+
+@pytest.mark.parametrize("asked", [{"conversations": json.dumps(CHOSEN[:1])}, {"prompt": QUESTION}])
+def test_no_option_is_advised_that_trains_on_the_json_text_of_a_turn(asked: dict[str, str]) -> None:
+    message = refusal_of({**asked, "chosen": json.dumps(CHOSEN[1]), "rejected": json.dumps(REJECTED[1])})
+    assert message.endswith('one completion per prompt. Write the preferred answers as {"messages": [...]}.')
 
 
 @pytest.mark.parametrize("column", ["response", "completion", "Answer", "output"])

@@ -74,6 +74,13 @@ def test_chat_markers_in_plain_text_are_named() -> None:
     )
 
 
+def test_chat_markers_that_no_tokenizer_knows_are_plain_text() -> None:
+    for text in (f"### Human: {QUESTION}### Assistant: {ANSWER}", f"### Instruction:\n{QUESTION}"):
+        assert reading_of({"text": text}).notes[1:] == ()
+    (note,) = reading_of({"text": f"### Human: {QUESTION}<|im_end|>"}).notes[1:]
+    assert "such as '<|im_end|>', which are special tokens" in note
+
+
 @pytest.mark.parametrize("marker", ["<|user|>", "[INST]", "### Human:", "<start_of_turn>"])
 def test_chat_markers_in_turns_are_named(marker: str) -> None:
     asked, answered = [turn("user", f"{marker} {QUESTION}")], turn("assistant", f"Write {marker}.")
@@ -156,6 +163,16 @@ def test_turns_in_rows_are_recognized_by_their_roles(roles: tuple[str, str]) -> 
         assert message.endswith(
             f"Each row seems to be one turn of a conversation (role: '{role}', text: '{text}'). {JOIN}"
         )
+
+
+def test_rows_of_one_conversation_each_are_no_turns() -> None:
+    tickets = [
+        {"ticket_id": str(number), "sender": f"mail{number}", "message": "Help.", "reply": "Done."} for number in (1, 2)
+    ]
+    message = refusal_of(*tickets)
+    assert "one turn" not in message
+    assert "--columns prompt=COLUMN,completion=COLUMN" in message
+    assert "(conversation: 'thread', role: 'sender'" in refusal_of(*({**one, "thread": "7"} for one in tickets))
 
 
 def test_texts_with_an_author_are_texts() -> None:

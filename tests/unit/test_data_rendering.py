@@ -120,6 +120,15 @@ def test_an_end_token_of_another_model_is_named(end: str) -> None:
     )
 
 
+@pytest.mark.parametrize("answer", ["<p>New <s>Old</s>", "<s>A sentence.</s>\n"])
+def test_an_element_of_html_at_the_end_is_no_end_token(answer: str) -> None:
+    examples = [
+        example_of(answer, ("user", "Q")),
+        example_of("42", ("user", "Q"), ("assistant", answer), ("user", "Q")),
+    ]
+    assert tokenize(examples, tokenizer_with(TURNS), max_length=64).notes == ()
+
+
 def test_two_begin_of_sequence_tokens_are_refused() -> None:
     tokenizer = tokenizer_with(TWO_BOS)
     tokenizer.add_special_tokens({"bos_token": "<system>"})

@@ -1,7 +1,7 @@
 """Turns: roles, text parts, tool calls, reasoning and weights of conversations, as chat data sets spell them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import partial
 from io import BytesIO
@@ -176,6 +176,9 @@ def test_tool_call_without_text_is_a_turn_of_the_prompt() -> None:
         {"role": "assistant", "tool_calls": [{"type": "tool_use", "name": "weather", "input": {"city": "Oslo"}}]},
         {"role": "assistant", "tool_calls": [{"function": {"name": "weather"}, "arguments": {"city": "Oslo"}}]},
         {"role": "assistant", "tool_calls": [{**CALL, "args": '{"city": "Oslo"}'}]},
+        {"role": "assistant", "tool_calls": [{**CALL, "input": {}}]},
+        {"role": "assistant", "tool_calls": [{**CALL, "args": "", "parameters": "{}", "input": []}]},
+        {"role": "assistant", "tool_calls": [{"name": "weather", "arguments": {}, "input": {"city": "Oslo"}}]},
     ],
 )
 def test_spellings_of_a_tool_call_give_the_same_turn(turn: dict[str, Any]) -> None:
@@ -188,13 +191,32 @@ def test_spellings_of_a_tool_call_give_the_same_turn(turn: dict[str, Any]) -> No
         ({"name": "f", "kwargs": {"x": 1}}, "a tool call has an object under the key 'kwargs', which is not read"),
         ({"name": "f", "kwargs": '{"x": 1}'}, "a tool call has an object under the key 'kwargs', which is not read"),
         ({"function": {"name": "f"}, "kwargs": {"x": 1}}, "an object under the key 'kwargs', which is not read"),
-        ({"name": "f", "arguments": {}, "parameters": {"x": 1}}, "under the keys 'arguments' and 'parameters'"),
+        ({"name": "f", "arguments": "", "kwargs": {"x": 1}}, "an object under the key 'kwargs', which is not read"),
+        ({"name": "f", "arguments": {"x": 2}, "parameters": {"x": 1}}, "under the keys 'arguments' and 'parameters'"),
         ({**CALL, "args": {"city": "Bonn"}}, "different arguments under the keys 'arguments' and 'args'"),
     ],
 )
 def test_arguments_that_would_be_left_out_are_refused(call: dict[str, Any], what: str) -> None:
     with pytest.raises(UsageError, match=what):
         read_one(USER, {"role": "assistant", "tool_calls": [call]})
+
+
+@pytest.mark.parametrize("text", ["{3}", "{curly} text", "{", "{}", "{'a', 'b'}"])
+def test_texts_of_a_tool_call_that_are_no_objects(text: str) -> None:
+    for call in ({"id": text, "function": {"name": "f"}}, {"function": {"name": "f", "description": text}}):
+        turn = {"role": "assistant", "content": "", "tool_calls": [call]}
+        assert notes_of(USER, turn) == []
+
+
+@pytest.mark.parametrize("arguments", [{}, "{}", {"city": "Oslo"}])
+def test_objects_beside_the_arguments_of_a_tool_call_are_named(arguments: object) -> None:
+    """Gemini adds `extra_content` to the calls in its responses, and LiteLLM `provider_specific_fields`."""
+    function = {"name": "weather", "arguments": arguments, "provider_specific_fields": '{"thought": "x"}'}
+    call = {"function": function, "extra_content": {"google": {"thought_signature": "abc"}}, "metadata": {}}
+    assert notes_of(USER, {"role": "assistant", "tool_calls": [call, call]}) == [
+        "Key 'extra_content' of tool calls has an object, which is not read as arguments: 1 row.",
+        "Key 'provider_specific_fields' of tool calls has an object, which is not read as arguments: 1 row.",
+    ]
 
 
 def test_a_tool_call_of_nulls_is_none() -> None:
@@ -348,8 +370,7 @@ def test_turns_of_every_spelling_are_turns_in_every_form(role_key: str) -> None:
         {"prompt": json.dumps(turns[:1]), "completion": json.dumps(turns[1:])},
         {"prompt": str(turns[:1]), "completion": str(turns[1:])},
         {"prompt": turns[0], "completion": turns[1]},
-        {"prompt": json.dumps(turns[0]), "completion": str(turns[1])},
-        {"prompt": {"messages": turns[:1]}, "completion": json.dumps({"conversations": turns[1:]})},
+        {"prompt": {"messages": turns[:1]}, "completion": {"conversations": turns[1:]}},
         cast(dict[str, Any], object_of_line(json.dumps(turns), "")),
     ]
     assert [reading_of(row).examples[0].id for row in forms] == [PLAIN.id] * len(forms)
@@ -427,6 +448,37 @@ def test_other_objects_are_text(value: dict[str, Any]) -> None:
     for text in (json.dumps(value), json.dumps(value)[:-1]):
         (example,) = reading_of({"prompt": "Write it.", "completion": text}).examples
         assert example.completion == text
+
+
+@pytest.mark.parametrize("form", [json.dumps, str])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *({"speaker": name, "text": "Hi."} for name in ("AI", "Ann", "assistant")),
+        {"from": "user", "text": "Hi."},
+        {"role": "user", "content": "Hi."},
+        {"messages": [USER, ANSWER]},
+        {"conversations": [ANSWER]},
+    ],
+)
+def test_text_of_one_object_is_text(value: dict[str, Any], form: Callable[[Any], str]) -> None:
+    """Answers in JSON, as for the attribution of speech, must not be rewritten if a value happens to be a role."""
+    text = form(value)
+    reading = reading_of({"prompt": text, "completion": "spam"}, {"prompt": "Answer in JSON.", "completion": text})
+    assert [example.prompt[0]["content"] for example in reading.examples] == [text, "Answer in JSON."]
+    assert [example.completion for example in reading.examples] == ["spam", text]
+    assert reading.notes[1:] == ()
+
+
+@pytest.mark.parametrize("column", ["messages", "conversations"])
+@pytest.mark.parametrize("value", [ANSWER, {"messages": [USER, ANSWER]}])
+def test_text_of_one_object_is_no_conversation(column: str, value: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as error:
+        reading_of({column: json.dumps(value)})
+    assert str(error.value) == (
+        f"chats.jsonl, line 1: column '{column}' contains text, not a list of turns. "
+        'Write [{"role": "user", "content": "..."}, ...].'
+    )
 
 
 def test_dialogues_with_unknown_roles_are_not_trained_as_text() -> None:
