@@ -122,14 +122,21 @@ def _names(values: Sequence[str]) -> list[str]:
     return [name.strip().strip("\ufeff") or f"column {number}" for number, name in enumerate(values, start=1)]
 
 
+def _plain(values: Sequence[str]) -> list[str]:
+    """Return values as column names without case. Quotes after a byte order mark remain in the cell."""
+    return [name.strip('"').casefold() for name in _names(values)]
+
+
 def _refuse_names(header: Sequence[str], values: Sequence[str]) -> None:
     """Refuse a row with the column names. The value of a single column can be its name.
 
     Raises:
         RowError: the row has the column names, as in files that were joined.
     """
-    found = [name.strip('"').casefold() for name in _names(values)]  # quotes after a byte order mark remain in the cell
     names = [name.casefold() for name in header]
+    if not set(_plain(values[:1])) <= set(names):  # nearly all rows, which are not searched further
+        return
+    found = _plain(values)
     if sorted(found) != sorted(names) or (len(names) == 1 and not values[0].startswith("\ufeff")):
         return
     if found == names:

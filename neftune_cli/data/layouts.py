@@ -107,8 +107,9 @@ def _missing_cells(row: RowValues, chosen: ChosenColumns) -> dict[str, Remark]:
         return {}
     remarks = {}
     for column, name in chosen.names.items():
-        cell, is_optional = row.get(name), column in chosen.column_set.optional
+        cell = row.get(name)
         if isinstance(cell, MissingCell) and not (column in _JSON_COLUMNS and cell in EMPTY_JSON):
+            is_optional = column in chosen.column_set.optional
             meaning = "counts as missing" if is_optional else "is text here, and missing for pandas and TRL"
             remarks[column] = Remark(f"Column '{name}' has the cell '{cell}', which {meaning}")
     return remarks
@@ -160,7 +161,7 @@ def rendered_prompt(prompt: str) -> Iterator[Remark]:
 
 def rendered_turns(example: Example) -> Iterator[Remark]:
     """Yield a remark if turns contain chat markers. An end token at the end of an answer is not one of them."""
-    texts = (END_OF_TURN.sub("", turn["content"]) for turn in example.turns)
+    texts = [END_OF_TURN.sub("", turn["content"]) for turn in example.turns if _CHAT.search(turn["content"])]
     if marker := next((found for text in texts if (found := _CHAT.search(text))), None):
         yield Remark(f"Turns contain chat markers such as '{marker.group()}', and the template adds its own")
 

@@ -112,6 +112,8 @@ def is_text_of_turns(text: str, place: str) -> bool:
     Raises:
         RowError: the text starts as such a list and cannot be read, as lists that numpy writes, without commas.
     """
+    if not _may_be_list(text):
+        return False
     found = _list_in(text, may_repeat=True)
     if found is None and _starts_as_turns(text):
         what = f"{place} starts as a list of turns, but is neither JSON nor a list as Python writes it."
@@ -142,7 +144,7 @@ def _starts_as_turns(text: str) -> bool:
 
 
 def _list_in(text: str, *, may_repeat: bool = False) -> list[object] | None:
-    if not text.lstrip().startswith("["):  # the text of one object can be data that has to be learned as it is
+    if not _may_be_list(text):
         return None
     try:
         found = parse_cell(text, may_repeat=may_repeat)
@@ -151,6 +153,10 @@ def _list_in(text: str, *, may_repeat: bool = False) -> list[object] | None:
     except ValueError:
         return None
     return found if isinstance(found, list) else None
+
+
+def _may_be_list(text: str) -> bool:
+    return text.lstrip().startswith("[")  # the text of one object can be data that has to be learned as it is
 
 
 def listed_turns(value: Any) -> Any:
@@ -228,7 +234,7 @@ def _refuse_media(keys: Mapping[str, object], place: str) -> None:
 
 def _refuse_functions(keys: Mapping[str, object], place: str) -> None:
     """Refuse definitions and calls of functions under keys that are not read: without them a turn is not complete."""
-    if key := next((key for key in FUNCTION_KEYS if has_content(keys.get(key))), ""):
+    if key := next((key for key in FUNCTION_KEYS if key in keys and has_content(keys[key])), ""):
         what = f"{place} has the key '{key}', which changes the meaning of the conversation and is not read."
         raise RowError(what, "Write definitions in a column 'tools' and calls under the key 'tool_calls'.")
 
