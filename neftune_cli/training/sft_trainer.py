@@ -190,7 +190,7 @@ def _field_problems(name: str, value: Any) -> Iterator[Problem]:
     if name in _REPLACEMENTS:
         yield Problem(f"the SFTConfig field {name!r} is set by neftune.", f"Use {_replacement(name, value)}.", place)
     elif name in _RESERVED:
-        fix = "Remove it: the measurements depend on its value."
+        fix = "Remove it: neftune relies on the value that it or TRL gives to this field."
         yield Problem(f"the SFTConfig field {name!r} cannot be set.", fix, place)
     elif name not in known:
         yield Problem(f"SFTConfig has no field {name!r}.", _fix_of_unknown(name, value, known), place)

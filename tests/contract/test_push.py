@@ -311,7 +311,7 @@ def test_a_model_without_weights_is_not_shared(sweep: SweepFolder, neftune: Neft
         (trial.model_path / "adapter_model.safetensors").unlink(missing_ok=True)
     done = neftune("push", "out", "--output", "again")
     assert done.code == 2
-    assert "out has no kept model. The model of alpha=0, seed 3 has no weights" in done.err
+    assert "out has no kept model. The model of alpha=0, seed 3 lacks weight files: " in done.err
 
 
 def test_a_model_of_train_and_a_missing_spec(neftune: Neftune) -> None:
