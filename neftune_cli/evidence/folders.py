@@ -110,7 +110,10 @@ def check_files(folder: SweepFolder, records: Sequence[TrialRecord]) -> None:
         raise UsageError(Problem(f"{path} is missing.", _RESTORE_OR_REPEAT))
 
 
-_RESTORE_OR_REPEAT = "Restore it from a backup. Without one, run the sweep command again, which takes the looks again and writes the file."
+_RESTORE_OR_REPEAT = (
+    "Restore it from a backup. Without one, run the sweep command again, which takes the looks again and writes the "
+    "file."
+)
 
 
 def check_spec(folder: SweepFolder, records: Sequence[TrialRecord]) -> None:
