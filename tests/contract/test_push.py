@@ -299,8 +299,8 @@ def test_a_model_without_weights_is_not_shared(sweep: SweepFolder, neftune: Neft
     assert (done.code, done.err.splitlines()) == (
         2,
         [
-            "Error: --seed 3: out has no kept model of 'alpha=5' with this seed. The model of alpha=5, seed 3 has no "
-            "weights (adapter_model.safetensors is missing).",
+            "Error: --seed 3: out has no kept model of 'alpha=5' with this seed. The model of alpha=5, seed 3 lacks "
+            "weight files: adapter_model.safetensors.",
             "  Use --seed 4.",
         ],
     )
