@@ -128,7 +128,9 @@ def _no_trained_trial(evidence: Evidence) -> NothingToCompareError:
 def _changed_files(sweep: str, unusable: Sequence[str]) -> NothingToCompareError:
     """Return the error for finished trials whose files have changed, given a sentence on each."""
     what = f"No trained trial of sweep '{sweep}' can be compared: {unusable[0]}"
-    others = f" ({len(unusable) - 1} more have such a file)" if len(unusable) > 1 else ""
+    others = ""
+    if number := len(unusable) - 1:
+        others = f" ({number} more {'trial has' if number == 1 else 'trials have'} a damaged or missing file)"
     copied = "If the folder is a copy, copy it again: the copy may have left out files or converted their line endings."
     return NothingToCompareError(f"{what}{others}. {copied}")
 

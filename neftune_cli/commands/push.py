@@ -136,7 +136,7 @@ def _without_weights(trials: "Sequence[FinishedTrial]") -> str:
     """Return a sentence on the first trial whose folder of the model lacks weight files, "" if there is none."""
     for folder, record in trials:
         if folder.model_path.is_dir() and (names := missing_weights(folder.model_path)):
-            return f" The model of {record.arm}, seed {record.seed} has no weights ({', '.join(names)} is missing)."
+            return f" The model of {record.arm}, seed {record.seed} lacks weight files: {', '.join(names)}."
     return ""
 
 

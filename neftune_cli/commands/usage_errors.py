@@ -125,7 +125,8 @@ def _invalid_argument(error: TyperException, context: Any, page: str, help_: str
             did_you_mean(found[1], context.command.list_commands(context)) or help_,
         )
     if found := re.match(r"Got unexpected extra argument\(s\) \((.+)\)", text):
-        fix = _COMMAS if is_number(found[1].split()[0]) else f"Remove it, or quote a name with spaces. {help_}"
+        fix = f"Remove it. If it is part of a name with spaces, put the whole name in quotes. {help_}"
+        fix = _COMMAS if is_number(found[1].split()[0]) else fix
         return Problem(f"{page} does not take the argument {found[1]!r}.", fix)
     return Problem(text, help_)
 
@@ -170,8 +171,8 @@ def is_number(text: str) -> bool:
 
 def stray_argument(text: str) -> Problem:
     """Return the problem of an argument in place of an experiment file, which neither exists nor ends as one."""
-    fix = _COMMAS if is_number(text) else f"Use an existing YAML file, or quote a name with spaces: '... {text}'."
-    return Problem(f"There is no experiment file {text}.", fix)
+    fix = f"Use an existing YAML file. If {text} is part of a name with spaces, put the whole name in quotes."
+    return Problem(f"There is no experiment file {text}.", _COMMAS if is_number(text) else fix)
 
 
 def _number(text: Any) -> Any:

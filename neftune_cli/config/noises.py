@@ -64,7 +64,7 @@ class NoiseSchedule:
         return number
 
 
-_FACTOR_FIX = "Correct the function: it returns a finite number, 0 or larger, for every progress from 0 to 1."
+_FACTOR_FIX = "Correct the function: it must return a finite number, 0 or larger, for every progress from 0 to 1."
 
 
 DISTRIBUTIONS = Registry("noise distribution", "neftune.noises", NoiseDistribution, lambda noise: noise.name)

@@ -13,7 +13,7 @@ from neftune_cli.config.spec import BASE_ARM, ArmSpec
 from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError
 from neftune_cli.formatting import listed_at_most
 from neftune_cli.records import TrialRecord
-from neftune_cli.store import MANIFEST_FILE, RESTORE_LOOKS, SWEEP_FILE, SweepFolder, TrialFolder, is_sweep
+from neftune_cli.store import MANIFEST_FILE, SWEEP_FILE, SweepFolder, TrialFolder, is_sweep
 
 if TYPE_CHECKING:  # the command status needs no numpy
     from neftune_cli.evidence.measurements import Evidence
@@ -107,7 +107,13 @@ def check_files(folder: SweepFolder, records: Sequence[TrialRecord]) -> None:
     spec, path = folder.spec(), folder.path / MANIFEST_FILE
     has_looks = spec is not None and spec.analysis.has_planned_looks
     if has_looks and any(record.seed is not None for record in records) and not path.exists():
-        raise UsageError(Problem(f"{path} is missing.", RESTORE_LOOKS))
+        raise UsageError(Problem(f"{path} is missing.", _RESTORE_OR_REPEAT))
+
+
+_RESTORE_OR_REPEAT = (
+    "Restore it from a backup. Without one, run the sweep command again, which takes the looks again and writes the "
+    "file."
+)
 
 
 def check_spec(folder: SweepFolder, records: Sequence[TrialRecord]) -> None:

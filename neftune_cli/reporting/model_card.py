@@ -65,8 +65,9 @@ def _paragraphs(facts: CardFacts, title: str, repository: str | None) -> Iterato
     if facts.is_adapter and not facts.base_model:
         yield (
             f"The base model, {markdown_text(facts.base_folder)}, is not included, and it is not known whether the Hub "
-            f"has it. Copy it to a subfolder `{facts.base_folder}` of this folder, or set `base_model_name_or_path` in "
-            "`adapter_config.json` to its path or id. Its fingerprint is listed under Origin."
+            f"has it. Copy it to a subfolder `{facts.base_folder}` of this folder and run Python in this folder, or "
+            "set `base_model_name_or_path` in `adapter_config.json` to the path or the Hub id of the base model. Its "
+            "fingerprint is listed under Origin."
         )
     yield "## Comparison of the arms"
     yield (

@@ -80,7 +80,8 @@ def sentence_without_command(comparison: Comparison) -> str:
 _HOPELESS = 0.05
 """Chance of a decision below which the advice is another experiment than more seeds."""
 _OTHER_WAYS = (
-    "; more seeds will hardly decide it: train longer, with a larger learning rate, or declare a larger margin"
+    "; more seeds are unlikely to decide the open arms: in a new sweep, train longer, use a larger learning rate, or "
+    "declare a larger margin"
 )
 
 

@@ -50,8 +50,8 @@ LOSS_FILE, EVAL_FILE, CURVES_FILE = "loss.csv", "eval.csv", "curves.csv"
 SUMMARY_FILE, REPORT_FILE = "summary.md", "report.html"
 LABEL_LENGTH = 80
 """Number of characters of the name of an arm in the names of its folders."""
-RESTORE_LOOKS = "Restore it from a backup: nothing else lists the planned looks that were taken."
-"""Fix of a manifest of a sweep with planned looks."""
+_RESTORE_LOOKS = "Restore it from a backup: nothing else lists the planned looks that were taken."
+"""Fix of a damaged manifest of a sweep with planned looks."""
 JOBS_FOLDER, _JOB_LIST = "jobs", "jobs.json"
 
 
@@ -156,7 +156,7 @@ class SweepFolder:
 
     def _damaged_manifest(self) -> UsageError:
         """Return the error for a damaged manifest. Read as empty, it would hide the looks that were taken."""
-        fix = RESTORE_LOOKS
+        fix = _RESTORE_LOOKS
         with suppress(UsageError):
             if (spec := self.spec()) and not spec.analysis.has_planned_looks:
                 fix = "Restore it from a backup. If seeds were never added to the sweep, it can be removed instead."

@@ -184,7 +184,7 @@ def _way_on(folder: SweepFolder, stored: SweepSpec, requested: SweepSpec) -> str
 def _looks_option(stored: SweepSpec, requested: SweepSpec) -> str:
     """Return the advice to plan the looks of the sweep in the folder, or none, if only one of the two has looks."""
     if requested.analysis.has_planned_looks and not stored.analysis.has_planned_looks:
-        return "The folder has a fixed number of seeds: leave out --until-decided. "
+        return "The folder has a fixed number of seeds: leave out --until-decided, or `looks` in the experiment file. "
     if requested.analysis.has_planned_looks or not stored.analysis.has_planned_looks:
         return ""
     others = "" if stored.analysis.looks == DEFAULT_LOOKS else f" --looks {','.join(map(str, stored.analysis.looks))}"

@@ -172,8 +172,9 @@ def _batch_problems(spec: SweepSpec, examples: int) -> Iterator[Problem]:
         train, field = spec.recipe_of(arm), "dataloader_drop_last"
         if train.sft.get(field) and examples < train.batch_size:
             place = place_in_recipe(arm, index, field)
-            what = f"{examples} training examples are fewer than a batch of {train.batch_size}, so no step is made."
-            yield Problem(what, "Lower --batch-size, or remove the field.", place)
+            there_are = f"there {'is' if examples == 1 else 'are'} only {counted(examples, 'training example')}"
+            what = f"{there_are}, fewer than a batch of {train.batch_size}, so no step would be taken."
+            yield Problem(what, f"Use --batch-size {examples} or less, or remove {field}.", place)
 
 
 def examples_per_epoch(train: TrainSpec, examples: int) -> int:

@@ -159,7 +159,7 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
         (
             ("--model", "tiny", "llama"),
             "Error: There is no experiment file llama.\n"
-            "  Use an existing YAML file, or quote a name with spaces: '... llama'.\n",
+            "  Use an existing YAML file. If llama is part of a name with spaces, put the whole name in quotes.\n",
         ),
         (
             ("none.yaml",),

@@ -356,7 +356,8 @@ def test_a_sweep_whose_trials_lack_a_file_names_it(tmp_path: Path, hand_made_rec
 
     assert message.startswith(
         "No trained trial of sweep 'cut' can be compared: alpha=0,seed=0 cannot be used: its generations.jsonl is "
-        "missing; the sweep command trains it again (6 more have such a file). If the folder is a copy, copy it again"
+        "missing; the sweep command trains it again (6 more trials have a damaged or missing file). "
+        "If the folder is a copy, copy it again"
     )
 
 

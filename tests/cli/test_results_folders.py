@@ -69,7 +69,11 @@ def test_the_option_that_plans_the_looks_of_a_folder_is_named(neftune: Neftune, 
 @pytest.mark.parametrize(
     ("options", "fix"),
     [
-        (("--until-decided",), "The folder has a fixed number of seeds: leave out --until-decided. Use --output with "),
+        (
+            ("--until-decided",),
+            "The folder has a fixed number of seeds: leave out --until-decided, or `looks` in the experiment file. Use "
+            "--output with ",
+        ),
         (
             ("--margin", "0.05"),
             "`neftune compare there --margin eval_loss=0.05` needs no new trials. Use --output with ",

@@ -372,7 +372,10 @@ def test_a_missing_manifest_of_planned_looks_is_reported(fresh: FakeSweep) -> No
 
     assert "alpha=0  1.5000" in result.stdout
     assert "looks" not in result.stdout
-    expected = f"{manifest} is missing. Restore it from a backup: nothing else lists the planned looks that were taken."
+    expected = (
+        f"{manifest} is missing. Restore it from a backup. Without one, run the sweep command again, which takes the "
+        "looks again and writes the file."
+    )
     assert str(result.exception) == expected
     app = typer.Typer()
     app.command()(compare)
