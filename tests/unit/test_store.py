@@ -429,6 +429,9 @@ def test_sweeps_behind_links_below_a_folder_are_found_once(folder: SweepFolder, 
     shutil.copytree(folder.path, results / "z")
     (results / "z" / "cycle").symlink_to(results)
     assert [sweep.path for sweep in find_sweeps([results])] == [results / "m", results / "z"]
+    shutil.copytree(folder.path, tmp_path / "around")
+    (results / "up").symlink_to("..")
+    assert [sweep.path for sweep in find_sweeps([results])] == [results / "m", results / "z"]
 
 
 def test_a_sweep_without_spec_behind_a_link_is_found(folder: SweepFolder, tmp_path: Path) -> None:
