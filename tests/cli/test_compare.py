@@ -355,7 +355,20 @@ def test_a_sweep_whose_trials_lack_a_file_names_it(tmp_path: Path, hand_made_rec
 
     assert message.startswith(
         "No trained trial of sweep 'cut' can be compared: alpha=0,seed=0 cannot be used: its generations.jsonl is "
-        "missing; the sweep command trains it again (6 more have such a file). If the folder is a copy, copy it again"
+        "missing; the sweep command trains it again (and 5 more). If the folder is a copy, copy it again"
+    )
+
+
+def test_a_base_model_that_lacks_a_file_does_not_hide_that_no_trial_has_finished(
+    tmp_path: Path, hand_made_records: Records
+) -> None:
+    folder = SweepFolder(tmp_path / "young")
+    _write_sweep(folder.path, [one for one in hand_made_records if one.seed is None])
+    (base,) = folder.trials()
+    (base.path / "generations.jsonl").unlink()
+
+    assert str(_compare(tmp_path).exception) == (
+        "No trained trial of sweep 'young' has finished. Run the same `neftune sweep` again to finish it."
     )
 
 
