@@ -299,8 +299,8 @@ def test_a_model_without_weights_is_not_shared(sweep: SweepFolder, neftune: Neft
     assert (done.code, done.err.splitlines()) == (
         2,
         [
-            "Error: --seed 3: out has no kept model of 'alpha=5' with this seed. The model of alpha=5, seed 3 has no "
-            "weights (adapter_model.safetensors is missing).",
+            "Error: --seed 3: out has no kept model of 'alpha=5' with this seed. The model of alpha=5, seed 3 is "
+            "incomplete: adapter_model.safetensors is missing.",
             "  Use --seed 4.",
         ],
     )
@@ -311,7 +311,7 @@ def test_a_model_without_weights_is_not_shared(sweep: SweepFolder, neftune: Neft
         (trial.model_path / "adapter_model.safetensors").unlink(missing_ok=True)
     done = neftune("push", "out", "--output", "again")
     assert done.code == 2
-    assert "out has no kept model. The model of alpha=0, seed 3 has no weights" in done.err
+    assert "out has no kept model. The model of alpha=0, seed 3 is incomplete" in done.err
 
 
 def test_a_model_of_train_and_a_missing_spec(neftune: Neftune) -> None:
