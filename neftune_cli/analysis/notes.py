@@ -44,7 +44,7 @@ def comparison_notes(
         *_trial_notes(evidence.trials),
         *_item_notes(design.trials, evidence.metrics),
         *_weight_notes(primary, assessed[primary.key].arms),
-        *((evidence.repeated_trials,) if evidence.repeated_trials else ()),
+        *((evidence.note_on_repeated_trials,) if evidence.note_on_repeated_trials else ()),
     )
     return tuple(dict.fromkeys(notes))
 

@@ -264,8 +264,8 @@ class Evidence:
     """One sentence on the difference from the evidence that is shown first; empty for that evidence."""
     notes: tuple[str, ...] = ()
     """Notes on the selection of the trials."""
-    repeated_trials: str = ""
-    """Sentence on the trained trials that several folders have; empty if there are none."""
+    note_on_repeated_trials: str = ""
+    """Sentence on the trained trials that several sweeps have; empty if there are none."""
     unfinished: tuple[str, ...] = ()
     """One sentence for each missing trial."""
     added_seeds: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from neftune_cli.config.spec import BASE_ARM, NOISE_DETAILS, AnalysisSpec, Noise
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
 from neftune_cli.evidence.folders import check_files
-from neftune_cli.evidence.grouping import repeated_trials, with_deciding_one, with_differences
+from neftune_cli.evidence.grouping import note_on_repeated_trials, with_deciding_one, with_differences
 from neftune_cli.evidence.lm_eval import with_task_scores
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting, TrialOrigin
 from neftune_cli.evidence.trials import read_trial
@@ -248,7 +248,7 @@ def _combined(
         origin=_origin(sweeps, contents, manifests, group[0].setting, trials),
         spec_texts=tuple(folder.spec_text() for folder in sweeps),
         notes=tuple(_override_notes(group, names)),
-        repeated_trials=repeated_trials([(one.sweep.name, one.measurements) for one in group]),
+        note_on_repeated_trials=note_on_repeated_trials([(one.sweep.name, one.measurements) for one in group]),
         unfinished=tuple(
             line for folder in sweeps for line in (*contents[folder].unfinished, *_not_started(folder, finished))
         ),
