@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from neftune_cli.config.registry import Registry, imported
 from neftune_cli.errors import Problem
-from neftune_cli.margins import Margin
+from neftune_cli.margins import Margin as Margin  # noqa: PLC0414 - modules that declare metrics import it from here
 
 LARGEST_PLAIN_NUMBER = 1e5
 """Larger numbers are written with an exponent, because a diverged perplexity would widen its column."""
