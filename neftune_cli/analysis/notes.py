@@ -72,8 +72,8 @@ def plan_departures(
     yield from _other_baseline(evidence, design, default_baseline)
     if not evidence.origin.is_sweep:
         yield from _copied_runs(design.trials)
-        has_gain = any(one.is_base for one in evidence.trials) or not evidence.origin.folders
-        if primary.margin.of_gain and margin is None and not has_gain:
+        has_base = any(one.is_base for one in evidence.trials)
+        if primary.margin.of_gain and margin is None and not has_base:
             what = "No run of the base model is compared, so the gain of fine-tuning is unknown."
             yield Departure(
                 "missing base model", f"{what} The equivalence margin has a fallback value; --margin sets it."
