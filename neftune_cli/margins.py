@@ -15,7 +15,9 @@ class Margin:
     of_gain: float | None = None
     """Share of the gain of fine-tuning. `size` applies if there is no gain, and is the metric's own in a comparison."""
     stated: str = ""
-    """Text of the rule from which `resolved` computed `size`; empty for a margin as it was declared."""
+    """Text of the rule from which `resolved` computed `size`; empty for a size in the metric's unit."""
+    because: str = ""
+    """Reason why the size replaces a share of the gain, for the end of a sentence; empty if it replaces none."""
 
     def at(self, baseline: float, gain: float | None = None) -> float:
         """Return the margin in the metric's unit.
@@ -59,16 +61,16 @@ class Margin:
     def resolved(self, baseline: float, gain: float | None = None) -> "Margin":
         """Return the margin in the metric's unit, with the rule that gave it. The arguments are those of `at`."""
         if self.of_gain is not None and not (gain is not None and gain > 0):
-            rule = replace(self, of_gain=None).rule()
-            return Margin(self.at(baseline, gain), stated=f"{rule}, because fine-tuning has no measured gain")
+            stated = replace(self, of_gain=None).rule() if self.relative else ""
+            return Margin(self.at(baseline), stated=stated, because="because fine-tuning has no measured gain")
         if not self.relative and self.of_gain is None:
             return self
         return Margin(self.at(baseline, gain), stated=self.rule())
 
     def rule(self) -> str:
         """Return the rule as text, for example "1% of the gain of fine-tuning"."""
-        if self.stated:
-            return self.stated
+        if self.stated or self.because:
+            return ", ".join(filter(None, (self.stated or f"{self.size:g}", self.because)))
         share = f"{100 * (self.of_gain or self.size):g}%"
         if self.of_gain is not None:
             return f"{share} of the gain of fine-tuning"
