@@ -226,7 +226,11 @@ def _code_of_user() -> Iterator[None]:
 
 
 _read_modules: dict[str, tuple[str, Path, int]] = {}
-"""Modules that were imported from a current folder: folder, file, and its time of change in nanoseconds."""
+"""Modules that were imported from a current folder: folder, file, and its time of change in nanoseconds.
+
+Unchanged ones are not imported again by the several steps of a command: a module may load a model, or register a
+metric, which is refused a second time.
+"""
 
 
 def _modules_from(folder: str, before: set[str]) -> Iterator[tuple[str, tuple[str, Path, int]]]:
