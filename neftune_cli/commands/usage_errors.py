@@ -126,7 +126,7 @@ def _invalid_argument(error: TyperException, context: Any, page: str, help_: str
         )
     if found := re.match(r"Got unexpected extra argument\(s\) \((.+)\)", text):
         fix = f"Remove it. If it is part of a name with spaces, put the whole name in quotes. {help_}"
-        fix = _COMMAS if is_number(found[1].split()[0]) else fix
+        fix = _COMMAS if is_number(found[1].partition(" ")[0]) else fix
         return Problem(f"{page} does not take the argument {found[1]!r}.", fix)
     return Problem(text, help_)
 
@@ -160,8 +160,8 @@ def _any_value(option: str, context: Any) -> str:
     return next(choices, "") or _use(option, _example(option, context))
 
 
-_COMMAS = "The values of a list are separated by commas, without spaces: --alphas 0,5,10."
-"""Fix of numbers that follow an option of a list, as argparse reads lists."""
+_COMMAS = "Remove it, or write the values of a list with commas and without spaces, such as 0,5,10."
+"""Fix of a number that is no argument: it may follow an option of a list, as argparse reads lists."""
 
 
 def is_number(text: str) -> bool:

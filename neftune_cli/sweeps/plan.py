@@ -21,11 +21,9 @@ from neftune_cli.config.spec import (
     TrainSpec,
 )
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
-from neftune_cli.formatting import counted, listed
+from neftune_cli.formatting import and_more, counted, listed
 from neftune_cli.metrics import HELD_OUT_LOSS, HELD_OUT_RESPONSES, METRICS, PROBE_RESPONSES, Margin, names_function
-from neftune_cli.models.files import and_more
 from neftune_cli.store import LABEL_LENGTH, SweepFolder, TrialFolder, folder_label
-from neftune_cli.store.trials import RECORD_FILE
 from neftune_cli.sweeps.earlier_sweep import (
     check_covers_folder,
     check_extends,
@@ -299,7 +297,7 @@ def _sections_without_prompts(data: DataFacts | None) -> tuple[str, ...]:
 def _notes_on_unusable_trials(folder: SweepFolder, trials: Sequence[Trial]) -> Iterator[str]:
     """Yield a note on the trials that have finished, and are run again because a file is missing or damaged."""
     folders = [trial_folder(folder, trial) for trial in trials]
-    unusable = [one for one in folders if (one.path / RECORD_FILE).exists() and one.record() is None]
+    unusable = [one for one in folders if one.has_lost_files()]
     for one in unusable[:1]:
         yield f"{one.folder_label} {one.why_without_record()}{and_more(unusable)}."
 
