@@ -179,7 +179,7 @@ def test_a_message_names_the_problem_and_the_fix(
     ("arguments", "argument", "fix"),
     [
         (("--alpha", "5", "10"), "10", "Remove it, or write the values of a list with commas"),
-        ((" ",), " ", "Remove it, or quote a name with spaces."),
+        ((" ",), " ", "Remove it. If it is part of a name with spaces, put the whole name in quotes."),
     ],
 )
 def test_an_argument_of_a_command_without_arguments_is_named(
