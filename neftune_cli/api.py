@@ -61,7 +61,7 @@ class SweepResult:
             return html.escape(repr(self))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)  # == would fail: the arrays inside have no truth value
 class ComparisonResult:
     """Comparisons of finished trials: one for each set of comparable trials.
 

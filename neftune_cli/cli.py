@@ -91,18 +91,18 @@ class Command(TyperCommand):
     def _further_unknown_options(self, ctx: Any, args: list[str], first: TyperException) -> list[TyperException]:
         """Return the errors of the unknown options after the first one, at which the parser stops."""
         found = [first]
-        while option := getattr(found[-1], "option_name", "") if type(found[-1]).__name__ == "NoSuchOption" else "":
+        while type(found[-1]).__name__ == "NoSuchOption":
+            option: str = found[-1].option_name  # type: ignore[attr-defined]
             shorter = [one for one in args if one.partition("=")[0] != option]
-            if len(shorter) == len(args):
+            if shorter == args:  # the option is one of several letters after a single hyphen
                 break
             args = shorter
             try:
                 self.make_parser(ctx).parse_args(args=list(args))
+                break
             except TyperException as error:
                 error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
                 found.append(error)
-            else:
-                break
         return found[1:]
 
     def _problems(self, ctx: Any, given: dict[str, Any], first: TyperException) -> list[Problem]:

@@ -146,7 +146,7 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
-def described(error: BaseException) -> str:
+def with_type(error: BaseException) -> str:
     """Return the type and the message of an error of foreign code, for example "ValueError: no rows"."""
     try:
         return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -103,6 +103,15 @@ def listed_at_most(names: Sequence[str], most: int, separator: str = ", ", noun:
     return separator.join(names[:most]) + more
 
 
+def and_more(names: Sequence[object]) -> str:
+    """Return the number of names after the first one, for a message that names the first.
+
+    >>> and_more(["a", "b", "c"]), and_more(["a"])
+    (' (and 2 more)', '')
+    """
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
 def capitalized(text: str) -> str:
     """Return a text with a capital letter at its start. The rest is unchanged, unlike with `str.capitalize`.
 

@@ -7,12 +7,12 @@ module imports neither torch nor the libraries that compute scores.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from functools import cache
 from typing import Any, Literal
 
 from neftune_cli.config.registry import Registry, imported
 from neftune_cli.errors import Problem
+from neftune_cli.margins import Margin as Margin  # noqa: PLC0414 - modules that declare metrics import it from here
 
 LARGEST_PLAIN_NUMBER = 1e5
 """Larger numbers are written with an exponent, because a diverged perplexity would widen its column."""
@@ -49,77 +49,6 @@ CorpusScore = Callable[[Sequence[str], Sequence[str]], float | None]
 
 
 @dataclass(frozen=True)
-class Margin:
-    """Equivalence margin: two arms are equivalent if their difference is smaller."""
-
-    size: float
-    """In the metric's unit, or as a share of the baseline's mean."""
-    relative: bool = False
-    of_gain: float | None = None
-    """Share of the gain of fine-tuning. `size` applies if there is no gain, and is the metric's own in a comparison."""
-    stated: str = ""
-    """Text of the rule from which `resolved` computed `size`; empty for a margin as it was declared."""
-
-    def at(self, baseline: float, gain: float | None = None) -> float:
-        """Return the margin in the metric's unit.
-
-        Args:
-            baseline: mean of the baseline.
-            gain: improvement of the baseline over the base model; None or negative if there is none.
-        """
-        if self.of_gain is not None and gain is not None and gain > 0:
-            return self.of_gain * gain
-        return self.size * abs(baseline) if self.relative else self.size
-
-    @classmethod
-    def parse(cls, text: str) -> "Margin | None":
-        """Return the margin of a text: `0.02`, `10%` of the baseline, or `1% of gain`; None for any other text.
-
-        The text has no size for the case that there is no gain. `ComparisonOptions.margin` uses that of the metric.
-        """
-        share, of, gain = text.partition(" of ")
-        is_of_gain = bool(of) and gain.strip() == "gain"
-        number = share.strip()
-        try:
-            size = float(number.removesuffix("%"))
-        except ValueError:
-            return None
-        if not math.isfinite(size) or size <= 0 or (of and not (is_of_gain and number.endswith("%"))):
-            return None
-        if not number.endswith("%"):
-            return cls(size)
-        size = float(
-            Decimal(number.removesuffix("%").strip()).scaleb(-2)
-        )  # exact, so that `written` returns the same number
-        return cls(size, relative=True, of_gain=size if is_of_gain else None)
-
-    def written(self) -> str:
-        """Return the rule as text for `parse`, such as `1% of gain`, without the size for the case of no gain."""
-        percent = f"{Decimal(repr(self.of_gain or self.size)).scaleb(2).normalize():f}%"
-        if self.of_gain is not None:
-            return f"{percent} of gain"
-        return percent if self.relative else repr(self.size)
-
-    def resolved(self, baseline: float, gain: float | None = None) -> "Margin":
-        """Return the margin in the metric's unit, with the rule that gave it. The arguments are those of `at`."""
-        if self.of_gain is not None and not (gain is not None and gain > 0):
-            rule = replace(self, of_gain=None).rule()
-            return Margin(self.at(baseline, gain), stated=f"{rule}, because fine-tuning has no measured gain")
-        if not self.relative and self.of_gain is None:
-            return self
-        return Margin(self.at(baseline, gain), stated=self.rule())
-
-    def rule(self) -> str:
-        """Return the rule as text, for example "1% of the gain of fine-tuning"."""
-        if self.stated:
-            return self.stated
-        share = f"{100 * (self.of_gain or self.size):g}%"
-        if self.of_gain is not None:
-            return f"{share} of the gain of fine-tuning"
-        return f"{share} of the baseline" if self.relative else f"{self.size:g}"
-
-
-@dataclass(frozen=True)
 class Metric:
     """One measured quantity of a trial: its meaning, its format, and the computation of its value."""
 
@@ -145,7 +74,7 @@ class Metric:
     """Whether responses to training prompts are scored as well. The key of this score has the prefix `probe_`."""
     stored: bool = True
     """For per-item scores of responses: whether `generations.jsonl` has them. Otherwise `compare` computes them."""
-    score: str | ItemScore | CorpusScore | None = field(default=None, hash=False)
+    score: str | ItemScore | CorpusScore | None = field(default=None, hash=False)  # a callable object may have no hash
     """Scoring function, or `module:function` to import it at first use: an `ItemScore` if `per_item`, otherwise a
     `CorpusScore`."""
     item: str = "held-out example"
@@ -276,7 +205,8 @@ class MetricRegistry(Registry[Metric]):
             fix = "Give it a scoring function and section=HELD_OUT_RESPONSES."
             yield Problem(f"Nothing computes the metric {declaration.key!r}.", fix)
 
-    def _name_problems(self, name: str) -> Iterator[Problem]:
+    def name_problems(self, name: str) -> Iterator[Problem]:
+        """Yield the reason why a metric cannot have this key, if there is one."""
         is_usable = isinstance(name, str) and name.isidentifier()
         if not is_usable or name.startswith(PROBE_PREFIX) or name in RESERVED_KEYS:
             taken = f"without the prefix {PROBE_PREFIX}, and none of {', '.join(RESERVED_KEYS)}"

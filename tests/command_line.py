@@ -43,7 +43,10 @@ def neftune_fixture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 
 
 def overridden(*arguments: str) -> tuple[str, ...]:
-    """Return arguments with only the last value of each option that is given more than once, with one value each."""
+    """Return arguments with only the last value of each option that is given more than once, with one value each.
+
+    An argument that is no value of an option must not follow a flag, which would take it as its value.
+    """
     kept: list[tuple[str, ...]] = []
     rest = list(arguments)
     while rest:

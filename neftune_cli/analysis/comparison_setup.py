@@ -8,9 +8,10 @@ from neftune_cli.analysis.alignment import TrialsByArm, first_trial, largest_sco
 from neftune_cli.analysis.design import Design
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.config.arm_names import arms_named
+from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError, did_you_mean
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
-from neftune_cli.formatting import counted
+from neftune_cli.formatting import and_more, counted
 from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, Margin, Metric
 
 
@@ -116,8 +117,9 @@ def _no_trained_trial(evidence: Evidence) -> NothingToCompareError:
         return NothingToCompareError(f"'{evidence.name}' has the base model only. Add runs of trained models.")
     what = f"No trained trial of sweep '{evidence.name}' has finished"
     if not (failed := evidence.origin.failed_trials):
-        if unusable := [line for line in evidence.unfinished if " cannot be used: " in line]:
-            return _changed_files(evidence.name, unusable)
+        trained = tuple(f"{label} " for label in evidence.origin.unusable_trials if label != BASE_ARM)
+        if unusable := [line for line in evidence.unfinished if line.startswith(trained)]:
+            return _lost_files(evidence.name, unusable)
         return NothingToCompareError(f"{what}. Run the same `neftune sweep` again to finish it.")
     reasons = (line.rstrip(".") for line in evidence.unfinished if line.startswith(f"{failed[0]} failed"))
     retry = f"Run the same `neftune sweep` with --retry failed to run {'it' if len(failed) == 1 else 'them'} again."
@@ -125,12 +127,11 @@ def _no_trained_trial(evidence: Evidence) -> NothingToCompareError:
     return NothingToCompareError(". ".join(sentences))
 
 
-def _changed_files(sweep: str, unusable: Sequence[str]) -> NothingToCompareError:
-    """Return the error for finished trials whose files have changed, given a sentence on each."""
+def _lost_files(sweep: str, unusable: Sequence[str]) -> NothingToCompareError:
+    """Return the error for finished trials with a missing or damaged file, given a sentence on each."""
     what = f"No trained trial of sweep '{sweep}' can be compared: {unusable[0]}"
-    others = f" ({len(unusable) - 1} more have such a file)" if len(unusable) > 1 else ""
     copied = "If the folder is a copy, copy it again: the copy may have left out files or converted their line endings."
-    return NothingToCompareError(f"{what}{others}. {copied}")
+    return NothingToCompareError(f"{what}{and_more(unusable)}. {copied}")
 
 
 def _duplicate_trial(sweep: str, first: Measurements, second: Measurements) -> Problem:

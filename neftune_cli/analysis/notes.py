@@ -44,7 +44,7 @@ def comparison_notes(
         *_trial_notes(evidence.trials),
         *_item_notes(design.trials, evidence.metrics),
         *_weight_notes(primary, assessed[primary.key].arms),
-        *((evidence.repeated_trials,) if evidence.repeated_trials else ()),
+        *((evidence.note_on_repeated_trials,) if evidence.note_on_repeated_trials else ()),
     )
     return tuple(dict.fromkeys(notes))
 
@@ -72,8 +72,8 @@ def plan_departures(
     yield from _other_baseline(evidence, design, default_baseline)
     if not evidence.origin.is_sweep:
         yield from _copied_runs(design.trials)
-        has_gain = any(one.is_base for one in evidence.trials) or not evidence.origin.folders
-        if primary.margin.of_gain and margin is None and not has_gain:
+        has_base = any(one.is_base for one in evidence.trials)
+        if primary.margin.of_gain and margin is None and not has_base:
             what = "No run of the base model is compared, so the gain of fine-tuning is unknown."
             yield Departure(
                 "missing base model", f"{what} The equivalence margin has a fallback value; --margin sets it."

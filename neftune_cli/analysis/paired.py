@@ -81,8 +81,8 @@ def paired_comparison(
 
     Raises:
         ValueError: the shapes differ, a value is not finite or masked, a weight is negative, the weights of a seed have
-            no positive and finite sum, `confidence` is not between 0 and 1, or the labels of tables of pandas differ,
-            also if they are the same in another order.
+            no positive and finite sum, `confidence` is not between 0 and 1, or pandas DataFrames have different labels,
+            or the same labels in another order.
     """
     _check_labels(baseline, treated=treated, weights=weights, clusters=clusters)
     first, second = _values(baseline, treated, confidence)

@@ -24,8 +24,8 @@ DatasetName = Annotated[
     str | None,
     Option(
         "--dataset",
-        "bios (bundled, default), a hub id, a folder, or files with commas between them: JSON, JSON lines, CSV, TSV, "
-        "Parquet or Arrow.",
+        "bios (bundled, default), a hub id, a folder, or comma-separated files: JSON, JSON lines, CSV, TSV, Parquet "
+        "or Arrow.",
         DATA,
         _SPEC,
         field="dataset",

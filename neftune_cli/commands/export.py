@@ -84,7 +84,7 @@ def _equal_names(sweeps: Sequence["SweepFolder"]) -> Iterator[Problem]:
     for name, number in Counter(sweep.name for sweep in sweeps).items():
         if number > 1:
             paths = listed([str(sweep.path) for sweep in sweeps if sweep.name == name])
-            what = f"{paths} have the same name, so their responses would be written to the same folder."
+            what = f"The sweeps {paths} have the same name, so their responses would be written to the same folder."
             yield Problem(what, "Export each with its own --output.")
 
 

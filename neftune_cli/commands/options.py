@@ -175,8 +175,8 @@ LoraRank = Annotated[
     int | None,
     Option(
         "--lora-rank",
-        "Train LoRA adapters of this rank on all linear layers, with lora_alpha twice the rank and without dropout, "
-        "instead of all weights.",
+        "Train LoRA adapters of this rank instead of all weights: on all linear layers except the language modeling "
+        "head and routers, with lora_alpha twice the rank and no dropout.",
         TRAINING,
         _SPEC,
         field="train.lora_rank",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neftune_cli.errors import Problem, Problems, UsageError, did_you_mean, first_line
-from neftune_cli.formatting import quoted
+from neftune_cli.formatting import and_more, quoted
 from neftune_cli.models.files import missing_weights
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ def _without_weights(trials: "Sequence[FinishedTrial]") -> str:
     """Return a sentence on the first trial whose folder of the model lacks weight files, "" if there is none."""
     for folder, record in trials:
         if folder.model_path.is_dir() and (names := missing_weights(folder.model_path)):
-            return f" The model of {record.arm}, seed {record.seed} has no weights ({', '.join(names)} is missing)."
+            model = f"The model of {record.arm}, seed {record.seed}"
+            return f" {model} is incomplete: {names[0]} is missing{and_more(names)}."
     return ""
 
 

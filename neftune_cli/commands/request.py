@@ -239,21 +239,27 @@ def read_spec(file: Path | None, fields: Mapping[str, Any], problems: Problems) 
 
 def _resolve(file: Path | None, fields: Mapping[str, Any], problems: Problems) -> Resolved | None:
     """Return what `read_spec` returns, with the origin of the values."""
-    if file is not None and _is_data(file):
-        what = f"{file} is a data file, not an experiment in YAML."
-        files = ",".join((*([str(fields["dataset"])] if "dataset" in fields else []), str(file)))
-        problems.add([Problem(what, f"Use --dataset {shlex.quote(files)}.")])
-        file = None
-    if file is not None and not file.exists() and file.suffix not in (".yaml", ".yml"):
-        from neftune_cli.commands.usage_errors import stray_argument
-
-        problems.add([stray_argument(str(file))])
-        file = None
+    file = _experiment(file, fields, problems)
     options = _nested(fields, problems)
     resolved = resolve_valid_fields(file, options, problems)
     if resolved is None:  # model and data can be checked without a spec
         _check_model_and_data(options, problems)
     return resolved
+
+
+def _experiment(file: Path | None, fields: Mapping[str, Any], problems: Problems) -> Path | None:
+    """Return the experiment; None if there is none, or if the argument is a data file or names no file."""
+    if file is not None and _is_data(file):
+        what = f"{file} is a data file, not an experiment in YAML."
+        files = ",".join(map(str, filter(None, (fields.get("dataset"), file))))
+        problems.add([Problem(what, f"Use --dataset {shlex.quote(files)}.")])
+        return None
+    if file is not None and not file.exists() and file.suffix not in (".yaml", ".yml"):
+        from neftune_cli.commands.usage_errors import stray_argument
+
+        problems.add([stray_argument(str(file))])
+        return None
+    return file
 
 
 def _is_data(file: Path) -> bool:

@@ -52,9 +52,9 @@ def status(
     """Show the progress of sweeps: running and failed trials, the time left, and the command that resumes.
 
     The command only reads. It works in another terminal, and on another machine with the same disk.
-    The exit code is 1 if a trial has failed, and 2 if sweep.yaml is damaged, is missing, or does not fit the trials, or
-    if manifest.json is damaged, or is missing in a sweep with planned looks. A trial with a damaged or missing file is
-    trained again, and counts as waiting.
+    The exit code is 1 if a trial has failed. It is 2 if sweep.yaml is damaged, missing, or does not fit the trials; if
+    manifest.json is damaged; or if it is missing in a sweep with planned looks. A trial with a damaged or missing file
+    counts as waiting, and is trained again.
     """
     from rich.console import Console
 

@@ -125,7 +125,8 @@ def _invalid_argument(error: TyperException, context: Any, page: str, help_: str
             did_you_mean(found[1], context.command.list_commands(context)) or help_,
         )
     if found := re.match(r"Got unexpected extra argument\(s\) \((.+)\)", text):
-        fix = _COMMAS if is_number(found[1].split()[0]) else f"Remove it, or quote a name with spaces. {help_}"
+        fix = f"Remove it. If it is part of a name with spaces, put the whole name in quotes. {help_}"
+        fix = _COMMAS if is_number(found[1].partition(" ")[0]) else fix
         return Problem(f"{page} does not take the argument {found[1]!r}.", fix)
     return Problem(text, help_)
 
@@ -159,8 +160,8 @@ def _any_value(option: str, context: Any) -> str:
     return next(choices, "") or _use(option, _example(option, context))
 
 
-_COMMAS = "The values of a list are separated by commas, without spaces: --alphas 0,5,10."
-"""Fix of numbers that follow an option of a list, as argparse reads lists."""
+_COMMAS = "Remove it, or write the values of a list with commas and without spaces, such as 0,5,10."
+"""Fix of a number that is no argument: it may follow an option of a list, as argparse reads lists."""
 
 
 def is_number(text: str) -> bool:
@@ -170,8 +171,8 @@ def is_number(text: str) -> bool:
 
 def stray_argument(text: str) -> Problem:
     """Return the problem of an argument in place of an experiment file, which neither exists nor ends as one."""
-    fix = _COMMAS if is_number(text) else f"Use an existing YAML file, or quote a name with spaces: '... {text}'."
-    return Problem(f"There is no experiment file {text}.", fix)
+    fix = f"Use an existing YAML file. If {text} is part of a name with spaces, put the whole name in quotes."
+    return Problem(f"There is no experiment file {text}.", _COMMAS if is_number(text) else fix)
 
 
 def _number(text: Any) -> Any:

@@ -175,8 +175,10 @@ def unused_field_problems(spec: SweepSpec, earlier: SweepSpec | None = None) -> 
                 yield Problem(f"the SFTConfig field {name!r} has no effect in neftune.", "Remove it.", place)
             # Here and not in check_recipe, because an earlier sweep may have it.
             if (name, value) == ("packing_strategy", "bfd_split") and name not in accepted:
-                what = "packing_strategy=bfd_split is bfd in neftune, which cuts the examples to --max-length first."
-                yield Problem(what, "Use packing_strategy=bfd.", place)
+                what = (
+                    "packing_strategy=bfd_split is the same as bfd in neftune, because examples are cut to --max-length"
+                )
+                yield Problem(f"{what} first.", "Use packing_strategy=bfd.", place)
 
 
 def place_in_recipe(arm: ArmSpec, index: int, name: str) -> Location:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from neftune_cli.config.registry import Registry
-from neftune_cli.errors import Problem, UsageError, described
+from neftune_cli.errors import Problem, UsageError, with_type
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -57,14 +57,14 @@ class NoiseSchedule:
             number = math.nan if isinstance(factor, str) else float(factor)  # type: ignore[arg-type]
         except Exception as error:
             what = f"The factor of the noise schedule {self.name!r} fails at the progress {progress:.3g}"
-            raise UsageError(Problem(f"{what}: {described(error)}.", _FACTOR_FIX)) from error
+            raise UsageError(Problem(f"{what}: {with_type(error)}.", _FACTOR_FIX)) from error
         if not (math.isfinite(number) and number >= 0):
             what = f"The factor of the noise schedule {self.name!r} is {factor!r} at the progress {progress:.3g}."
             raise UsageError(Problem(what, _FACTOR_FIX))
         return number
 
 
-_FACTOR_FIX = "Correct the function: it returns a finite number, 0 or larger, for every progress from 0 to 1."
+_FACTOR_FIX = "Correct the function: it must return a finite number, 0 or larger, for every progress from 0 to 1."
 
 
 DISTRIBUTIONS = Registry("noise distribution", "neftune.noises", NoiseDistribution, lambda noise: noise.name)

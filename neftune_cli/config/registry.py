@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from neftune_cli.errors import Problem, UsageError, alternatives, described
+from neftune_cli.errors import Problem, UsageError, alternatives, with_type
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -78,9 +78,10 @@ class Registry(Mapping[str, D], Generic[D]):
             name = self._declares.__name__
             yield Problem(f"The {self.kind} {declaration!r} is not a {name}.", f"Use a {name}.")
             return
-        yield from self._name_problems(self._name_of(declaration))
+        yield from self.name_problems(self._name_of(declaration))
 
-    def _name_problems(self, name: str) -> Iterator[Problem]:
+    def name_problems(self, name: str) -> Iterator[Problem]:
+        """Yield each reason why a name cannot be used."""
         if not (isinstance(name, str) and _NAME.fullmatch(name)):
             yield Problem(f"A {self.kind} cannot have the name {name!r}.", "Use letters, digits, _, ., + and -.")
 
@@ -155,7 +156,7 @@ class Registry(Mapping[str, D], Generic[D]):
             raise UsageError(
                 Problem(
                     f"The {self.kind} {entry_point.name!r} of the package {package} cannot be imported: "
-                    f"{described(error)}.",
+                    f"{with_type(error)}.",
                     f"Upgrade or uninstall {package}.",
                 )
             ) from error

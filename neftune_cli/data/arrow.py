@@ -79,7 +79,7 @@ def _all_streams(source: str, content: bytes) -> "pyarrow.Table":
     """Return the rows of all streams in a file, which can follow one another.
 
     Raises:
-        UsageError: a stream has no end marker.
+        UsageError: a stream has no end-of-stream marker.
         pyarrow.ArrowException: a stream is damaged, or has other columns than the first.
     """
     import pyarrow
@@ -90,7 +90,7 @@ def _all_streams(source: str, content: bytes) -> "pyarrow.Table":
         tables.append(ipc.open_stream(reader).read_all())
         mark = END_OF_STREAM if content.startswith(CONTINUATION, start) else END_OF_STREAM[4:]  # Arrow before 0.15
         if not content.endswith(mark, start, reader.tell()):
-            what = f"{source} has no end marker of Arrow, so its last rows may be missing."
+            what = f"{source} does not end with Arrow's end-of-stream marker, so its last rows may be missing."
             raise UsageError(Problem(what, WRITE_AGAIN))
     return pyarrow.concat_tables(tables)
 
@@ -109,7 +109,7 @@ def _check_single(source: str, kind: str, content: bytes, magic: bytes, open_fil
     except _errors():  # a value with the same bytes
         return
     what = f"{source} has several {kind} files one after the other, of which only one can be read."
-    raise UsageError(Problem(what, "Pass the files themselves, separated by commas."))
+    raise UsageError(Problem(what, "Pass the original files instead, separated by commas."))
 
 
 def rows_of_arrow(source: str, table: "pyarrow.Table", file: str | None = None) -> Rows:

@@ -215,10 +215,10 @@ def _named(table: Table, candidates: Sequence[ColumnSet], named: Mapping[str, st
         mapping = ",".join(
             [*(f"{name}={column}" for name, column in named.items()), *(f"{one}=COLUMN" for one in missing)]
         )
-        what = f"--columns lacks {listed(missing)}."
-        raise UsageError(
-            Problem(what, f"Use --columns {mapping} with another column: {', '.join(free) or 'none is left'}.")
-        )
+        what = f"--columns must also name {listed(missing)}."
+        one_of = "is" if len(free) == 1 else "is one of"
+        fix = f"Use --columns {mapping}, where COLUMN {one_of} {', '.join(free)}."
+        raise UsageError(Problem(what, fix if free else "The data have no other column. Use data that have one."))
     what = f"--columns names {', '.join(names)}. Together these are not the columns of a layout."
     raise UsageError(Problem(what, f"Use one of these sets: {_sets_in_words(candidates)}."))
 
@@ -326,8 +326,8 @@ ROLE_COLUMNS = (*ROLE_KEYS, "sender", "author")
 _TEXTS = (*CONTENT_KEYS, "message", "utterance")
 _CONVERSATION_ID = re.compile(r"(?:conversation|conv|dialog|dialogue|chat|thread|session|ticket)[ _-]?(?:id|number)?")
 JOIN_TURNS = (
-    "Join the rows of each conversation, in the order of its turns, to one row "
-    '{"messages": [{"role": "user", "content": "..."}, ...]} of a .jsonl file.'
+    "Combine the rows of each conversation, in the order of its turns, into one row of a .jsonl file: "
+    '{"messages": [{"role": "user", "content": "..."}, ...]}.'
 )
 
 

@@ -141,7 +141,7 @@ def _refuse_names(header: Sequence[str], values: Sequence[str]) -> None:
         return
     if found == names:
         raise RowError(f"the row has the column names{_JOINED}.", "Remove the line.")
-    raise RowError(f"{OTHER_ORDER}{_JOINED}.", "Use the files themselves, separated by commas.", OTHER_ORDER)
+    raise RowError(f"{OTHER_ORDER}{_JOINED}.", "Pass the original files instead, separated by commas.", OTHER_ORDER)
 
 
 def _named(header: Sequence[str], record: _CsvRecord, text: Text) -> RowValues:

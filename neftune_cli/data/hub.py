@@ -9,6 +9,7 @@ from neftune_cli.data.files import is_lfs_pointer, lfs_problem
 from neftune_cli.data.rows import Rows
 from neftune_cli.data.split_names import UNNAMED
 from neftune_cli.errors import Problem, UsageError, one_line
+from neftune_cli.formatting import listed
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -45,7 +46,7 @@ def open_saved(name: str, folder: Path) -> HubSplits:
         raise UsageError(Problem(what, SAVE_AGAIN)) from error
     except IndexError as error:  # of an empty list of tables
         what = f"The data set in {folder} cannot be read: the datasets library cannot open a split without rows."
-        raise UsageError(Problem(what, "Save it again without this split.")) from error
+        raise UsageError(Problem(what, "Save it again without the empty split.")) from error
 
 
 def open_hub(name: str, hint: str) -> HubSplits:
@@ -95,8 +96,8 @@ def card_patterns(folder: Path, card: Path) -> Mapping[str, list[str]]:
         what = f"The data set in {folder} has several configurations: {', '.join(configs)}."
         raise UsageError(Problem(what, f"Use the files of one of them, for example '{folder}/FOLDER/*.parquet'."))
     if settings := [setting for setting in ROW_SETTINGS if config.get(setting)]:
-        what = f"{card} has the setting {', '.join(settings)}, which is not read and changes the rows."
-        raise UsageError(Problem(what, "Pass the names of data files to read them without it."))
+        what = f"{card} sets {listed(settings)}, which would change the rows. neftune does not apply such settings."
+        raise UsageError(Problem(what, "Pass the names of the data files to read them without these settings."))
     within = str(config.get("data_dir") or "").strip("/")
     prefix = f"{within}/" if within not in ("", ".") else ""
     return {split: [f"{prefix}{pattern}".removeprefix("./") for pattern in found] for split, found in patterns.items()}

@@ -28,6 +28,7 @@ from neftune_cli.formatting import listed
 
 JSON_LINES_FIX = "Write one JSON object per line. A list of objects belongs in a .json file."
 CORRECT = "Correct it, or write one object per line in a .jsonl file."
+_SEPARATE_DOCUMENTS = "Remove the text, or pass several JSON documents as separate files, separated by commas."
 _ITEM = re.compile(r"[^ \t\r\n,]")
 
 
@@ -52,7 +53,7 @@ def read_json(source: str, content: bytes) -> dict[str, Rows]:
         document = parse(text)
     except json.JSONDecodeError as error:
         if not text.strip() or (error.msg == "Extra data" and text.lstrip().startswith(("{", "["))):
-            return {UNNAMED: _rows_of_lines(source, Text(text))}
+            return {UNNAMED: _rows_of_lines(source, Text(text), is_lines=False)}
         raise UsageError(_invalid(source, text, error)) from error
     except DuplicateKeyError as error:
         found = duplicate_key(error.key, lines_of(error.key, text), "lines")
@@ -64,11 +65,16 @@ def read_json(source: str, content: bytes) -> dict[str, Rows]:
     return {name: _rows_of_items(source, name, items, rows.read, notes) for name, items in rows.splits.items()}
 
 
-def _refuse_several_lines(source: str, text: str) -> None:
+def _refuse_several_lines(source: str, text: str, is_lines: bool) -> None:
     """Refuse JSON whose first value takes several lines: a list, or objects that a program has indented.
 
+    Args:
+        source: name of the file, for messages.
+        text: its text.
+        is_lines: whether the file has the suffix of JSON lines.
+
     Raises:
-        UsageError: it does.
+        UsageError: it does, or a file without the suffix of JSON lines has text after its list.
     """
     start = len(text) - len(text.lstrip())
     first_line = text[start:].partition("\n")[0]
@@ -76,6 +82,8 @@ def _refuse_several_lines(source: str, text: str) -> None:
         _, end = parse_at(text, start)
     except (ValueError, RecursionError):  # reported with its line
         return
+    if first_line.startswith("[") and not is_lines:
+        raise UsageError(Problem(f"{source} has text after the end of its JSON list.", _SEPARATE_DOCUMENTS))
     if end <= start + len(first_line):
         return
     if first_line.startswith("["):
@@ -85,8 +93,8 @@ def _refuse_several_lines(source: str, text: str) -> None:
     raise UsageError(Problem(what, f"Write one object per line, for example: jq -c . '{source}' > lines.jsonl"))
 
 
-def _rows_of_lines(source: str, text: Text) -> Rows:
-    _refuse_several_lines(source, text.value)
+def _rows_of_lines(source: str, text: Text, is_lines: bool = True) -> Rows:
+    _refuse_several_lines(source, text.value, is_lines)
     # Not splitlines: JSON strings may contain the other line separators of Unicode unescaped.
     end = "\n" if "\n" in text.value else "\r"  # of old Macs
     numbered = enumerate(text.value.split(end), start=1)

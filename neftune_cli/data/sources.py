@@ -302,7 +302,7 @@ def _missing_shards(paths: Sequence[Path]) -> tuple[str, ...]:
     """Return a note on files such as `train-00000-of-00003.parquet` of which others are missing."""
     numbered = (_SHARD.fullmatch(str(path)) for path in paths)
     found = Counter((name, total) for name, total, _ in {_shard(match) for match in numbered if match})
-    missing = [f"{name} ({number} of {total:,})" for (name, total), number in found.items() if number < total]
+    missing = [f"{name} ({number} of {total:,} found)" for (name, total), number in found.items() if number < total]
     note = f"Some of the files that belong together are missing: {listed_at_most(missing, 5)}."
     return (note,) if missing else ()
 
@@ -358,7 +358,7 @@ def _by_patterns(name: str, folder: Path, files: Sequence[Path], patterns: Mappi
         raise UsageError(Problem(what, "Download the whole data set, or pass the names of data files."))
     splits = {split: _chosen(folder, of_split) for split, of_split in found.items()}
     if others := [pattern for split, paths in splits.items() if not paths for pattern in patterns[split]]:
-        what = f"{folder / CARD} names only files of other formats: {', '.join(others)}."
+        what = f"{folder / CARD} names files in formats that are not read: {', '.join(others)}."
         raise UsageError(Problem(what, f"Pass the names of {FILE_SUFFIXES_IN_WORDS} files."))
     used = {path for paths in splits.values() for path in paths}
     unused = [path for path in files if path not in used]

@@ -122,12 +122,16 @@ def _arguments_of(call: Mapping[str, Any], function: Mapping[str, Any], place: s
         RowError: they are not an object, or two keys have different arguments.
     """
     of_function = f"{place}: the arguments of '{function['name']}'"
-    sides = (function,) if function is call else (function, call)
-    given = [(key, side[key]) for side in sides for key in _ARGUMENT_KEYS if _is_given(side.get(key))]
-    found = [(key, _arguments(value, of_function)) for key, value in given]
+    sides = {"": call} if function is call else {"function.": function, "": call}
+    found = [
+        (f"{prefix}{key}", _arguments(side[key], of_function))
+        for prefix, side in sides.items()
+        for key in _ARGUMENT_KEYS
+        if _is_given(side.get(key))
+    ]
     found = [(key, arguments) for key, arguments in found if arguments] or found  # some programs write all of the keys
     if different := [key for key, arguments in found if arguments != found[0][1]]:
-        what = f"{place}: a tool call has different arguments under the keys '{found[0][0]}' and '{different[0]}'."
+        what = f"{place}: a tool call has different arguments in '{found[0][0]}' and '{different[0]}'."
         raise RowError(what, "Remove one of them.")
     return found[0][1] if found else None
 

@@ -120,9 +120,9 @@ def _answers(table: Table, chosen: ChosenColumns) -> Iterator[Problem]:
         names = {"prompt": turns, "completion": column, **chosen.names}
         del names["messages"]
         option = replace(chosen, names=names).as_option
-        what = f"{table.source}: column '{turns}' ends with a question in {counted(rows, 'row')} that have an answer in"
+        what = f"{table.source}: in {counted(rows, 'row')}, column '{turns}' ends with a question, and its answer is in"
         fix = f"Use {option} to train on it, or {chosen.as_option} to leave it out."
-        yield Problem(f"{what} the column '{column}', which this layout does not read.", fix)
+        yield Problem(f"{what} column '{column}', which this layout does not read.", fix)
         return
 
 

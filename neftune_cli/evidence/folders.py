@@ -13,7 +13,7 @@ from neftune_cli.config.spec import BASE_ARM, ArmSpec
 from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError
 from neftune_cli.formatting import listed_at_most
 from neftune_cli.records import TrialRecord
-from neftune_cli.store import MANIFEST_FILE, RESTORE_LOOKS, SWEEP_FILE, SweepFolder, TrialFolder, is_sweep
+from neftune_cli.store import MANIFEST_FILE, SWEEP_FILE, SweepFolder, TrialFolder, is_sweep
 
 if TYPE_CHECKING:  # the command status needs no numpy
     from neftune_cli.evidence.measurements import Evidence
@@ -75,12 +75,15 @@ def _with_file(paths: Sequence[Path], name: str) -> list[Path]:
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the folders at and below `root` with the names of their files, each once: those behind links last."""
-    seen, pending = set[str](), [root]
+    """Yield the folders at and below `root` with the names of their files, each once: those behind links last.
+
+    Links to the folders around `root` are not followed.
+    """
+    seen, pending, real_root = set[str](), [root], root.resolve()
     while pending:
         for folder, folders, files in os.walk(pending.pop(0)):
             real = os.path.realpath(folder)
-            if real in seen:
+            if real in seen or (seen and real_root.is_relative_to(real)):
                 folders.clear()
                 continue
             seen.add(real)
@@ -107,7 +110,13 @@ def check_files(folder: SweepFolder, records: Sequence[TrialRecord]) -> None:
     spec, path = folder.spec(), folder.path / MANIFEST_FILE
     has_looks = spec is not None and spec.analysis.has_planned_looks
     if has_looks and any(record.seed is not None for record in records) and not path.exists():
-        raise UsageError(Problem(f"{path} is missing.", RESTORE_LOOKS))
+        raise UsageError(Problem(f"{path} is missing.", _RESTORE_OR_REPEAT))
+
+
+_RESTORE_OR_REPEAT = (
+    "Restore it from a backup. Without one, run the sweep command again, which takes the looks again and writes the "
+    "file."
+)
 
 
 def check_spec(folder: SweepFolder, records: Sequence[TrialRecord]) -> None:
@@ -166,13 +175,18 @@ class Folder(NamedTuple):
 
 
 def folders_below(root: Path) -> Iterator[Folder]:
-    """Yield the folders at and below `root` that are not in a sweep; each once, even if several links lead to it."""
-    if any(is_sweep(folder) for folder in root.resolve().parents):
+    """Yield the folders at and below `root` that are not in a sweep; each once, even if several links lead to it.
+
+    Links to the folders around `root` are not followed. Others are walked in the order of the names, because a link
+    can name the arm or the seed of a run.
+    """
+    real_root = root.resolve()
+    if any(map(is_sweep, real_root.parents)):
         return
-    seen = set()
+    seen = set[str]()
     for folder, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen or is_sweep(Path(folder)):
+        if real in seen or (seen and real_root.is_relative_to(real)) or is_sweep(Path(folder)):
             folders.clear()
             continue
         seen.add(real)

@@ -48,8 +48,8 @@ def gather(
         added = problems.attempt(lambda: with_user_metric(added, str(metric))) or added
     problems.raise_any()
     for before, after in zip(found, added, strict=True):
-        if before.repeated_trials:
-            say(before.repeated_trials)
+        if before.note_on_repeated_trials:
+            say(before.note_on_repeated_trials)
         for note in after.notes[len(before.notes) :]:
             say(note)
     return added

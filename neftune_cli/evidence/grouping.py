@@ -44,7 +44,7 @@ def without_parts(shared: Mapping[str, Any], tasks: Iterable[str], parts: Collec
     return {**shared, **kept}
 
 
-def repeated_trials(trials: Iterable[tuple[str, Measurements]]) -> str:
+def note_on_repeated_trials(trials: Iterable[tuple[str, Measurements]]) -> str:
     """Return a sentence on the trained trials that several sweeps have, "" if there are none.
 
     Args:
@@ -57,10 +57,10 @@ def repeated_trials(trials: Iterable[tuple[str, Measurements]]) -> str:
     repeated = [found for found in sweeps.values() if len(found) > 1]
     if not repeated:
         return ""
-    example = f"{next(iter(repeated[0].values())).arm}, seed {next(iter(repeated[0].values())).seed}"
+    one, *_ = repeated[0].values()
     return (
-        f"{counted(len(repeated), 'trial')} with equal results in several sweeps, for example {example} in "
-        f"{listed(list(repeated[0]))}: each counts once."
+        f"{counted(len(repeated), 'trial')} with equal results in several sweeps, for example {one.arm}, seed "
+        f"{one.seed} in {listed(list(repeated[0]))}: each counts once."
     )
 
 

@@ -1,5 +1,6 @@
 """Evidence in the same form for the results of all tools: measurements of comparable trials, and their setting."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -89,6 +90,12 @@ class Measurements:
         """Return whether this is the base model."""
         return self.arm == BASE_ARM
 
+    def has_equal_scores(self, other: "Measurements") -> bool:
+        """Return whether the metrics that both have are equal. NaN equals NaN; older records lack some metrics."""
+        pairs = [(score, other.scores.get(key)) for key, score in self.scores.items()]
+        known = [(one, another) for one, another in pairs if one is not None and another is not None]
+        return all(one == another or (math.isnan(one) and math.isnan(another)) for one, another in known)
+
     @property
     def noise_details(self) -> frozenset[str]:
         """Return the overrides of the arm that concern the noise, without alpha, for example `noise=gaussian`."""
@@ -171,6 +178,8 @@ class TrialOrigin:
     """Whether the folders are sweeps, which `neftune sweep` can continue."""
     failed_trials: tuple[str, ...] = ()
     """Labels of failed trials, such as `alpha=5,seed=0`, which only `--retry failed` runs again."""
+    unusable_trials: tuple[str, ...] = ()
+    """Labels of finished trials of which a file is missing or damaged, and which `neftune sweep` trains again."""
     lacks_declared_trials: bool = False
     """Whether a single sweep with a fixed number of seeds has declared trials that have neither finished nor failed."""
     lacks_base: bool = False
@@ -255,8 +264,8 @@ class Evidence:
     """One sentence on the difference from the evidence that is shown first; empty for that evidence."""
     notes: tuple[str, ...] = ()
     """Notes on the selection of the trials."""
-    repeated_trials: str = ""
-    """Sentence on the trained trials that several folders have; empty if there are none."""
+    note_on_repeated_trials: str = ""
+    """Sentence on the trained trials that several sweeps have; empty if there are none."""
     unfinished: tuple[str, ...] = ()
     """One sentence for each missing trial."""
     added_seeds: tuple[str, ...] = ()

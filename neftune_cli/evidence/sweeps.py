@@ -1,6 +1,5 @@
 """Evidence from sweeps: trials that differ in noise, seed and declared overrides of their arms only."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +16,7 @@ from neftune_cli.config.spec import BASE_ARM, NOISE_DETAILS, AnalysisSpec, Noise
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
 from neftune_cli.evidence.folders import check_files
-from neftune_cli.evidence.grouping import repeated_trials, with_deciding_one, with_differences
+from neftune_cli.evidence.grouping import note_on_repeated_trials, with_deciding_one, with_differences
 from neftune_cli.evidence.lm_eval import with_task_scores
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting, TrialOrigin
 from neftune_cli.evidence.trials import read_trial
@@ -98,6 +97,8 @@ class _FolderContents:
     """One sentence for each damaged or unfinished trial."""
     failed: Sequence[str]
     """Labels of the failed trials."""
+    unusable: Sequence[str]
+    """Labels of the finished trials of which a file is missing or damaged."""
 
     @property
     def ended(self) -> set[str]:
@@ -124,7 +125,9 @@ def _read(folder: SweepFolder) -> _FolderContents:
             setting = _setting(spec, shared)
             is_control = record.arm in controls
             trials.append(_SweepTrial(folder, setting, canonical_json(shared), arm, overrides or {}, is_control, trial))
-    return _FolderContents(trials, unfinished, folder.failed_trials() if unfinished else ())
+    if not unfinished:
+        return _FolderContents(trials, (), (), ())
+    return _FolderContents(trials, unfinished, folder.failed_trials(), folder.unusable_trials())
 
 
 def _not_started(folder: SweepFolder, finished: Set[str]) -> Iterator[str]:
@@ -245,7 +248,7 @@ def _combined(
         origin=_origin(sweeps, contents, manifests, group[0].setting, trials),
         spec_texts=tuple(folder.spec_text() for folder in sweeps),
         notes=tuple(_override_notes(group, names)),
-        repeated_trials=repeated_trials([(one.sweep.name, one.measurements) for one in group]),
+        note_on_repeated_trials=note_on_repeated_trials([(one.sweep.name, one.measurements) for one in group]),
         unfinished=tuple(
             line for folder in sweeps for line in (*contents[folder].unfinished, *_not_started(folder, finished))
         ),
@@ -286,6 +289,7 @@ def _origin(
         folders=tuple(str(folder.path) for folder in sweeps),
         is_sweep=True,
         failed_trials=tuple(chain.from_iterable(contents[folder].failed for folder in sweeps)),
+        unusable_trials=tuple(chain.from_iterable(contents[folder].unusable for folder in sweeps)),
         lacks_declared_trials=only is not None and bool({*_declared_labels(sweeps[0])} - only.ended),
         lacks_base=only is not None and bool(sweeps[0].spec()) and BASE_ARM not in only.ended,
         has_base_elsewhere=only is not None and BASE_ARM in {*map(_label, only.trials)} - {one.arm for one in trials},
@@ -319,17 +323,10 @@ def _unique_trials(group: Sequence[_SweepTrial]) -> Iterator[tuple[Measurements,
         first = seen.setdefault(trial.measurements.trial_id, trial)
         if first is trial:
             yield trial.measurements, trial.arm_identity
-        elif not _scores_agree(first.measurements.scores, trial.measurements.scores):
+        elif not first.measurements.has_equal_scores(trial.measurements):
             both = f"{first.sweep.path} and {trial.sweep.path}"
             what = f"{both} have different results of trial {trial.measurements.trial_id}."
             raise UsageError(Problem(what, "Leave out one of the folders, or restore the changed one."))
-
-
-def _scores_agree(scores: Mapping[str, float | None], others: Mapping[str, float | None]) -> bool:
-    """Return whether the metrics that both trials have are equal. NaN equals NaN; older records lack some metrics."""
-    pairs = [(score, others.get(key)) for key, score in scores.items()]
-    known = [(one, other) for one, other in pairs if one is not None and other is not None]
-    return all(one == other or (math.isnan(one) and math.isnan(other)) for one, other in known)
 
 
 def _arm_names(group: Sequence[_SweepTrial]) -> dict[str, str]:
@@ -395,5 +392,6 @@ def _override_notes(group: Sequence[_SweepTrial], names: Mapping[str, str]) -> I
 
 def _evidence_without_trials(folder: SweepFolder, contents: _FolderContents) -> Evidence:
     lines = (*contents.unfinished, *_not_started(folder, frozenset()))
-    origin = TrialOrigin((str(folder.path),), is_sweep=True, failed_trials=tuple(contents.failed))
+    failed, unusable = tuple(contents.failed), tuple(contents.unusable)
+    origin = TrialOrigin((str(folder.path),), is_sweep=True, failed_trials=failed, unusable_trials=unusable)
     return Evidence(folder.name, Setting("", "", {}, {}), (), METRICS, origin, unfinished=lines)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neftune_cli.config.registry import imported
-from neftune_cli.errors import Problem, UsageError, alternatives, described, did_you_mean
+from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean, with_type
 from neftune_cli.evidence.added_metrics import ItemScores, with_item_metric
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.evidence.trials import TrialResponses, finished_responses, only_sweep, stored_responses
@@ -144,7 +144,7 @@ def _import_problem(reference: str, module: str, error: BaseException) -> UsageE
     if is_missing:
         what = f"{reference}: there is no module {module!r}."
         return UsageError(Problem(what, f"Put {module.replace('.', '/')}.py into the current folder, or install it."))
-    what = f"{reference}: the module {module!r} cannot be imported: {described(error)}."
+    what = f"{reference}: the module {module!r} cannot be imported: {with_type(error)}."
     return UsageError(Problem(what, "Correct the module."))
 
 
@@ -189,7 +189,7 @@ def _number(user_metric: _UserMetric, trial: TrialResponses, response: Generatio
     try:
         value = user_metric.score(response)
     except (Exception, SystemExit) as error:
-        what = f"{where}: {described(error)}."
+        what = f"{where}: {with_type(error)}."
         raise UsageError(Problem(what, "Correct the function, so that it takes every response.")) from error
     try:
         number = math.nan if isinstance(value, str | bytes) else float(value)
@@ -226,7 +226,11 @@ def _code_of_user() -> Iterator[None]:
 
 
 _read_modules: dict[str, tuple[str, Path, int]] = {}
-"""Modules that were imported from a current folder: folder, file, and its time of change in nanoseconds."""
+"""Modules that were imported from a current folder: folder, file, and its time of change in nanoseconds.
+
+Unchanged ones are not imported again by the several steps of a command: a module may load a model, or register a
+metric, which is refused a second time.
+"""
 
 
 def _modules_from(folder: str, before: set[str]) -> Iterator[tuple[str, tuple[str, Path, int]]]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from neftune_cli.config.values import parse_path
 from neftune_cli.errors import Problem
-from neftune_cli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_MODEL, and_more, read_json
+from neftune_cli.formatting import and_more
+from neftune_cli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_MODEL, read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

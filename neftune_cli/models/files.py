@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -145,11 +145,6 @@ def _shards(index: Path) -> list[str]:
     names = (read_json(index) or {}).get("weight_map")
     shards = names.values() if isinstance(names, dict) else ()
     return sorted({shard for shard in shards if isinstance(shard, str)})
-
-
-def and_more(names: Sequence[object]) -> str:
-    """Return the number of names after the first one, for a message that names the first: ` (and 2 more)`."""
-    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

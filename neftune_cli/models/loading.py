@@ -27,8 +27,9 @@ from transformers.utils import logging
 
 from neftune_cli.config.process import user_cache
 from neftune_cli.errors import Problem, UsageError, first_line
+from neftune_cli.formatting import and_more
 from neftune_cli.models.adapters import merged
-from neftune_cli.models.files import CONFIG, and_more
+from neftune_cli.models.files import CONFIG
 from neftune_cli.models.gguf import converted
 from neftune_cli.models.quantization import is_quantized, loading_options, prepared_for_training
 from neftune_cli.models.sources import ModelSource

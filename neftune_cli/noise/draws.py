@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from neftune_cli.config.noises import DISTRIBUTIONS, Draw, NoiseDistribution
 from neftune_cli.config.registry import imported
-from neftune_cli.errors import Problem, UsageError, described
+from neftune_cli.errors import Problem, UsageError, with_type
 
 STANDARD_DEVIATION = math.sqrt(1 / 3)
 """Standard deviation of U[-1, 1]. All distributions have it, so that alpha has the same meaning for all of them."""
@@ -135,7 +135,7 @@ def _draw_function(distribution: NoiseDistribution) -> Draw:
     except UsageError:
         raise
     except (Exception, SystemExit) as error:
-        what = f"The draw function of noise {distribution.name!r} fails: {described(error)}."
+        what = f"The draw function of noise {distribution.name!r} fails: {with_type(error)}."
         raise UsageError(Problem(what, "Correct it. It is called as draw(shape, generator).")) from error
     mean, variance = first.mean().item(), first.var().item()
     if not (abs(mean) <= _LARGEST_MEAN and abs(3 * variance - 1) <= _LARGEST_VARIANCE_ERROR):

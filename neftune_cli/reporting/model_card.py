@@ -12,6 +12,7 @@ from neftune_cli.analysis.comparison import ComparedEvidence
 from neftune_cli.config.choices import LORA_SETTINGS
 from neftune_cli.config.process import arguments_of
 from neftune_cli.records import TrialRecord
+from neftune_cli.reporting.checklist.design import with_one_length
 from neftune_cli.reporting.markdown import comparison_tables
 from neftune_cli.reporting.sanitizing import markdown_text
 from neftune_cli.store.manifest import Manifest
@@ -65,8 +66,9 @@ def _paragraphs(facts: CardFacts, title: str, repository: str | None) -> Iterato
     if facts.is_adapter and not facts.base_model:
         yield (
             f"The base model, {markdown_text(facts.base_folder)}, is not included, and it is not known whether the Hub "
-            f"has it. Copy it to a subfolder `{facts.base_folder}` of this folder, or set `base_model_name_or_path` in "
-            "`adapter_config.json` to its path or id. Its fingerprint is listed under Origin."
+            f"has it. Copy it to a subfolder `{facts.base_folder}` of this folder and run Python in this folder, or "
+            "set `base_model_name_or_path` in `adapter_config.json` to the path or the Hub id of the base model. Its "
+            "fingerprint is listed under Origin."
         )
     yield "## Comparison of the arms"
     yield (
@@ -76,7 +78,9 @@ def _paragraphs(facts: CardFacts, title: str, repository: str | None) -> Iterato
     yield from comparison_tables(facts.compared.comparison)
     yield markdown_text(advice(facts.compared.comparison))
     yield "## Recipe"
-    yield _fenced(_without_folders(_with_one_length(facts.spec)), "yaml")
+    recipe = facts.spec.get("train")
+    spec = {**facts.spec, "train": with_one_length(recipe)} if isinstance(recipe, Mapping) else facts.spec
+    yield _fenced(_without_folders(spec), "yaml")
     if facts.is_adapter:
         yield markdown_text(f"{LORA_SETTINGS}.")
     yield "## Origin"
@@ -148,14 +152,6 @@ def _file_name(value: str) -> str:
     """Return the name of a file or folder given by an absolute or a home path; all else as it is."""
     is_path = value.startswith(("/", "~")) or PureWindowsPath(value).is_absolute()
     return PurePath(value).name or value if is_path else value
-
-
-def _with_one_length(spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a spec without the epochs that its number of steps replaces."""
-    train = spec.get("train")
-    if not isinstance(train, Mapping) or not train.get("max_steps"):
-        return spec
-    return {**spec, "train": {name: value for name, value in train.items() if name != "epochs"}}
 
 
 def _without_folders(spec: Mapping[str, Any]) -> str:

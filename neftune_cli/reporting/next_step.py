@@ -77,10 +77,11 @@ def sentence_without_command(comparison: Comparison) -> str:
     return ""
 
 
-_HOPELESS = 0.05
+_SMALL_CHANCE = 0.05
 """Chance of a decision below which the advice is another experiment than more seeds."""
 _OTHER_WAYS = (
-    "; more seeds will hardly decide it: train longer, with a larger learning rate, or declare a larger margin"
+    "; more seeds are unlikely to decide the open arms: in a new sweep, train longer, use a larger learning rate, or "
+    "declare a larger margin"
 )
 
 
@@ -100,11 +101,11 @@ def chance_sentence(comparison: Comparison) -> str:
     }
     none, largest = min(ranges, key=abs), max(ranges, key=abs)
     metric = comparison.metric
-    is_hopeless = max(high for _, high in ranges.values()) < _HOPELESS
+    is_small = max(high for _, high in ranges.values()) < _SMALL_CHANCE
     return (
         f"of a decision on an open arm by {last} seeds: {share_range(*ranges[none])} if its true difference is 0, "
         f"{share_range(*ranges[largest])} if it is {metric.assumed(largest)}{metric.unit_suffix} (twice the margin)"
-        f"{_OTHER_WAYS if is_hopeless else ''}"
+        f"{_OTHER_WAYS if is_small else ''}"
     )
 
 

@@ -57,7 +57,7 @@ def margin_sentences(comparison: Comparison) -> Iterator[str]:
 
 def _margin(comparison: Comparison) -> str:
     margin, metric = comparison.margins[comparison.primary], comparison.metric
-    rule = f" ({margin.stated})" if margin.stated else ""
+    rule = f" ({margin.rule()})" if margin.stated or margin.because else ""
     return f"The equivalence margin of {metric.name_within} is {metric.margin_size(margin.size)}{rule}."
 
 

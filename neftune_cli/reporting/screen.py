@@ -219,10 +219,9 @@ def _equivalent(comparison: Comparison) -> Iterator[Fact]:
     margins = {assessment.margin for assessment in assessed if assessment.verdict == "equivalent"}
     if margins:
         level = percent(comparison.equivalence_confidence)
-        rule, because, reason = comparison.margins[comparison.primary].stated.partition(", because")
-        stated = because + reason if because and rule[-1].isdigit() else f", {rule}{because}{reason}" if rule else ""
-        margin = comparison.metric.margin_size(max(margins)) + stated
-        yield Fact("Equivalent", f"within {margin}; {level} interval")
+        resolved = comparison.margins[comparison.primary]
+        parts = (comparison.metric.margin_size(max(margins)), resolved.stated, resolved.because)
+        yield Fact("Equivalent", f"within {', '.join(filter(None, parts))}; {level} interval")
 
 
 def _any_noise(comparison: Comparison) -> Iterator[Fact]:

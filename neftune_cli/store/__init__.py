@@ -6,12 +6,9 @@ Records, states, tables and checkpoints are written atomically. Logs and metrics
 from neftune_cli.store.checkpoints import KEPT_CHECKPOINTS, Checkpoint
 from neftune_cli.store.files import check_writable, write_atomically, write_files
 from neftune_cli.store.sweeps import (
-    EVAL_FILE,
     LABEL_LENGTH,
-    LOSS_FILE,
     MANIFEST_FILE,
     REPORT_FILE,
-    RESTORE_LOOKS,
     RESULTS,
     SUMMARY_FILE,
     SWEEP_FILE,
@@ -20,6 +17,7 @@ from neftune_cli.store.sweeps import (
     folder_label,
     is_sweep,
 )
+from neftune_cli.store.tables import EVAL_FILE, LOSS_FILE
 from neftune_cli.store.trials import (
     RECORD_FILE,
     TASK_DOCUMENTS_FILE,
@@ -36,7 +34,6 @@ __all__ = [
     "MANIFEST_FILE",
     "RECORD_FILE",
     "REPORT_FILE",
-    "RESTORE_LOOKS",
     "RESULTS",
     "SUMMARY_FILE",
     "SWEEP_FILE",

@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter
 
 from neftune_cli.errors import DISK_FULL, FREE_SPACE, Problem, UsageError, first_line
 from neftune_cli.records import SCHEMA_VERSION, Record
 from neftune_cli.store.temporary_files import temporary_file, temporary_path
+
+if TYPE_CHECKING:
+    from pyarrow import Table
 
 RecordType = TypeVar("RecordType", bound=Record)
 
@@ -220,6 +223,24 @@ def read_lines(path: Path, kind: type[RecordType]) -> list[RecordType]:
         return _list_of(kind).validate_json(b"[" + b",".join(lines) + b"]")  # much faster than line by line
     except ValueError:
         raise damaged_file(path) from None
+
+
+def read_parquet(path: Path, columns: list[str]) -> "Table | None":
+    """Return columns of a Parquet file, None if there is no such file.
+
+    Raises:
+        UsageError: the file is damaged, lacks a column or cannot be read.
+    """
+    from pyarrow.lib import ArrowInvalid
+    from pyarrow.parquet import ParquetFile
+
+    if not path.exists():
+        return None
+    try:
+        with ParquetFile(path) as file:
+            return file.read(columns, use_threads=False)
+    except (ArrowInvalid, OSError, KeyError) as error:
+        raise unusable_file(path, error) from None
 
 
 @cache

@@ -3,11 +3,10 @@
 import re
 import sys
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -17,15 +16,7 @@ from neftune_cli.config.field_problems import Origin, independent
 from neftune_cli.config.resolve import dump_spec, load_spec, written_version
 from neftune_cli.config.spec import BASE_ARM, SweepSpec
 from neftune_cli.errors import Problem, UsageError, first_line
-from neftune_cli.records import (
-    EVAL_METRICS,
-    LOSS_METRICS,
-    SCHEMA_VERSION,
-    CurvePoint,
-    MetricScores,
-    Record,
-    TrialRecord,
-)
+from neftune_cli.records import SCHEMA_VERSION, MetricScores, TrialRecord
 from neftune_cli.store.files import (
     MISSING_FILE,
     check_version,
@@ -40,18 +31,18 @@ from neftune_cli.store.files import (
 )
 from neftune_cli.store.leases import HeartbeatMonitor
 from neftune_cli.store.manifest import ALWAYS_WRITTEN, Manifest
+from neftune_cli.store.tables import csv_tables
 from neftune_cli.store.temporary_files import is_temporary, locked_folder, remove_abandoned_files, require_posix
 from neftune_cli.store.trials import TrialFolder
 
 RESULTS = Path("results")
 """Folder of all results, unless the user names another."""
 SWEEP_FILE, MANIFEST_FILE, METRIC_SCORES_FILE = "sweep.yaml", "manifest.json", "metric_scores.json"
-LOSS_FILE, EVAL_FILE, CURVES_FILE = "loss.csv", "eval.csv", "curves.csv"
 SUMMARY_FILE, REPORT_FILE = "summary.md", "report.html"
 LABEL_LENGTH = 80
 """Number of characters of the name of an arm in the names of its folders."""
-RESTORE_LOOKS = "Restore it from a backup: nothing else lists the planned looks that were taken."
-"""Fix of a manifest of a sweep with planned looks."""
+_RESTORE_LOOKS = "Restore it from a backup: nothing else lists the planned looks that were taken."
+"""Fix of a damaged manifest of a sweep with planned looks."""
 JOBS_FOLDER, _JOB_LIST = "jobs", "jobs.json"
 
 
@@ -156,7 +147,7 @@ class SweepFolder:
 
     def _damaged_manifest(self) -> UsageError:
         """Return the error for a damaged manifest. Read as empty, it would hide the looks that were taken."""
-        fix = RESTORE_LOOKS
+        fix = _RESTORE_LOOKS
         with suppress(UsageError):
             if (spec := self.spec()) and not spec.analysis.has_planned_looks:
                 fix = "Restore it from a backup. If seeds were never added to the sweep, it can be removed instead."
@@ -253,17 +244,14 @@ class SweepFolder:
         """Return the labels of the failed trials, such as `alpha=5,seed=0`. Only `--retry failed` runs them again."""
         return tuple(folder.folder_label for folder in self.trials() if folder.failure_reason() is not None)
 
+    def unusable_trials(self) -> tuple[str, ...]:
+        """Return the labels of the finished trials of which a file is missing or damaged, so that they run again."""
+        return tuple(folder.folder_label for folder in self.trials() if folder.has_lost_files())
+
     def write_tables(self) -> None:
         """Write loss.csv, eval.csv and curves.csv from the finished trials."""
-        finished = self.finished()
-        key = ("arm", "alpha", "seed")
-        self._write_csv(LOSS_FILE, (*key, *LOSS_METRICS), (_row(record, "loss") for _, record in finished))
-        registered = dict.fromkeys(name for _, record in finished for name in record.eval.model_extra or ())
-        scores = (*key, *EVAL_METRICS, *registered)
-        self._write_csv(EVAL_FILE, scores, (_row(record, "eval") for _, record in finished))
-        curves = [{**_key(record), **point.model_dump()} for folder, record in finished for point in folder.curve()]
-        columns = (name for name in _CURVE_COLUMNS if name != _SUBSET or any(row[name] for row in curves))
-        self._write_csv(CURVES_FILE, (*key, *columns), curves)
+        for name, text in csv_tables(self.finished()).items():
+            write_atomically(self.path / name, text)
         sys.audit("neftune.tables-written", str(self.path))
 
     def metric_scores(self) -> MetricScores | None:
@@ -327,18 +315,6 @@ class SweepFolder:
 
         return key
 
-    def _write_csv(self, name: str, columns: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> None:
-        import pandas as pd
-
-        counts = {name: "Int64" for name in ("seed", _SUBSET) if name in columns}
-        frame = pd.DataFrame(rows, columns=list(columns)).astype(counts)
-        write_atomically(self.path / name, frame.to_csv(index=False, lineterminator="\n"))
-
-
-_CURVE_COLUMNS = tuple(CurvePoint.model_fields)
-_SUBSET = "eval_examples"
-"""The column that `curves.csv` has only if a trial measured a part of the examples."""
-
 
 def folder_label(arm: str, seed: int | None = None) -> str:
     """Return the name of a trial folder without the id, for example `weight_decay,seed=0` of the arm `weight decay`.
@@ -389,12 +365,3 @@ _RESTORE_SPEC = (
 )
 _MISFITS = {"missing": "is missing", "tuple_type": "must be a list"}
 """Messages on errors that only a damaged `sweep.yaml` has, by pydantic's type of error."""
-
-
-def _row(record: TrialRecord, table: str) -> dict[str, Any]:
-    metrics: Record = getattr(record, table)
-    return {**_key(record), **metrics.model_dump()}
-
-
-def _key(record: TrialRecord) -> dict[str, Any]:
-    return {"arm": record.arm, "alpha": record.alpha, "seed": record.seed}

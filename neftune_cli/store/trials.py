@@ -33,6 +33,7 @@ from neftune_cli.store.files import (
     pretty_json,
     read_json,
     read_lines,
+    read_parquet,
     read_record,
     sync_file,
     unusable_file,
@@ -119,17 +120,7 @@ class TrialFolder:
         Raises:
             UsageError: the file is damaged or cannot be read.
         """
-        from pyarrow.lib import ArrowInvalid
-        from pyarrow.parquet import ParquetFile
-
-        path = self.path / EXAMPLES_FILE
-        if not path.exists():
-            return None
-        try:
-            with ParquetFile(path) as file:
-                return file.read(list(ExampleLoss.model_fields), use_threads=False)
-        except (ArrowInvalid, OSError, KeyError) as error:
-            raise unusable_file(path, error) from None
+        return read_parquet(self.path / EXAMPLES_FILE, list(ExampleLoss.model_fields))
 
     def record(self) -> TrialRecord | None:
         """Return the record; None if there is none, if it holds no JSON object, or if a result file is missing or cut.
@@ -147,12 +138,17 @@ class TrialFolder:
             raise unusable_file(path, error) from None
         return None if self._first_changed_file(record) else record
 
+    def has_lost_files(self) -> bool:
+        """Return whether the trial has finished, but its record or a result file is missing or damaged."""
+        return (self.path / RECORD_FILE).exists() and self.record() is None
+
     def why_without_record(self) -> str:
         """Return the reason why there is no valid record, as the end of a sentence about the trial."""
         if (self.path / RECORD_FILE).exists():
-            values = read_json(self.path / RECORD_FILE)
-            name = self._first_changed_file(TrialRecord.model_validate(values)) if values else RECORD_FILE
-            state = "damaged" if (self.path / str(name)).exists() else "missing"
+            values, name = read_json(self.path / RECORD_FILE), RECORD_FILE
+            if values:
+                name = self._first_changed_file(TrialRecord.model_validate(values)) or RECORD_FILE
+            state = "damaged" if (self.path / name).exists() else "missing"
             return f"cannot be used: its {name} is {state}; the sweep command trains it again"
         return "has not finished" if (reason := self.failure_reason()) is None else f"failed: {reason}"
 

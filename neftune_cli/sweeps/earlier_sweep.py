@@ -172,19 +172,28 @@ def differences(stored: SweepSpec, requested: SweepSpec) -> Iterator[str]:
 
 def _way_on(folder: SweepFolder, stored: SweepSpec, requested: SweepSpec) -> str:
     """Return the advice for a command that differs in planned looks, or in the margin or metric alone."""
-    changed = {name for name, one in requested.analysis if one != getattr(stored.analysis, name)}
-    same = stored.model_copy(update={"analysis": requested.analysis})
-    if changed <= {"margin", "metric"} and not list(differences(same, requested)):
-        key, size = requested.analysis.metric or HELD_OUT_LOSS, requested.analysis.margin
-        options = (f" --metric {key}" if "metric" in changed else "") + (f" --margin {key}={size}" if size else "")
+    analysis, key = requested.analysis, requested.analysis.metric or HELD_OUT_LOSS
+    changed = {name for name, one in analysis if one != getattr(stored.analysis, name)}
+    is_option = changed <= {"margin", "metric"} and ("margin" not in changed or analysis.margin is not None)
+    same = stored.model_copy(update={"analysis": analysis})
+    if is_option and not _adds_trials(stored, requested) and not list(differences(same, requested)):
+        options = (f" --metric {key}" if "metric" in changed else "") + (
+            f" --margin {key}={analysis.margin}" if analysis.margin else ""
+        )
         return f"`neftune compare {folder.path}{options}` needs no new trials. "
     return _looks_option(stored, requested)
+
+
+def _adds_trials(stored: SweepSpec, requested: SweepSpec) -> bool:
+    """Return whether the requested sweep has an arm or a seed that the one in the folder lacks."""
+    arms = {arm.name for arm in stored.arms}
+    return any(arm.name not in arms for arm in requested.arms) or not {*requested.seeds} <= {*stored.seeds}
 
 
 def _looks_option(stored: SweepSpec, requested: SweepSpec) -> str:
     """Return the advice to plan the looks of the sweep in the folder, or none, if only one of the two has looks."""
     if requested.analysis.has_planned_looks and not stored.analysis.has_planned_looks:
-        return "The folder has a fixed number of seeds: leave out --until-decided. "
+        return "The folder has a fixed number of seeds: leave out --until-decided, or `looks` in the experiment file. "
     if requested.analysis.has_planned_looks or not stored.analysis.has_planned_looks:
         return ""
     others = "" if stored.analysis.looks == DEFAULT_LOOKS else f" --looks {','.join(map(str, stored.analysis.looks))}"

@@ -21,11 +21,9 @@ from neftune_cli.config.spec import (
     TrainSpec,
 )
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
-from neftune_cli.formatting import counted, listed
+from neftune_cli.formatting import and_more, counted, listed
 from neftune_cli.metrics import HELD_OUT_LOSS, HELD_OUT_RESPONSES, METRICS, PROBE_RESPONSES, Margin, names_function
-from neftune_cli.models.files import and_more
 from neftune_cli.store import LABEL_LENGTH, SweepFolder, TrialFolder, folder_label
-from neftune_cli.store.trials import RECORD_FILE
 from neftune_cli.sweeps.earlier_sweep import (
     check_covers_folder,
     check_extends,
@@ -172,8 +170,9 @@ def _batch_problems(spec: SweepSpec, examples: int) -> Iterator[Problem]:
         train, field = spec.recipe_of(arm), "dataloader_drop_last"
         if train.sft.get(field) and examples < train.batch_size:
             place = place_in_recipe(arm, index, field)
-            what = f"{examples} training examples are fewer than a batch of {train.batch_size}, so no step is made."
-            yield Problem(what, "Lower --batch-size, or remove the field.", place)
+            there_are = f"there {'is' if examples == 1 else 'are'} only {counted(examples, 'training example')}"
+            what = f"{there_are}, fewer than a batch of {train.batch_size}, so no step would be taken."
+            yield Problem(what, f"Use --batch-size {examples} or less, or remove {field}.", place)
 
 
 def examples_per_epoch(train: TrainSpec, examples: int) -> int:
@@ -298,7 +297,7 @@ def _sections_without_prompts(data: DataFacts | None) -> tuple[str, ...]:
 def _notes_on_unusable_trials(folder: SweepFolder, trials: Sequence[Trial]) -> Iterator[str]:
     """Yield a note on the trials that have finished, and are run again because a file is missing or damaged."""
     folders = [trial_folder(folder, trial) for trial in trials]
-    unusable = [one for one in folders if (one.path / RECORD_FILE).exists() and one.record() is None]
+    unusable = [one for one in folders if one.has_lost_files()]
     for one in unusable[:1]:
         yield f"{one.folder_label} {one.why_without_record()}{and_more(unusable)}."
 

@@ -149,17 +149,17 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
         (
             ("--alphas", "0", "5"),
             "Error: There is no experiment file 5.\n"
-            "  The values of a list are separated by commas, without spaces: --alphas 0,5,10.\n",
+            "  Remove it, or write the values of a list with commas and without spaces, such as 0,5,10.\n",
         ),
         (
             ("--alphas", "0", "5", "10"),
             "Error: neftune sweep does not take the argument '10'.\n"
-            "  The values of a list are separated by commas, without spaces: --alphas 0,5,10.\n",
+            "  Remove it, or write the values of a list with commas and without spaces, such as 0,5,10.\n",
         ),
         (
             ("--model", "tiny", "llama"),
             "Error: There is no experiment file llama.\n"
-            "  Use an existing YAML file, or quote a name with spaces: '... llama'.\n",
+            "  Use an existing YAML file. If llama is part of a name with spaces, put the whole name in quotes.\n",
         ),
         (
             ("none.yaml",),
@@ -173,6 +173,21 @@ def test_a_message_names_the_problem_and_the_fix(
     result = neftune(*SWEEP, *arguments)
     assert result.err.startswith(message)
     assert (result.code, result.out, list(tmp_path.iterdir())) == (2, "", [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "argument", "fix"),
+    [
+        (("--alpha", "5", "10"), "10", "Remove it, or write the values of a list with commas"),
+        ((" ",), " ", "Remove it. If it is part of a name with spaces, put the whole name in quotes."),
+    ],
+)
+def test_an_argument_of_a_command_without_arguments_is_named(
+    neftune: Neftune, arguments: tuple[str, ...], argument: str, fix: str
+) -> None:
+    result = neftune("train", *arguments)
+    assert result.err.startswith(f"Error: neftune train does not take the argument {argument!r}.\n  {fix}")
+    assert (result.code, result.out) == (2, "")
 
 
 @pytest.mark.parametrize(

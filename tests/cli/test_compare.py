@@ -155,7 +155,9 @@ def test_options_change_the_verdict_and_prevent_a_report(results: Path) -> None:
     assert not (results / "bios" / "report.html").exists()
 
 
-def test_runs_of_trainers_are_compared_in_every_format_and_no_file_is_written(tmp_path: Path) -> None:
+@pytest.fixture
+def trainer_runs(tmp_path: Path) -> Path:
+    """Return a folder with the states of three trainings without noise and three with it, without a base model."""
     for alpha, loss in ((0, 2.0), (5, 1.9)):
         for seed in range(3):
             run = tmp_path / "runs" / f"alpha={alpha},seed={seed}"
@@ -166,22 +168,37 @@ def test_runs_of_trainers_are_compared_in_every_format_and_no_file_is_written(tm
             ]
             state = {"global_step": 1, "max_steps": 1, "num_train_epochs": 1, "epoch": 1.0, "log_history": log}
             (run / "trainer_state.json").write_text(json.dumps(state))
-    files = sorted(tmp_path.rglob("*"))
+    return tmp_path / "runs"
+
+
+def _joined_screen(*paths: Path) -> str:
+    """Return the screen of a comparison without spaces and line breaks, also those of commands."""
+    return "".join(_compare(*paths).stdout.replace("\\\n", "").split())
+
+
+def test_runs_of_trainers_are_compared_in_every_format_and_no_file_is_written(trainer_runs: Path) -> None:
+    files = sorted(trainer_runs.parent.rglob("*"))
 
     for format_ in OutputFormat:
-        result = _compare(tmp_path / "runs", "--format", format_)
+        result = _compare(trainer_runs, "--format", format_)
         assert result.exit_code == 0, result.output
         assert ("alpha" if format_ is OutputFormat.TABLE else "alpha=5") in result.stdout
-    screen = "".join(_compare(tmp_path / "runs").stdout.replace("\\\n", "").split())
-    assert f"Detailsneftunecompare{tmp_path}/runs--full" in screen
+
+    assert sorted(trainer_runs.parent.rglob("*")) == files
+
+
+def test_a_missing_base_model_of_trainer_runs_is_named(trainer_runs: Path) -> None:
+    screen = _joined_screen(trainer_runs)
     assert "Norunofthebasemodeliscompared,sothegainoffine-tuningisunknown." in screen
     assert "0.01,because" not in screen
-    shutil.copytree(tmp_path / "runs", tmp_path / "more")
-    both = "".join(_compare(tmp_path / "runs", tmp_path / "more").stdout.replace("\\\n", "").split())
-    assert [f"Detailsneftunecompare{tmp_path}/{name}--full" in both for name in ("runs", "more")] == [True, True]
-    shutil.rmtree(tmp_path / "more")
 
-    assert sorted(tmp_path.rglob("*")) == files
+
+def test_the_details_of_each_folder_of_trainer_runs_have_a_command(trainer_runs: Path) -> None:
+    more = trainer_runs.with_name("more")
+    shutil.copytree(trainer_runs, more)
+    assert f"Detailsneftunecompare{trainer_runs}--full" in _joined_screen(trainer_runs)
+    screen = _joined_screen(trainer_runs, more)
+    assert [f"Detailsneftunecompare{one}--full" in screen for one in (trainer_runs, more)] == [True, True]
 
 
 def test_the_page_has_the_commands_that_reproduce_it(results: Path) -> None:
@@ -356,7 +373,20 @@ def test_a_sweep_whose_trials_lack_a_file_names_it(tmp_path: Path, hand_made_rec
 
     assert message.startswith(
         "No trained trial of sweep 'cut' can be compared: alpha=0,seed=0 cannot be used: its generations.jsonl is "
-        "missing; the sweep command trains it again (6 more have such a file). If the folder is a copy, copy it again"
+        "missing; the sweep command trains it again (and 5 more). If the folder is a copy, copy it again"
+    )
+
+
+def test_a_base_model_that_lacks_a_file_does_not_hide_that_no_trial_has_finished(
+    tmp_path: Path, hand_made_records: Records
+) -> None:
+    folder = SweepFolder(tmp_path / "young")
+    _write_sweep(folder.path, [one for one in hand_made_records if one.seed is None])
+    (base,) = folder.trials()
+    (base.path / "generations.jsonl").unlink()
+
+    assert str(_compare(tmp_path).exception) == (
+        "No trained trial of sweep 'young' has finished. Run the same `neftune sweep` again to finish it."
     )
 
 

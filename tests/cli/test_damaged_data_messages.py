@@ -219,7 +219,7 @@ def test_arrow_streams_without_their_end() -> None:
     content = Path("whole.arrow").read_bytes()
     Path("mine.arrow").write_bytes(content[:-8])
     assert message_of("mine.arrow") == (
-        "mine.arrow has no end marker of Arrow, so its last rows may be missing. "
+        "mine.arrow does not end with Arrow's end-of-stream marker, so its last rows may be missing. "
         "Write it again, or use the data as .jsonl or .csv."
     )
     Path("mine.arrow").write_bytes(content + b"more")
@@ -243,7 +243,7 @@ def test_files_one_after_the_other(name: str, kind: str) -> None:
     Path("all").replace(name)
     assert message_of(name) == (
         f"{name} has several {kind} files one after the other, of which only one can be read. "
-        "Pass the files themselves, separated by commas."
+        "Pass the original files instead, separated by commas."
     )
 
 
@@ -273,7 +273,7 @@ def test_joined_csv_files_with_another_order_of_columns() -> None:
     Path("mine.csv").write_text("prompt,completion\nq,a\ncompletion,prompt\nb,r\n")
     assert message_of("mine.csv", skip_bad_rows=True) == (
         "mine.csv, line 3: the row has the column names in another order, as in a second file that was joined to the "
-        "first. Use the files themselves, separated by commas."
+        "first. Pass the original files instead, separated by commas."
     )
 
 

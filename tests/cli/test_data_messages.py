@@ -395,6 +395,16 @@ def test_a_json_list_in_a_file_of_json_lines(indent: int | None) -> None:
     assert message_of("mine.jsonl").endswith(fix)
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_json_lists_one_after_the_other(indent: int | None) -> None:
+    rows = [{"prompt": f"{n}?", "completion": "a"} for n in range(9)]
+    Path("mine.json").write_text("\n".join([json.dumps(rows, indent=indent)] * 2))
+    assert message_of("mine.json") == (
+        "mine.json has text after the end of its JSON list. Remove the text, or pass several JSON documents as "
+        "separate files, separated by commas."
+    )
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "json"])
 def test_json_objects_over_several_lines(suffix: str) -> None:
     rows = [json.dumps({"prompt": f"{n}?", "completion": "a"}, indent=2) for n in range(9)]

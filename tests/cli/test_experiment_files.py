@@ -69,8 +69,8 @@ def test_a_second_data_file_is_added_to_the_first_by_a_comma(neftune: Neftune, t
         ("train: {packing_strategy: wrapped}", "which determine the noise.\n  Use packing_strategy=bfd."),
         (
             "train: {packing: true, packing_strategy: bfd_split}",
-            "invalid.yaml, line 1: packing_strategy=bfd_split is bfd in neftune, which cuts the examples to "
-            "--max-length first.\n  Use packing_strategy=bfd.",
+            "invalid.yaml, line 1: packing_strategy=bfd_split is the same as bfd in neftune, because examples "
+            "are cut to --max-length first.\n  Use packing_strategy=bfd.",
         ),
         ("train: {length_column_name: size}", "the SFTConfig field 'length_column_name' has no effect in neftune."),
         ("train: {logging_steps: 100}", "the SFTConfig field 'logging_steps' cannot be set."),

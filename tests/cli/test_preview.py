@@ -2,12 +2,10 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from neftune_cli.reporting.preview import Preview
 from tests.command_line import Neftune
 
 ROWS = [
@@ -37,13 +35,6 @@ def test_the_parts_of_an_example_in_json(neftune: Neftune, data: str) -> None:
     assert learned == f" Place {number}.<|end|>"
     assert first["learned"] == sum(token["part"] == "learned" for token in first["tokens"])
     assert first["noise_norm"] == pytest.approx(10 / (3 * first["length"]) ** 0.5)
-
-
-@pytest.mark.parametrize(("norm", "share"), [(0.1, "112%"), (0.0051, "5.7%"), (1.0, "1120%")])
-def test_the_share_of_the_embedding_norm_has_no_exponent(norm: float, share: str) -> None:
-    preview: Any = SimpleNamespace(embedding_norm=0.0893, noise="uniform", noise_target="all", alpha=5.0)
-    example: Any = SimpleNamespace(noise_norm=norm)
-    assert f" {share} of the median" in Preview.noise_of(preview, example)
 
 
 def test_the_first_token_of_plain_text_carries_no_loss(neftune: Neftune, tmp_path: Path) -> None:

@@ -69,7 +69,11 @@ def test_the_option_that_plans_the_looks_of_a_folder_is_named(neftune: Neftune, 
 @pytest.mark.parametrize(
     ("options", "fix"),
     [
-        (("--until-decided",), "The folder has a fixed number of seeds: leave out --until-decided. Use --output with "),
+        (
+            ("--until-decided",),
+            "The folder has a fixed number of seeds: leave out --until-decided, or `looks` in the experiment file. Use "
+            "--output with ",
+        ),
         (
             ("--margin", "0.05"),
             "`neftune compare there --margin eval_loss=0.05` needs no new trials. Use --output with ",
@@ -79,6 +83,12 @@ def test_the_option_that_plans_the_looks_of_a_folder_is_named(neftune: Neftune, 
             "`neftune compare there --metric bleu --margin bleu=0.5` needs no new trials. Use --output with ",
         ),
         (("--margin", "0.05", "--epochs", "2"), "Use --output with "),
+        (("--margin", "0.05", "--alphas", "0,5,20"), "Use --output with "),
+        (("--margin", "0.05", "--seeds", "4"), "Use --output with "),
+        (
+            ("--margin", "0.05", "--seeds", "2"),
+            "`neftune compare there --margin eval_loss=0.05` needs no new trials. Use --output with ",
+        ),
     ],
 )
 def test_the_way_on_with_another_analysis_is_named(
@@ -90,6 +100,20 @@ def test_the_way_on_with_another_analysis_is_named(
     SweepFolder(tmp_path / "there").open(resolve_sweep(None, {}))
     result = neftune("sweep", *options, "--output", "there", "--quiet")
     assert (result.code, result.err.splitlines()[1].strip()) == (2, f"{fix}another folder, or the same options.")
+
+
+def test_no_comparison_is_named_for_a_command_without_the_margin_of_the_folder(
+    neftune: Neftune, tmp_path: Path
+) -> None:
+    from neftune_cli.config.resolve import resolve_sweep
+    from neftune_cli.store import SweepFolder
+
+    SweepFolder(tmp_path / "there").open(resolve_sweep(None, {"analysis": {"margin": "0.05"}}))
+    result = neftune("sweep", "--output", "there", "--quiet")
+    assert result.err == (
+        "Error: there has a different sweep: analysis.margin is '0.05' in the folder and not set in this command.\n"
+        "  Use --output with another folder, or the same options.\n"
+    )
 
 
 def test_a_plan_for_a_file_is_refused(neftune: Neftune, tmp_path: Path) -> None:

@@ -372,11 +372,26 @@ def test_a_missing_manifest_of_planned_looks_is_reported(fresh: FakeSweep) -> No
 
     assert "alpha=0  1.5000" in result.stdout
     assert "looks" not in result.stdout
-    expected = f"{manifest} is missing. Restore it from a backup: nothing else lists the planned looks that were taken."
+    expected = (
+        f"{manifest} is missing. Restore it from a backup. Without one, run the sweep command again, which takes the "
+        "looks again and writes the file."
+    )
     assert str(result.exception) == expected
+
+
+def test_a_missing_manifest_of_planned_looks_is_not_compared(fresh: FakeSweep) -> None:
+    options = {"alphas": [0.0, 5.0], "seeds": [0, 1, 2], "until_decided": True, "looks": (3,)}
+    fresh.folder.open(resolve_sweep(None, options), replaces=fresh.folder.spec())
+    fresh.finish("alpha=0", 0, 1.5)
+    manifest = fresh.folder.path / "manifest.json"
+    manifest.unlink()
     app = typer.Typer()
     app.command()(compare)
-    assert str(CliRunner().invoke(app, [str(fresh.folder.path)]).exception) == expected
+
+    error = str(CliRunner().invoke(app, [str(fresh.folder.path)]).exception)
+    assert error.startswith(
+        f"{manifest} is missing. Restore it from a backup. Without one, run the sweep command again"
+    )
 
 
 def test_json_has_the_trials_of_a_sweep_with_a_damaged_manifest(fresh: FakeSweep) -> None:

@@ -83,8 +83,8 @@ def test_sweeps_of_the_same_name_are_not_exported_to_one_folder(
 
     assert refused.code == 2
     assert refused.err == (
-        "Error: m1/out and m2/out have the same name, so their responses would be written to the same folder.\n"
-        "  Export each with its own --output.\n"
+        "Error: The sweeps m1/out and m2/out have the same name, so their responses would be written to the same "
+        "folder.\n  Export each with its own --output.\n"
     )
     assert not Path("alpaca-eval").exists()
 

@@ -298,7 +298,7 @@ def test_a_seed_without_a_kept_model_gets_the_seed_with_one(sweep: SweepFolder, 
     )
 
 
-def test_the_recipe_of_the_card_has_one_length_and_the_settings_of_lora(sweep: SweepFolder, neftune: Neftune) -> None:
+def test_the_recipe_of_the_card_is_that_of_the_training(sweep: SweepFolder, neftune: Neftune) -> None:
     assert neftune("push", sweep.path.name, "--arm", "5", "--output", "shared").code == 0
     recipe = Path("shared/README.md").read_text(encoding="utf-8").partition("## Recipe")[2]
     assert "max_steps: 2\n" in recipe
@@ -314,19 +314,22 @@ def test_a_model_without_weights_is_not_shared(sweep: SweepFolder, neftune: Neft
     assert (done.code, done.err.splitlines()) == (
         2,
         [
-            "Error: --seed 3: out has no kept model of 'alpha=5' with this seed. The model of alpha=5, seed 3 has no "
-            "weights (adapter_model.safetensors is missing).",
+            "Error: --seed 3: out has no kept model of 'alpha=5' with this seed. The model of alpha=5, seed 3 is "
+            "incomplete: adapter_model.safetensors is missing.",
             "  Use --seed 4.",
         ],
     )
     assert not Path("shared").exists()
     assert neftune("push", "out", "--arm", "5", "--output", "shared").code == 0
     assert Path("shared/adapter_model.safetensors").is_file()
+
+
+def test_a_sweep_whose_models_lack_weights_has_no_kept_model(sweep: SweepFolder, neftune: Neftune) -> None:
     for trial, _ in sweep.finished():
         (trial.model_path / "adapter_model.safetensors").unlink(missing_ok=True)
-    done = neftune("push", "out", "--output", "again")
+    done = neftune("push", "out", "--output", "shared")
     assert done.code == 2
-    assert "out has no kept model. The model of alpha=0, seed 3 has no weights" in done.err
+    assert "out has no kept model. The model of alpha=0, seed 3 is incomplete" in done.err
 
 
 def test_a_model_of_train_and_a_missing_spec(neftune: Neftune) -> None:

@@ -22,6 +22,9 @@ from tests.measured_trials import arm, item_values, joined
 
 Records = list[TrialRecord]
 
+BASE = Measurements("base", "base", None, None, {"eval_loss": 3.0}, {}, {})
+"""The base model, without which a comparison has a note."""
+
 
 def test_held_out_loss_matches_a_table_by_hand(hand_made_records: Records) -> None:
     comparison = _compare(hand_made_records)
@@ -353,7 +356,7 @@ def test_trials_without_items_have_no_number_of_items_in_notes() -> None:
         for seed in range(3)
     )
 
-    assert compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS)).notes == ()
+    assert compare_arms(Evidence("s", Setting("m", "d", {}, {}), (BASE, *trials), METRICS)).notes == ()
 
 
 def test_different_items_of_trials_are_noted() -> None:
@@ -364,7 +367,7 @@ def test_different_items_of_trials_are_noted() -> None:
     trials = [trial(arm, seed, ("a", "b", "c")) for arm in ("one", "two") for seed in range(3)]
     short = trial("two", 2, ("a", "b"))
 
-    compared = compare_arms(Evidence("s", Setting("m", "d", {}, {}), (*trials[:-1], short), METRICS))
+    compared = compare_arms(Evidence("s", Setting("m", "d", {}, {}), (BASE, *trials[:-1], short), METRICS))
 
     assert compared.notes == (
         "Held-out loss: trials have 2 to 3 items. Each difference uses the items that both arms have.",
@@ -384,7 +387,8 @@ def test_runs_with_equal_values_are_noted_unless_a_sweep_trained_them(is_sweep: 
     equal = tuple(trial("two", seed, [1.0, 2.0, 3.0]) for seed in range(3))
     origin = TrialOrigin(is_sweep=is_sweep)
 
-    compared = compare_arms(Evidence("s", Setting("m", "d", {}, {}), distinct + equal, METRICS, origin=origin))
+    trials = (BASE, *distinct, *equal)
+    compared = compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS, origin=origin))
 
     same = "Runs of two with different seeds have the same value on every item. If they are copies of one run, the "
     expected = [] if is_sweep else [Departure("copied runs", f"{same}verdicts do not hold for other seeds.")]
@@ -423,7 +427,7 @@ def test_few_items_in_effect_are_noted(weights: list[float], clusters: int, note
         return Measurements(f"{arm} {seed}", arm, 0.0, seed, {"eval_loss": 1.0}, {"eval_loss": values}, {})
 
     trials = tuple(trial(arm, seed) for arm in ("one", "two") for seed in range(3))
-    compared = compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS))
+    compared = compare_arms(Evidence("s", Setting("m", "d", {}, {}), (BASE, *trials), METRICS))
 
     reason = "because a few of them weigh much more than the others."
     end = "With fewer than 1.5 there is no interval and no verdict." if is_unknown else "This makes the intervals wide."

@@ -165,7 +165,7 @@ def test_a_folder_of_links_has_the_splits_of_their_names() -> None:
     [
         ("[a.jsonl, b.txt]", "set/b.txt: files with the suffix '.txt' are not supported."),
         ("b.txt", "set/b.txt: files with the suffix '.txt' are not supported."),
-        ("'*.txt'", "set/README.md names only files of other formats: *.txt. Pass the names of .json"),
+        ("'*.txt'", "set/README.md names files in formats that are not read: *.txt. Pass the names of .json"),
         ("[a.jsonl, gone.jsonl]", "set/README.md names files that the folder does not have: gone.jsonl."),
     ],
 )
@@ -196,7 +196,7 @@ def test_files_of_other_formats_in_a_folder_are_named(card: str) -> None:
 def test_missing_files_of_several_that_belong_together_are_named(dataset: str) -> None:
     for number in (0, 2):
         written(Path(f"set/train-{number:05}-of-00003.jsonl"), prompts(str(number), 9))
-    note = "Some of the files that belong together are missing: set/train-*-of-00003.jsonl (2 of 3)."
+    note = "Some of the files that belong together are missing: set/train-*-of-00003.jsonl (2 of 3 found)."
     assert note in load_data(InputSpec(dataset=dataset)).notes
     written(Path("set/train-00001-of-00003.jsonl"), prompts("1", 9))
     assert "missing" not in "".join(load_data(InputSpec(dataset="set")).notes)
@@ -218,7 +218,7 @@ def test_cards_with_settings_that_change_the_rows_are_refused(setting: str) -> N
     card = "---\nconfigs:\n- config_name: default\n  data_files: a.jsonl\n  {}\n---\n"
     written(Path("set/a.jsonl"), prompts("a", 9))
     written(Path("set/README.md"), card.format(setting))
-    with pytest.raises(UsageError, match=rf"set/README\.md has the setting {setting.partition(':')[0]}, which is not"):
+    with pytest.raises(UsageError, match=rf"set/README\.md sets {setting.partition(':')[0]}, which would change"):
         load_data(InputSpec(dataset="set"))
     written(Path("set/README.md"), card.format("sep: ';'"))
     assert len(rows_of("set")) == 9
@@ -231,7 +231,7 @@ def test_a_saved_split_without_rows_is_named() -> None:
         open_source("saved")
     assert str(error.value) == (
         "The data set in saved cannot be read: the datasets library cannot open a split without rows. "
-        "Save it again without this split."
+        "Save it again without the empty split."
     )
 
 

@@ -360,7 +360,12 @@ def test_columns_name_every_meaning() -> None:
         ),
         (
             {"prompt": "frage"},
-            "--columns lacks completion. Use --columns prompt=frage,completion=COLUMN with another column: ",
+            "--columns must also name completion. Use --columns prompt=frage,completion=COLUMN, where COLUMN is "
+            "antwort.",
+        ),
+        (
+            {"prompt": "frage", "system": "antwort"},
+            "--columns must also name completion. The data have no other column. Use data that have one.",
         ),
         (
             {"text": "frage", "system": "antwort"},

@@ -158,8 +158,8 @@ def test_an_answer_beside_conversations_that_end_with_a_question_is_not_left_out
     row = {"messages": [*EARLIER, *CHOSEN[:1]], "system": "Be brief.", column: ANSWER}
     option = f"prompt=messages,completion={column},system=system"
     assert refusal_of(row, row, {**row, column: None}) == (
-        f"mine.jsonl: column 'messages' ends with a question in 2 rows that have an answer in the column '{column}', "
-        f"which this layout does not read. Use --columns {option} to train on it, or --columns "
+        f"mine.jsonl: in 2 rows, column 'messages' ends with a question, and its answer is in column '{column}', which "
+        f"this layout does not read. Use --columns {option} to train on it, or --columns "
         "messages=messages,system=system to leave it out."
     )
     example = read_one(row, columns=dict(pair.split("=") for pair in option.split(",")))

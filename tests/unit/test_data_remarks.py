@@ -131,8 +131,8 @@ def test_turn_with_its_text_in_a_key_that_is_not_read() -> None:
 
 
 JOIN = (
-    'Join the rows of each conversation, in the order of its turns, to one row {"messages": [{"role": "user", '
-    '"content": "..."}, ...]} of a .jsonl file.'
+    'Combine the rows of each conversation, in the order of its turns, into one row of a .jsonl file: {"messages": '
+    '[{"role": "user", "content": "..."}, ...]}.'
 )
 
 

@@ -192,8 +192,12 @@ def test_spellings_of_a_tool_call_give_the_same_turn(turn: dict[str, Any]) -> No
         ({"name": "f", "kwargs": '{"x": 1}'}, "a tool call has an object under the key 'kwargs', which is not read"),
         ({"function": {"name": "f"}, "kwargs": {"x": 1}}, "an object under the key 'kwargs', which is not read"),
         ({"name": "f", "arguments": "", "kwargs": {"x": 1}}, "an object under the key 'kwargs', which is not read"),
-        ({"name": "f", "arguments": {"x": 2}, "parameters": {"x": 1}}, "under the keys 'arguments' and 'parameters'"),
-        ({**CALL, "args": {"city": "Bonn"}}, "different arguments under the keys 'arguments' and 'args'"),
+        (
+            {"name": "f", "arguments": {"x": 2}, "parameters": {"x": 1}},
+            "different arguments in 'arguments' and 'parameters'",
+        ),
+        ({**CALL, "args": {"city": "Bonn"}}, "different arguments in 'function.arguments' and 'args'"),
+        ({**CALL, "arguments": {"city": "Bonn"}}, "different arguments in 'function.arguments' and 'arguments'"),
     ],
 )
 def test_arguments_that_would_be_left_out_are_refused(call: dict[str, Any], what: str) -> None:

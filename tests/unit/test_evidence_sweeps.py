@@ -54,9 +54,9 @@ def test_comparable_sweeps_are_combined_with_shared_trials_once(tmp_path: Path, 
     note = (
         "3 trials with equal results in several sweeps, for example alpha=0, seed 0 in one and two: each counts once."
     )
-    assert found.repeated_trials == note
+    assert found.note_on_repeated_trials == note
     assert note in compare_arms(found).notes
-    assert sweep_evidence(folders[:1])[0].repeated_trials == ""
+    assert sweep_evidence(folders[:1])[0].note_on_repeated_trials == ""
 
 
 def test_declared_analyses_do_not_apply_to_several_sweeps(tmp_path: Path, hand_made_records: Records) -> None:

@@ -271,6 +271,8 @@ def test_a_linked_folder_is_found_once(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "alpha=5").symlink_to(tmp_path / "elsewhere" / "run 17")
     (tmp_path / "runs" / "again").symlink_to(tmp_path / "runs")
+    save(tmp_path / "around" / "alpha=0")
+    (tmp_path / "runs" / "up").symlink_to("..")
     assert find_trainer_runs(tmp_path / "runs") == [tmp_path / "runs" / "alpha=5"]
     (evidence,) = trainer_evidence(tmp_path / "runs")
     assert evidence.trials[0].arm == "alpha=5"

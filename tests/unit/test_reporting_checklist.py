@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -239,16 +240,25 @@ def test_recipe_has_the_fields_that_are_set() -> None:
     assert "overrides: epochs 3, warmup_ratio 0.1." in answers["Which hyperparameters"]
 
 
-def test_a_number_of_steps_replaces_the_epochs_and_fixed_settings_are_named() -> None:
-    recipe = {"epochs": 3.0, "max_steps": 2, "lora_rank": 8, "sft": {"weight_decay": 0.1}}
+def hyperparameters(recipe: dict[str, Any], files: RunFiles) -> str:
     setting = replace(comparison().setting, recipe=recipe)
-    answer = texts(replace(comparison(), setting=setting), FULL)["Which hyperparameters"]
+    return texts(replace(comparison(), setting=setting), files)["Which hyperparameters"]
 
-    assert "overrides: max_steps 2, lora_rank 8, weight_decay 0.1." in answer
+
+def test_a_number_of_steps_replaces_the_epochs() -> None:
+    recipe = {"epochs": 3.0, "max_steps": 2, "lora_rank": 8, "sft": {"weight_decay": 0.1}}
+    assert "overrides: max_steps 2, lora_rank 8, weight_decay 0.1." in hyperparameters(recipe, FULL)
+
+
+def test_fixed_settings_are_named() -> None:
+    answer = hyperparameters({"lora_rank": 8, "sft": {"weight_decay": 0.1}}, FULL)
+
     assert "LoRA has a lora_alpha of twice the rank, dropout 0, and adapters on all linear layers but" in answer
     assert "optim adamw_torch_fused, lr_scheduler_type linear, warmup_steps 0." in answer
-    of_another_tool = texts(replace(comparison(), setting=setting), RunFiles())["Which hyperparameters"]
-    assert "TRL" not in of_another_tool
+
+
+def test_fixed_settings_of_another_tool_are_unknown() -> None:
+    assert "TRL" not in hyperparameters({"learning_rate": 0.001}, RunFiles())
 
 
 def test_arms_without_results_and_with_draws_of_their_own_are_named() -> None:

@@ -430,7 +430,8 @@ def test_another_experiment_is_advised_where_seeds_decide_nothing(high: float, i
 
     sentence = chance_sentence(replace(_four_arms(), outlooks={"alpha=5": chances}))
 
-    assert sentence.endswith("train longer, with a larger learning rate, or declare a larger margin") is is_named
+    advice = "in a new sweep, train longer, use a larger learning rate, or declare a larger margin"
+    assert sentence.endswith(f"unlikely to decide the open arms: {advice}") is is_named
 
 
 def test_a_chance_is_never_given_as_certain() -> None:

@@ -329,8 +329,10 @@ def test_a_batch_larger_than_the_data_is_refused_if_only_full_batches_are_used(t
     sft = {"train.sft": ["dataloader_drop_last=true"]}
     with pytest.raises(UsageError) as caught:
         planned(tmp_path / "out", alphas="0,5", seeds="1", **sft, **{"train.batch_size": 17})
-    assert str(caught.value).startswith(
-        "--set dataloader_drop_last: 16 training examples are fewer than a batch of 17, so no step is made."
+    (problem,) = caught.value.problems
+    assert problem.what == (
+        "--set dataloader_drop_last: there are only 16 training examples, fewer than a batch of 17, so no step would "
+        "be taken."
     )
     planned(tmp_path / "out", alphas="0,5", seeds="1", **sft, **{"train.batch_size": 16})
     planned(tmp_path / "out", alphas="0,5", seeds="1", **{"train.batch_size": 17})

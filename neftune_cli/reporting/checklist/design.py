@@ -177,9 +177,7 @@ def _unreported(comparison: Comparison, files: RunFiles) -> Iterator[str]:
 def hyperparameters(comparison: Comparison, files: RunFiles) -> Answer:
     """Return the answer about the recipe."""
     known = comparison.setting.recipe
-    recipe = ", ".join(
-        _fields({name: one for name, one in known.items() if name != "epochs" or not known.get("max_steps")})
-    )
+    recipe = ", ".join(_fields(with_one_length(known)))
     return Answer(
         "Which hyperparameters were used, and how were they chosen?",
         "ACL C2; NeurIPS: experimental setting",
@@ -195,12 +193,18 @@ def hyperparameters(comparison: Comparison, files: RunFiles) -> Answer:
     )
 
 
+def with_one_length(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe without the epochs that its number of steps replaces."""
+    return {name: one for name, one in recipe.items() if name != "epochs" or not recipe.get("max_steps")}
+
+
 def _fixed_settings(recipe: Mapping[str, Any], files: RunFiles) -> Iterator[str]:
     """Yield the fixed settings of LoRA, and the defaults of TRL that the recipe of a sweep does not change."""
     recipes = [recipe, *(one["train"] for one in (*files.specs, *files.arms) if isinstance(one.get("train"), Mapping))]
     if any(one.get("lora_rank") for one in recipes):
         yield f"{LORA_SETTINGS}."
-    unchanged = {name: value for name, value in SFT_DEFAULTS.items() if name not in list(_names(recipe))}
+    changed = {*_names(recipe)}
+    unchanged = {name: value for name, value in SFT_DEFAULTS.items() if name not in changed}
     if unchanged:
         yield f"Defaults of TRL that apply where no arm changes them: {', '.join(_fields(unchanged))}."
 
