@@ -104,7 +104,7 @@ def _failure_report(sweep: PreparedSweep, outcome: "SweepOutcome") -> str:
     again = command_again() if sweep.request.settings.retry_failed else command_again("--retry", "failed")
     lines = [f"{trial} failed: {reason}" for trial, reason in outcome.failed.items()]
     logs = f"The logs are in {sweep.folder.path / 'trials'}. After fixing the cause, retry the failed trials with:"
-    tested = "Failed trials that were left out of a test at a planned look are not retried."
+    tested = "Failed trials whose arm was tested at a planned look without them are not retried."
     return "\n".join([*lines, logs, f"  {again}", *([tested] if sweep.plan.spec.analysis.has_planned_looks else [])])
 
 

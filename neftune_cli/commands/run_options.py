@@ -112,7 +112,10 @@ Executor = Annotated[str, Option("--executor", "Where the trials run (default lo
 Retry = Annotated[
     run_settings.Retry | None,
     Option(
-        "--retry", "Run failed trials again, except those that were left out of a test at a planned look.", RUN, _RUN
+        "--retry",
+        "Run failed trials again, except those whose arm was tested at a planned look without them.",
+        RUN,
+        _RUN,
     ),
 ]
 FailFast = Annotated[bool, Option("--fail-fast", "Stop all trials when one fails.", RUN, _RUN)]

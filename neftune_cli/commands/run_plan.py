@@ -182,7 +182,7 @@ def _without_excluded_trials(plan: Plan, folder: SweepFolder, comparison: "Compa
     left_out = {one.id: one.label for one in plan.trials if folder_label(one.arm, one.seed) in excluded}
     failed = failed_trials(plan, folder)
     if labels := [label for label in left_out.values() if label in failed]:
-        note = f"Not run again, because they were left out of a test at a planned look: {listed(labels)}."
+        note = f"Not run again, because their arm was tested at a planned look without them: {listed(labels)}."
         plan = replace(plan, notes=(*plan.notes, note))
     return replace(plan, not_run_again=frozenset(left_out))
 

@@ -230,7 +230,7 @@ def test_failed_trials_of_tested_looks_are_not_retried(tmp_path: Path, monkeypat
     seeds = seeds_of(tmp_path)
     assert seeds["alpha=10"] == [0, *range(2, 8)]
     assert seeds["alpha=5"] in (list(range(3)), list(range(5)))
-    assert lines[0] == "Not run again, because they were left out of a test at a planned look: alpha=10, seed 1."
+    assert lines[0] == "Not run again, because their arm was tested at a planned look without them: alpha=10, seed 1."
     assert whole.notes[-1] != lines[0]
 
 
