@@ -40,7 +40,7 @@ def differences_between_arms() -> Iterator[Finding]:
             second_epoch(attach_nothing, ALPHA, seedable=seedable),
         )
         moved = [sum(a != b for a, b in zip(without, order, strict=True)) for order in with_noise]
-        name = f"examples of {len(without)} whose position in epoch 2 differs from that without noise"
+        name = f"of {len(without)} examples, those whose position in epoch 2 differs from that without noise"
         yield Finding(f"{name}, use_seedable_sampler={seedable}", "0", *map(str, moved))
 
 
@@ -79,7 +79,9 @@ def second_epoch(attach: Attach, upstream_alpha: float | None = None, *, seedabl
 def resumes() -> Iterator[Finding]:
     """Yield whether resumed training draws the same noise as uninterrupted training."""
     equal = [equal_steps_after_resuming(noise) for noise in ("callback", "upstream")]
-    yield Finding("steps of 2 after resuming whose noise equals that of an uninterrupted run", "2", *map(str, equal))
+    yield Finding(
+        "of 2 steps after resuming, those whose noise equals that of an uninterrupted run", "2", *map(str, equal)
+    )
 
 
 def equal_steps_after_resuming(noise: Literal["callback", "upstream"]) -> int:

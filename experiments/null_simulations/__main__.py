@@ -145,7 +145,7 @@ def _print_fixed_designs(pool: Executor, repetitions: int) -> Iterator[str]:
     """Print the tables of numbers of seeds that were chosen in advance. Yield the rates outside their limits."""
     places = list(product(SCENARIOS, SEEDS))
     rates = _each(pool, error_rates, ((*place, repetitions) for place in places))
-    _print(f"Error rates of one look, {repetitions:,} sweeps per row, percent", error_table(rates))
+    _print(f"Error rates with a fixed number of seeds, {repetitions:,} sweeps per row, percent", error_table(rates))
     print(LIMITS)
     alternatives = _each(pool, alternative_rates, ((*place, repetitions) for place in places))
     _print("False positives of one arm, percent: as in compare / without the floor", floor_table(rates, alternatives))
