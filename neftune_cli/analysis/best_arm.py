@@ -28,11 +28,11 @@ def best_arm_advantage(
 ) -> BestArm | None:
     """Return the arm with the best mean, and its difference from the baseline on data that were not used to select it.
 
-    The best of several noisy means is biased upward, even if all arms are equal: the winner's curse. Therefore an arm
-    is selected on half of the seeds and half of the clusters, and the selected arm is measured on the rest. The
-    advantage of the best arm is the mean over the splits that selected it. A split of the items alone is not enough,
-    because all items share the effect of a seed on an arm. With a single seed only items are split; with a single
-    cluster only seeds are split.
+    The best of several noisy means is biased toward an improvement, even if all arms are equal: the winner's curse.
+    Therefore an arm is selected on half of the seeds and half of the clusters, and the selected arm is measured on the
+    rest. The advantage of the best arm is the mean over the splits that selected it. A split of the items alone is not
+    enough, because all items share the effect of a seed on an arm. With a single seed only items are split; with a
+    single cluster only seeds are split.
 
     In simulations (`python -m experiments.winners_curse`) the advantage of an arm that is far better than the others
     has almost no bias. If all arms are equal, about a third to a half of the bias remains, because the best arm is

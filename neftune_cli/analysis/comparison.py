@@ -190,7 +190,7 @@ def _best(arms: TrialsByArm, design: Design, looks_by_arm: Mapping[str, int], me
     aligned = align(enough, metric.key) if baseline in enough and len(enough) > 2 else None
     if aligned is None or len(aligned.seeds) < MIN_SEEDS:
         return None
-    # the interval is that of a repeated look, as those of the arms: of the last look that all of them have
+    # like those of the arms, the interval holds over all looks; its level is that of the last look that all of them had
     shared = min(looks_by_arm[name] for name in enough if name != baseline)
     level = design.test.level(1 - design.confidence, max(1, shared) - 1)
     best = best_arm_advantage(aligned, baseline, metric, confidence=1 - level)

@@ -13,9 +13,9 @@ ROUNDING = 1e-12
 """Differences and standard errors smaller than this share of the values are rounding errors and count as zero."""
 MIN_INFORMATIVE_CLUSTERS = 10
 """Fewer clusters than this carry little information. If fewer differ between the arms, seeds often agree by chance, so
-the variance between seeds is at least the residual one (`few_differ` of `crossed_mean`). If a table has fewer in
-effect, the variance between clusters is often too small by chance, so no interval is narrower than that of the clusters
-alone."""
+the variance between seeds is taken to be at least the residual one (`few_differ` of `crossed_mean`). If a table has
+fewer in effect, the variance between clusters is often too small by chance, so no interval is narrower than that of the
+clusters alone."""
 MIN_EFFECTIVE_CLUSTERS = 1.5
 """With fewer clusters in effect, one of them has more than two thirds of the weight, and the others say almost nothing
 about the variance between clusters. The standard error is then unknown."""
@@ -24,6 +24,9 @@ about the variance between clusters. The standard error is then unknown."""
 @dataclass(frozen=True)
 class CrossedMean:
     """A mean over seeds and clusters of items, with its two variance components.
+
+    `seed_variance` and `residual_variance` are variances of the mean of one seed. `item_variance` and
+    `cluster_variance` are on the scale of the squared standard error, so they are not divided by the number of seeds.
 
     With a single observation, with values that do not vary, or if one of several clusters has nearly all of the weight,
     the standard error is unknown. P-values and interval bounds are NaN then.

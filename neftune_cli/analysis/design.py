@@ -39,8 +39,8 @@ LEAST_SEED_SHARE = 0.5
 class Design:
     """Trials with the tests that they were run for.
 
-    Without planned looks there is one look with all seeds. With planned looks, a look has the planned seeds up to its
-    number of seeds that an arm shares with the baseline. Seeds outside the plan are not tested.
+    Without planned looks there is one look with all seeds. At a planned look of n seeds, an arm is compared on those of
+    the first n planned seeds that it shares with the baseline. Seeds outside the plan are not tested.
     """
 
     trials: TrialsByArm
@@ -177,9 +177,9 @@ class Design:
         None if the arms differ in more than their noise, or if no look has two of them.
 
         Mean and trend alone would miss an effect at the middle alpha only. At each look, the contrasts are those of the
-        arms with new seeds. The results decide which arms these are, so the number of tests at a look is never smaller
-        than at an earlier one. The estimates of the contrasts are reported at the last look with the most arms. An arm
-        with few seeds at an early look, for example because trials failed, joins the test later.
+        arms with new seeds. The results decide which arms these are, so each look is adjusted for at least as many
+        tests as the looks before it. The estimates of the contrasts are reported at the last look with the most arms.
+        An arm with few seeds at an early look, for example because trials failed, joins the test later.
         """
         tested = {arm: one for arm, one in compared.items() if self.role(arm) == "arm" and any(map(is_testable, one))}
         present = [_with_most_seeds(tested, look) for look in range(max(map(len, tested.values()), default=0))]

@@ -184,7 +184,7 @@ def _cross_fitted_values(
 
     Args:
         values: values of every option.
-        picks: 1 for the option that a split selected for a seed. 0 for all options of the seeds of its selection.
+        picks: 1 for the option that a split selected for a seed, 0 for the other options.
         evaluation: 1 for the clusters that a split did not use for the selection.
         indices: cluster of each item.
     """

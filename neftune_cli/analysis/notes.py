@@ -32,7 +32,7 @@ def comparison_notes(
     Args:
         evidence: with its own notes, and those of its trials.
         design: the arms and their declared analysis.
-        planned: the declared primary metric.
+        planned: the declared primary metric, or the default one.
         primary: primary metric of the comparison.
         assessed: assessments by metric.
         departures: departures from the declared analysis.
@@ -63,7 +63,7 @@ def plan_departures(
     Args:
         evidence: with the names of sweeps whose declared analysis is left out.
         design: the arms and their declared analysis.
-        planned: declared primary metric.
+        planned: the declared primary metric, or the default one.
         primary: primary metric of the comparison.
         margin: equivalence margin of the primary metric that was chosen for this comparison, if any.
         default_baseline: first arm of the sweep, which may have no finished trial.
@@ -84,7 +84,7 @@ def plan_departures(
         yield Departure("metric not measured", f"The declared primary metric {design.plan.metric} was not measured.")
     if primary is not planned:
         exploratory = f"Results of {primary.name_within} are exploratory."
-        yield Departure("other metric", f"The declared primary metric is {planned.name_within}. {exploratory}")
+        yield Departure("other metric", f"The planned primary metric is {planned.name_within}. {exploratory}")
     declared = design.plan.margin or primary.margin
     if primary is planned and margin not in (None, declared) and (design.plan.margin or design.plan.has_planned_looks):
         rule = declared.rule()

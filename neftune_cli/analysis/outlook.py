@@ -57,8 +57,8 @@ class Family:
     def levels(self, significance: float, significant: int) -> tuple[float, float]:
         """Return the significance levels of the tests for difference and for equivalence of an open arm.
 
-        A test that is significant leaves the level to the others. An arm that is decided by one of the two tests is not
-        significant in the other one, and the level is divided among it, too.
+        A test that is significant leaves the level to the others. An arm that one of the two tests has decided stays in
+        the family of the other test, whose level is divided by it as well.
 
         Args:
             significance: significance level of each family.
@@ -145,7 +145,11 @@ def seed_variance_range(mean: CrossedMean) -> tuple[float, float]:
 
 
 def _in_family(assumed: _Assumption, variance: float, significance: float, family: Family) -> dict[int, float]:
-    """Return the chance of a decision until each look to come, by its number of seeds, for an open arm of a family."""
+    """Return the chance of a decision until each look to come, by its number of seeds, for an open arm of a family.
+
+    If all other open arms are decided too, the highest levels apply, otherwise the lowest. As the arms count as
+    independent and alike, all others are decided with the probability `high ** (open - 1)`.
+    """
     high, low = (_decided(assumed, variance, family.levels(significance, others)) for others in (family.open - 1, 0))
     return {seeds: low[seeds] + (high[seeds] - low[seeds]) * high[seeds] ** (family.open - 1) for seeds in high}
 

@@ -186,7 +186,7 @@ class BestArm:
     arm: str
     metric: str
     naive: float
-    """Difference from the baseline on the data that selected the arm: biased upward by the selection."""
+    """Difference from the baseline on the data that selected the arm: biased toward an improvement by the selection."""
     advantage: PairedComparison
     """Difference of this arm from the baseline, measured on the rest of the seeds and items of the splits that selected
     it. If no arm is better than the others, about a third to a half of the bias of `naive` remains. NaN if fewer than a

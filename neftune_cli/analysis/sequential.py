@@ -78,7 +78,7 @@ class SequentialTest:
 
 
 FIXED = SequentialTest((1,))
-"""One test with a number of seeds that was chosen in advance."""
+"""One test with a number of seeds that was chosen in advance. The 1 is a placeholder: the p-value does not use it."""
 
 
 def _quantile(ordered: Floats, share: float) -> float:

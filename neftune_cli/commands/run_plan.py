@@ -47,7 +47,7 @@ def run_plan(
     with observe() as observer:
         outcome = run_sweep(plan, folder, sweep.executor, observer, sweep.interrupts, sweep.request.settings)
     if not outcome.was_cut_short:
-        folder.add_look(len(plan.spec.seeds))
+        folder.add_look(len(plan.spec.seeds))  # so that seeds which are added after this comparison are reported
         score_declared_metric(plan.spec, folder)
     return outcome
 
@@ -85,10 +85,11 @@ def _run_looks(
     observe: "Callable[[], AbstractContextManager[Observer]]",
     say: Callable[[str], None],
 ) -> "SweepOutcome":
-    """Run the trials of each look, and compare the arms after it, until no arm is left that is not decided.
+    """Run the trials of each look, and compare the arms after it, until no arm gets further seeds.
 
-    The trials of a look depend only on the records of the earlier looks, so an interrupted sweep continues with the
-    same trials. Looks that were taken before are compared again, which runs nothing.
+    The trials of a look depend only on the records of the earlier looks, so an interrupted look continues with the same
+    trials. Finished trials of a look that was taken before are not run again. The comparison after such a look is that
+    of the last look taken, so the loop continues with the arms that are open now.
 
     Args:
         sweep: the whole plan, with its executor.
@@ -98,13 +99,14 @@ def _run_looks(
     from neftune_cli.sweeps.runner import run_sweep
 
     plan, folder, looks = sweep.plan, sweep.folder, sweep.plan.spec.analysis.looks
-    last_taken = max(folder.manifest().planned_looks_taken(looks), default=0)
-    if sweep.request.settings.retry_failed and last_taken:
+    seeds_taken = max(folder.manifest().planned_looks_taken(looks), default=0)
+    if sweep.request.settings.retry_failed and seeds_taken:
         comparison = _compare_and_note_excluded_trials(plan, folder)
         plan = _without_excluded_trials(plan, folder, comparison)
-    known_notes = plan.notes[len(sweep.plan.notes) :]
-    for note in known_notes:
+    new_notes = plan.notes[len(sweep.plan.notes) :]  # of the trials that are not run again
+    for note in new_notes:
         say(note)
+    known_notes = new_notes
     undecided = tuple(arm.name for arm in plan.spec.arms[1:])
     done_before = len(done_trials(plan, folder))
     part: Plan | None = None
@@ -134,8 +136,8 @@ def _run_looks(
         comparison = _compare_and_note_excluded_trials(plan, folder)
         undecided = _undecided(plan, comparison)
         is_last = not undecided or seeds == sweep.request.pause_at
-        if is_last or seeds >= last_taken:  # the comparison is that of the last look that was taken
-            say(_look_line(looks, max(seeds, last_taken), undecided))
+        if is_last or seeds >= seeds_taken:  # the comparison is that of the last look that was taken
+            say(_look_line(looks, max(seeds, seeds_taken), undecided))
         if is_last:
             break
     assert total is not None

@@ -97,12 +97,16 @@ def _read(row: RowValues, chosen: ChosenColumns) -> tuple[Example, tuple[Remark,
     except RowError as error:
         raise _of_another_layout(row, chosen) or error from error
     read, remarks = (example_of(found), found.remarks) if isinstance(found, Conversation) else (found, ())
-    is_named = any(remark.fix == _USE_RAW for remark in remarks)
-    return read, (*remarks, *missing.values(), *marker_remarks(read), *(() if is_named else rendered_turns(read)))
+    has_marker_remark = any(remark.fix == _USE_RAW for remark in remarks)
+    of_turns = () if has_marker_remark else rendered_turns(read)
+    return read, (*remarks, *missing.values(), *marker_remarks(read), *of_turns)
 
 
 def _missing_cells(row: RowValues, chosen: ChosenColumns) -> dict[str, Remark]:
-    """Return a remark for each column of which a CSV file has a cell such as `NaN`, missing only if it is optional."""
+    """Return a remark for each column of which a CSV file has a cell such as `NaN`.
+
+    The cell counts as missing if the column is optional, and as text otherwise.
+    """
     if not isinstance(row, dict):  # rows of other formats have no such cells, and are not to be converted here
         return {}
     remarks = {}

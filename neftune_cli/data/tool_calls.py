@@ -101,6 +101,7 @@ def _call(call: object, place: str) -> dict[str, Any]:
     if not isinstance(call, dict) or not isinstance(function, dict) or not isinstance(name, str) or not name.strip():
         raise RowError(f"{place}: a tool call has no function name.", f"Write it as {_CALL_FORM}.")
     arguments = _arguments_of(call, function, place)
+    # keys beside `function`, and keys within it; of a flat call, only `id` and `type` are outside
     outer = (
         ("id", "type") if function is call else tuple(key for key in call if key not in ("function", *_ARGUMENT_KEYS))
     )
@@ -177,9 +178,9 @@ def _arguments(given: object, place: str) -> dict[str, Any]:
     return cleaned
 
 
-def _parsed(text: object, place: str) -> Any:
+def _parsed(text: str, place: str) -> Any:
     try:
-        return parse_cell(text if isinstance(text, str) else "")
+        return parse_cell(text)
     except DuplicateKeyError as error:
         raise duplicate_key_in_column(error, place) from None
     except ValueError:

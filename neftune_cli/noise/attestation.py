@@ -111,14 +111,14 @@ class NoiseMeter:
     ) -> None:
         """Add one measurement to the totals."""
         added, norms = (noisy - clean).square().sum(-1), clean.square().sum(-1)
-        variance = (alpha * STANDARD_DEVIATION) ** 2
+        norm_times_length = (alpha * STANDARD_DEVIATION) ** 2  # squared norm of the noise of a token, times L
         # Noise below the precision of the sum counts as added; it occurs late in a decaying schedule.
-        below_precision = (inverse_length > 0) & (variance * inverse_length < precision**2 * norms)
+        below_precision = (inverse_length > 0) & (norm_times_length * inverse_length < precision**2 * norms)
         noised = (added > 0) | below_precision
         self._add(
             received=added.sum(),
-            expected=variance * inverse_length.sum(),
-            variance=variance**2 * SQUARE_DISPERSION / clean.shape[-1] * inverse_length.square().sum(),
+            expected=norm_times_length * inverse_length.sum(),
+            variance=norm_times_length**2 * SQUARE_DISPERSION / clean.shape[-1] * inverse_length.square().sum(),
             rounding=precision**2 * norms[noised].sum(),
             embeddings=norms[noised].sum(),
             tokens=torch.tensor(real.numel()),

@@ -134,8 +134,9 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Wrap the trainer's methods, and let the first epoch attach the noise.
 
-        A callback that was added with `add_callback` wraps them only now. `train` is already running, so its wrapper
-        has no effect. The methods that `train` calls from here on are wrapped.
+        A callback that was added with `add_callback` wraps them only now. `train` and this event are already running,
+        so their wrappers have no effect: if a later callback failed at this event, noise that was attached here would
+        remain. The methods that `train` calls from here on are wrapped.
 
         Raises:
             UsageError: the trainer packs rows from which the lengths of the examples cannot be known.

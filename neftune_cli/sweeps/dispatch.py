@@ -25,7 +25,7 @@ class DispatchResult:
     """Ends of the trials of a dispatcher, updated while it runs."""
 
     ended: set[str] = field(default_factory=set)
-    """Ids of the trials that ended in this process, with a record or a failure."""
+    """Ids of the trials that ended under this dispatcher, with a record or a failure."""
     halted: Failure | None = None
     """The failure after which no trial is run, or None.
 
@@ -45,7 +45,7 @@ class Dispatcher:
         executor: runs the trials.
         observer: displays the progress.
         settings: settings of each trial.
-        after_trial: called after each trial that ended in this process.
+        after_trial: called after each trial that ended under this dispatcher.
         fail_fast: whether the first failure stops the remaining trials.
     """
 

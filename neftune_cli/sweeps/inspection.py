@@ -102,7 +102,7 @@ class Inspection:
         """Return the facts for trials that several processes train together, with the problems that this adds.
 
         The noise depends on the number of processes, and in bfloat16 the results on their sharding. The environment
-        therefore contains both. One worker sees all GPUs.
+        therefore contains both. One worker uses all GPUs, so they count as one for the number of workers.
         """
         if settings.processes == 1:
             return self

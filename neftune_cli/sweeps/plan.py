@@ -47,9 +47,9 @@ class Plan:
     spec: SweepSpec
     """The sweep to run: that of the inspection, merged with the sweep in the folder."""
     model: ModelFacts
-    """The same as in the inspection, where a model with a problem is None."""
+    """That of the inspection; never None here."""
     data: DataFacts
-    """The same as in the inspection, where data with a problem are None."""
+    """Those of the inspection; never None here."""
     trials: tuple[Trial, ...]
     inspection: Inspection
     """The facts about the requested sweep."""

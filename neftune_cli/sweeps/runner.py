@@ -286,7 +286,7 @@ class _FolderUpdates:
         self._plan, self._folder, self._keep, self._workers = plan, folder, keep, workers
         self._started = time.monotonic()
         self._manifest = folder.manifest()
-        before = self._manifest.truth
+        before = self._manifest.truth  # measured by earlier commands
         self._seconds_before = before.seconds if before else 0.0
         self._not_before = 0.0
 

@@ -86,8 +86,8 @@ def fine_tune(
     checkpoints = [one for one in leased.intact_checkpoints() if halvings_of(one) == halvings]
     curve, noise = _curve(trial, prepared, output, settings), noise_callback(trial.spec)
     callback = CheckpointCallback(leased, settings, stop, curve=curve, noise=noise, halvings=halvings)
-    others = data_parallel(RankRequest(trial.spec, halvings, settings), leased.folder.log_path)
-    with tempfile.TemporaryDirectory(prefix="neftune-") as work, trainer_settings_undone(loaded.model), others:
+    other_ranks = data_parallel(RankRequest(trial.spec, halvings, settings), leased.folder.log_path)
+    with tempfile.TemporaryDirectory(prefix="neftune-") as work, trainer_settings_undone(loaded.model), other_ranks:
         with stop.interruptible():
             callbacks = [curve, callback, noise, *([output.live] if output.live else [])]
             callback.trainer = _trainer(trial.spec, loaded, prepared, Path(work), settings, halvings, callbacks)
@@ -215,7 +215,8 @@ def _train(callback: CheckpointCallback, leased: LeasedTrial, checkpoints: list[
 def _final_model(callback: CheckpointCallback, stop: StopRequest) -> FinalModel:
     """Return the model of a finished training run; write its checkpoint first if one is due or a stop was requested."""
     _check_is_finished(callback.trainer.state, stop)
-    curve, noise, saved = callback.curve, callback.noise, callback.attestation
+    curve, noise = callback.curve, callback.noise
+    saved = callback.attestation  # None unless the training run had finished before this resume
     if saved is None and noise.deviations:
         raise TrialError(f"The applied noise does not match the formula: {'; '.join(noise.deviations)}.")
     attestation = saved or noise.attestation

@@ -72,7 +72,8 @@ class MicroBatchTrainer(SFTTrainer):
         gradient. It also computes the entropy and the accuracy of every position.
         """
         if return_outputs or num_items_in_batch is None or not self._can_divide(inputs) or not self._has_plain_loss:
-            counts_rows, before = self._may_have_repeats and _has_rows(inputs), self._total_train_tokens
+            counts_rows = self._may_have_repeats and _has_rows(inputs)
+            before = self._total_train_tokens
             loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
             if counts_rows:  # TRL's number may lack the tokens of some processes
                 tokens = inputs["attention_mask"][(inputs["labels"] != IGNORED_LABEL).any(1)].sum()
@@ -101,9 +102,11 @@ class MicroBatchTrainer(SFTTrainer):
 
     @property
     def _may_have_repeats(self) -> bool:
-        """Return whether the last batch of an epoch was read, and the processes divide it in order and in equal parts.
+        """Return whether accelerate may have filled up the last batch with repeated examples that can be removed.
 
-        The loss must be a sum over the examples of all processes, so that one of them may have no example.
+        It may have done so once the last batch of an epoch was read. The examples can be removed if the processes
+        divide the batch in order and in equal parts, and if the loss is a sum over the examples of all processes,
+        because a process may then have no example.
         """
         args, state = cast(SFTConfig, self.args), self.accelerator.gradient_state
         return (
@@ -177,4 +180,5 @@ def micro_batches(inputs: Inputs, tokens: int) -> Iterator[Inputs]:
     """
     lengths: list[int] = inputs["attention_mask"].sum(1).tolist()
     for rows in batches_by_length(lengths, tokens):
-        yield {name: value[rows, : lengths[rows[0]]] for name, value in inputs.items() if value is not None}
+        longest = lengths[rows[0]]  # the order within a batch is longest first
+        yield {name: value[rows, :longest] for name, value in inputs.items() if value is not None}

@@ -129,8 +129,8 @@ def _try_optimizer(config: "SFTConfig") -> None:
     except ValueError as error:
         if _NO_NUMBER.match(str(error)):
             raise
-        return
-    except Exception:  # some optimizers need the model, which is not loaded yet
+        return  # some optimizers, such as LOMO, raise it because they need the model, which is not loaded yet
+    except Exception:  # other optimizers raise other errors for the same reason
         return
     if config.optim_args and without == options:
         raise ValueError("the optimizer does not use these arguments, or has these values without them")

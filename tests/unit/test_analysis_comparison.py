@@ -459,7 +459,7 @@ def test_declared_margin_belongs_to_the_declared_metric(hand_made_records: Recor
     assert rouge is not None
     assert loss is not None
     assert (rouge.margin, loss.margin) == (0.02, 0.5)
-    assert comparison.notes[0] == ("The declared primary metric is held-out loss. Results of ROUGE-L are exploratory.")
+    assert comparison.notes[0] == ("The planned primary metric is held-out loss. Results of ROUGE-L are exploratory.")
 
 
 LOOKS = AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), looks_taken=1)
