@@ -105,7 +105,7 @@ def _call(call: object, place: str) -> dict[str, Any]:
     outer = (
         ("id", "type") if function is call else tuple(key for key in call if key not in ("function", *_ARGUMENT_KEYS))
     )
-    inner = {key: value for key, value in function.items() if key not in (*_ARGUMENT_KEYS, *outer)}
+    inner = {key: value for key, value in function.items() if key == "name" or key not in (*_ARGUMENT_KEYS, *outer)}
     others = _chosen(call, outer)
     if others.get("type") in _OTHER_TYPES:
         del others["type"]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from neftune_cli.noise.attachment import AttachedNoise, attach_noise
 from neftune_cli.noise.embedding import NEFTuneEmbedding
-from neftune_cli.noise.lengths import token_half_widths, token_noise_scale
+from neftune_cli.noise.lengths import token_noise_scale
 
 if TYPE_CHECKING:
     from neftune_cli.noise.callback import NEFTuneCallback
@@ -14,7 +14,6 @@ __all__ = [
     "NEFTuneCallback",
     "NEFTuneEmbedding",
     "attach_noise",
-    "token_half_widths",
     "token_noise_scale",
 ]
 

@@ -85,7 +85,7 @@ def token_half_widths(
 
 
 token_noise_scale = token_half_widths
-"""Former public name of `token_half_widths`. It returns half-widths, not a choice of L as `noise_scale` is."""
+"""Public name of `token_half_widths`; this package uses the other one."""
 
 
 def token_noise_norm(alpha: float, length: float) -> float:

@@ -355,7 +355,7 @@ def test_clusters_that_differ_in_one_seed_are_informative() -> None:
         ([[1.0, 2.0], [1.0, 2.0]], {"clusters": np.array([0, math.nan])}, "a cluster label is missing"),
         ([[1.0, 2.0], [1.0, 2.0]], {"clusters": ["a", None]}, "a cluster label is missing"),
         ([[1.0, 2.0], [1.0, 2.0]], {"clusters": pd.Series(["a", pd.NA])}, "a cluster label is missing"),
-        ([[1.0, 2.0], [1.0, 2.0]], {"clusters": pd.to_datetime(["2026-01-01", None])}, "a cluster label is missing"),
+        ([[1.0, 2.0], [1.0, 2.0]], {"clusters": pd.Series(["2026-01-01", pd.NaT])}, "a cluster label is missing"),
         ([[1.0, 2.0], [1.0, 2.0]], {"clusters": np.ma.array([1, 2], mask=[False, True])}, "a cluster label is masked"),
         ([[1.0, 2.0], [1.0, 2.0]], {"weights": np.ma.array([1, 2], mask=[False, True])}, "a value is masked"),
         (np.ma.array([[1.0, 2.0], [1.0, 2.0]], mask=[[False, True], [False, False]]), {}, "a value is masked"),

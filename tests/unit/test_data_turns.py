@@ -205,6 +205,13 @@ def test_arguments_that_would_be_left_out_are_refused(call: dict[str, Any], what
         read_one(USER, {"role": "assistant", "tool_calls": [call]})
 
 
+def test_a_name_beside_the_function_of_a_tool_call_replaces_no_name() -> None:
+    turn = {"role": "assistant", "tool_calls": [{"name": "call 1", **CALL}]}
+    final = read_one(USER, turn).final_turn
+    assert final is not None
+    assert final["tool_calls"][0]["function"] == CALL["function"]
+
+
 @pytest.mark.parametrize("text", ["{3}", "{curly} text", "{", "{}", "{'a', 'b'}"])
 def test_texts_of_a_tool_call_that_are_no_objects(text: str) -> None:
     for call in ({"id": text, "function": {"name": "f"}}, {"function": {"name": "f", "description": text}}):

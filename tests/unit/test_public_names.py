@@ -16,12 +16,7 @@ def test_dir_lists_the_public_names_without_importing_torch() -> None:
 
 
 def test_dir_of_noise_lists_the_callback() -> None:
-    names = {"NEFTuneCallback", "NEFTuneEmbedding", "attach_noise", "token_half_widths", "token_noise_scale"}
-    assert names <= set(dir(neftune_cli.noise))
-
-
-def test_the_former_name_of_the_half_widths_remains() -> None:
-    assert neftune_cli.noise.token_noise_scale is neftune_cli.noise.token_half_widths
+    assert {"NEFTuneCallback", "NEFTuneEmbedding", "attach_noise", "token_noise_scale"} <= set(dir(neftune_cli.noise))
 
 
 def test_every_listed_public_name_can_be_imported() -> None:
