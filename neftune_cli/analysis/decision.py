@@ -91,7 +91,7 @@ def decide(comparison: Comparison) -> Decision:
 
 
 def continuation(comparison: Comparison) -> Continuation | None:
-    """Return how the sweep of a comparison continues; None if nothing is open, or if it cannot be decided so."""
+    """Return how the sweep of a comparison continues; None if nothing is open, or if none of these ways decides it."""
     origin, has_looks = comparison.origin, comparison.declared.has_planned_looks
     cannot_resume = origin.of_other_version and bool(has_looks or comparison.unfinished)
     if not origin.is_one_sweep or comparison.learning.has_learned is False or cannot_resume:
@@ -130,7 +130,7 @@ def _continuation_of_looks(comparison: Comparison) -> Continuation | None:
         return None
     if "missing baseline" in departures:
         return "missing trials"
-    trainable = [arm for arm in _untested_arms(comparison) if _can_be_tested(comparison, arm)]
+    trainable = [arm for arm in _arms_to_decide(comparison) if _can_be_tested(comparison, arm)]
     primary = comparison.declared_primary_arm
     if primary in trainable and primary in comparison.arms_without_trials:
         return "missing trials"  # the other arms are exploratory
@@ -139,7 +139,7 @@ def _continuation_of_looks(comparison: Comparison) -> Continuation | None:
     return "missing trials" if trainable or comparison.origin.lacks_base else None
 
 
-def _untested_arms(comparison: Comparison) -> list[str]:
+def _arms_to_decide(comparison: Comparison) -> list[str]:
     """Return the arms that the decision is about and that missing trials can decide: open ones, and untested ones."""
     primary = comparison.declared_primary_arm
     without = [arm for arm in _arms_without_test(comparison) if primary in (None, arm)]

@@ -147,8 +147,8 @@ def _run_looks(
 def after_taken_looks(plan: Plan, folder: SweepFolder, *, retry_failed: bool) -> Plan:
     """Return the plan without the trials that the taken looks make unnecessary, with a note on the last look.
 
-    Decided arms get no further seeds, and neither does the baseline if no arm is left. The plan is the same without a
-    taken look, and if an arm is tested for the first time, which may reopen decided arms.
+    Decided arms get no further seeds, and neither does the baseline if no arm is left. The plan is returned
+    unchanged if no look was taken, and if an arm is tested for the first time, which may reopen decided arms.
 
     Args:
         plan: the whole plan.

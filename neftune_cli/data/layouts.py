@@ -98,7 +98,7 @@ def _read(row: RowValues, chosen: ChosenColumns) -> tuple[Example, tuple[Remark,
         raise _of_another_layout(row, chosen) or error from error
     read, remarks = (example_of(found), found.remarks) if isinstance(found, Conversation) else (found, ())
     has_marker_remark = any(remark.fix == _USE_RAW for remark in remarks)
-    of_turns = () if has_marker_remark else rendered_turns(read)
+    of_turns = () if has_marker_remark else rendered_turn_remarks(read)
     return read, (*remarks, *missing.values(), *marker_remarks(read), *of_turns)
 
 
@@ -157,13 +157,13 @@ _RENDERED = "Prompts contain chat markers such as '{}', and the template adds it
 _USE_RAW = "Use --raw if the prompts are rendered already."
 
 
-def rendered_prompt(prompt: str) -> Iterator[Remark]:
+def rendered_prompt_remarks(prompt: str) -> Iterator[Remark]:
     """Yield a remark if a prompt that the template renders contains chat markers already."""
     if marker := _CHAT.search(prompt):
         yield Remark(_RENDERED.format(marker.group()), _USE_RAW)
 
 
-def rendered_turns(example: Example) -> Iterator[Remark]:
+def rendered_turn_remarks(example: Example) -> Iterator[Remark]:
     """Yield a remark if turns contain chat markers. An end token at the end of an answer is not one of them."""
     texts = [END_OF_TURN.sub("", turn["content"]) for turn in example.turns if _CHAT.search(turn["content"])]
     if marker := next((found for text in texts if (found := _CHAT.search(text))), None):
@@ -230,7 +230,7 @@ def _prompt(row: RowValues, column: str) -> Turns:
                 Remark(f"{capitalized(column_in_words(row, 'input'))} is the second paragraph of the prompt")
             )
     prompt = "\n\n".join(paragraphs)
-    return Turns((Message(role="user", content=prompt),), (*remarks, *rendered_prompt(prompt)))
+    return Turns((Message(role="user", content=prompt),), (*remarks, *rendered_prompt_remarks(prompt)))
 
 
 def _completion(row: RowValues, column: str) -> Turns:

@@ -130,7 +130,7 @@ def load_examples(
 
     Raises:
         UsageError: an argument is not valid, the source cannot be found or read, or rows cannot be used. This includes
-            completions in which a turn that is not learned comes after a learned one, since TRL has no weights.
+            completions in which a turn that is not learned comes after a learned one: TRL weights no turns.
     """
     given: Any = name
     if not isinstance(given, str | Path):

@@ -110,7 +110,7 @@ def is_text_of_turns(text: str, place: str) -> bool:
     """Return whether a text is a list of turns, as JSON or as Python writes it. Keys may occur twice.
 
     Raises:
-        RowError: the text starts as such a list and cannot be read, as lists that numpy writes, without commas.
+        RowError: the text starts as such a list and cannot be read. Lists that numpy writes have no commas.
     """
     if not _may_be_list(text):
         return False
@@ -363,6 +363,7 @@ def _unread(keys: Mapping[str, object], role: str) -> Iterator[str]:
         used |= {next((key for key in names if key in keys), "") for names in (TOOL_CALL_KEYS, REASONING_KEYS)}
     used |= {ASSISTANT: set(WEIGHT_KEYS), "tool": set(TOOL_TURN_KEYS)}.get(role, set())
     for key in keys:
+        # only assistant turns are learned, so a weight of 0 changes nothing in others
         if key in used or (key in WEIGHT_KEYS and keys[key] == 0):
             continue
         yield key

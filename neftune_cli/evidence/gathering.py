@@ -74,7 +74,7 @@ def _found(paths: Sequence[Path], cluster_by: str | None, *, scored_again: str |
 
 
 def _with_given_folders(one: Evidence, paths: Sequence[Path], evidence: Sequence[Evidence]) -> Evidence:
-    """Return runs with the given paths that contain them and no other evidence: shorter than the list of all runs."""
+    """Replace the folders of runs by the given paths that contain them and nothing else, because these are fewer."""
     given = [path for path in paths if _is_below(one, path)]
     others = any(_is_below(other, path) for other in evidence if other is not one for path in given)
     if one.origin.is_sweep or others or not given:

@@ -44,7 +44,7 @@ def attach_noise(
 
     Attach to the model that the trainer calls, for example PEFT's wrapper, before or after it is compiled or wrapped
     for parallel training. The handle has a separate generator. Its draws depend on seed, rank, the order of the calls
-    and the shapes, and not on alpha.
+    and the shapes, and not on the size of an alpha above 0.
 
     Source: section 2 of arXiv 2310.05914.
 
@@ -100,7 +100,7 @@ class AttachedNoise:
         self._noise_scale: NoiseScale = noise_scale
         self._target: NoiseTarget = target
         # transformers ignores a multiplication after the embedding, and `hf` reproduces transformers.
-        self._divisor = placement.multiplier if noise_scale == "paper" else 1.0
+        self._multiplier = placement.multiplier if noise_scale == "paper" else 1.0
         self._meter = NoiseMeter(model, noise_scale, target)
         self._draw_function_number = _register_draw_function(self._draw_within_graph)
         self._tap: OutputTap | None = None
@@ -221,7 +221,7 @@ class AttachedNoise:
         batch: Batch,
     ) -> Tensor:
         """Return the noise of one forward, in the embeddings' dtype: (batch, length, dim)."""
-        half_widths = self._half_widths(batch, embeddings, self.alpha) / self._divisor
+        half_widths = self._half_widths(batch, embeddings, self.alpha) / self._multiplier
         self._meter.count_call()
         return self._stream.draw_for(embeddings, half_widths)
 
@@ -257,8 +257,8 @@ class AttachedNoise:
         at_alpha_1 = self._half_widths(batch, clean, 1.0)
         self._meter.observe(
             self.alpha,
-            clean=clean.float() * self._divisor,
-            noisy=noisy.float() * self._divisor,
+            clean=clean.float() * self._multiplier,
+            noisy=noisy.float() * self._multiplier,
             inverse_length=at_alpha_1.square() * clean.shape[-1],
             real=real,
             precision=torch.finfo(clean.dtype).eps,

@@ -85,7 +85,7 @@ def token_half_widths(
 
 
 token_noise_scale = token_half_widths
-"""Public name of `token_half_widths`; this package uses the other one."""
+"""Public name of `token_half_widths`, kept for programs that use it. It is no choice of L, as `noise_scale` is."""
 
 
 def token_noise_norm(alpha: float, length: float) -> float:

@@ -139,8 +139,8 @@ def steps_of(trial: Trial, examples_by_length: Mapping[str, int], examples_in_da
     Args:
         trial: the trial.
         examples_by_length: number of training examples by maximum length, as in `LoadedSizes`.
-        examples_in_data: number of training examples in the data, for a trial with another length, for which some may
-            be too long.
+        examples_in_data: number of training examples in the data. It is used for a trial with another maximum length,
+            although some examples may be too long for it.
     """
     train = trial.spec.train
     if trial.is_base or (train.sft.get("packing") and not train.max_steps):

@@ -46,6 +46,7 @@ class SweepOutcome:
     stopped: bool = False
     """Whether the run was stopped: by the user, by a failure with --fail-fast, or for the reason in `halted`."""
     interrupted: bool = False
+    """Whether the user interrupted the command, even if no trial was left to stop."""
     submitted: int = 0
     """Trials that go on after the end of the command, with --detach."""
     notes: tuple[str, ...] = ()
@@ -286,7 +287,7 @@ class _FolderUpdates:
         self._plan, self._folder, self._keep, self._workers = plan, folder, keep, workers
         self._started = time.monotonic()
         self._manifest = folder.manifest()
-        before = self._manifest.truth  # measured by earlier commands
+        before = self._manifest.truth  # the cost that earlier commands measured
         self._seconds_before = before.seconds if before else 0.0
         self._not_before = 0.0
 
@@ -311,11 +312,11 @@ class _FolderUpdates:
             keep_best_model(self._folder)
         measured = self._measured_cost()
 
-        def changed(current: Manifest) -> Manifest:
+        def updated(current: Manifest) -> Manifest:
             manifest = current if current.started else self._manifest  # it may have been removed during the run
             return with_measured_cost(manifest, self._folder, measured, ended=ended)
 
-        self._manifest = self._folder.update_manifest(changed)
+        self._manifest = self._folder.update_manifest(updated)
 
     def _measured_cost(self) -> Cost:
         seconds = self._seconds_before + time.monotonic() - self._started

@@ -72,10 +72,10 @@ class MicroBatchTrainer(SFTTrainer):
         gradient. It also computes the entropy and the accuracy of every position.
         """
         if return_outputs or num_items_in_batch is None or not self._can_divide(inputs) or not self._has_plain_loss:
-            counts_rows = self._may_have_repeats and _has_rows(inputs)
+            counts_tokens = self._may_have_repeats and _has_rows(inputs)
             before = self._total_train_tokens
             loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
-            if counts_rows:  # TRL's number may lack the tokens of some processes
+            if counts_tokens:  # TRL's number may lack those of some processes; the row of `first_rows` has no labels
                 tokens = inputs["attention_mask"][(inputs["labels"] != IGNORED_LABEL).any(1)].sum()
                 self._total_train_tokens = before + int(self.accelerator.gather(tokens).sum())
                 self._metrics["train"]["num_tokens"] = [self._total_train_tokens]

@@ -84,7 +84,7 @@ def _parts(train: TrainSpec) -> list[TrainSpec]:
 
 
 def _rejection(train: TrainSpec) -> Problem | None:
-    """Return the problem of a recipe that SFTConfig or what the trainer builds from it rejects; None without one."""
+    """Return the problem if SFTConfig, or an object that the trainer builds from it, rejects a recipe; else None."""
     try:
         with warnings.catch_warnings(action="ignore"):
             config = sft_config(train, seed=0, device=device_kind(), work=Path("unused"))
