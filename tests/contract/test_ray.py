@@ -23,6 +23,7 @@ from tests.cluster_sweeps import (
     tables_of_the_local_executor,
     wait_for,
 )
+from tests.command_line import overridden
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 
@@ -74,7 +75,7 @@ class Place:
 
     def start(self, cluster: Any, *options: str) -> subprocess.Popen[str]:
         """Start the sweep, and return when a trial with noise has a checkpoint."""
-        command = [*self.command(cluster), *options]
+        command = overridden(*self.command(cluster), *options)
         process = subprocess.Popen(command, cwd=self.directory, stderr=subprocess.PIPE, text=True)
         trial = TrialFolder(wait_for(self.folder, CHECKPOINT).parents[2])
         holder = trial.holder()

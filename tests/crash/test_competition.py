@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.store import SweepFolder
+from tests.command_line import overridden
 from tests.crash.forks import ONE_TRAINING, SMALL, SWEEP, Forks, finish_with_plots, sweep_files
 from tests.crash.killing import records_written
 
@@ -61,7 +62,7 @@ def test_two_processes_share_a_small_sweep(forks: Forks, one_training: dict[str,
 @pytest.mark.slow
 @pytest.mark.crash
 def test_two_processes_keep_one_best_model(forks: Forks, tmp_path: Path) -> None:
-    running = [forks.start(tmp_path, [*SWEEP, "--seeds", "3", "--keep", "best"]) for _ in range(2)]
+    running = [forks.start(tmp_path, overridden(*SWEEP, "--seeds", "3", "--keep", "best")) for _ in range(2)]
     assert [forks.wait(process) for process in running] == [0, 0]
     finished = [
         (record, folder) for folder, record in SweepFolder(tmp_path / "sweep").finished() if record.seed is not None
@@ -74,9 +75,9 @@ def test_two_processes_keep_one_best_model(forks: Forks, tmp_path: Path) -> None
 @pytest.mark.slow
 @pytest.mark.crash
 def test_workers_of_two_sweeps_share_trials_until_one_sweep_is_killed(tmp_path: Path) -> None:
-    arguments = [*SWEEP[:2], "2", *SWEEP[3:], "--seeds", "4", "--epochs", "8"]
-    finish_with_plots(tmp_path / "expected", [*SWEEP, "--seeds", "4", "--epochs", "8"])
-    command = [sys.executable, "-m", "neftune_cli", *arguments]
+    arguments = overridden(*SWEEP, "--seeds", "4", "--epochs", "8")
+    finish_with_plots(tmp_path / "expected", arguments)
+    command = [sys.executable, "-m", "neftune_cli", *overridden(*arguments, "--workers", "2")]
     shared = tmp_path / "shared"
     shared.mkdir()
     killed, other = (subprocess.Popen(command, cwd=shared, stdout=subprocess.DEVNULL) for _ in range(2))
