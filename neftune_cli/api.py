@@ -182,7 +182,7 @@ def sweep(
 
         observe = ProgressBar if progress else lambda: nullcontext(NullObserver())
         outcome = run_plan(prepared, observe, say_nothing)
-        track_comparison(prepared, outcome, say_nothing, writes_report=True)
+        track_comparison(prepared, outcome, say_nothing)
     if outcome.interrupted:
         raise KeyboardInterrupt
     is_complete = not (outcome.left or outcome.was_cut_short)

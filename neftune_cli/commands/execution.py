@@ -44,8 +44,8 @@ def run_and_report(request: SweepRequest, *, quiet: bool, as_json: bool) -> Prep
         with _disk_errors_reported(sweep.folder.path):
             outcome = run_plan(sweep, lambda: _observer(sweep.folder, quiet=quiet), say)
     with _disk_errors_reported(sweep.folder.path):
-        print_results(sweep, outcome, as_json=as_json)
-        track_comparison(sweep, outcome, say)
+        compared = print_results(sweep, outcome, as_json=as_json)
+        track_comparison(sweep, outcome, say, compared)
     _finish(sweep, outcome)
     return sweep
 

@@ -26,10 +26,13 @@ NARROWEST = 40
 """Smallest width of lines in characters."""
 
 
-def print_results(sweep: PreparedSweep, outcome: SweepOutcome, *, as_json: bool) -> None:
-    """Write the reports into the folder, and print the first screen and counts of trials, or a JSON summary.
+def print_results(sweep: PreparedSweep, outcome: SweepOutcome, *, as_json: bool) -> list[ComparedEvidence]:
+    """Write the reports into the folder, print the first screen and counts of trials, or a JSON summary.
 
     A sweep that was cut short has no screen. A single training run is compared with the base model instead.
+
+    Returns:
+        The comparisons; none if the sweep was cut short or no trained trial has finished.
     """
     compared = _compared(sweep, outcome)
     comparisons = [one.comparison for one in compared]
@@ -45,6 +48,7 @@ def print_results(sweep: PreparedSweep, outcome: SweepOutcome, *, as_json: bool)
     elif outcome.was_cut_short:
         for line in (*([_submitted(outcome)] if outcome.submitted else []), *_counts(sweep, outcome)):
             say_line(line)
+    return compared
 
 
 def _print_first_screens(sweep: PreparedSweep, comparisons: Sequence[Comparison]) -> None:

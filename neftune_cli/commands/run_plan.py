@@ -15,6 +15,7 @@ from neftune_cli.sweeps.plan import Plan, at_look, done_trials, failed_trials, m
 from neftune_cli.trackers import prepare_trackers
 
 if TYPE_CHECKING:
+    from neftune_cli.analysis.comparison import ComparedEvidence
     from neftune_cli.analysis.results import Comparison
     from neftune_cli.sweeps.progress import Observer
     from neftune_cli.sweeps.runner import SweepOutcome
@@ -53,7 +54,10 @@ def run_plan(
 
 
 def track_comparison(
-    sweep: PreparedSweep, outcome: "SweepOutcome", say: Callable[[str], None], *, writes_report: bool = False
+    sweep: PreparedSweep,
+    outcome: "SweepOutcome",
+    say: Callable[[str], None],
+    compared: "Sequence[ComparedEvidence] | None" = None,
 ) -> None:
     """Write the comparison of a sweep that ran to its end, with the files of its report, to the trackers of its trials.
 
@@ -61,7 +65,7 @@ def track_comparison(
         sweep: the sweep.
         outcome: its outcome.
         say: receives a line for each tracker that fails.
-        writes_report: whether to write the report first. The commands have written it with their results.
+        compared: its comparisons, whose report has been written. If None, both are made here.
 
     Raises:
         OSError: the folder is not writable.
@@ -73,11 +77,13 @@ def track_comparison(
     from neftune_cli.reporting.reports import write_reports
     from neftune_cli.trackers.runs import write_comparison
 
-    if writes_report:
+    if compared is None:
         with suppress(NothingToCompareError):
-            write_reports(sweep.folder, compare_sweep(sweep.folder))
-    for line in write_comparison(tracking, sweep.folder):
-        say(line)
+            compared = compare_sweep(sweep.folder)
+            write_reports(sweep.folder, compared)
+    if compared:
+        for line in write_comparison(tracking, sweep.folder, compared):
+            say(line)
 
 
 def _run_looks(

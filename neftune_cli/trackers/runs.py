@@ -35,13 +35,20 @@ def tracked_runs(sweep: SweepFolder) -> Iterator[TrackedRun]:
     yield from comparison_runs(sweep)
 
 
-def write_comparison(tracking: Tracking, sweep: SweepFolder) -> Iterator[str]:
+def write_comparison(
+    tracking: Tracking, sweep: SweepFolder, compared: Sequence[ComparedEvidence] | None = None
+) -> Iterator[str]:
     """Write the comparisons of a sweep to the trackers of its trials. Yield a line for each tracker that fails.
 
     A sweep of which no training run has finished has no comparison.
+
+    Args:
+        tracking: the trackers, and the folder of their files.
+        sweep: the sweep.
+        compared: its comparisons, if they are known.
     """
     try:
-        runs = comparison_runs(sweep)
+        runs = comparison_runs(sweep, compared)
     except NothingToCompareError:
         return
     except UsageError as error:  # for example because a network drive was lost, which the end of the sweep reports
@@ -56,15 +63,19 @@ def write_comparison(tracking: Tracking, sweep: SweepFolder) -> Iterator[str]:
             yield f"--track {name}: the comparison was not written: {error}"
 
 
-def comparison_runs(sweep: SweepFolder) -> list[TrackedRun]:
+def comparison_runs(sweep: SweepFolder, compared: Sequence[ComparedEvidence] | None = None) -> list[TrackedRun]:
     """Return the comparisons of a sweep: several if its trials differ in more than their arm and seed.
 
     Each has verdicts, differences and intervals, and the files of the report.
 
+    Args:
+        sweep: the sweep.
+        compared: its comparisons, if they are known.
+
     Raises:
         NothingToCompareError: no trained trial has finished.
     """
-    compared, about = compare_sweep(sweep), circumstances(sweep.manifest())
+    compared, about = compare_sweep(sweep) if compared is None else compared, circumstances(sweep.manifest())
     files = [path for name in REPORT_FILES if (path := sweep.path / name).is_file()]
     return [
         _comparison_run(one, about, files, part=number if len(compared) > 1 else None)
