@@ -127,7 +127,8 @@ def _read(folder: SweepFolder) -> _FolderContents:
             trials.append(_SweepTrial(folder, setting, canonical_json(shared), arm, overrides or {}, is_control, trial))
     if not unfinished:
         return _FolderContents(trials, (), (), ())
-    return _FolderContents(trials, unfinished, folder.failed_trials(), folder.unusable_trials())
+    unusable = folder.unusable_trials(one for one, _ in finished)
+    return _FolderContents(trials, unfinished, folder.failed_trials(), unusable)
 
 
 def _not_started(folder: SweepFolder, finished: Set[str]) -> Iterator[str]:

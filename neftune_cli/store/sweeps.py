@@ -3,7 +3,7 @@
 import re
 import sys
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -244,9 +244,14 @@ class SweepFolder:
         """Return the labels of the failed trials, such as `alpha=5,seed=0`. Only `--retry failed` runs them again."""
         return tuple(folder.folder_label for folder in self.trials() if folder.failure_reason() is not None)
 
-    def unusable_trials(self) -> tuple[str, ...]:
-        """Return the labels of the finished trials of which a file is missing or damaged, so that they run again."""
-        return tuple(folder.folder_label for folder in self.trials() if folder.has_lost_files())
+    def unusable_trials(self, finished: Iterable[TrialFolder]) -> tuple[str, ...]:
+        """Return the labels of the trials with a record but a missing or damaged file, which therefore run again.
+
+        Args:
+            finished: the trials without such files, which are not read again.
+        """
+        usable = {one.path for one in finished}
+        return tuple(one.folder_label for one in self.trials() if one.path not in usable and one.has_lost_files())
 
     def write_tables(self) -> None:
         """Write loss.csv, eval.csv and curves.csv from the finished trials."""
