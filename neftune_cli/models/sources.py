@@ -168,8 +168,8 @@ def _only_gguf_file(gguf_files: list[str], directory: Path) -> str:
 def _in_file(name: str, path: Path) -> ModelSource:
     if path.suffix != ".gguf":
         what = f"'{name}' is a file, but a model is a directory or a .gguf file."
-        is_model = (path.parent / "config.json").is_file()
-        fix = f"Use the directory: --model {path.parent}" if is_model else "Use the directory that has its config.json."
+        is_model = (path.parent / CONFIG).is_file()
+        fix = f"Use the directory: --model {path.parent}" if is_model else f"Use the directory that has its {CONFIG}."
         raise UsageError(Problem(what, fix))
     return ModelSource(name, path.parent, path.name)
 

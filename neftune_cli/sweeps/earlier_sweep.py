@@ -164,20 +164,25 @@ def _changed_parts(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterato
 
 def differences(stored: SweepSpec, requested: SweepSpec) -> Iterator[str]:
     """Yield the differences of two sweeps other than arms and seeds."""
+    for name, (before, now) in _different_fields(stored, requested).items():
+        yield f"{name} is {_shown(before)} in the folder and {_shown(now)} in this command"
+
+
+def _different_fields(stored: SweepSpec, requested: SweepSpec) -> dict[str, tuple[Any, Any]]:
+    """Return both values of each field other than arms and seeds in which two sweeps differ."""
     before, now = _comparable(stored), _comparable(requested)
-    for name in {**before, **now}:
-        if before.get(name) != now.get(name):
-            yield f"{name} is {_shown(before.get(name))} in the folder and {_shown(now.get(name))} in this command"
+    both = {name: (before.get(name), now.get(name)) for name in {**before, **now}}
+    return {name: values for name, values in both.items() if values[0] != values[1]}
 
 
 def _way_on(folder: SweepFolder, stored: SweepSpec, requested: SweepSpec) -> str:
     """Return the advice for a command that differs in planned looks, or in the margin or metric alone."""
     analysis, key = requested.analysis, requested.analysis.metric or HELD_OUT_LOSS
-    changed = {name for name, one in analysis if one != getattr(stored.analysis, name)}
-    is_option = changed <= {"margin", "metric"} and ("margin" not in changed or analysis.margin is not None)
-    same = stored.model_copy(update={"analysis": analysis})
-    if is_option and not _adds_trials(stored, requested) and not list(differences(same, requested)):
-        options = (f" --metric {key}" if "metric" in changed else "") + (
+    changed = _different_fields(stored, requested).keys()
+    removes_margin = "analysis.margin" in changed and analysis.margin is None
+    is_option = changed <= {"analysis.margin", "analysis.metric"} and not removes_margin
+    if is_option and not _adds_trials(stored, requested):
+        options = (f" --metric {key}" if "analysis.metric" in changed else "") + (
             f" --margin {key}={analysis.margin}" if analysis.margin else ""
         )
         return f"`neftune compare {folder.path}{options}` needs no new trials. "

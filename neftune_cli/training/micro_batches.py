@@ -72,17 +72,20 @@ class MicroBatchTrainer(SFTTrainer):
         gradient. It also computes the entropy and the accuracy of every position.
         """
         if return_outputs or num_items_in_batch is None or not self._can_divide(inputs) or not self._has_plain_loss:
-            counts_tokens = self._may_have_repeats and _has_rows(inputs)
             before = self._total_train_tokens
+            may_have_repeats = self._may_have_repeats(inputs)  # before TRL adds to the inputs
             loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
-            if counts_tokens:  # TRL's number may lack those of some processes; the row of `first_rows` has no labels
+            if may_have_repeats:  # TRL's number may lack those of some processes; the row of `first_rows` has no labels
                 tokens = inputs["attention_mask"][(inputs["labels"] != IGNORED_LABEL).any(1)].sum()
-                self._total_train_tokens = before + int(self.accelerator.gather(tokens).sum())
-                self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+                self._set_tokens(before + int(self.accelerator.gather(tokens).sum()))
             return loss
-        self._total_train_tokens += int(inputs["attention_mask"].sum())
-        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        self._set_tokens(self._total_train_tokens + int(inputs["attention_mask"].sum()))
         return _labelled_loss(model, inputs) / torch.as_tensor(num_items_in_batch).clamp(min=1)
+
+    def _set_tokens(self, total: int) -> None:
+        """Set the number of training tokens so far, as TRL does."""
+        self._total_train_tokens = total
+        self._metrics["train"]["num_tokens"] = [total]
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Inputs], num_batches: int, device: torch.device
@@ -93,20 +96,19 @@ class MicroBatchTrainer(SFTTrainer):
     def _without_repeats(self, batches: Iterator[Inputs]) -> Iterator[Inputs]:
         """Yield the batches of this process without the examples with which accelerate fills up the last ones."""
         for batch in batches:
-            if not self._may_have_repeats or not _has_rows(batch):
+            if not self._may_have_repeats(batch):
                 yield batch
                 continue
             rows, processes = len(batch["input_ids"]), self.accelerator.num_processes
             left = len(cast(Sized, self.train_dataset)) % (rows * processes) or rows * processes
             yield first_rows(batch, left - rows * self.accelerator.process_index)
 
-    @property
-    def _may_have_repeats(self) -> bool:
-        """Return whether accelerate may have filled up the last batch with repeated examples that can be removed.
+    def _may_have_repeats(self, inputs: Inputs) -> bool:
+        """Return whether accelerate may have filled up a batch with repeated examples that can be removed.
 
-        It may have done so once the last batch of an epoch was read. The examples can be removed if the processes
-        divide the batch in order and in equal parts, and if the loss is a sum over the examples of all processes,
-        because a process may then have no example.
+        It may have done so once the last batch of an epoch was read. The examples can be removed if each row is one
+        example, if the processes divide the batch in order and in equal parts, and if the loss is a sum over the
+        examples of all processes, because a process may then have no example.
         """
         args, state = cast(SFTConfig, self.args), self.accelerator.gradient_state
         return (
@@ -116,6 +118,7 @@ class MicroBatchTrainer(SFTTrainer):
             and args.train_sampling_strategy != "batch_rebalance"
             and args.average_tokens_across_devices
             and self.model_accepts_loss_kwargs
+            and _has_rows(inputs)
         )
 
     @property
