@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from neftune_cli.config.spec import BUNDLED_DATASET, HUB_ID
@@ -17,6 +18,7 @@ from neftune_cli.data.split_names import UNNAMED, kind_in_path
 from neftune_cli.errors import Problem, Problems, UsageError, suggestion
 from neftune_cli.formatting import listed_at_most
 from neftune_cli.store import is_sweep
+from neftune_cli.store.files import folders_in
 
 OTHER_FILE_SUFFIXES = (
     *(".txt", ".xls", ".xlsx", ".ods", ".yaml", ".yml", ".xml", ".tab", ".psv", ".jsonlines", ".json5"),
@@ -179,34 +181,13 @@ def _paths(folder: Path, names: Sequence[str]) -> Iterator[Path]:
         return
     position = names.index("**")
     starts = folder.glob(str(Path(*names[:position]))) if position else (folder,)
-    for below in (below for start in starts for below in _folders(start)):
+    for below, _ in chain.from_iterable(map(_folders, starts)):
         yield from _paths(below, names[position + 1 :] or ("*",))
 
 
-def _folders(start: Path) -> list[Path]:
-    """Return a folder and the folders in it, each once, also those that symbolic links name.
-
-    Links to the folders around it are loops. They and hidden links are not followed.
-    """
-    found: dict[str, Path] = {}
-    links = [start]
-    while links:
-        walked = [(Path(root), names) for link in links for root, names in _walked(link, start, found)]
-        below = (folder / name for folder, names in walked for name in names if not _is_hidden_name(name))
-        links = sorted(path for path in below if path.is_symlink())
-    return list(found.values())
-
-
-def _walked(link: Path, start: Path, found: dict[str, Path]) -> Iterator[tuple[str, list[str]]]:
-    """Yield the folders that are not in `found`, each with the names of the folders in it, and add them to it."""
-    real_start = start.resolve()
-    for root, names, _ in os.walk(link):
-        real = os.path.realpath(root)
-        if real in found or (found and real_start.is_relative_to(real)):
-            names.clear()
-            continue
-        found[real] = Path(root)
-        yield root, names
+def _folders(start: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder and the folders in it, each once, with the names of their files. Hidden links are not followed."""
+    return folders_in(start, lambda name: not _is_hidden_name(name))
 
 
 def _separated(name: str) -> str:
@@ -259,23 +240,24 @@ def _open_folder(name: str, folder: Path) -> Source:
 
         found = open_saved(name, folder)
         return Source(name, found.readers, sizes=found.sizes)
-    files = _data_files(folder)
+    visible = _visible_files(folder)
+    files = [path for path in visible if is_data_file(path) and path.name not in DESCRIPTIONS]
     card = folder / CARD
     if card.is_file() and b"configs:" in card.read_bytes():
         from neftune_cli.data.hub import card_patterns
 
         if patterns := card_patterns(folder, card):
-            return _with_notes(_by_patterns(name, folder, files, patterns), _folder_notes(files, folder))
+            return _with_notes(_by_patterns(name, folder, files, patterns), _folder_notes(files, folder, visible))
     if not files:
         fix = f"Use a folder with {FILE_SUFFIXES_IN_WORDS} files, or one written by save_to_disk."
         raise UsageError(Problem(f"The folder {folder} has no data files.", fix))
     _check_formats(folder, files)
     source = _single_file(name, files[0]) if len(files) == 1 else _by_name(name, files, folder)
-    return _with_notes(source, _folder_notes(files, folder))
+    return _with_notes(source, _folder_notes(files, folder, visible))
 
 
-def _folder_notes(files: Sequence[Path], folder: Path) -> tuple[str, ...]:
-    return (*_partitions(files, folder), *_missing_shards(files), *_other_files(folder))
+def _folder_notes(files: Sequence[Path], folder: Path, visible: Sequence[Path]) -> tuple[str, ...]:
+    return (*_partitions(files, folder), *_missing_shards(files), *_other_files(folder, visible))
 
 
 def _partitions(paths: Sequence[Path], base: Path) -> tuple[str, ...]:
@@ -286,9 +268,9 @@ def _partitions(paths: Sequence[Path], base: Path) -> tuple[str, ...]:
     return (note,) if folders else ()
 
 
-def _other_files(folder: Path) -> tuple[str, ...]:
+def _other_files(folder: Path, visible: Sequence[Path]) -> tuple[str, ...]:
     """Return a note on the files of a folder that can have rows, but are in an unsupported format."""
-    names = [str(path) for path in _visible_files(folder) if _is_other_file(path)]
+    names = [str(path) for path in visible if _is_other_file(path)]
     note = f"Files of {folder} that are not read, because of their format: {listed_at_most(names, 5)}."
     return (note,) if names else ()
 
@@ -318,12 +300,8 @@ def _is_saved(folder: Path) -> bool:
     return is_one or (folder / "dataset_dict.json").is_file()
 
 
-def _data_files(folder: Path) -> list[Path]:
-    return [path for path in _visible_files(folder) if is_data_file(path) and path.name not in DESCRIPTIONS]
-
-
 def _visible_files(folder: Path) -> list[Path]:
-    files = (path for below in _folders(folder) for path in below.iterdir())
+    files = (below / name for below, names in _folders(folder) for name in names)
     return sorted(path for path in files if not _is_hidden(path, folder) and path.is_file())
 
 

@@ -14,6 +14,7 @@ from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageEr
 from neftune_cli.formatting import listed_at_most
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import MANIFEST_FILE, SWEEP_FILE, SweepFolder, TrialFolder, is_sweep
+from neftune_cli.store.files import folders_in
 
 if TYPE_CHECKING:  # the command status needs no numpy
     from neftune_cli.evidence.measurements import Evidence
@@ -69,27 +70,9 @@ def _with_file(paths: Sequence[Path], name: str) -> list[Path]:
     """Return the folders at and below the paths that have a file with this name, each once."""
     found: dict[Path, Path] = {}
     for path in paths:
-        for file in sorted(folder / name for folder, files in _walk(path) if name in files):
+        for file in sorted(folder / name for folder, files in folders_in(path) if name in files):
             found.setdefault(file.parent.resolve(), file.parent)
     return list(found.values())
-
-
-def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the folders at and below `root` with the names of their files, each once: those behind links last.
-
-    Links to the folders around `root` are not followed.
-    """
-    seen, pending, real_root = set[str](), [root], root.resolve()
-    while pending:
-        for folder, folders, files in os.walk(pending.pop(0)):
-            real = os.path.realpath(folder)
-            if real in seen or (seen and real_root.is_relative_to(real)):
-                folders.clear()
-                continue
-            seen.add(real)
-            places = (Path(folder, name) for name in sorted(folders))
-            pending += [place for place in places if place.is_symlink()]  # os.walk does not enter them
-            yield Path(folder), files
 
 
 def check_files(folder: SweepFolder, records: Sequence[TrialRecord]) -> None:

@@ -1,4 +1,4 @@
-"""Files: atomic writes, appended lines, and reading that tolerates what a crash leaves."""
+"""Files and folders: atomic writes, appended lines, reading that tolerates what a crash leaves, and walks."""
 
 import errno
 import json
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -287,6 +288,29 @@ def damaged_file(path: Path) -> UsageError:
     """Return the error for a file with invalid content."""
     fix = "Restore it, or remove the trial's folder to train it again."
     return UsageError(Problem(f"{path} is damaged.", fix))
+
+
+def folders_in(root: Path, follows: Callable[[str], bool] = lambda _: True) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the folders at and below `root` with the names of their files, each once: those behind links last.
+
+    Links to the folders around `root` are not followed.
+
+    Args:
+        root: a folder.
+        follows: returns whether links with this name are followed.
+    """
+    seen, links, real_root = set[str](), [root], root.resolve()
+    while links:
+        below: list[Path] = []
+        for folder, folders, files in chain.from_iterable(map(os.walk, links)):
+            real = os.path.realpath(folder)
+            if real in seen or (seen and real_root.is_relative_to(real)):
+                folders.clear()
+                continue
+            seen.add(real)
+            below += [Path(folder, name) for name in folders if follows(name)]
+            yield Path(folder), files
+        links = sorted(path for path in below if path.is_symlink())  # os.walk does not enter them
 
 
 def check_writable(folder: Path) -> None:
