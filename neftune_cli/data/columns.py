@@ -139,8 +139,7 @@ def _of_layout(sets: Sequence[ColumnSet], layout: str) -> Sequence[ColumnSet]:
 
 
 def _recognized(table: Table, candidates: Sequence[ColumnSet], layout: str | None) -> ChosenColumns:
-    filled = tuple(column for column in table.columns if table.filled(column))
-    for present in (filled, table.columns):
+    for present in (table.filled_columns, table.columns):
         for column_set, names in _fitting(present, candidates):
             others = _other_layouts(present, candidates) if not column_set.has_completion else ()
             return ChosenColumns(column_set, _resolved(column_set, table.columns, _in_any_case, names), others=others)
@@ -212,12 +211,10 @@ def _named(table: Table, candidates: Sequence[ColumnSet], named: Mapping[str, st
         closest = min(lacking, key=lambda one: len(set(one.required) - set(names)))
         missing = [name for name in closest.required if name not in names]
         free = [column for column in table.columns if column not in names.values()]
-        mapping = ",".join(
-            [*(f"{name}={column}" for name, column in named.items()), *(f"{one}=COLUMN" for one in missing)]
-        )
+        option = columns_option({**named, **dict.fromkeys(missing, "COLUMN")})
         what = f"--columns must also name {listed(missing)}."
         one_of = "is" if len(free) == 1 else "is one of"
-        fix = f"Use --columns {mapping}, where COLUMN {one_of} {', '.join(free)}."
+        fix = f"Use {option}, where COLUMN {one_of} {', '.join(free)}."
         raise UsageError(Problem(what, fix if free else "The data have no other column. Use data that have one."))
     what = f"--columns names {', '.join(names)}. Together these are not the columns of a layout."
     raise UsageError(Problem(what, f"Use one of these sets: {_sets_in_words(candidates)}."))
@@ -293,7 +290,7 @@ def turns_in_rows(table: Table, *, has_known_roles: bool = False) -> str:
         table: the rows.
         has_known_roles: whether the roles must be known ones; otherwise a column of conversations is enough.
     """
-    filled = {column.strip().lower(): column for column in table.columns if table.filled(column)}
+    filled = table.filled_names
     role, text = (next((filled[name] for name in names if name in filled), "") for names in (ROLE_COLUMNS, _TEXTS))
     if not role or not text:
         return ""

@@ -46,7 +46,8 @@ def read_csv(source: str, content: bytes, *, delimiters: str) -> dict[str, Rows]
     if not records:
         return {UNNAMED: Rows((), bad_rows)}
     header = _header(records[0], text)
-    found, more = sift(records[1:], lambda record: _named(header, record, text))
+    names = [name.casefold() for name in header]
+    found, more = sift(records[1:], lambda record: _named(header, names, record, text))
     bad_rows += more
     # Other rows can be inside a row over several lines, and rows after names in another order have that order, too.
     if any(row.cause in (SEVERAL_LINES, OTHER_ORDER) for row in bad_rows):
@@ -127,14 +128,17 @@ def _plain(values: Sequence[str]) -> list[str]:
     return [name.strip('"').casefold() for name in _names(values)]
 
 
-def _refuse_names(header: Sequence[str], values: Sequence[str]) -> None:
+def _refuse_names(names: Sequence[str], values: Sequence[str]) -> None:
     """Refuse a row with the column names. The value of a single column can be its name.
+
+    Args:
+        names: the column names without case.
+        values: the values of the row, at least one.
 
     Raises:
         RowError: the row has the column names, as in files that were joined.
     """
-    names = [name.casefold() for name in header]
-    if not set(_plain(values[:1])) <= set(names):  # nearly all rows, which are not searched further
+    if _plain(values[:1])[0] not in names:  # nearly all rows, which are not searched further
         return
     found = _plain(values)
     if sorted(found) != sorted(names) or (len(names) == 1 and not values[0].startswith("\ufeff")):
@@ -144,10 +148,10 @@ def _refuse_names(header: Sequence[str], values: Sequence[str]) -> None:
     raise RowError(f"{OTHER_ORDER}{_JOINED}.", "Pass the original files instead, separated by commas.", OTHER_ORDER)
 
 
-def _named(header: Sequence[str], record: _CsvRecord, text: Text) -> RowValues:
+def _named(header: Sequence[str], names: Sequence[str], record: _CsvRecord, text: Text) -> RowValues:
     values = record.values
     text.check("".join(values))
-    _refuse_names(header, values)
+    _refuse_names(names, values)
     if record.lines > 1 and len(values) != len(header):
         what = f"{sizes_in_words(header, values)}: the row takes {record.lines:,} lines, because of a double quote."
         raise RowError(what, QUOTE_FIX, SEVERAL_LINES)

@@ -8,6 +8,7 @@ from itertools import takewhile
 
 from neftune_cli.config.choices import ALPACA, MESSAGES, PROMPT_COMPLETION, TEXT, prefer_layout
 from neftune_cli.config.spec import InputSpec
+from neftune_cli.config.values import columns_option
 from neftune_cli.data.bad_rows import BadRow, RowError
 from neftune_cli.data.columns import ChosenColumns, ColumnSet, RowReader, choose, layout_of_row
 from neftune_cli.data.conversations import Conversation, conversation, example_of, prompted
@@ -188,7 +189,7 @@ def _pair(prompt: str, completion: str) -> RowReader:
         _refuse_repeated(row, prompt, completion, asked, answered)
         history = _history(row)
         before = Turns((*history.messages, *asked.messages), (*history.remarks, *asked.remarks))
-        places = (_place(row, prompt), _place(row, completion))
+        places = (asked.place or column_in_words(row, prompt), answered.place or column_in_words(row, completion))
         return prompted(before, answered, places, system=_system(row), tools=tools_in(row, "tools"))
 
     return read
@@ -251,7 +252,7 @@ def _refuse_repeated(row: RowValues, prompt: str, completion: str, asked: Turns,
     repeated = any(turn["role"] == "user" and turn["content"].strip() in questions for turn in before_answer)
     if repeated and before_answer != answered.messages:
         what = f"{column_in_words(row, completion)} repeats the prompt in {column_in_words(row, prompt)}."
-        option = f"--columns messages={name_in_data(row, completion)}"
+        option = columns_option({"messages": name_in_data(row, completion)})
         raise RowError(what, f"Use {option} if it has whole conversations, or remove the prompt from it.")
 
 
@@ -265,14 +266,12 @@ def _has_turns(row: RowValues, column: str) -> bool:
 
 def _turns_of_text(row: RowValues, column: str) -> Turns:
     """Return the turns of a column that can also have a text, with a remark if they are JSON text."""
-    turns = turns_in(row, column, _place(row, column))
-    remark = Remark(f"JSON text in {column_in_words(row, column)} is read as turns of a conversation")
-    return replace(turns, remarks=(*turns.remarks, remark)) if isinstance(row.get(column), str) else turns
-
-
-def _place(row: RowValues, column: str) -> str:
-    is_json = isinstance(row.get(column), str) and _has_turns(row, column)
-    return f"{column_in_words(row, column)}{' (JSON text, read as turns)' if is_json else ''}"
+    if not isinstance(row.get(column), str):
+        return turns_in(row, column)
+    place = column_in_words(row, column)
+    turns = turns_in(row, column, f"{place} (JSON text, read as turns)")
+    remark = Remark(f"JSON text in {place} is read as turns of a conversation")
+    return replace(turns, remarks=(*turns.remarks, remark))
 
 
 def _system(row: RowValues) -> str:

@@ -43,7 +43,7 @@ def preference_problem(table: Table, prompts: Sequence[str] = PROMPTS) -> Proble
         table: the rows.
         prompts: names that the column of the prompt can have, in lower case, in order of preference.
     """
-    names = {column.strip().lower(): column for column in table.columns if table.filled(column)}
+    names = table.filled_names
     preferred, rejected = next((pair for pair in PAIRS if set(pair) <= set(names)), ("", ""))
     if not preferred:
         return None

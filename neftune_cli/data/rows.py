@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from typing import Generic, Protocol, TypeVar
 
 from neftune_cli.data.bad_rows import TOO_DEEP, BadRow, RowError
@@ -107,10 +108,20 @@ class Table:
     split_column: str | None = None
     """Column that was read to choose the rows."""
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """Return all columns that occur in any row, in the order of appearance."""
         return tuple(dict.fromkeys(column for row in self.rows for column in row.value))
+
+    @cached_property
+    def filled_columns(self) -> tuple[str, ...]:
+        """Return the columns that have a value in any row. An empty list or object as JSON text is none."""
+        return tuple(column for column in self.columns if any(is_filled(row.value, column) for row in self.rows))
+
+    @property
+    def filled_names(self) -> dict[str, str]:
+        """Return the columns that have a value in any row, by their name in lower case without surrounding spaces."""
+        return {column.strip().lower(): column for column in self.filled_columns}
 
     def filled(self, column: str) -> int:
         """Return the number of rows that have a value in a column. An empty list or object as JSON text is none."""

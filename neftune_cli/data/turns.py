@@ -65,6 +65,8 @@ class Turns:
 
     messages: tuple[Message, ...]
     remarks: tuple[Remark, ...] = ()
+    place: str = ""
+    """Name of the column in messages; empty if its text is the content of one turn."""
 
     @property
     def roles(self) -> str:
@@ -91,7 +93,7 @@ def turns_in(row: RowValues, column: str, place: str = "") -> Turns:
         raise RowError(f"{place} contains {described(value)}, not a list of turns.", WRITE_TURNS)
     read = [_turn(turn, f"{place}, turn {number}") for number, turn in enumerate(turns, start=1)]
     kept = tuple(message for message, _ in read if message["content"] or message["role"] != "system")
-    return Turns(kept, tuple(remark for _, remarks in read for remark in remarks))
+    return Turns(kept, tuple(remark for _, remarks in read for remark in remarks), place)
 
 
 def list_in_text(text: str, place: str) -> list[object] | None:

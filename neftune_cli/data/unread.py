@@ -2,9 +2,9 @@
 
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from neftune_cli.config.choices import MESSAGES
+from neftune_cli.config.values import columns_option
 from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.columns import JOIN_TURNS, ROLE_COLUMNS, ChosenColumns, turns_in_rows
 from neftune_cli.data.preferences import LABELS, PAIRS, bad_completions, preference_problem
@@ -117,9 +117,8 @@ def _answers(table: Table, chosen: ChosenColumns) -> Iterator[Problem]:
         if problem := preference_problem(table, (_plain(turns),)):
             yield problem
             return
-        names = {"prompt": turns, "completion": column, **chosen.names}
-        del names["messages"]
-        option = replace(chosen, names=names).as_option
+        others = {meaning: name for meaning, name in chosen.names.items() if meaning != "messages"}
+        option = columns_option({"prompt": turns, "completion": column, **others})
         what = f"{table.source}: in {counted(rows, 'row')}, column '{turns}' ends with a question, and its answer is in"
         fix = f"Use {option} to train on it, or {chosen.as_option} to leave it out."
         yield Problem(f"{what} column '{column}', which this layout does not read.", fix)
