@@ -4,7 +4,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -71,16 +71,17 @@ class Command(TyperCommand):
         return rest
 
     def _given(self, ctx: Any, args: list[str]) -> dict[str, Any]:
-        """Return the given values by parameter name. An error of the parser gets the command, which it lacks."""
+        """Return the given values by parameter name.
+
+        Raises:
+            UsageError: the parser refuses an argument, or options are repeated.
+        """
         try:
             given, _, order = self.make_parser(ctx).parse_args(args=list(args))
         except TyperException as error:
-            error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
-            if others := self._further_unknown_options(ctx, args, error):
-                from neftune_cli.commands.usage_errors import usage_problem
+            from neftune_cli.commands.usage_errors import usage_problem
 
-                raise UsageError(*map(usage_problem, (error, *others))) from error
-            raise
+            raise UsageError(*map(usage_problem, self._parser_errors(ctx, args, error))) from error
         repeated = [one for one in dict.fromkeys(order) if order.count(one) > 1 and _takes_one_value(one)]
         if repeated and not ctx.resilient_parsing:  # as the shell's completion parses
             from neftune_cli.commands.usage_errors import repeated_option
@@ -88,22 +89,25 @@ class Command(TyperCommand):
             raise UsageError(*(repeated_option(one, args) for one in repeated))  # Typer would use the last value
         return dict(given)
 
-    def _further_unknown_options(self, ctx: Any, args: list[str], first: TyperException) -> list[TyperException]:
-        """Return the errors of the unknown options after the first one, at which the parser stops."""
-        found = [first]
-        while type(found[-1]).__name__ == "NoSuchOption":
-            option: str = found[-1].option_name  # type: ignore[attr-defined]
-            shorter = [one for one in args if one.partition("=")[0] != option]
-            if shorter == args:  # the option is one of several letters after a single hyphen
-                break
+    def _parser_errors(self, ctx: Any, args: list[str], error: TyperException) -> Iterator[TyperException]:
+        """Yield the error of the parser, and those after an unknown option, at which it stops.
+
+        Each error gets the command, which it lacks.
+        """
+        while True:
+            error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
+            yield error
+            unknown = getattr(error, "option_name", "") if type(error).__name__ == "NoSuchOption" else ""
+            shorter = [one for one in args if one.partition("=")[0] != unknown]
+            if not unknown or shorter == args:  # another error, or an option of several letters after a single hyphen
+                return
             args = shorter
             try:
                 self.make_parser(ctx).parse_args(args=list(args))
-                break
-            except TyperException as error:
-                error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
-                found.append(error)
-        return found[1:]
+            except TyperException as further:
+                error = further
+            else:
+                return
 
     def _problems(self, ctx: Any, given: dict[str, Any], first: TyperException) -> list[Problem]:
         """Return a problem for each invalid value; if there is none, that of Typer's first error."""
