@@ -38,6 +38,12 @@ settings.load_profile("any machine")
 
 
 @pytest.fixture
+def empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
 def hand_made_records() -> list[TrialRecord]:
     return [_record(*row) for row in ROWS]
 

@@ -9,10 +9,7 @@ from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.loading import load_data
 from tests.cli.data_messages import PAIR, message_of
 
-
-@pytest.fixture(autouse=True)
-def _empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_working_directory")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import pytest
 
 from tests.cli.data_messages import PAIR, message_of
 
+pytestmark = pytest.mark.usefixtures("empty_working_directory")
+
 SEVENTEEN_EMPTY_COMPLETIONS = (
     "mine.jsonl, line 1, line 2, line 3 and 14 more rows: column 'completion' is empty. Fill it in, or remove the row."
 )
@@ -15,11 +17,6 @@ SETS = (
     "instruction, output, [input], [system], [history], [tools] (alpaca); prompt, completion, [input], [system], "
     "[history], [tools] (prompt-completion); messages, [system], [tools] (messages); text (text)."
 )
-
-
-@pytest.fixture(autouse=True)
-def _empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize(

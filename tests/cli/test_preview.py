@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.command_line import Neftune
+from tests.data_files import json_lines
 
 ROWS = [
     {"question": f"Where is <b>{number}</b>?", "answer": f"Place {number}.", "kind": "fact"} for number in range(12)
@@ -16,7 +17,7 @@ ROWS = [
 @pytest.fixture
 def data(tmp_path: Path) -> str:
     file = tmp_path / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    file.write_text(json_lines(ROWS))
     return str(file)
 
 
@@ -39,7 +40,7 @@ def test_the_parts_of_an_example_in_json(neftune: Neftune, data: str) -> None:
 
 def test_the_first_token_of_plain_text_carries_no_loss(neftune: Neftune, tmp_path: Path) -> None:
     file = tmp_path / "texts.jsonl"
-    file.write_text("".join(json.dumps({"text": f"Some text {number}"}) + "\n" for number in range(6)))
+    file.write_text(json_lines({"text": f"Some text {number}"} for number in range(6)))
     options = ("--dataset", str(file), "--train-examples", "2", "--eval-examples", "2")
     shown = json.loads(neftune("preview", *options, "--noise-target", "completion", "--json").out)["examples"][0]
     assert [token["part"] for token in shown["tokens"]] == ["first", *["learned"] * (shown["length"] - 1)]
@@ -164,11 +165,8 @@ def test_a_note_counts_the_prompts_that_leave_too_few_tokens_for_a_response(
     }
     model = Architecture(architecture, settings[architecture]).save(tmp_path / "small")
     prompts = [f"{'word ' * (number % 3)}{number}?" for number in range(20)]
-    rows = ({"prompt": prompt, "completion": "Yes."} for prompt in prompts)
-    Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    Path("held.jsonl").write_text(
-        "".join(json.dumps({"prompt": f"Or {one}", "completion": "No."}) + "\n" for one in prompts)
-    )
+    Path("mine.jsonl").write_text(json_lines({"prompt": one, "completion": "Yes."} for one in prompts))
+    Path("held.jsonl").write_text(json_lines({"prompt": f"Or {one}", "completion": "No."} for one in prompts))
     tokenizer: Any = AutoTokenizer.from_pretrained(model)
     lengths = [
         len(tokenizer.apply_chat_template([{"role": "user", "content": one}], add_generation_prompt=True)["input_ids"])

@@ -1,19 +1,24 @@
 """Results folders that a command cannot use: messages with a fix, and no file written or lost."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.store import SweepFolder
 from tests.command_line import Neftune
 
 SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples", "4", "--quiet")
 
 
-def test_a_folder_with_a_different_sweep_is_not_changed(neftune: Neftune, tmp_path: Path) -> None:
-    from neftune_cli.config.resolve import resolve_sweep
-    from neftune_cli.store import SweepFolder
+def _open_sweep(path: Path, fields: Mapping[str, Any] | None = None) -> None:
+    SweepFolder(path).open(resolve_sweep(None, fields or {}))
 
-    SweepFolder(tmp_path / "there").open(resolve_sweep(None, {"train": {"epochs": 9.0}}))
+
+def test_a_folder_with_a_different_sweep_is_not_changed(neftune: Neftune, tmp_path: Path) -> None:
+    _open_sweep(tmp_path / "there", {"train": {"epochs": 9.0}})
     before = (tmp_path / "there" / "sweep.yaml").read_bytes()
     result = neftune("sweep", "--epochs", "1", "--output", "there", "--quiet")
     assert result.err == (
@@ -36,10 +41,7 @@ def test_a_folder_with_a_different_sweep_is_not_changed(neftune: Neftune, tmp_pa
 def test_an_invalid_option_is_reported_instead_of_a_different_sweep(
     neftune: Neftune, tmp_path: Path, option: str, value: str, named: str
 ) -> None:
-    from neftune_cli.config.resolve import resolve_sweep
-    from neftune_cli.store import SweepFolder
-
-    SweepFolder(tmp_path / "there").open(resolve_sweep(None, {"train": {"epochs": 9.0}}))
+    _open_sweep(tmp_path / "there", {"train": {"epochs": 9.0}})
     result = neftune("sweep", option, value, "--output", "there", "--quiet")
     assert named in result.err.partition("\n")[0]
     assert "different sweep" not in result.err
@@ -54,10 +56,7 @@ def test_a_folder_with_other_files_is_refused(neftune: Neftune, tmp_path: Path) 
 
 
 def test_the_option_that_plans_the_looks_of_a_folder_is_named(neftune: Neftune, tmp_path: Path) -> None:
-    from neftune_cli.config.resolve import resolve_sweep
-    from neftune_cli.store import SweepFolder
-
-    SweepFolder(tmp_path / "there").open(resolve_sweep(None, {"until_decided": True, "looks": [3, 4]}))
+    _open_sweep(tmp_path / "there", {"until_decided": True, "looks": [3, 4]})
     result = neftune("sweep", "--output", "there", "--quiet")
     assert result.err == (
         "Error: there has a different sweep: analysis.looks is [3, 4] in the folder and [] in this command.\n"
@@ -94,10 +93,7 @@ def test_the_option_that_plans_the_looks_of_a_folder_is_named(neftune: Neftune, 
 def test_the_way_on_with_another_analysis_is_named(
     neftune: Neftune, tmp_path: Path, options: tuple[str, ...], fix: str
 ) -> None:
-    from neftune_cli.config.resolve import resolve_sweep
-    from neftune_cli.store import SweepFolder
-
-    SweepFolder(tmp_path / "there").open(resolve_sweep(None, {}))
+    _open_sweep(tmp_path / "there")
     result = neftune("sweep", *options, "--output", "there", "--quiet")
     assert (result.code, result.err.splitlines()[1].strip()) == (2, f"{fix}another folder, or the same options.")
 
@@ -105,10 +101,7 @@ def test_the_way_on_with_another_analysis_is_named(
 def test_no_comparison_is_named_for_a_command_without_the_margin_of_the_folder(
     neftune: Neftune, tmp_path: Path
 ) -> None:
-    from neftune_cli.config.resolve import resolve_sweep
-    from neftune_cli.store import SweepFolder
-
-    SweepFolder(tmp_path / "there").open(resolve_sweep(None, {"analysis": {"margin": "0.05"}}))
+    _open_sweep(tmp_path / "there", {"analysis": {"margin": "0.05"}})
     result = neftune("sweep", "--output", "there", "--quiet")
     assert result.err == (
         "Error: there has a different sweep: analysis.margin is '0.05' in the folder and not set in this command.\n"

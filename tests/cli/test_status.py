@@ -360,10 +360,15 @@ def test_a_damaged_manifest_does_not_hide_the_trials_of_any_sweep(sweep: FakeSwe
     )
 
 
-def test_a_missing_manifest_of_planned_looks_is_reported(fresh: FakeSweep) -> None:
+def _plan_a_look(sweep: FakeSweep) -> Path:
+    """Plan a look at three seeds, and return the path of the manifest."""
     options = {"alphas": [0.0, 5.0], "seeds": [0, 1, 2], "until_decided": True, "looks": (3,)}
-    fresh.folder.open(resolve_sweep(None, options), replaces=fresh.folder.spec())
-    manifest = fresh.folder.path / "manifest.json"
+    sweep.folder.open(resolve_sweep(None, options), replaces=sweep.folder.spec())
+    return sweep.folder.path / "manifest.json"
+
+
+def test_a_missing_manifest_of_planned_looks_is_reported(fresh: FakeSweep) -> None:
+    manifest = _plan_a_look(fresh)
     manifest.unlink()
     assert _status(fresh.folder.path).exit_code == 0  # a sweep that was killed at its start
     fresh.finish("alpha=0", 0, 1.5)
@@ -380,16 +385,13 @@ def test_a_missing_manifest_of_planned_looks_is_reported(fresh: FakeSweep) -> No
 
 
 def test_a_missing_manifest_of_planned_looks_is_not_compared(fresh: FakeSweep) -> None:
-    options = {"alphas": [0.0, 5.0], "seeds": [0, 1, 2], "until_decided": True, "looks": (3,)}
-    fresh.folder.open(resolve_sweep(None, options), replaces=fresh.folder.spec())
+    manifest = _plan_a_look(fresh)
     fresh.finish("alpha=0", 0, 1.5)
-    manifest = fresh.folder.path / "manifest.json"
     manifest.unlink()
-    app = typer.Typer()
-    app.command()(compare)
 
-    error = str(CliRunner().invoke(app, [str(fresh.folder.path)]).exception)
-    assert error.startswith(
+    with pytest.raises(UsageError) as error:
+        compare([fresh.folder.path])
+    assert str(error.value).startswith(
         f"{manifest} is missing. Restore it from a backup. Without one, run the sweep command again"
     )
 

@@ -18,6 +18,9 @@ from neftune_cli.data.tokenization import tokenize
 from neftune_cli.errors import UsageError
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import BUNDLED_MODEL_DIRECTORY, find_model
+from tests.data_files import json_lines
+
+pytestmark = pytest.mark.usefixtures("empty_working_directory")
 
 STEPS, BATCH_SIZE = 2, 2
 ROWS = 4
@@ -50,14 +53,8 @@ CONVERSATIONAL = {"alpaca": alpaca, "prompt-completion": prompt_completion, "mes
 
 
 def written(make_row: Any) -> str:
-    rows = (json.dumps(make_row(number)) for number in range(ROWS))
-    Path("mine.jsonl").write_text("\n".join(rows))
+    Path("mine.jsonl").write_text(json_lines(make_row(number) for number in range(ROWS)))
     return "mine.jsonl"
-
-
-@pytest.fixture(autouse=True)
-def _working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def trainer_of(file: str) -> SFTTrainer:
@@ -125,7 +122,7 @@ def turn(role: str, content: str, **more: Any) -> dict[str, Any]:
 def test_a_turn_that_is_not_learned_is_no_part_of_the_completion() -> None:
     completion = [turn("assistant", "Wrong.", weight=0), turn("user", "Sure?"), turn("assistant", "Right.")]
     rows = [{"prompt": [turn("user", f"Question {number}")], "completion": completion} for number in range(ROWS)]
-    Path("mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    Path("mine.jsonl").write_text(json_lines(rows))
     dataset = load_examples("mine.jsonl")
     assert [[one["content"] for one in row["completion"]] for row in dataset] == [["Right."]] * ROWS
     assert [one["content"] for one in dataset[0]["prompt"]] == ["Question 0", "Wrong.", "Sure?"]
@@ -141,7 +138,7 @@ def test_a_turn_that_is_not_learned_after_a_learned_one_is_reported_with_its_lin
     answers = [turn("assistant", "Right."), turn("user", "Sure?"), turn("assistant", "Wrong.", weight=0)]
     good = {"prompt": [turn("user", "Why?")], "completion": [turn("assistant", "So.")]}
     bad = {"prompt": [turn("user", "Why?")], "completion": [*answers, turn("user", "Sure?"), turn("assistant", "Yes.")]}
-    Path("mine.jsonl").write_text("\n".join(map(json.dumps, [good, bad, bad])))
+    Path("mine.jsonl").write_text(json_lines([good, bad, bad]))
     with pytest.raises(UsageError) as error:
         load_examples("mine.jsonl")
     assert str(error.value) == (
@@ -157,7 +154,7 @@ PREFERENCES = [{"prompt": f"What follows {n}?", "chosen": f"{n + 1}.", "rejected
     "columns", [{"prompt": "prompt", "completion": "chosen"}, "prompt=prompt,completion=chosen"], ids=["dict", "text"]
 )
 def test_preference_data_are_read_as_the_message_says(columns: Any) -> None:
-    Path("mine.jsonl").write_text("\n".join(map(json.dumps, PREFERENCES)))
+    Path("mine.jsonl").write_text(json_lines(PREFERENCES))
     with pytest.raises(UsageError) as error:
         load_examples("mine.jsonl")
     assert str(error.value).endswith(
@@ -190,7 +187,7 @@ def test_bad_rows_are_dropped_with_a_warning() -> None:
     answers = [turn("assistant", "Right."), turn("user", "Sure?"), turn("assistant", "Wrong.", weight=0)]
     unlearnable = {"prompt": [turn("user", "9?")], "completion": [*answers, turn("user", "?"), turn("assistant", "Y.")]}
     rows = [*good, {"prompt": [turn("user", "8?")], "completion": []}, unlearnable]
-    Path("mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    Path("mine.jsonl").write_text(json_lines(rows))
     with pytest.raises(UsageError) as error:
         load_examples("mine.jsonl", skip_bad_rows=True, max_bad_share=0.1)
     assert "20.0% of the rows cannot be used" in str(error.value)
@@ -233,7 +230,7 @@ def test_saved_examples_are_a_data_set() -> None:
 
 def test_a_path_is_a_data_set_and_a_number_is_not(tmp_path: Path) -> None:
     file = tmp_path / "mine.jsonl"
-    file.write_text("".join(json.dumps(alpaca(number)) + "\n" for number in range(ROWS)))
+    file.write_text(json_lines(alpaca(number) for number in range(ROWS)))
     assert len(load_examples(file)) == ROWS
     with pytest.raises(UsageError, match="the data set must be a name or a path; 5 was given"):
         load_examples(5)  # type: ignore[arg-type]

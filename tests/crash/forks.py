@@ -17,13 +17,12 @@ from tests.small_model import WITH_SMALL_MODEL
 
 KILLED = -signal.SIGKILL
 SMALL = ("--train-examples", "16", "--batch-size", "8", "--eval-examples", "4", "--max-new-tokens", "8")
-_COMMON = (
-    *("sweep", "--workers", "0", "--quiet", "--seeds", "1", "--epochs", "2", *SMALL),
+SWEEP = (
+    *("sweep", "--workers", "0", "--quiet", "--alphas", "0,5", "--seeds", "1", "--epochs", "2", *SMALL),
     *("--checkpoint-steps", "1", "--no-estimate", "--output", "sweep"),
 )
-SWEEP = (*_COMMON, "--alphas", "0,5")
 """Three trials: the base model, and two trainings of four steps in two epochs, with a checkpoint after each step."""
-ONE_TRAINING = overridden(*_COMMON, "--alphas", "5", *WITH_SMALL_MODEL)
+ONE_TRAINING = overridden(*SWEEP, "--alphas", "5", *WITH_SMALL_MODEL)
 """Two trials of the small model: the base model, and one such training."""
 MILESTONES_FILE = "milestones.txt"
 

@@ -19,10 +19,7 @@ from neftune_cli.data.csv_files import MISSING_CELLS
 from neftune_cli.data.loading import load_data
 from tests.data_files import Row, as_csv, json_lines, values_of, written
 
-
-@pytest.fixture(autouse=True)
-def _working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_working_directory")
 
 
 NO_CHARACTER = "\u0a00"  # the sign of damage in UTF-16

@@ -18,10 +18,7 @@ from neftune_cli.data.spellings import BARE_LIST
 from neftune_cli.errors import UsageError
 from tests.data_files import ROWS, SUMS, Row, json_lines, places_of, rows_of, values_of, written
 
-
-@pytest.fixture(autouse=True)
-def _working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_working_directory")
 
 
 def test_json_lines(tmp_path: Path) -> None:

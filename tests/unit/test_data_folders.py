@@ -16,10 +16,7 @@ from neftune_cli.data.sources import open_source
 from neftune_cli.errors import UsageError
 from tests.data_files import ROWS, Row, as_csv, json_lines, rows_of, values_of, written
 
-
-@pytest.fixture(autouse=True)
-def _working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_working_directory")
 
 
 @pytest.mark.parametrize("name", ["one.jsonl,two.csv", "one.jsonl, two.csv", "[ot]*.[jc]s*", "./one.jsonl,tw*"])

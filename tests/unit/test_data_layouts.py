@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from trl.data_utils import is_conversational, maybe_convert_to_chatml
 
+from neftune_cli.config.values import parse_columns
 from tests.instruction_rows import ANSWER, QUESTION, read_one, reading_of, refusal_of, turn
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
@@ -151,10 +152,10 @@ def test_a_second_prompt_is_refused_with_the_columns_that_read_both(row: dict[st
     assert " has another text than column " in message
     assert "in 1 row, and only one of the two is read." in message
     assert f"Use --columns {option},completion={answer},system=system to read both, or --columns " in message
-    both = read_one(row, columns=dict(pair.split("=") for pair in f"{option},completion={answer}".split(",")))
+    both = read_one(row, columns=parse_columns(f"{option},completion={answer}"))
     assert both.prompt == (turn("user", f"Answer.\n\n{QUESTION}"),)
     left_out = message.rpartition("--columns ")[2].removesuffix(" to leave it out.")
-    assert read_one(row, columns=dict(pair.split("=") for pair in left_out.split(","))).completion == ANSWER
+    assert read_one(row, columns=parse_columns(left_out)).completion == ANSWER
     assert "to read both" not in refusal_of({**row, "context": "12 h"})
     assert "to read both" not in refusal_of({"prompt": "Answer.", "query": QUESTION, "response": ANSWER}, raw=True)
 

@@ -13,6 +13,8 @@ from neftune_cli.data.examples import GenerationDefaults, InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("empty_working_directory")
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -35,11 +37,6 @@ def write_sums(path: Path, numbers: list[int]) -> Path:
 
 def prompts_of(examples: Any) -> set[str]:
     return {example.prompt[0]["content"] for example in examples}
-
-
-@pytest.fixture(autouse=True)
-def _working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def test_notes_on_a_local_file() -> None:

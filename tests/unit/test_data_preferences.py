@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from neftune_cli.config.values import parse_columns
 from tests.instruction_rows import ANSWER, QUESTION, read_one, reading_of, refusal_of, turn
 
 PAIR = {"prompt": QUESTION, "completion": ANSWER}
@@ -30,7 +31,7 @@ def test_completions_that_a_label_rejects_are_refused(rows: list[dict[str, Any]]
     message = refusal_of(*rows)
     assert f": {rejected}, but all rows would be trained on. Remove these rows, or use --columns " in message
     option = message.partition("--columns ")[2].partition(" to train")[0]
-    named = dict(pair.split("=") for pair in option.split(","))
+    named = parse_columns(option)
     assert len(reading_of(*rows, columns=named).examples) == len(rows)
 
 
@@ -72,7 +73,7 @@ def test_preference_data_are_recognized(row: Mapping[str, Any], columns: str) ->
     message = refusal_of(row)
     assert "mine.jsonl has preference data (columns " in message
     assert f"Use --columns {columns} to train on the preferred answers." in message
-    named = dict(pair.split("=") for pair in columns.split(","))
+    named = parse_columns(columns)
     example = read_one(row, columns=named)
     assert [message["content"] for message in example.turns] == [QUESTION, ANSWER]
 
@@ -99,7 +100,7 @@ def test_the_advised_columns_are_those_that_the_same_data_have_without_preferenc
     row: dict[str, Any], columns: str
 ) -> None:
     assert f"Use --columns {columns} to train on" in refusal_of({**row, "chosen": ANSWER, "rejected": "?"})
-    named = dict(pair.split("=") for pair in columns.split(","))
+    named = parse_columns(columns)
     answers = {"completion": ANSWER, "chosen": ANSWER, "rejected": "?"}
     assert read_one({**row, **answers}, columns=named) == read_one({**row, "completion": ANSWER})
 
@@ -143,7 +144,7 @@ def test_preference_data_beside_conversations_are_recognized(earlier: list[dict[
         "mine.jsonl has preference data (columns chosen, rejected), but training needs one completion per prompt. "
         f"Use --columns {option} to train on the preferred answers."
     )
-    example = read_one(row, columns=dict(pair.split("=") for pair in option.split(",")))
+    example = read_one(row, columns=parse_columns(option))
     assert list(example.turns) == [turn("system", "Be brief."), *earlier, *CHOSEN]
 
 
@@ -162,7 +163,7 @@ def test_an_answer_beside_conversations_that_end_with_a_question_is_not_left_out
         f"this layout does not read. Use --columns {option} to train on it, or --columns "
         "messages=messages,system=system to leave it out."
     )
-    example = read_one(row, columns=dict(pair.split("=") for pair in option.split(",")))
+    example = read_one(row, columns=parse_columns(option))
     assert list(example.turns) == [turn("system", "Be brief."), *EARLIER, *CHOSEN]
     named = {"messages": "messages", "system": "system"}
     assert read_one(row, columns=named).turns[-1] == EARLIER[-1]

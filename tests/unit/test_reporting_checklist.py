@@ -233,16 +233,14 @@ def test_choices_that_were_not_declared_are_said_to_be_so() -> None:
     assert "Number of seeds: fixed. The tests assume that the trials are tested once." in empty
 
 
-def test_recipe_has_the_fields_that_are_set() -> None:
-    setting = replace(comparison().setting, recipe={"epochs": 3.0, "max_steps": None, "sft": {"warmup_ratio": 0.1}})
-    answers = texts(replace(comparison(), setting=setting), FULL)
-
-    assert "overrides: epochs 3, warmup_ratio 0.1." in answers["Which hyperparameters"]
-
-
 def hyperparameters(recipe: dict[str, Any], files: RunFiles) -> str:
     setting = replace(comparison().setting, recipe=recipe)
     return texts(replace(comparison(), setting=setting), files)["Which hyperparameters"]
+
+
+def test_recipe_has_the_fields_that_are_set() -> None:
+    recipe = {"epochs": 3.0, "max_steps": None, "sft": {"warmup_ratio": 0.1}}
+    assert "overrides: epochs 3, warmup_ratio 0.1." in hyperparameters(recipe, FULL)
 
 
 def test_a_number_of_steps_replaces_the_epochs() -> None:
